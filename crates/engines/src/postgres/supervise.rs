@@ -1,0 +1,140 @@
+//! Keeps one server running until it is told to stop.
+//! Never gives up while the process lives: a server that cannot start is tried again, ever more slowly.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::layout::OwnerLock;
+use super::postmaster::{Launch, Postmaster};
+use super::recover;
+use crate::Result;
+
+/// The first pause before a restart that follows a failed one; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A server that lived this long was well: the next restart is immediate again.
+const HEALTHY: Duration = Duration::from_secs(10);
+/// How often the log's size is looked at.
+const LOG_CHECK: Duration = Duration::from_secs(30);
+
+/// What the server is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It accepts connections.
+    Ready {
+        /// The server's process.
+        pid: u32,
+    },
+    /// It died and is being started again; connections fail meanwhile.
+    Restarting,
+    /// It was stopped and will not come back.
+    Stopped,
+}
+
+/// The task that owns the server and the lock.
+pub(super) struct Supervisor {
+    pub(super) launch: Launch,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) stop: CancellationToken,
+    pub(super) lock: OwnerLock,
+}
+
+impl Supervisor {
+    /// Runs until told to stop; then stops the server and, last of all, lets go of the lock.
+    pub(super) async fn run(self, mut server: Postmaster) -> Result<()> {
+        let mut pause = Duration::ZERO;
+        let outcome = loop {
+            let born = tokio::time::Instant::now();
+            if self.stay(&mut server).await == Ended::ByOrder {
+                break server.stop(self.launch.shutdown_timeout).await;
+            }
+            self.status.send_replace(Status::Restarting);
+            if born.elapsed() > HEALTHY {
+                pause = Duration::ZERO;
+            }
+            match self.replace(&mut pause).await {
+                Some(next) => server = next,
+                None => break Ok(()),
+            }
+        };
+        drop(self.lock);
+        self.status.send_replace(Status::Stopped);
+        outcome
+    }
+
+    /// Stays with a ready server until it dies or is to be stopped.
+    async fn stay(&self, server: &mut Postmaster) -> Ended {
+        let mut log_check = interval(LOG_CHECK);
+        log_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ended::ByOrder,
+                status = server.ended() => {
+                    tracing::error!(pid = server.pid(), ?status, "PostgreSQL died; starting it again");
+                    return Ended::ByItself;
+                }
+                _ = log_check.tick() => self.keep_log_bound().await,
+            }
+        }
+    }
+
+    /// Starts servers until one is ready; none when told to stop.
+    async fn replace(&self, pause: &mut Duration) -> Option<Postmaster> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                () = sleep(*pause) => {}
+            }
+            *pause = (*pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            match self.start_again().await {
+                Ok(server) => return server,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "PostgreSQL did not come back");
+                }
+            }
+        }
+    }
+
+    async fn start_again(&self) -> Result<Option<Postmaster>> {
+        // backends that outlived a killed server hold its memory; a new one refuses to start beside them
+        recover::clear(&self.launch.layout, self.launch.shutdown_timeout).await?;
+        let mut server = self.launch.spawn()?;
+        let ready = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            ready = self.launch.until_ready(&mut server, None) => Some(ready),
+        };
+        match ready {
+            None => server.stop(self.launch.shutdown_timeout).await.map(|()| None),
+            Some(Ok(())) => {
+                tracing::info!(pid = server.pid(), "PostgreSQL is back");
+                self.status.send_replace(Status::Ready { pid: server.pid() });
+                Ok(Some(server))
+            }
+            Some(Err(error)) => {
+                server.stop(self.launch.shutdown_timeout).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn keep_log_bound(&self) {
+        let log = self.launch.log.clone();
+        let kept = tokio::task::spawn_blocking(move || log.keep_bound()).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the log of PostgreSQL keeps growing");
+        }
+    }
+}
+
+/// How a server's life ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    ByOrder,
+    ByItself,
+}
