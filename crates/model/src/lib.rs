@@ -1,0 +1,51 @@
+//! The nouns of Tidegate: typed ids, entities, states, quantities, validation and [`Clock`].
+//!
+//! Pure: no socket, no SQL text, no HTTP and no async runtime is ever named here.
+//!
+//! ```
+//! use tidegate_model::{Quantity, SessionState};
+//!
+//! let half: Quantity = "0.5".parse()?;
+//! assert_eq!(half, "500m".parse()?);
+//! assert!(SessionState::Pending.may_become(SessionState::Running));
+//! assert!(!SessionState::Terminated.may_become(SessionState::Running));
+//! # Ok::<(), tidegate_model::QuantityError>(())
+//! ```
+
+mod agent;
+mod clock;
+mod command;
+mod fields;
+mod id;
+mod organization;
+mod quantity;
+mod resources;
+mod secret;
+mod session;
+mod template;
+mod text_enum;
+mod time_limit;
+mod user;
+
+pub use agent::{
+    Agent, AgentCapacity, AgentHandle, AgentHeartbeatRequest, AgentMetadata, AgentRegistrationRequest,
+    AgentReportedStatus, AgentStatus, AgentStatusUpdate, ApprovalStatus, Platform,
+};
+pub use clock::{Clock, SystemClock};
+pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
+pub use fields::{FieldErrors, Fields, FromFields, PatchField};
+pub use id::{
+    AgentId, AuditId, ClaimId, CommandId, LoginSessionId, OrgId, RequestId, SessionEventId, SessionId,
+    TicketId, UserId,
+};
+pub use organization::{OrgRole, OrgStatus, Organization, validate_org_name};
+pub use quantity::{Quantity, QuantityError, QuantityFormat};
+pub use resources::{ResourceRequest, Resources};
+pub use secret::Secret;
+pub use session::{NewSession, Session, SessionEvent, SessionFilter, SessionState, StreamKind, StreamMode};
+pub use template::BuiltInTemplate;
+pub use text_enum::UnknownValue;
+pub use time_limit::{TimeLimit, TimeLimitError};
+pub use user::{
+    LoginRequest, Provider, SystemRole, User, validate_email, validate_password, validate_username,
+};

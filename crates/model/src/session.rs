@@ -1,0 +1,402 @@
+//! Sessions: what people ask for, and the one place where their lifecycle is stated.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    AgentHandle, BuiltInTemplate, Fields, FromFields, OrgId, Platform, ResourceRequest, Resources,
+    SessionEventId, SessionId, TimeLimit, UserId, text_enum::text_enum,
+};
+
+text_enum! {
+    /// Where a session stands. [`SessionState::predecessors`] is the lifecycle.
+    SessionState, "session state" {
+        /// Its start command is on the way.
+        Pending = "pending",
+        /// It runs.
+        Running = "running",
+        /// Its hibernate command is on the way.
+        Hibernating = "hibernating",
+        /// Stopped, its home kept.
+        Hibernated = "hibernated",
+        /// Its wake command is on the way.
+        Waking = "waking",
+        /// Its stop command is on the way.
+        Terminating = "terminating",
+        /// Ended.
+        Terminated = "terminated",
+        /// Ended against its owner's wish, with a reason.
+        Failed = "failed",
+    }
+}
+
+impl SessionState {
+    /// The states that count against quotas and an agent's capacity.
+    pub const ACTIVE: &'static [Self] =
+        &[Self::Pending, Self::Running, Self::Waking, Self::Hibernating, Self::Terminating];
+
+    /// The states from which this one may be entered; all SQL, checks and documents read it from here.
+    pub const fn predecessors(self) -> &'static [Self] {
+        use SessionState::{Hibernated, Hibernating, Pending, Running, Terminating, Waking};
+        match self {
+            Pending => &[],
+            Running => &[Pending, Hibernating, Waking],
+            Hibernating => &[Running],
+            Hibernated => &[Hibernating, Waking],
+            Waking => &[Hibernated],
+            Terminating => &[Pending, Running, Hibernating, Hibernated, Waking],
+            Self::Terminated => &[Running, Terminating],
+            Self::Failed => &[Pending, Running, Hibernating, Hibernated, Waking, Terminating],
+        }
+    }
+
+    /// Whether `next` may follow this state.
+    pub fn may_become(self, next: Self) -> bool {
+        next.predecessors().contains(&self)
+    }
+
+    /// Whether nothing may follow.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Terminated | Self::Failed)
+    }
+}
+
+text_enum! {
+    /// What of a session is streamed.
+    StreamKind, "stream kind" {
+        /// The PTY.
+        Terminal = "terminal",
+        /// The desktop, RFB.
+        Vnc = "vnc",
+        /// The web port.
+        Http = "http",
+    }
+}
+
+text_enum! {
+    /// What a viewer may do.
+    StreamMode, "stream mode" {
+        /// Watch and type.
+        Control = "control",
+        /// Watch; input is dropped on the server.
+        View = "view",
+    }
+}
+
+/// A session as answers show it. `environment` is write-only and stands nowhere here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// The session's id.
+    pub id: SessionId,
+    /// Its organization.
+    pub org_id: OrgId,
+    /// Its owner's username.
+    pub user: String,
+    /// Its owner.
+    pub user_id: UserId,
+    /// For people.
+    pub name: String,
+    /// What it runs.
+    pub template: String,
+    /// The installed application it came from.
+    pub application_id: Option<String>,
+    /// The agent it is placed on.
+    pub agent_id: Option<AgentHandle>,
+    /// The agent's platform.
+    pub platform: Platform,
+    /// The agent's region.
+    pub region: Option<String>,
+    /// Where it stands.
+    pub state: SessionState,
+    /// Why, where there is more to say.
+    pub state_reason: Option<String>,
+    /// Since when.
+    pub state_since: DateTime<Utc>,
+    /// How often it was started or woken.
+    pub generation: i64,
+    /// What it was granted.
+    pub resources: Resources,
+    /// Whether its home outlives it.
+    pub persistent_home: bool,
+    /// Hibernates after so long without activity.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "30m"))]
+    pub idle_timeout: TimeLimit,
+    /// Ends after so long.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "8h"))]
+    pub max_session_duration: TimeLimit,
+    /// Labels for people.
+    pub tags: Vec<String>,
+    /// Whether its stream can be watched.
+    pub streaming_ready: bool,
+    /// The stream's port on the agent's side.
+    pub streaming_port: Option<u16>,
+    /// What the platform says of it, exit code included.
+    pub platform_metadata: Map<String, Value>,
+    /// Asked for.
+    pub created_at: DateTime<Utc>,
+    /// First ran.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Last viewer or declared activity.
+    pub last_activity_at: Option<DateTime<Utc>>,
+    /// Last went to sleep.
+    pub hibernated_at: Option<DateTime<Utc>>,
+    /// Ended.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+impl Session {
+    /// The exit code its program left, where the agent told it.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.platform_metadata
+            .get("exitCode")
+            .and_then(Value::as_i64)
+            .and_then(|code| i32::try_from(code).ok())
+    }
+}
+
+/// One change in a session's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SessionEvent {
+    /// The event's id.
+    pub id: SessionEventId,
+    /// The session.
+    pub session_id: SessionId,
+    /// The state it left; `null` when it was made.
+    pub from_state: Option<SessionState>,
+    /// The state it entered.
+    pub to_state: SessionState,
+    /// Why.
+    pub reason: Option<String>,
+    /// Which start or wake.
+    pub generation: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Body of `POST sessions`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewSession {
+    /// Template name.
+    pub template: String,
+    /// For people; made up when absent. 1–100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Program and arguments, for template `command`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// What it needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequest>,
+    /// Whether the home outlives the session.
+    pub persistent_home: bool,
+    /// Hibernates after so long without activity; default `0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<TimeLimit>,
+    /// Ends after so long; default `0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_session_duration: Option<TimeLimit>,
+    /// Environment variables; never shown again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Labels, at most 32 of 1–64 characters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Only agents of this region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+impl NewSession {
+    /// A session of this template with every default.
+    pub fn of(template: &str) -> Self {
+        Self {
+            template: template.to_owned(),
+            name: None,
+            command: None,
+            resources: None,
+            persistent_home: false,
+            idle_timeout: None,
+            max_session_duration: None,
+            environment: BTreeMap::new(),
+            tags: Vec::new(),
+            region: None,
+        }
+    }
+}
+
+impl FromFields for NewSession {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let template: Option<String> = fields.required("template");
+        let name: Option<String> = fields.optional("name");
+        if let Some(name) = &name {
+            fields.check_length("name", name, 1..=100);
+            if name.chars().any(char::is_control) {
+                fields.errors().add("name", "must not contain control characters");
+            }
+        }
+        let region: Option<String> = fields.optional("region");
+        if let Some(region) = &region {
+            fields.check_length("region", region, 2..=50);
+        }
+        let new = Self {
+            command: read_command(fields, template.as_deref()),
+            template: template?,
+            name,
+            resources: read_resources(fields),
+            persistent_home: fields.optional("persistentHome").unwrap_or(false),
+            idle_timeout: fields.optional("idleTimeout"),
+            max_session_duration: fields.optional("maxSessionDuration"),
+            environment: read_environment(fields),
+            tags: read_tags(fields),
+            region,
+        };
+        Some(new)
+    }
+}
+
+fn read_command(fields: &mut Fields, template: Option<&str>) -> Option<Vec<String>> {
+    let command: Option<Vec<String>> = fields.optional("command");
+    let wanted = template == Some(BuiltInTemplate::Command.as_str());
+    match &command {
+        Some(_) if !wanted => fields.errors().add("command", "belongs to template `command` only"),
+        None if wanted => {
+            fields.errors().add("command", "is required by template `command`: program and arguments");
+        }
+        Some(argv) => {
+            let bytes: usize = argv.iter().map(String::len).sum();
+            if argv.first().is_none_or(String::is_empty) || argv.len() > 1_024 || bytes > 64 * 1_024 {
+                fields
+                    .errors()
+                    .add("command", "must be a program and at most 1023 arguments, 64 KiB together");
+            } else if argv.iter().any(|argument| argument.contains('\0')) {
+                fields.errors().add("command", "must not contain NUL");
+            }
+        }
+        None => {}
+    }
+    command
+}
+
+fn read_resources(fields: &mut Fields) -> Option<ResourceRequest> {
+    let value: Value = fields.optional("resources")?;
+    match ResourceRequest::from_json(value) {
+        Ok(request) => Some(request),
+        Err(errors) => {
+            for (field, message) in errors.iter() {
+                fields.errors().add(format!("resources.{field}"), message);
+            }
+            None
+        }
+    }
+}
+
+fn read_environment(fields: &mut Fields) -> BTreeMap<String, String> {
+    let environment: BTreeMap<String, String> = fields.optional("environment").unwrap_or_default();
+    let bytes: usize = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if environment.len() > 256 || bytes > 64 * 1_024 {
+        fields.errors().add("environment", "must not have more than 256 variables or 64 KiB");
+    }
+    for (name, value) in &environment {
+        let shown: String = name.chars().take(64).collect();
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if name.is_empty() || !plain || name.as_bytes()[0].is_ascii_digit() {
+            fields.errors().add(format!("environment.{shown}"), "must be named with A-Z, a-z, 0-9 and _");
+        } else if name.starts_with("TIDEGATE_") {
+            fields
+                .errors()
+                .add(format!("environment.{shown}"), "must not begin with TIDEGATE_, which is reserved");
+        } else if value.contains('\0') {
+            fields.errors().add(format!("environment.{shown}"), "must not contain NUL");
+        }
+    }
+    environment
+}
+
+fn read_tags(fields: &mut Fields) -> Vec<String> {
+    let tags: Vec<String> = fields.optional("tags").unwrap_or_default();
+    let fits = |tag: &String| (1..=64).contains(&tag.chars().count()) && !tag.chars().any(char::is_control);
+    if tags.len() > 32 || !tags.iter().all(fits) {
+        fields.errors().add("tags", "must be at most 32 texts of 1 to 64 characters");
+    }
+    tags
+}
+
+/// What a list of sessions is narrowed to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    /// Of this owner only, by username.
+    pub user: Option<String>,
+    /// In this state only.
+    pub state: Option<SessionState>,
+    /// With this tag only.
+    pub tag: Option<String>,
+    /// On this agent only.
+    pub agent: Option<AgentHandle>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_lifecycle_is_the_matrix_in_the_contract() {
+        let mut matrix = Vec::new();
+        for from in SessionState::ALL {
+            let next: Vec<&str> =
+                SessionState::ALL.iter().filter(|to| from.may_become(**to)).map(|to| to.as_str()).collect();
+            matrix.push(format!("{from} -> {}", next.join(", ")));
+        }
+        insta::assert_snapshot!(matrix.join("\n"), @r"
+        pending -> running, terminating, failed
+        running -> hibernating, terminating, terminated, failed
+        hibernating -> running, hibernated, terminating, failed
+        hibernated -> waking, terminating, failed
+        waking -> running, hibernated, terminating, failed
+        terminating -> terminated, failed
+        terminated -> 
+        failed -> 
+        ");
+    }
+
+    #[test]
+    fn a_bad_request_names_every_bad_field() {
+        let body = json!({
+            "template": "command", "name": "", "resources": {"cpu": "1m", "memory": "-1", "gpu": 1}, "idleTimeout": "5s",
+            "environment": {"1A": "x", "TIDEGATE_X": "y"}, "tags": [""], "color": "red", "region": "x",
+        });
+        let errors = NewSession::from_json(body).unwrap_err();
+        let names: Vec<&str> = errors.iter().map(|(field, _)| field).collect();
+        assert_eq!(
+            names,
+            [
+                "color",
+                "command",
+                "environment.1A",
+                "environment.TIDEGATE_X",
+                "idleTimeout",
+                "name",
+                "region",
+                "resources.cpu",
+                "resources.gpu",
+                "resources.memory",
+                "tags"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_session_needs_no_more_than_its_template() {
+        let new = NewSession::from_json(json!({"template": "shell"})).unwrap();
+        assert_eq!(new, NewSession::of("shell"));
+    }
+}
