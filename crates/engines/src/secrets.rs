@@ -132,8 +132,8 @@ fn read_private(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes `content` to `path` unless something is there: whoever comes first wins, and nobody ever reads half a file.
-pub(crate) fn create_once(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn create_once(path: &Path, content: &[u8]) -> Result<()> {
+    let folder = folder_of(path);
     let draft = write_draft(folder, path, content)?;
     // link, unlike rename, refuses to replace a file that another process finished meanwhile
     let linked = fs::hard_link(&draft, path);
@@ -144,6 +144,17 @@ pub(crate) fn create_once(path: &Path, content: &[u8]) -> Result<()> {
         }
         _ => sync_folder(folder),
     }
+}
+
+/// Writes `content` to `path` in place of what is there, private and whole.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let draft = write_draft(folder_of(path), path, content)?;
+    fs::rename(&draft, path).context("write the secret file", path)?;
+    sync_folder(folder_of(path))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn write_draft(folder: &Path, path: &Path, content: &[u8]) -> Result<PathBuf> {

@@ -145,9 +145,10 @@ async fn a_killed_server_comes_back_with_its_data_although_a_backend_was_busy() 
     let mut status = postgres.status();
     for _ in 0..2 {
         let pid = postgres.pid().unwrap();
-        let busy = postgres.superuser_query("postgres", "SELECT pg_sleep(3600)");
+        // so busy that it does not notice the end of its server
+        let busy = postgres.superuser_query("postgres", "DO $$ BEGIN LOOP END LOOP; END $$");
         let murder = async {
-            let query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
+            let query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %'";
             while postgres.superuser_query("postgres", query).await.unwrap().trim() != "1" {}
             kill(pid_of(pid), Signal::SIGKILL).unwrap();
         };
@@ -171,14 +172,19 @@ async fn owner_process() {
     std::future::pending::<()>().await;
 }
 
-/// Another process that owns the folder's server; the server's pid.
-fn another_owner(folder: &TempDir) -> (Child, u32) {
-    let mut owner = Command::new(std::env::current_exe().unwrap())
+/// Another process that starts the folder's server.
+fn spawn_owner(folder: &TempDir) -> Child {
+    Command::new(std::env::current_exe().unwrap())
         .args(["owner_process", "--exact", "--nocapture"])
         .env(OWNER_OF, folder.path())
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Another process that owns the folder's server; the server's pid.
+fn another_owner(folder: &TempDir) -> (Child, u32) {
+    let mut owner = spawn_owner(folder);
     let lines = BufReader::new(owner.stdout.take().unwrap()).lines();
     let pid =
         lines.map_while(Result::ok).find_map(|line| line.strip_prefix("server ")?.parse().ok()).unwrap();
@@ -275,6 +281,25 @@ async fn a_pid_file_whose_pid_belongs_to_a_stranger_by_now_does_not_hinder_a_sta
     again.stop().await.unwrap();
     drop(stranger.stdin.take());
     stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_killed_while_it_makes_the_cluster_leaves_nothing_half_made() {
+    let folder = folder();
+    let mut owner = spawn_owner(&folder);
+    let data = folder.path().join("data");
+    let begun = || {
+        let drafts = fs::read_dir(&data).into_iter().flatten().flatten();
+        drafts.map(|draft| draft.path().join("cluster/PG_VERSION")).any(|version| version.exists())
+    };
+    eventually("the making of the cluster", begun).await;
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert!(!data.join("postgres").exists());
+
+    let heir = start(&folder).await;
+    remember(&heir).await;
+    heir.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -26,15 +26,14 @@ pub(super) async fn make_cluster(
     durability: Durability,
     password: &Password,
 ) -> Result<()> {
-    remove_drafts(&layout.data_dir)?;
     // a name of its own: an initdb that outlived its killed owner must not write into ours
     let draft = layout.data_dir.join(format!("{DRAFT}{}", std::process::id()));
     DirBuilder::new().mode(0o700).create(&draft).context("create the folder", &draft)?;
-    identity.give(&draft)?;
-    identity.can_reach(&draft)?;
     let password_file = draft.join("password");
     write_password(&password_file, password)?;
     identity.give(&password_file)?;
+    // last: from here on the database user could put links where we write
+    identity.give(&draft)?;
 
     let made = draft.join("cluster");
     let mut command = identity.command(&binaries.program("initdb"));
@@ -66,7 +65,8 @@ fn write_password(path: &Path, password: &Password) -> Result<()> {
     written.context("write", path)
 }
 
-fn remove_drafts(data_dir: &Path) -> Result<()> {
+/// Removes what a start that was killed on the way left beside the cluster.
+pub(super) fn remove_drafts(data_dir: &Path) -> Result<()> {
     for entry in fs::read_dir(data_dir).context("list", data_dir)? {
         let path = entry.context("list", data_dir)?.path();
         let is_draft =

@@ -138,7 +138,8 @@ impl Postgres {
     pub async fn start(options: Options) -> Result<Self> {
         let (prepared, lock) = prepare_off_runtime(options.clone()).await?;
         let Prepared { launch, superuser, passwords } = prepared;
-        recover::clear(&launch.layout, launch.shutdown_timeout).await?;
+        recover::clear(&launch).await?;
+        initdb::remove_drafts(&launch.layout.data_dir)?;
         if launch.layout.cluster_major()?.is_none() {
             initdb::make_cluster(
                 &launch.layout,
@@ -272,7 +273,8 @@ fn superuser_password(layout: &Layout) -> Result<Password> {
     }
     let password = secrets::password(&path)?;
     let line = format!("*:*:*:{SUPERUSER}:{}\n", password.expose());
-    secrets::create_once(&layout.passfile(), line.as_bytes())?;
+    // written anew, in case the password's file was restored from elsewhere
+    secrets::replace(&layout.passfile(), line.as_bytes())?;
     Ok(password)
 }
 

@@ -102,7 +102,7 @@ impl Supervisor {
 
     async fn start_again(&self) -> Result<Option<Postmaster>> {
         // backends that outlived a killed server hold its memory; a new one refuses to start beside them
-        recover::clear(&self.launch.layout, self.launch.shutdown_timeout).await?;
+        recover::clear(&self.launch).await?;
         let mut server = self.launch.spawn()?;
         let ready = tokio::select! {
             biased;
