@@ -90,7 +90,8 @@ pub fn password(path: &Path) -> Result<Password> {
     read_password(path)
 }
 
-fn read_password(path: &Path) -> Result<Password> {
+/// The password of `path`; unlike [`password`] a missing file is an error.
+pub fn read_password(path: &Path) -> Result<Password> {
     let bytes = read_private(path)?;
     // Anything else would have to be escaped in a URL, in a literal and in psql's password file.
     if bytes.len() != 2 * PASSWORD_BYTES || !bytes.iter().all(u8::is_ascii_hexdigit) {

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tidegate_engines::Error;
-use tidegate_engines::postgres::{APP, MIGRATOR, Options, Postgres, Status, find};
+use tidegate_engines::postgres::{APP, Access, Durability, MIGRATOR, Options, Postgres, Status, find};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Far more than anything here takes, even on a busy machine.
@@ -79,6 +79,19 @@ async fn a_first_start_makes_a_private_cluster_with_passwords() {
     assert_ne!(postgres.password(APP).unwrap(), postgres.password(MIGRATOR).unwrap());
     assert!(postgres.url("stranger", "postgres").is_err());
     postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_for_real_use_is_durable() {
+    let folder = folder();
+    let options = Options { durability: Durability::Full, ..Options::for_tests(folder.path()) };
+    let postgres = Postgres::start(options).await.unwrap();
+    let query = "SELECT current_setting('fsync'), current_setting('synchronous_commit'), \
+                 current_setting('full_page_writes')";
+    assert_eq!(postgres.superuser_query("postgres", query).await.unwrap().trim(), "on|on|on");
+    postgres.stop().await.unwrap();
+    let error = Access::to_running(&Options::for_tests(folder.path())).unwrap_err();
+    assert!(error.to_string().contains("start it first"), "{error}");
 }
 
 #[tokio::test]
@@ -161,6 +174,39 @@ async fn a_killed_server_comes_back_with_its_data_although_a_backend_was_busy() 
     postgres.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_server_that_cannot_come_back_is_tried_until_it_can() {
+    let folder = folder();
+    let postgres = start(&folder).await;
+    let configuration = folder.path().join("data/postgres/postgresql.conf");
+    let good = fs::read(&configuration).unwrap();
+    fs::write(&configuration, "shared_buffers = plenty\n").unwrap();
+    kill(pid_of(postgres.pid().unwrap()), Signal::SIGKILL).unwrap();
+    let log = folder.path().join("data/postgres.log");
+    let tries = || fs::read_to_string(&log).unwrap().matches("invalid value for parameter").count();
+    eventually("the third try", || tries() >= 3).await;
+    assert_eq!(postgres.pid(), None);
+
+    fs::write(&configuration, good).unwrap();
+    let mut status = postgres.status();
+    let back = status.wait_for(|status| matches!(status, Status::Ready { .. }));
+    timeout(DEADLINE, back).await.unwrap().unwrap();
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_is_stopped_while_it_cannot_come_back() {
+    let folder = folder();
+    let postgres = start(&folder).await;
+    fs::write(folder.path().join("data/postgres/postgresql.conf"), "shared_buffers = plenty\n").unwrap();
+    kill(pid_of(postgres.pid().unwrap()), Signal::SIGKILL).unwrap();
+    let mut status = postgres.status();
+    timeout(DEADLINE, status.wait_for(|status| *status == Status::Restarting)).await.unwrap().unwrap();
+    postgres.stop().await.unwrap();
+    let error = Postgres::start(Options::for_tests(folder.path())).await.unwrap_err();
+    assert!(matches!(error, Error::NotStarted { .. }), "the folder is free: {error}");
+}
+
 /// Not a test of its own: what the tests below start as another process. Without its variable it does nothing.
 #[tokio::test]
 async fn owner_process() {
@@ -198,6 +244,10 @@ async fn a_second_owner_is_told_who_is_the_first_and_takes_over_when_that_is_kil
     let error = Postgres::start(Options::for_tests(folder.path())).await.unwrap_err();
     assert!(matches!(error, Error::Owned { pid: Some(pid), .. } if pid == owner.id()), "{error}");
     assert!(error.to_string().contains(&format!("in use by process {}", owner.id())), "{error}");
+
+    let access = Access::to_running(&Options::for_tests(folder.path())).unwrap();
+    let note = access.superuser_query("postgres", "SELECT note FROM memory").await.unwrap();
+    assert_eq!(note.trim(), "kept", "another program of the user can use what it may not own");
 
     owner.kill().unwrap();
     owner.wait().unwrap();

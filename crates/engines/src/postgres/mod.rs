@@ -7,6 +7,7 @@
 //! The server ends with its owner: cleanly through [`Postgres::stop`], by itself when the owner is killed. A start clears
 //! away whatever an earlier run left, so data survives any end of either side.
 
+mod access;
 mod binaries;
 mod identity;
 mod initdb;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::access::Access;
 pub use self::binaries::{Binaries, OLDEST_MAJOR, find};
 use self::identity::Identity;
 use self::layout::{Layout, OwnerLock};
@@ -119,11 +121,11 @@ impl Options {
 }
 
 /// A running, supervised server. Dropping it stops the server too, without waiting for it.
+///
+/// It dereferences to [`Access`]: URLs, passwords and SQL as the superuser.
 #[derive(Debug)]
 pub struct Postgres {
-    layout: Layout,
-    binaries: Binaries,
-    passwords: BTreeMap<String, Password>,
+    access: Access,
     status: watch::Receiver<Status>,
     stop: DropGuard,
     supervisor: JoinHandle<Result<()>>,
@@ -133,8 +135,8 @@ impl Postgres {
     /// Starts the server of `options.data_dir`, making the cluster first where there is none, and returns when it
     /// accepts connections.
     ///
-    /// The supervisor runs on the calling runtime and ends with it. Fails with [`Error::Owned`] when another process
-    /// runs this server, with [`Error::Missing`] when no PostgreSQL is installed.
+    /// The supervisor runs on the calling runtime, and the server ends with it. Fails with [`Error::Owned`] when another
+    /// process runs this server ([`Access::to_running`] is the way to use it then), with [`Error::Missing`] when no PostgreSQL is installed.
     pub async fn start(options: Options) -> Result<Self> {
         let (prepared, lock) = prepare_off_runtime(options.clone()).await?;
         let Prepared { launch, superuser, passwords } = prepared;
@@ -158,15 +160,10 @@ impl Postgres {
         }
         let (sender, status) = watch::channel(Status::Ready { pid: server.pid() });
         let stop = CancellationToken::new();
-        let (layout, binaries) = (launch.layout.clone(), launch.binaries.clone());
+        let access = Access { layout: launch.layout.clone(), binaries: launch.binaries.clone(), passwords };
         let supervisor = Supervisor { launch, status: sender, stop: stop.clone(), lock };
         let supervisor = tokio::spawn(supervisor.run(server));
-        Ok(Self { layout, binaries, passwords, status, stop: stop.drop_guard(), supervisor })
-    }
-
-    /// The folder with the server's socket, to connect to as the host.
-    pub fn socket_dir(&self) -> &Path {
-        &self.layout.sockets
+        Ok(Self { access, status, stop: stop.drop_guard(), supervisor })
     }
 
     /// The server's process; none while it is being restarted.
@@ -182,48 +179,18 @@ impl Postgres {
         self.status.clone()
     }
 
-    /// The connection URL of the superuser. It holds the password.
-    pub fn superuser_url(&self, database: &str) -> String {
-        // prepare() put it there
-        self.passwords
-            .get(SUPERUSER)
-            .map_or_else(String::new, |password| self.url_with(SUPERUSER, password, database))
-    }
-
-    /// The connection URL of one of [`Options::login_roles`]. It holds the password.
-    pub fn url(&self, role: &str, database: &str) -> Result<String> {
-        Ok(self.url_with(role, self.password(role)?, database))
-    }
-
-    /// The generated password of one of [`Options::login_roles`].
-    pub fn password(&self, role: &str) -> Result<&Password> {
-        self.passwords.get(role).ok_or_else(|| Error::Setting(format!("{role} is not among the login roles")))
-    }
-
-    fn url_with(&self, role: &str, password: &Password, database: &str) -> String {
-        sql::url(&self.layout.sockets, role, password, database)
-    }
-
-    /// Runs a script in `database` as the superuser, up to its first error. The script is `psql`'s: `\` and `:` speak to it.
-    pub async fn run_superuser_sql(&self, database: &str, sql: &str) -> Result<()> {
-        self.superuser_query(database, sql).await.map(drop)
-    }
-
-    /// Like [`Postgres::run_superuser_sql`], and returns the rows: one a line, columns separated by `|`.
-    pub async fn superuser_query(&self, database: &str, sql: &str) -> Result<String> {
-        sql::run(&self.layout, &self.binaries, database, sql, &[]).await
-    }
-
-    /// Makes the database `name`, owned by the existing role `owner`, unless there is one of that name.
-    pub async fn create_database(&self, name: &str, owner: &str) -> Result<()> {
-        let variables = [("name", name), ("owner", owner)];
-        sql::run(&self.layout, &self.binaries, "postgres", sql::CREATE_DATABASE, &variables).await.map(drop)
-    }
-
     /// Stops the server and returns when it has ended and the data directory is free for the next owner.
     pub async fn stop(self) -> Result<()> {
         drop(self.stop);
         self.supervisor.await.map_err(|_| Error::SupervisorLost)?
+    }
+}
+
+impl std::ops::Deref for Postgres {
+    type Target = Access;
+
+    fn deref(&self) -> &Access {
+        &self.access
     }
 }
 

@@ -1,6 +1,7 @@
 //! One running server process: spawned, watched until it is ready, stopped.
 //! Never restarts anything: that is the supervisor's.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -69,13 +70,13 @@ impl Launch {
             Err(error) => {
                 // without its watcher it could outlive us
                 child.start_kill().ok();
-                Err(error).context("run", std::path::Path::new("/bin/sh"))
+                Err(error).context("run", Path::new("/bin/sh"))
             }
         }
     }
 
     fn watcher(&self, pid: u32) -> Command {
-        let mut command = self.identity.command(std::path::Path::new("/bin/sh"));
+        let mut command = self.identity.command(Path::new("/bin/sh"));
         command.args(["-c", WATCHER, "tidegate-watcher"]).arg(pid.to_string()).arg(&self.layout.cluster);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -124,7 +125,7 @@ impl Launch {
     ) -> Result<()> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         loop {
-            if self.says_ready(postmaster.pid) {
+            if accepts_connections(&self.layout.cluster, Some(postmaster.pid)) {
                 return Ok(());
             }
             if let Some(status) = postmaster.child.try_wait().context("wait for", &self.layout.cluster)? {
@@ -137,14 +138,15 @@ impl Launch {
             sleep(POLL).await;
         }
     }
+}
 
-    /// The server writes its state into the eighth line of its pid file; the first line must be this server's.
-    fn says_ready(&self, pid: u32) -> bool {
-        let text = std::fs::read_to_string(self.layout.cluster.join("postmaster.pid")).unwrap_or_default();
-        let mut lines = text.lines();
-        let ours = lines.next().is_some_and(|line| line.trim() == pid.to_string());
-        ours && lines.nth(6).is_some_and(|line| line.trim() == "ready")
-    }
+/// The server writes its state into the eighth line of its pid file; with `pid`, the first line must be that one.
+pub(super) fn accepts_connections(cluster: &Path, pid: Option<u32>) -> bool {
+    let text = std::fs::read_to_string(cluster.join("postmaster.pid")).unwrap_or_default();
+    let mut lines = text.lines();
+    let recorded = lines.next().and_then(|line| line.trim().parse().ok());
+    let ours = pid.is_none_or(|pid| recorded == Some(pid));
+    ours && lines.nth(6).is_some_and(|line| line.trim() == "ready")
 }
 
 impl Postmaster {
@@ -167,7 +169,7 @@ impl Postmaster {
         {
             self.signal(signal);
             if let Ok(ended) = timeout(patience, self.ended()).await {
-                ended.context("wait for", std::path::Path::new("postgres"))?;
+                ended.context("wait for", Path::new("postgres"))?;
                 return Ok(());
             }
             tracing::warn!(pid = self.pid, %signal, "PostgreSQL did not end in time");
