@@ -72,7 +72,7 @@ pub struct Options {
     /// The greatest number of connections; 100.
     pub max_connections: u32,
     /// Roles that get a generated password each; [`MIGRATOR`] and [`APP`]. Making the roles is the caller's, through
-    /// [`Postgres::run_superuser_sql`].
+    /// [`Access::run_superuser_sql`].
     pub login_roles: Vec<String>,
     /// How long the first start may take, crash recovery included; 5 minutes.
     pub start_timeout: Duration,
