@@ -1,0 +1,97 @@
+//! Agents: registering one, and what an operator decides about it.
+
+use reqwest::header::HeaderName;
+use serde::{Deserialize, Serialize};
+use tidegate_model::{Agent, AgentHandle, AgentRegistrationRequest, ApprovalStatus, Secret};
+
+use crate::{
+    Client, Error,
+    call::{Call, secret_header},
+};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-agent-api-key");
+const CLAIM: HeaderName = HeaderName::from_static("x-agent-claim");
+
+/// What a registration gives.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Registration {
+    /// The agent's row.
+    pub agent: Agent,
+    /// Whether an operator let it in.
+    pub approval_status: ApprovalStatus,
+    /// What a later call gets the agent's own key with; given once, with the first call.
+    #[serde(default)]
+    pub claim_token: Option<Secret<String>>,
+    /// The agent's own key.
+    #[serde(default)]
+    pub api_key: Option<Secret<String>>,
+}
+
+/// The agents of the platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentList {
+    /// The agents.
+    pub agents: Vec<Agent>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// An agent, bare or under its name.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AgentAnswer {
+    Named { agent: Box<Agent> },
+    Bare(Box<Agent>),
+}
+
+impl From<AgentAnswer> for Agent {
+    fn from(answer: AgentAnswer) -> Self {
+        match answer {
+            AgentAnswer::Named { agent } | AgentAnswer::Bare(agent) => *agent,
+        }
+    }
+}
+
+impl Client {
+    /// `POST agents/register` with the bootstrap key or the agent's own, and the claim token where there is one.
+    ///
+    /// Refused with 403 when an operator rejected the agent, 409 when the name is known and neither token nor key fits,
+    /// 429 when asked too often. A lost answer is not asked for again here: it may have held the claim token, and the
+    /// caller decides.
+    pub async fn register_agent(
+        &self,
+        api_key: &Secret<String>,
+        claim: Option<&Secret<String>>,
+        request: &AgentRegistrationRequest,
+    ) -> Result<Registration, Error> {
+        let mut call = Call::post(&["agents", "register"])
+            .json(request)?
+            .without_bearer()
+            .header(API_KEY, secret_header(api_key.expose())?);
+        if let Some(claim) = claim {
+            call = call.header(CLAIM, secret_header(claim.expose())?);
+        }
+        self.fetch(call).await
+    }
+
+    /// `GET admin/agents`, for operators.
+    pub async fn agents(&self) -> Result<AgentList, Error> {
+        self.fetch(Call::get(&["admin", "agents"])).await
+    }
+
+    /// `POST admin/agents/{agentId}/approve`, for operators; 409 unless it is pending.
+    pub async fn approve_agent(&self, agent: &AgentHandle) -> Result<Agent, Error> {
+        self.decide(agent, "approve").await
+    }
+
+    /// `POST admin/agents/{agentId}/reject`, for operators; 409 unless it is pending.
+    pub async fn reject_agent(&self, agent: &AgentHandle) -> Result<Agent, Error> {
+        self.decide(agent, "reject").await
+    }
+
+    async fn decide(&self, agent: &AgentHandle, verb: &str) -> Result<Agent, Error> {
+        let call = Call::post(&["admin", "agents", agent.as_str(), verb]).json(&serde_json::json!({}))?;
+        self.fetch::<AgentAnswer>(call).await.map(Agent::from)
+    }
+}

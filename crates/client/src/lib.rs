@@ -1,0 +1,50 @@
+//! The typed client of Tidegate's HTTP API: what the CLI, an agent's registration and the tests share. No HTTP server
+//! and no SQL is named here, and nothing is written to a terminal.
+//!
+//! Answers are the entity types of `tidegate-model`. Bodies, waits and retries are bounded; streams (a session's
+//! terminal and its log) have no time limit, a dead peer is noticed by TCP keepalive.
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use tidegate_client::{Client, TerminalEvent};
+//! use tidegate_model::{NewSession, Secret, SessionState, StreamMode};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("http://127.0.0.1:8080".parse()?).build()?;
+//! client.login("alice", &Secret::new("tidewater gate".to_owned())).await?;
+//! let session = client.create_session(&NewSession::of("shell")).await?.session;
+//! let session = client.wait_for(session.id, |now| now.state == SessionState::Running, |_| {}).await?;
+//! let mut terminal = client.terminal(session.id, StreamMode::Control).await?;
+//! while let Some(event) = terminal.next().await {
+//!     if let TerminalEvent::Bytes(bytes) = event? {
+//!         println!("{} bytes", bytes.len());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod agents;
+mod auth;
+mod builder;
+mod call;
+mod error;
+mod logs;
+mod sessions;
+mod terminal;
+mod tls;
+mod tokens;
+
+pub use agents::{AgentList, Registration};
+pub use auth::Login;
+pub use builder::{Client, ClientBuilder};
+pub use error::{ApiError, Error};
+pub use logs::{LogChunk, Logs};
+pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
+pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
+pub use tls::tls_config;
+pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};
+
+// What callers need to name the arguments and answers above.
+pub use reqwest::StatusCode;
+pub use url::Url;
