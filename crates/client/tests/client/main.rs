@@ -1,0 +1,5 @@
+//! The client against a server that answers from a script.
+
+mod calls;
+mod fake;
+mod streams;
