@@ -1,0 +1,223 @@
+//! The words of the command line.
+
+mod parse;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
+use tidegate_model::{AgentHandle, SessionState};
+use url::Url;
+
+pub(crate) use self::{
+    parse::DetachKeys,
+    run::{Resume, RunArgs, RunWhat},
+};
+use crate::exit;
+
+/// Sessions on machines you do not have to log in to.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        tidegate login --url https://tidegate.example.com\n  \
+        tidegate run shell\n  \
+        tidegate run command -- make -j4 test\n  \
+        tidegate ls\n  \
+        tidegate attach calm-harbour\n\n\
+        A session is named by its id, by the beginning of its id, or by its name."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What goes with every verb.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Global {
+    /// The control plane, for example <https://tidegate.example.com>; the one of the last login where absent.
+    ///
+    /// A token in the environment variable `TIDEGATE_TOKEN` is used instead of the stored login.
+    #[arg(long, global = true, env = "TIDEGATE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) url: Option<Url>,
+    /// Also trust the certificate authorities in this PEM file; a login remembers it.
+    #[arg(long, global = true, env = "TIDEGATE_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Write JSON for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Log in with username and password and remember it
+    Login(LoginArgs),
+    /// End the login and forget it
+    Logout,
+    /// Start a session and attach to it
+    Run(RunArgs),
+    /// Attach this terminal to a running session
+    Attach(AttachArgs),
+    /// List sessions
+    Ls(ListArgs),
+    /// Show one session
+    Get(SessionArg),
+    /// End sessions
+    Stop(StopArgs),
+    /// Put a session to sleep: its processes stop, its home stays
+    Hibernate(ChangeArgs),
+    /// Wake a session
+    Wake(ChangeArgs),
+    /// Show what a session printed
+    Logs(LogArgs),
+    /// Write completions for a shell, for example: tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+impl Verb {
+    /// The exit code of a failure that is not the session's program's.
+    pub(crate) const fn failure_code(&self) -> u8 {
+        match self {
+            Self::Run(_) | Self::Attach(_) => exit::RUN_FAILURE,
+            _ => exit::FAILURE,
+        }
+    }
+}
+
+/// A session.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SessionArg {
+    /// Id, beginning of the id, or name.
+    pub(crate) session: String,
+}
+
+/// `login`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LoginArgs {
+    /// Asked for where absent.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Read the password from the first line of this file; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Send the password although the connection is neither encrypted nor local.
+    #[arg(long)]
+    pub(crate) allow_plain_http: bool,
+}
+
+/// `attach`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AttachArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArg,
+    /// Watch without typing.
+    #[arg(long)]
+    pub(crate) view: bool,
+    #[command(flatten)]
+    pub(crate) resume: Resume,
+}
+
+/// `ls`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ListArgs {
+    /// Only sessions in this state: pending, running, hibernating, hibernated, waking, terminating, terminated or
+    /// failed.
+    #[arg(long)]
+    pub(crate) state: Option<SessionState>,
+    /// Only sessions with this tag.
+    #[arg(long)]
+    pub(crate) tag: Option<String>,
+    /// Only sessions of this user.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Only sessions on this agent.
+    #[arg(long, value_parser = parse::agent)]
+    pub(crate) agent: Option<AgentHandle>,
+    /// All pages, not only the newest hundred.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `stop`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StopArgs {
+    /// Ids, beginnings of ids, or names.
+    #[arg(required = true, value_name = "SESSION")]
+    pub(crate) sessions: Vec<String>,
+    /// Do not wait until they have ended.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// `hibernate` and `wake`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ChangeArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArg,
+    /// Do not wait until it is done.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// `logs`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LogArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArg,
+    /// Go on until the program ends.
+    #[arg(long, short, conflicts_with = "states")]
+    pub(crate) follow: bool,
+    /// Leave out the first so many bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 0, conflicts_with = "states")]
+    pub(crate) after: u64,
+    /// Show the session's states instead of its output.
+    #[arg(long)]
+    pub(crate) states: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn help(words: &[&str]) -> String {
+        let mut command = Args::command().term_width(100);
+        command.build();
+        let mut part = &mut command;
+        for word in words {
+            part = part.find_subcommand_mut(word).unwrap();
+        }
+        part.render_help().to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_whole() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_every_verb() {
+        insta::assert_snapshot!(help(&[]));
+    }
+
+    #[test]
+    fn the_help_of_run_command_names_every_flag() {
+        insta::assert_snapshot!(help(&["run", "command"]));
+    }
+
+    #[test]
+    fn the_help_of_logs_names_every_flag() {
+        insta::assert_snapshot!(help(&["logs"]));
+    }
+}

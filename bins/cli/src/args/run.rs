@@ -1,0 +1,156 @@
+//! The words of `run`.
+
+use clap::{Args as ClapArgs, Subcommand};
+use tidegate_model::{BuiltInTemplate, NewSession, Quantity, ResourceRequest, TimeLimit};
+
+use super::{DetachKeys, parse};
+
+/// `run`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    #[command(subcommand)]
+    pub(crate) what: RunWhat,
+}
+
+/// What a new session runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunWhat {
+    /// A login shell
+    Shell(RunFlags),
+    /// One program; its output is written here and its exit code is taken over
+    #[command(
+        after_help = "The exit code is the program's; 125 when tidegate itself could not do its part.\n\
+        With a terminal on both ends the program gets a terminal, else its output is written as it is."
+    )]
+    Command {
+        #[command(flatten)]
+        flags: RunFlags,
+        /// The program and its arguments.
+        #[arg(last = true, required = true, value_name = "PROGRAM")]
+        argv: Vec<String>,
+    },
+}
+
+impl RunWhat {
+    /// The flags, whatever is run.
+    pub(crate) const fn flags(&self) -> &RunFlags {
+        match self {
+            Self::Shell(flags) | Self::Command { flags, .. } => flags,
+        }
+    }
+
+    /// The request that these words stand for.
+    pub(crate) fn request(&self) -> NewSession {
+        match self {
+            Self::Shell(flags) => flags.request(BuiltInTemplate::Shell),
+            Self::Command { flags, argv } => {
+                NewSession { command: Some(argv.clone()), ..flags.request(BuiltInTemplate::Command) }
+            }
+        }
+    }
+}
+
+/// How a new session is.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunFlags {
+    /// Name for people; made up where absent.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Keep the home folder for the next session.
+    #[arg(long)]
+    persistent_home: bool,
+    /// CPU, for example 500m or 2.
+    #[arg(long, value_name = "QUANTITY")]
+    cpu: Option<Quantity>,
+    /// Memory, for example 512Mi or 2Gi.
+    #[arg(long, value_name = "QUANTITY")]
+    memory: Option<Quantity>,
+    /// Storage of the persistent home, for example 10Gi.
+    #[arg(long, value_name = "QUANTITY", requires = "persistent_home")]
+    storage: Option<Quantity>,
+    /// A variable of its environment; NAME alone takes yours. May be repeated.
+    #[arg(long = "env", short = 'e', value_name = "NAME=VALUE", value_parser = parse::variable)]
+    variables: Vec<(String, String)>,
+    /// A label. May be repeated.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Hibernate after so long without activity: 30m, 8h, or 0 for never.
+    #[arg(long, value_name = "DURATION")]
+    idle_timeout: Option<TimeLimit>,
+    /// End after so long: 90s, 8h, 7d, or 0 for never.
+    #[arg(long, value_name = "DURATION")]
+    max_duration: Option<TimeLimit>,
+    /// Only on agents of this region.
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// Start it, name it and leave it.
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+    /// End the session when it is left, by its detach key or a signal too.
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) rm: bool,
+    #[command(flatten)]
+    pub(crate) resume: Resume,
+}
+
+/// How a terminal is attached.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Resume {
+    /// Leave with these keys, for example ctrl-] or ctrl-p,ctrl-q, or none.
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-]")]
+    pub(crate) detach_key: DetachKeys,
+}
+
+impl RunFlags {
+    fn request(&self, template: BuiltInTemplate) -> NewSession {
+        let resources = ResourceRequest { cpu: self.cpu, memory: self.memory, storage: self.storage };
+        NewSession {
+            name: self.name.clone(),
+            resources: (resources != ResourceRequest::default()).then_some(resources),
+            persistent_home: self.persistent_home,
+            idle_timeout: self.idle_timeout,
+            max_session_duration: self.max_duration,
+            environment: self.variables.iter().cloned().collect(),
+            tags: self.tags.clone(),
+            region: self.region.clone(),
+            ..NewSession::of(template.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Args, Verb};
+
+    fn request(words: &str) -> Result<serde_json::Value, String> {
+        let args = Args::try_parse_from(words.split(' ')).map_err(|error| error.to_string())?;
+        let Verb::Run(run) = args.verb else { return Err("not a run".to_owned()) };
+        Ok(serde_json::to_value(run.what.request()).unwrap())
+    }
+
+    #[test]
+    fn run_asks_for_what_its_flags_say() {
+        let words = "tidegate run command --name build --cpu 2 --memory 1Gi -e A=1 --env B= --tag ci \
+            --idle-timeout 30m --max-duration 90s --region eu-1 --persistent-home -- make -j4 --json";
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            request(&words).unwrap(),
+            serde_json::json!({
+                "template": "command", "name": "build", "command": ["make", "-j4", "--json"],
+                "resources": {"cpu": "2", "memory": "1Gi"}, "persistentHome": true, "idleTimeout": "30m",
+                "maxSessionDuration": "90s", "environment": {"A": "1", "B": ""}, "tags": ["ci"], "region": "eu-1",
+            })
+        );
+    }
+
+    #[test]
+    fn a_bad_duration_or_quantity_is_refused_with_an_example() {
+        assert!(request("tidegate run shell --idle-timeout 30").unwrap_err().contains("30m"));
+        assert!(request("tidegate run shell --max-duration 5s").unwrap_err().contains("1m and 30d"));
+        assert!(request("tidegate run shell --memory lots").is_err());
+        assert!(request("tidegate run command").is_err());
+        assert!(request("tidegate run shell --detach --rm").is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! What is written: tables and sentences for people, JSON for programs. Words that come from a server never carry
+//! control characters to a terminal.
+
+use std::io::{self, Write};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use tidegate_model::{Clock, Session, SessionEvent, SystemClock};
+
+/// For people or for programs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+impl Output {
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Writes `value` as JSON, or the text for people.
+    pub(crate) fn answer(self, value: &impl Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
+        let mut out = io::stdout().lock();
+        if text.is_empty() { Ok(()) } else { Ok(writeln!(out, "{text}")?) }
+    }
+
+    /// Tells people something beside the answer.
+    pub(crate) fn note(self, text: &str) {
+        if !self.json {
+            eprintln!("{}", plain(text));
+        }
+    }
+}
+
+/// Writes one line of JSON at once.
+pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(value)?)?;
+    Ok(out.flush()?)
+}
+
+/// The text without anything that a terminal would obey.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// A table of sessions.
+pub(crate) fn sessions(sessions: &[Session]) -> String {
+    let now = SystemClock::new().now();
+    let mut table = table(["ID", "NAME", "STATE", "TEMPLATE", "AGENT", "AGE", "TAGS"]);
+    for session in sessions {
+        table.add_row([
+            session.id.to_string(),
+            plain(&session.name),
+            session.state.to_string(),
+            plain(&session.template),
+            session.agent_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            age(now - session.created_at),
+            plain(&session.tags.join(",")),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of a session's states.
+pub(crate) fn states(events: &[SessionEvent]) -> String {
+    let mut table = table(["AT", "FROM", "TO", "START", "REASON"]);
+    for event in events {
+        table.add_row([
+            time(event.at),
+            event.from_state.map_or_else(|| "-".to_owned(), |state| state.to_string()),
+            event.to_state.to_string(),
+            event.generation.to_string(),
+            plain(event.reason.as_deref().unwrap_or("")),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// Everything that people want to know of a session.
+pub(crate) fn session(session: &Session) -> String {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let limit = |limit: tidegate_model::TimeLimit| match limit {
+        tidegate_model::TimeLimit::Never => "never".to_owned(),
+        tidegate_model::TimeLimit::Seconds(_) => limit.to_string(),
+    };
+    let resources = session.resources;
+    let home =
+        if session.persistent_home { format!("kept, {}", resources.storage) } else { "not kept".to_owned() };
+    let lines = [
+        ("Id", session.id.to_string()),
+        ("Name", session.name.clone()),
+        ("State", session.state.to_string()),
+        ("Reason", or_none(session.state_reason.clone())),
+        ("Owner", session.user.clone()),
+        ("Template", session.template.clone()),
+        ("Agent", or_none(session.agent_id.as_ref().map(ToString::to_string))),
+        ("Resources", format!("cpu {}, memory {}", resources.cpu.to_cpu_string(), resources.memory)),
+        ("Home", home),
+        ("Idle timeout", limit(session.idle_timeout)),
+        ("Ends after", limit(session.max_session_duration)),
+        ("Tags", or_none((!session.tags.is_empty()).then(|| session.tags.join(", ")))),
+        ("Created", time(session.created_at)),
+        ("Started", or_none(session.started_at.map(time))),
+        ("Ended", or_none(session.ended_at.map(time))),
+        ("Exit code", or_none(session.exit_code().map(|code| code.to_string()))),
+    ];
+    let lines: Vec<String> =
+        lines.into_iter().map(|(name, value)| format!("{name:<13} {}", plain(&value))).collect();
+    lines.join("\n")
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+fn age(age: TimeDelta) -> String {
+    match age.num_seconds().max(0) {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_written_in_one_unit() {
+        let written: Vec<String> =
+            [-5, 90, 600, 7_200, 200_000].map(|seconds| age(TimeDelta::seconds(seconds))).into();
+        assert_eq!(written, ["0s", "90s", "10m", "2h", "2d"]);
+    }
+}

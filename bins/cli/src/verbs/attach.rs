@@ -1,0 +1,65 @@
+//! `attach`.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use tidegate_model::{Session, SessionState, StreamMode};
+
+use crate::{
+    args::AttachArgs,
+    context::Context,
+    exit, lookup,
+    output::plain,
+    terminal::{self, Left, Viewer},
+};
+
+pub(super) async fn attach(context: &Context, words: AttachArgs) -> anyhow::Result<ExitCode> {
+    if context.output.json {
+        bail!("a terminal has no JSON: leave --json out, or read `tidegate logs --json`");
+    }
+    let session = lookup::find(&context.client, &words.session.session).await?;
+    if matches!(session.state, SessionState::Hibernated | SessionState::Hibernating) {
+        bail!("session {} is {}: wake it with `tidegate wake {0}`", session.name, session.state);
+    }
+    let mode = if words.view { StreamMode::View } else { StreamMode::Control };
+    let viewer = Viewer { id: session.id, name: &session.name, mode, keys: &words.resume.detach_key };
+    let left = terminal::attach(&context.client, &viewer).await?;
+    leave(context, &session, left)
+}
+
+/// The exit code of a session that was left, and a word on what became of it.
+pub(super) fn leave(context: &Context, session: &Session, left: Left) -> anyhow::Result<ExitCode> {
+    let goes_on = || {
+        let name = plain(&session.name);
+        context.output.note(&format!("session {name} goes on; `tidegate attach {name}` comes back to it"));
+    };
+    match left {
+        Left::Exited(code) => Ok(exit::of_program(code)),
+        Left::Detached => {
+            goes_on();
+            Ok(ExitCode::SUCCESS)
+        }
+        Left::Signal(signal) => {
+            goes_on();
+            Ok(exit::of_signal(signal))
+        }
+        Left::Ended(session) => of_ended(&session),
+    }
+}
+
+/// The exit code that an ended session left.
+pub(super) fn of_ended(session: &Session) -> anyhow::Result<ExitCode> {
+    match (session.exit_code(), session.state) {
+        (Some(code), state) if state.is_final() => Ok(exit::of_program(code)),
+        (_, state) => {
+            let reason =
+                session.state_reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let hint = if matches!(state, SessionState::Hibernated | SessionState::Hibernating) {
+                format!(": wake it with `tidegate wake {}`", session.name)
+            } else {
+                String::new()
+            };
+            bail!("session {} is {state}{reason} and left no exit code{hint}", session.name)
+        }
+    }
+}

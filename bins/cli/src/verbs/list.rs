@@ -1,0 +1,27 @@
+//! `ls`.
+
+use std::process::ExitCode;
+
+use tidegate_client::SessionPage;
+use tidegate_model::SessionFilter;
+
+use crate::{args::ListArgs, context::Context, output};
+
+/// Most sessions that are listed at once.
+const MOST: usize = 100_000;
+
+pub(super) async fn list(context: &Context, words: ListArgs) -> anyhow::Result<ExitCode> {
+    let filter = SessionFilter { user: words.user, state: words.state, tag: words.tag, agent: words.agent };
+    let page = if words.all {
+        let sessions = context.client.all_sessions(&filter, MOST).await?;
+        SessionPage { total: sessions.len() as u64, sessions, next_cursor: None, total_is_exact: true }
+    } else {
+        context.client.sessions(&filter, 100, None).await?
+    };
+    context.output.answer(&page, || output::sessions(&page.sessions))?;
+    if page.next_cursor.is_some() {
+        let about = if page.total_is_exact { "" } else { "more than " };
+        context.output.note(&format!("{} of {about}{}; --all shows all", page.sessions.len(), page.total));
+    }
+    Ok(ExitCode::SUCCESS)
+}

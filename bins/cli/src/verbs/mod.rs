@@ -1,0 +1,48 @@
+//! What each verb does, a file each.
+
+mod attach;
+mod change;
+mod follow;
+mod list;
+mod login;
+mod logs;
+mod run;
+mod stop;
+
+use std::{io, process::ExitCode};
+
+use clap::CommandFactory;
+
+use crate::{
+    args::{Args, Verb},
+    context::Context,
+    lookup, output,
+};
+
+/// Does what the command line asks for.
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let global = args.global;
+    match args.verb {
+        Verb::Login(words) => login::login(&global, words).await,
+        Verb::Logout => login::logout(&Context::new(&global)?).await,
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);
+            io::Write::write_all(&mut io::stdout().lock(), &script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Run(words) => run::run(&Context::new(&global)?, words.what).await,
+        Verb::Attach(words) => attach::attach(&Context::new(&global)?, words).await,
+        Verb::Ls(words) => list::list(&Context::new(&global)?, words).await,
+        Verb::Get(words) => {
+            let context = Context::new(&global)?;
+            let session = lookup::find(&context.client, &words.session).await?;
+            context.output.answer(&session, || output::session(&session))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Stop(words) => stop::stop(&Context::new(&global)?, words).await,
+        Verb::Hibernate(words) => change::hibernate(&Context::new(&global)?, words).await,
+        Verb::Wake(words) => change::wake(&Context::new(&global)?, words).await,
+        Verb::Logs(words) => logs::logs(&Context::new(&global)?, words).await,
+    }
+}

@@ -1,0 +1,115 @@
+//! `run`.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use tidegate_model::{Session, SessionState, StreamMode};
+
+use super::{attach, follow, logs};
+use crate::{
+    args::RunWhat,
+    context::Context,
+    exit,
+    output::plain,
+    progress,
+    signals::Signals,
+    terminal::{self, Left, Viewer},
+};
+
+/// Most bytes of output in a JSON answer: its end, as much as an agent keeps.
+const OUTPUT: usize = 1 << 20;
+
+pub(super) async fn run(context: &Context, what: RunWhat) -> anyhow::Result<ExitCode> {
+    let created = context.client.create_session(&what.request()).await?.session;
+    let flags = what.flags();
+    if flags.detach {
+        let text = || format!("{} {} is {}", created.id, plain(&created.name), created.state);
+        context.output.answer(&created, text)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let code = stay(context, &what, &created).await;
+    if flags.rm {
+        // Said beside the program's own exit code: the session's end is asked for, not waited for.
+        if let Err(error) = context.client.terminate_session(created.id).await {
+            context.output.note(&format!("session {} could not be ended: {error}", created.name));
+        }
+    }
+    code
+}
+
+/// Waits for the session and stays with it until it ends or is left.
+async fn stay(context: &Context, what: &RunWhat, created: &Session) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let running = |now: &Session| !matches!(now.state, SessionState::Pending);
+    let session = tokio::select! {
+        session = progress::wait_for(&context.client, context.output, created.id, running) => session?,
+        signal = signals.next() => return attach::leave(context, created, Left::Signal(signal)),
+    };
+    drop(signals);
+    match what {
+        RunWhat::Shell(_) if context.output.json => {
+            context.output.answer(&session, String::new)?;
+            if session.state == SessionState::Failed {
+                attach::of_ended(&session)
+            } else {
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+        RunWhat::Command { .. } if context.output.json => collect(context, &session).await,
+        RunWhat::Command { .. } if !terminal::is_interactive() => print(context, &session).await,
+        RunWhat::Shell(_) | RunWhat::Command { .. } => view(context, what, &session).await,
+    }
+}
+
+/// Attaches; what ended too fast for that is shown from its log.
+async fn view(context: &Context, what: &RunWhat, session: &Session) -> anyhow::Result<ExitCode> {
+    let keys = &what.flags().resume.detach_key;
+    if session.state == SessionState::Running {
+        if std::io::stdin().is_terminal() {
+            context.output.note(&format!("session {}; {keys} leaves it", session.name));
+        }
+        let viewer = Viewer { id: session.id, name: &session.name, mode: StreamMode::Control, keys };
+        let left = terminal::attach(&context.client, &viewer).await?;
+        return match left {
+            Left::Ended(ended) if ended.state.is_final() => after_the_end(context, &ended).await,
+            left => attach::leave(context, session, left),
+        };
+    }
+    after_the_end(context, session).await
+}
+
+async fn after_the_end(context: &Context, session: &Session) -> anyhow::Result<ExitCode> {
+    if session.exit_code().is_some() {
+        follow::so_far(context, session.id, 0, |_, bytes| logs::write_raw(bytes)).await?;
+    }
+    attach::of_ended(session)
+}
+
+/// Writes the program's output as it comes.
+async fn print(context: &Context, session: &Session) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let end = follow::to_the_end(context, session.id, 0, |_, bytes| logs::write_raw(bytes));
+    tokio::select! {
+        end = end => attach::of_ended(&end?),
+        signal = signals.next() => attach::leave(context, session, Left::Signal(signal)),
+    }
+}
+
+/// Waits for the program's end and answers with everything at once.
+async fn collect(context: &Context, session: &Session) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let mut output = Vec::new();
+    let keep_end = |_: u64, bytes: &[u8]| {
+        output.extend_from_slice(bytes);
+        let over = output.len().saturating_sub(OUTPUT);
+        output.drain(..over);
+        Ok(())
+    };
+    let ended = tokio::select! {
+        ended = follow::to_the_end(context, session.id, 0, keep_end) => ended?,
+        signal = signals.next() => return Ok(exit::of_signal(signal)),
+    };
+    let text = String::from_utf8_lossy(&output);
+    let answer = serde_json::json!({"session": ended, "exitCode": ended.exit_code(), "output": text});
+    context.output.answer(&answer, String::new)?;
+    attach::of_ended(&ended)
+}
