@@ -1,0 +1,54 @@
+//! `tidegate-agent`: flags and configuration, then one call into the agent's crate. The hidden subcommands are what
+//! the agent starts itself as.
+
+mod settings;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use clap::Parser;
+use settings::{Cli, Hidden, LogFormat};
+use tidegate_agent::{ProcessPlatform, run, session_exec, session_shim};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match &cli.hidden {
+        Some(Hidden::SessionShim) => return session_shim(),
+        Some(Hidden::SessionExec { spec }) => return session_exec(spec),
+        None => {}
+    }
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn start(cli: Cli) -> anyhow::Result<()> {
+    let settings = cli.settings.merge_file(cli.config.as_deref())?;
+    let filter = EnvFilter::try_new(settings.log()).context("log filter")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format() {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    // Only one part of the process may choose the cryptography, and this is the first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (options, process) = settings.options()?;
+    let platform = ProcessPlatform::open(process).map_err(|error| anyhow::anyhow!(error.chain()))?;
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let told = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        told.cancel();
+    });
+    let exited = run(options, Arc::new(platform), shutdown).await;
+    exited.map(drop).map_err(|error| anyhow::anyhow!(error.chain()))
+}

@@ -1,0 +1,188 @@
+//! Flags, then environment, then configuration file, then defaults.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use nix::unistd::{Uid, gethostname};
+use serde::Deserialize;
+use tidegate_agent::{Options, ProcessOptions};
+use tidegate_model::{AgentHandle, Secret};
+
+/// Runs sessions on this machine for a Tidegate control plane.
+///
+/// The agent dials out and needs no open port. On its first start it registers with the bootstrap key and waits until
+/// an operator approves it (`tidegate-admin agents approve`); then it has a key of its own. Sessions go on when the
+/// agent ends or is upgraded, and the next start finds them.
+///
+/// Started as root, each user's sessions run as an unprivileged user of their own; otherwise all run as the agent's
+/// own user, which is good for trying and not for sharing.
+#[derive(Debug, Parser)]
+#[command(version, name = "tidegate-agent", subcommand_negates_reqs = true)]
+pub(crate) struct Cli {
+    /// Configuration file (TOML): the long flags as keys, with _ for -
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(subcommand)]
+    pub(crate) hidden: Option<Hidden>,
+}
+
+/// What the agent starts itself as.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hidden {
+    /// Holds one session
+    #[command(hide = true)]
+    SessionShim,
+    /// Becomes a session's program
+    #[command(hide = true)]
+    SessionExec {
+        /// What to do
+        spec: String,
+    },
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Everything that can be set.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// Address of the control plane, for example `https://tidegate.example`
+    #[arg(long, value_name = "URL", env = "TIDEGATE_AGENT_SERVER")]
+    server: Option<String>,
+    /// Name of this agent, 3 to 100 characters [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_AGENT_ID")]
+    agent_id: Option<String>,
+    /// File with the bootstrap key, read at the start
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_BOOTSTRAP_KEY_FILE")]
+    bootstrap_key_file: Option<PathBuf>,
+    /// The bootstrap key itself; only from the environment, where no other user sees it
+    #[arg(long, hide = true, env = "TIDEGATE_AGENT_BOOTSTRAP_KEY", hide_env_values = true, value_parser = secret)]
+    #[serde(skip)]
+    bootstrap_key: Option<Secret<String>>,
+    /// Folder of keys, journal, records and homes [default: /var/lib/tidegate-agent as root]
+    #[arg(long, value_name = "FOLDER", env = "TIDEGATE_AGENT_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Folder of the sessions' sockets; a short path [default: run in the data folder]
+    #[arg(long, value_name = "FOLDER", env = "TIDEGATE_AGENT_RUNTIME_DIR")]
+    runtime_dir: Option<PathBuf>,
+    /// Where this agent stands, for example eu-west
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_AGENT_REGION")]
+    region: Option<String>,
+    /// Sessions at one time [default: 100]
+    #[arg(long, value_name = "NUMBER", env = "TIDEGATE_AGENT_MAX_SESSIONS")]
+    max_sessions: Option<u32>,
+    /// Seconds a program may take to end by itself before it is killed [default: 5]
+    #[arg(long, value_name = "SECONDS", env = "TIDEGATE_AGENT_STOP_GRACE")]
+    stop_grace: Option<u64>,
+    /// End all sessions when the agent ends, instead of leaving them running
+    #[arg(long, env = "TIDEGATE_AGENT_STOP_SESSIONS_ON_EXIT")]
+    stop_sessions_on_exit: bool,
+    /// What is logged, for example debug or `tidegate_agent=debug` [default: info]
+    #[arg(long, value_name = "FILTER", env = "TIDEGATE_AGENT_LOG")]
+    log: Option<String>,
+    /// How log lines look [default: text]
+    #[arg(long, value_enum, env = "TIDEGATE_AGENT_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+fn secret(text: &str) -> Result<Secret<String>, &'static str> {
+    let text = text.trim();
+    if text.is_empty() { Err("must not be empty") } else { Ok(Secret::new(text.to_owned())) }
+}
+
+impl Settings {
+    /// Fills what flags and environment left open from a file.
+    pub(crate) fn merge_file(self, path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(self) };
+        let file = config::File::from(path).format(config::FileFormat::Toml);
+        let file: Self = config::Config::builder()
+            .add_source(file)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .with_context(|| format!("configuration {}", path.display()))?;
+        Ok(Self {
+            server: self.server.or(file.server),
+            agent_id: self.agent_id.or(file.agent_id),
+            bootstrap_key_file: self.bootstrap_key_file.or(file.bootstrap_key_file),
+            bootstrap_key: self.bootstrap_key,
+            data_dir: self.data_dir.or(file.data_dir),
+            runtime_dir: self.runtime_dir.or(file.runtime_dir),
+            region: self.region.or(file.region),
+            max_sessions: self.max_sessions.or(file.max_sessions),
+            stop_grace: self.stop_grace.or(file.stop_grace),
+            stop_sessions_on_exit: self.stop_sessions_on_exit || file.stop_sessions_on_exit,
+            log: self.log.or(file.log),
+            log_format: self.log_format.or(file.log_format),
+        })
+    }
+
+    pub(crate) fn log(&self) -> &str {
+        self.log.as_deref().unwrap_or("info")
+    }
+
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.log_format.unwrap_or(LogFormat::Text)
+    }
+
+    /// What the agent's crate is told.
+    pub(crate) fn options(self) -> anyhow::Result<(Options, ProcessOptions)> {
+        let server =
+            self.server.context("no control plane: set --server or TIDEGATE_AGENT_SERVER to its address")?;
+        let server = server.parse().with_context(|| format!("server {server} is no address"))?;
+        let name = self.agent_id.map_or_else(host_name, Ok)?;
+        let agent_id: AgentHandle =
+            name.parse().map_err(|why| anyhow!("agent id {name} {why}: set --agent-id"))?;
+        let data_dir = self.data_dir.map_or_else(default_data_dir, Ok)?;
+        let data_dir = std::path::absolute(&data_dir).context("data folder")?;
+        let bootstrap_key = match (self.bootstrap_key, self.bootstrap_key_file) {
+            (Some(key), _) => Some(key),
+            (None, Some(path)) => {
+                let key =
+                    fs::read_to_string(&path).with_context(|| format!("bootstrap key {}", path.display()))?;
+                Some(Secret::new(key.trim().to_owned()))
+            }
+            (None, None) => None,
+        };
+        let mut options = Options::new(server, agent_id, data_dir.clone());
+        options.bootstrap_key = bootstrap_key;
+        options.region = self.region;
+        options.max_sessions = self.max_sessions.unwrap_or(options.max_sessions);
+        options.stop_sessions_on_exit = self.stop_sessions_on_exit;
+        let process = ProcessOptions {
+            data_dir,
+            runtime_dir: self.runtime_dir,
+            program: std::env::current_exe().context("the agent's own program")?,
+            grace: Duration::from_secs(self.stop_grace.unwrap_or(5)),
+            first_reader: Duration::from_secs(10),
+        };
+        Ok((options, process))
+    }
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = gethostname().context("the host's name")?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+fn default_data_dir() -> anyhow::Result<PathBuf> {
+    if Uid::effective().is_root() {
+        return Ok("/var/lib/tidegate-agent".into());
+    }
+    let home = std::env::home_dir().context("no home folder: set --data-dir")?;
+    Ok(home.join(".local/share/tidegate-agent"))
+}

@@ -1,0 +1,31 @@
+//! The agent: connects to the control plane, takes commands exactly once, runs sessions through a [`Platform`], and
+//! dials a tunnel for everybody who watches. It never listens on the network and never sees the database.
+
+mod error;
+mod exec;
+mod files;
+mod journal;
+mod link;
+mod options;
+mod outbox;
+mod platform;
+mod process;
+mod records;
+mod register;
+mod runtime;
+mod server;
+mod sessions;
+mod shim;
+mod tunnel;
+mod worker;
+
+pub use error::Error;
+pub use exec::session_exec;
+pub use options::Options;
+pub use platform::{
+    Ended, Exit, Found, Keep, Platform, Program, SessionKey, SessionSpec, SessionStream, StreamFrame,
+    StreamRequest,
+};
+pub use process::{ProcessOptions, ProcessPlatform};
+pub use runtime::{Exited, run};
+pub use shim::session_shim;

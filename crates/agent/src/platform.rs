@@ -1,0 +1,226 @@
+//! What an agent needs of the thing that runs its sessions: this machine's processes now, containers later.
+
+use std::{collections::BTreeMap, fmt, io, pin::Pin};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::{Sink, Stream, future::BoxFuture};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tidegate_model::{BuiltInTemplate, CreateSessionCommand, Quantity, StreamMode};
+
+use crate::Error;
+
+/// One start or wake of one session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionKey {
+    /// The session's id: letters, digits, `-` and `_`, at most 64, so that it may stand in a path.
+    pub session_id: String,
+    /// Which start or wake.
+    pub generation: i64,
+}
+
+impl SessionKey {
+    /// The key, or why the id cannot be one.
+    pub fn new(session_id: &str, generation: i64) -> Result<Self, Error> {
+        if is_plain(session_id) && generation >= 0 {
+            Ok(Self { session_id: session_id.to_owned(), generation })
+        } else {
+            Err(Error::Refused("a session id has 1 to 64 letters, digits, - and _".into()))
+        }
+    }
+}
+
+impl fmt::Display for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.session_id, self.generation)
+    }
+}
+
+/// Whether a text may be one component of a path.
+pub(crate) fn is_plain(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+/// What a session runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// The login shell.
+    Shell,
+    /// A program and its arguments; never empty.
+    Command(Vec<String>),
+}
+
+/// Everything needed to start a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSpec {
+    /// Which session, and which start of it.
+    pub key: SessionKey,
+    /// The owner's username.
+    pub user: String,
+    /// Whose home it is, for example `<organization>/<user>`: one or two plain path components.
+    pub owner: String,
+    /// What it runs.
+    pub program: Program,
+    /// Whether the home outlives the session.
+    pub persistent_home: bool,
+    /// Variables of its own.
+    pub environment: BTreeMap<String, String>,
+    /// CPU in thousandths of a core; absent is unlimited.
+    pub cpu_millis: Option<u64>,
+    /// Memory in bytes; absent is unlimited.
+    pub memory_bytes: Option<u64>,
+}
+
+impl SessionSpec {
+    /// Reads a start or wake command.
+    pub fn from_command(command: CreateSessionCommand) -> Result<Self, Error> {
+        let key = SessionKey::new(&command.session_id, command.generation.unwrap_or(0))?;
+        let amount = |name: &str, flat: &Option<String>| -> Result<Option<Quantity>, Error> {
+            let text = command.resources.get(name).or(flat.as_ref());
+            text.map(|text| text.parse().map_err(|error| Error::Refused(format!("{name} {error}"))))
+                .transpose()
+        };
+        let cpu = amount("cpu", &command.cpu)?;
+        let memory = amount("memory", &command.memory)?;
+        Ok(Self {
+            owner: owner_of(&command)?,
+            program: program_of(&command)?,
+            user: command.user,
+            persistent_home: command.persistent_home,
+            environment: command.environment,
+            cpu_millis: cpu.and_then(Quantity::as_millis).filter(|millis| *millis > 0),
+            memory_bytes: memory.and_then(Quantity::as_units).filter(|bytes| *bytes > 0),
+            key,
+        })
+    }
+}
+
+fn owner_of(command: &CreateSessionCommand) -> Result<String, Error> {
+    let owner = match (&command.org_id, &command.user_id) {
+        (Some(org), Some(user)) => [org.as_str(), user.as_str()],
+        // Control planes of the first protocol name the user alone.
+        _ => ["local", command.user.as_str()],
+    };
+    if owner.iter().all(|part| is_plain(part)) {
+        Ok(owner.join("/"))
+    } else {
+        Err(Error::Refused("organization and user are named with letters, digits, - and _".into()))
+    }
+}
+
+fn program_of(command: &CreateSessionCommand) -> Result<Program, Error> {
+    match command.template.parse() {
+        Ok(BuiltInTemplate::Shell) => Ok(Program::Shell),
+        Ok(BuiltInTemplate::Command) => match &command.command {
+            Some(argv) if argv.first().is_some_and(|program| !program.is_empty()) => {
+                Ok(Program::Command(argv.clone()))
+            }
+            _ => Err(Error::Refused("template command needs a program to run".into())),
+        },
+        Err(_) => {
+            let name: String = command.template.chars().filter(|c| !c.is_control()).take(64).collect();
+            Err(Error::Refused(format!("this agent has no template {name}, only shell and command")))
+        }
+    }
+}
+
+/// How a session's program ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    /// Its exit code; 128 + signal where one killed it.
+    pub code: i32,
+    /// The signal's name, where one killed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Offset of the first byte of output that was kept.
+    #[serde(default)]
+    pub output_start: u64,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// What became of a session that no longer runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Its program ended.
+    Exited(Exit),
+    /// It was lost; the sentence says how.
+    Lost(String),
+}
+
+/// What is there of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It runs.
+    Running,
+    /// It ran and no longer does.
+    Ended(Ended),
+}
+
+/// What of a session outlives a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Its home: it hibernates.
+    Home,
+    /// Nothing but a persistent home and the last of its output: it terminates.
+    Nothing,
+}
+
+/// A frame of a session's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamFrame {
+    /// Bytes of the stream.
+    Bytes(Bytes),
+    /// A control frame.
+    Text(String),
+}
+
+/// What is to be streamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamRequest {
+    /// The terminal, for a viewer that may do so much.
+    Terminal(StreamMode),
+    /// What was printed, from an offset on, until now or until the end.
+    Logs {
+        /// Bytes to leave out, counted from the session's first.
+        after: u64,
+        /// Whether to stay until the program ends.
+        follow: bool,
+    },
+}
+
+/// An open stream of a session: what it says, and what it is told.
+pub struct SessionStream {
+    /// From the session.
+    pub output: Pin<Box<dyn Stream<Item = io::Result<StreamFrame>> + Send>>,
+    /// To the session.
+    pub input: Pin<Box<dyn Sink<StreamFrame, Error = io::Error> + Send>>,
+}
+
+/// Runs sessions. Everything may be repeated: a start of what runs and a stop of what is gone succeed.
+pub trait Platform: Send + Sync + 'static {
+    /// Which kind of agent this makes.
+    fn kind(&self) -> tidegate_model::Platform;
+    /// What the control plane is told about how its sessions run.
+    fn metadata(&self) -> Map<String, Value>;
+    /// Starts a session; running when this returns.
+    fn start<'a>(&'a self, spec: &'a SessionSpec) -> BoxFuture<'a, Result<(), Error>>;
+    /// Ends a session and everything it started; `None` when it was gone already and left no trace.
+    fn stop<'a>(&'a self, key: &'a SessionKey, keep: Keep) -> BoxFuture<'a, Result<Option<Exit>, Error>>;
+    /// Looks what is there. Remains of a lost session are cleaned up.
+    fn find<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<Found, Error>>;
+    /// Waits for the end of a running session. Remains of a lost session are cleaned up.
+    fn watch(&self, key: &SessionKey) -> BoxFuture<'static, Ended>;
+    /// Frees what a session that ended by itself still holds.
+    fn release<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<(), Error>>;
+    /// Opens a stream of a session, of one that ended too, as long as its output is kept.
+    fn open<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        request: StreamRequest,
+    ) -> BoxFuture<'a, Result<SessionStream, Error>>;
+}

@@ -1,0 +1,190 @@
+//! Resource limits: cgroup v2 where its controllers are really there, else cgroup v1, else rlimits.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::tree;
+use crate::{Error, platform::SessionKey};
+
+/// Processes of one session.
+const PROCESSES: u64 = 2_048;
+/// Length of a CPU period in microseconds.
+const PERIOD: u64 = 100_000;
+
+/// How this machine lets sessions be limited, found out once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// One tree; the folder holds one cgroup per session.
+    Cgroup2(PathBuf),
+    /// A tree per controller: `cpu`, `memory`, `pids`, those that are there.
+    Cgroup1(BTreeMap<&'static str, PathBuf>),
+    /// Per process, by the kernel's oldest means.
+    Rlimits,
+}
+
+/// What `session-exec` does for it.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    pub(crate) cgroups: Vec<PathBuf>,
+    pub(crate) rlimits: BTreeMap<String, u64>,
+}
+
+impl Limits {
+    /// Looks what is mounted and may be written. `name` keeps agents of one machine apart.
+    pub(crate) fn detect(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self::unified(&mounts, &own, name)
+            .or_else(|| Self::by_controller(&mounts, &own, name))
+            .unwrap_or(Self::Rlimits)
+    }
+
+    fn unified(mounts: &str, own: &str, name: &str) -> Option<Self> {
+        let mount = mount_points(mounts).find(|(kind, ..)| *kind == "cgroup2")?.1;
+        let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let base = Path::new(mount).join(path);
+        let there = fs::read_to_string(base.join("cgroup.controllers")).ok()?;
+        let wanted = ["cpu", "memory", "pids"];
+        if !wanted.iter().all(|controller| there.split_whitespace().any(|word| word == *controller)) {
+            return None;
+        }
+        enable(&base).or_else(|_| step_aside(&base).and_then(|()| enable(&base))).ok()?;
+        let folder = base.join(name);
+        fs::create_dir_all(&folder).and_then(|()| enable(&folder)).ok()?;
+        Some(Self::Cgroup2(folder))
+    }
+
+    fn by_controller(mounts: &str, own: &str, name: &str) -> Option<Self> {
+        let mut found = BTreeMap::new();
+        for controller in ["cpu", "memory", "pids"] {
+            let has = |list: &str| list.split(',').any(|word| word == controller);
+            let mount = mount_points(mounts).find(|(kind, _, options)| *kind == "cgroup" && has(options));
+            let path = own.lines().find_map(|line| {
+                let (list, path) = line.split_once(':')?.1.split_once(":/")?;
+                has(list).then_some(path)
+            });
+            let (Some((_, mount, _)), Some(path)) = (mount, path) else { continue };
+            // In a container the path of /proc/self/cgroup may not be the mount's: then its root is ours.
+            let bases = [Path::new(mount).join(path), PathBuf::from(mount)];
+            let folder =
+                bases.iter().map(|base| base.join(name)).find(|folder| fs::create_dir_all(folder).is_ok());
+            if let Some(folder) = folder {
+                found.insert(controller, folder);
+            }
+        }
+        (!found.is_empty()).then_some(Self::Cgroup1(found))
+    }
+
+    /// The word for people.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Cgroup2(_) => "cgroup2",
+            Self::Cgroup1(_) => "cgroup1",
+            Self::Rlimits => "rlimits",
+        }
+    }
+
+    /// The cgroups of a session, whether they are there or not.
+    pub(crate) fn cgroups(&self, key: &SessionKey) -> Vec<PathBuf> {
+        match self {
+            Self::Cgroup2(folder) => vec![folder.join(key.to_string())],
+            Self::Cgroup1(folders) => folders.values().map(|folder| folder.join(key.to_string())).collect(),
+            Self::Rlimits => Vec::new(),
+        }
+    }
+
+    /// Makes what the session's processes will enter.
+    pub(crate) fn prepare(
+        &self,
+        key: &SessionKey,
+        cpu: Option<u64>,
+        memory: Option<u64>,
+    ) -> Result<Prepared, Error> {
+        let mut prepared = Prepared::default();
+        let quota = cpu.map(|millis| (millis * PERIOD / 1_000).max(1_000));
+        match self {
+            Self::Cgroup2(folder) => {
+                let cgroup = make(folder, key)?;
+                let cpu = quota.map_or("max".to_owned(), |quota| quota.to_string());
+                set(&cgroup, "cpu.max", &format!("{cpu} {PERIOD}"))?;
+                set(&cgroup, "memory.max", &memory.map_or("max".to_owned(), |bytes| bytes.to_string()))?;
+                set(&cgroup, "pids.max", &PROCESSES.to_string())?;
+                prepared.cgroups.push(cgroup.join("cgroup.procs"));
+            }
+            Self::Cgroup1(folders) => {
+                for (controller, folder) in folders {
+                    let cgroup = make(folder, key)?;
+                    match *controller {
+                        "cpu" => {
+                            set(&cgroup, "cpu.cfs_period_us", &PERIOD.to_string())?;
+                            set(
+                                &cgroup,
+                                "cpu.cfs_quota_us",
+                                &quota.map_or("-1".into(), |quota| quota.to_string()),
+                            )?;
+                        }
+                        "memory" => {
+                            let bytes = memory.map_or("-1".to_owned(), |bytes| bytes.to_string());
+                            set(&cgroup, "memory.limit_in_bytes", &bytes)?;
+                            // Swap is accounted on few machines; where it is, it must not double the limit.
+                            let _ = fs::write(cgroup.join("memory.memsw.limit_in_bytes"), &bytes);
+                        }
+                        _ => set(&cgroup, "pids.max", &PROCESSES.to_string())?,
+                    }
+                    prepared.cgroups.push(cgroup.join("cgroup.procs"));
+                }
+            }
+            Self::Rlimits => {
+                prepared.rlimits.insert("nproc".into(), PROCESSES);
+                prepared.rlimits.extend(memory.map(|bytes| ("data".to_owned(), bytes)));
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// Removes the cgroups of a session whose processes are gone. One that is not empty yet is left for later.
+    pub(crate) fn remove(&self, key: &SessionKey) {
+        for cgroup in self.cgroups(key) {
+            if let Err(error) = tree::remove_cgroup(&cgroup) {
+                tracing::debug!(cgroup = %cgroup.display(), %error, "cgroup stays");
+            }
+        }
+    }
+}
+
+fn mount_points(mounts: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (_, point, kind, options) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        Some((kind, point, options))
+    })
+}
+
+fn enable(cgroup: &Path) -> io::Result<()> {
+    fs::write(cgroup.join("cgroup.subtree_control"), "+cpu +memory +pids")
+}
+
+/// A cgroup with processes cannot share out its controllers: where the agent is alone in its own (as systemd's
+/// `Delegate=yes` makes it), it moves into a leaf.
+fn step_aside(base: &Path) -> io::Result<()> {
+    let own = std::process::id().to_string();
+    if fs::read_to_string(base.join("cgroup.procs"))?.lines().any(|pid| pid != own) {
+        return Err(io::Error::other("the agent's cgroup holds other processes"));
+    }
+    fs::create_dir_all(base.join("agent"))?;
+    fs::write(base.join("agent/cgroup.procs"), own)
+}
+
+fn make(folder: &Path, key: &SessionKey) -> Result<PathBuf, Error> {
+    let cgroup = folder.join(key.to_string());
+    fs::create_dir_all(&cgroup).map_err(Error::file("make", &cgroup))?;
+    Ok(cgroup)
+}
+
+fn set(cgroup: &Path, file: &str, value: &str) -> Result<(), Error> {
+    let path = cgroup.join(file);
+    fs::write(&path, value).map_err(Error::file("write", path))
+}

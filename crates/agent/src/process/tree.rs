@@ -1,0 +1,92 @@
+//! Finding and ending processes: descendants, marked strangers, members of a cgroup.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// The variable that marks every process of a session.
+pub(crate) const MARK: &str = "TIDEGATE_SESSION_ID";
+/// The variable that says which start of it.
+pub(crate) const MARK_GENERATION: &str = "TIDEGATE_SESSION_GENERATION";
+
+fn pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Parent and state of a process; `None` when it is gone.
+fn parent_of(pid: i32) -> Option<(i32, u8)> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, parentheses too.
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 2;
+    let mut fields = stat.get(after..)?.split(|byte| *byte == b' ');
+    let state = *fields.next()?.first()?;
+    let parent = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    Some((parent, state))
+}
+
+/// Every living descendant of a process.
+pub(crate) fn descendants(root: i32) -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<(i32, u8)>> = HashMap::new();
+    for pid in pids() {
+        if let Some((parent, state)) = parent_of(pid) {
+            children.entry(parent).or_default().push((pid, state));
+        }
+    }
+    let (mut found, mut open) = (Vec::new(), vec![root]);
+    while let Some(pid) = open.pop() {
+        for (child, state) in children.remove(&pid).unwrap_or_default() {
+            open.push(child);
+            if !matches!(state, b'Z' | b'X') {
+                found.push(child);
+            }
+        }
+    }
+    found
+}
+
+/// Every living process that carries the mark of this start of this session.
+pub(crate) fn marked(session_id: &str, generation: i64) -> Vec<i32> {
+    let marks = [format!("{MARK}={session_id}"), format!("{MARK_GENERATION}={generation}")];
+    pids()
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let variables: HashSet<&[u8]> = environment.split(|byte| *byte == 0).collect();
+            marks.iter().all(|mark| variables.contains(mark.as_bytes()))
+        })
+        .filter(|pid| parent_of(*pid).is_some_and(|(_, state)| !matches!(state, b'Z' | b'X')))
+        .collect()
+}
+
+/// The processes of a cgroup.
+pub(crate) fn members(cgroup: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Sends a signal to each; those that are gone are gone.
+pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
+    for pid in pids {
+        // 0 and below name groups, 1 is init: a parse that went wrong must never reach them.
+        if *pid > 1 {
+            let _ = kill(Pid::from_raw(*pid), signal);
+        }
+    }
+}
+
+/// Removes a cgroup that may just have become empty.
+pub(crate) fn remove_cgroup(path: &PathBuf) -> io::Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

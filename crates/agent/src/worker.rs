@@ -1,0 +1,260 @@
+//! One session's worker: its commands in order, and its end when it comes by itself.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
+use tidegate_model::{CommandAction, CreateSessionCommand, SessionState};
+use tidegate_protocol::CommandMessage;
+use tokio::sync::mpsc;
+
+use crate::{
+    Ended, Error, Exit, Keep, SessionKey, SessionSpec,
+    journal::Outcome,
+    records::Record,
+    sessions::{Job, Sessions},
+};
+
+/// The worker of one session.
+pub(crate) struct Worker {
+    sessions: Arc<Sessions>,
+    session_id: String,
+    watch: Option<BoxFuture<'static, Ended>>,
+}
+
+enum Event {
+    Job(Option<Job>),
+    Ended(Ended),
+}
+
+impl Worker {
+    pub(crate) fn new(sessions: Arc<Sessions>, session_id: String) -> Self {
+        Self { sessions, session_id, watch: None }
+    }
+
+    /// Works until the session is over and nothing waits, or the agent ends.
+    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        self.rewatch();
+        loop {
+            let event = match &mut self.watch {
+                Some(watch) => tokio::select! {
+                    // An end that already happened comes before the command that would meet it.
+                    biased;
+                    ended = watch => Event::Ended(ended),
+                    job = jobs.recv() => Event::Job(job),
+                },
+                None => match jobs.try_recv() {
+                    Ok(job) => Event::Job(Some(job)),
+                    Err(_) => match self.sessions.retire(&self.session_id, &mut jobs) {
+                        Some(job) => Event::Job(Some(job)),
+                        None => return,
+                    },
+                },
+            };
+            match event {
+                Event::Job(Some(Job::Command(command))) => self.carry_out(command).await,
+                Event::Job(Some(Job::End(done))) => {
+                    self.end_for_good().await;
+                    let _ = done.send(());
+                }
+                Event::Job(None) => return,
+                Event::Ended(ended) => {
+                    self.watch = None;
+                    if let Some(record) = self.sessions.records.get(&self.session_id) {
+                        keep_end(&self.sessions, record, ended).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Watches the session if it runs.
+    fn rewatch(&mut self) {
+        let record = self.sessions.records.get(&self.session_id);
+        self.watch = record
+            .filter(|record| record.state == SessionState::Running)
+            .map(|record| self.sessions.platform.watch(&record.key));
+    }
+
+    async fn carry_out(&mut self, command: CommandMessage) {
+        let CommandMessage { command_id, action, payload } = command;
+        let done = match action {
+            CommandAction::StartSession | CommandAction::WakeSession => self.start(payload).await,
+            CommandAction::HibernateSession => self.stop(&payload, Keep::Home).await,
+            CommandAction::StopSession => self.stop(&payload, Keep::Nothing).await,
+        };
+        let outcome = match done {
+            Ok(()) => {
+                let mut result = Map::new();
+                result.insert("sessionId".into(), json!(self.session_id));
+                Outcome::Completed(result)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    command_id,
+                    session_id = self.session_id,
+                    error = error.chain(),
+                    "command failed"
+                );
+                Outcome::Failed(error.chain())
+            }
+        };
+        self.sessions.finish(&command_id, &outcome).await;
+        self.rewatch();
+    }
+
+    async fn start(&mut self, payload: Map<String, Value>) -> Result<(), Error> {
+        let command: CreateSessionCommand = serde_json::from_value(Value::Object(payload))
+            .map_err(|error| Error::Refused(format!("the command's payload does not fit: {error}")))?;
+        let spec = SessionSpec::from_command(command)?;
+        if let Some(known) = self.sessions.records.get(&self.session_id) {
+            if known.key.generation > spec.key.generation {
+                let newer = known.key.generation;
+                return Err(Error::Refused(format!(
+                    "session has been started anew since, as generation {newer}"
+                )));
+            }
+            let same = known.key.generation == spec.key.generation;
+            if same && matches!(known.state, SessionState::Running | SessionState::Terminated) {
+                // Started before: the report may have been lost, the session was not.
+                self.sessions.keep(known).await;
+                return Ok(());
+            }
+            if known.state == SessionState::Running {
+                self.sessions.platform.stop(&known.key, Keep::Home).await?;
+            }
+        }
+        self.admit()?;
+        self.launch(&spec).await
+    }
+
+    fn admit(&self) -> Result<(), Error> {
+        if self.sessions.is_draining() {
+            return Err(Error::Refused("the agent is draining and starts no session".into()));
+        }
+        let limit = self.sessions.limit;
+        if self.sessions.records.active_beside(&self.session_id) >= limit as usize {
+            return Err(Error::Refused(format!("the agent runs {limit} sessions, which is its limit")));
+        }
+        Ok(())
+    }
+
+    async fn launch(&mut self, spec: &SessionSpec) -> Result<(), Error> {
+        let record = Record {
+            key: spec.key.clone(),
+            state: SessionState::Pending,
+            reason: None,
+            metadata: self.sessions.platform.metadata(),
+            since: self.sessions.clock.now(),
+            end_known: false,
+        };
+        // The record first: after a crash the shim is found by it.
+        self.sessions.records.put(record.clone()).await?;
+        match self.sessions.platform.start(spec).await {
+            Ok(()) => {
+                tracing::info!(
+                    session_id = self.session_id,
+                    generation = spec.key.generation,
+                    "session runs"
+                );
+                self.sessions.keep(Record { state: SessionState::Running, ..record }).await;
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = self.sessions.platform.release(&spec.key).await {
+                    tracing::warn!(
+                        session_id = self.session_id,
+                        error = error.chain(),
+                        "something was left over"
+                    );
+                }
+                let reason = Some(error.chain());
+                self.sessions.keep(Record { state: SessionState::Failed, reason, ..record }).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn stop(&mut self, payload: &Map<String, Value>, keep: Keep) -> Result<(), Error> {
+        let Some(record) = self.sessions.records.get(&self.session_id) else {
+            return match keep {
+                // Gone is what was asked for.
+                Keep::Nothing => Ok(()),
+                Keep::Home => Err(Error::Refused("session is not on this agent".into())),
+            };
+        };
+        let wanted = payload.get("generation").and_then(Value::as_i64);
+        if let Some(wanted) = wanted.filter(|wanted| *wanted < record.key.generation) {
+            let newer = record.key.generation;
+            return Err(Error::Refused(format!(
+                "session has been started anew since {wanted}, as generation {newer}"
+            )));
+        }
+        match (record.state, keep) {
+            (SessionState::Terminated | SessionState::Failed, Keep::Home) => {
+                self.sessions.keep(record).await;
+                Err(Error::Refused("session has ended".into()))
+            }
+            (SessionState::Terminated | SessionState::Failed, Keep::Nothing)
+            | (SessionState::Hibernated, Keep::Home) => {
+                self.sessions.keep(record).await;
+                Ok(())
+            }
+            _ => self.end(record, keep).await,
+        }
+    }
+
+    async fn end(&mut self, record: Record, keep: Keep) -> Result<(), Error> {
+        let exit = self.sessions.platform.stop(&record.key, keep).await?;
+        self.watch = None;
+        let since = self.sessions.clock.now();
+        let (state, metadata) = match keep {
+            Keep::Home => (SessionState::Hibernated, record.metadata.clone()),
+            Keep::Nothing => (SessionState::Terminated, with_exit(record.metadata.clone(), exit.as_ref())),
+        };
+        tracing::info!(session_id = self.session_id, %state, "session stopped");
+        self.sessions.keep(Record { state, metadata, since, reason: None, ..record }).await;
+        Ok(())
+    }
+
+    async fn end_for_good(&mut self) {
+        let Some(record) = self.sessions.records.get(&self.session_id).filter(Record::is_active) else {
+            return;
+        };
+        if let Err(error) = self.end(record, Keep::Nothing).await {
+            tracing::error!(session_id = self.session_id, error = error.chain(), "session was not stopped");
+        }
+    }
+}
+
+/// Keeps and reports the end of a session that nobody asked for.
+pub(crate) async fn keep_end(sessions: &Sessions, record: Record, ended: Ended) {
+    release(sessions, &record.key).await;
+    let since = sessions.clock.now();
+    let record = match ended {
+        Ended::Exited(exit) => {
+            let metadata = with_exit(record.metadata.clone(), Some(&exit));
+            Record { state: SessionState::Terminated, reason: None, metadata, since, ..record }
+        }
+        Ended::Lost(reason) => Record { state: SessionState::Failed, reason: Some(reason), since, ..record },
+    };
+    tracing::info!(session_id = record.key.session_id, state = %record.state, reason = record.reason, "session ended");
+    sessions.keep(record).await;
+    sessions.records.forget(since);
+}
+
+async fn release(sessions: &Sessions, key: &SessionKey) {
+    if let Err(error) = sessions.platform.release(key).await {
+        tracing::warn!(session_id = key.session_id, error = error.chain(), "something was left over");
+    }
+}
+
+fn with_exit(mut metadata: Map<String, Value>, exit: Option<&Exit>) -> Map<String, Value> {
+    if let Some(exit) = exit {
+        metadata.insert("exitCode".into(), json!(exit.code));
+        if let Some(signal) = &exit.signal {
+            metadata.insert("signal".into(), json!(signal));
+        }
+    }
+    metadata
+}
