@@ -22,6 +22,8 @@ pub struct Options {
     pub max_sessions: u32,
     /// Whether sessions end with the agent. Without it they go on and the next start finds them.
     pub stop_sessions_on_exit: bool,
+    /// How long last reports, and work in progress, may take when the agent goes.
+    pub farewell: Duration,
     /// Shortest wait before the next attempt to connect.
     pub reconnect_min: Duration,
     /// Longest wait before the next attempt to connect.
@@ -39,6 +41,7 @@ impl Options {
             region: None,
             max_sessions: 100,
             stop_sessions_on_exit: false,
+            farewell: Duration::from_secs(10),
             reconnect_min: Duration::from_millis(500),
             reconnect_max: Duration::from_secs(30),
         }

@@ -31,8 +31,6 @@ const TUNNELS: usize = 256;
 const OPEN_TUNNELS: usize = 4_096;
 /// Wait between attempts that only an operator can turn into success.
 const SLOWLY: Duration = Duration::from_secs(30);
-/// How long last reports may take, and work in progress, when the agent goes.
-const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Why an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +74,12 @@ pub async fn run(
         tunnels,
     };
     let stop = shutdown.child_token();
-    let leaving = tasks.spawn(leave_when_asked(Arc::clone(&link.sessions), link.asked.clone(), stop.clone()));
+    let leaving = tasks.spawn(leave_when_asked(
+        Arc::clone(&link.sessions),
+        link.options.farewell,
+        link.asked.clone(),
+        stop.clone(),
+    ));
     let mut metadata = platform.metadata();
     metadata.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
     let life = Life { link, metadata: AgentMetadata(metadata) };
@@ -90,7 +93,12 @@ pub async fn run(
 }
 
 /// The control plane asked the agent to go: ends the sessions while the link reports it, then the link.
-async fn leave_when_asked(sessions: Arc<Sessions>, asked: CancellationToken, stop: CancellationToken) {
+async fn leave_when_asked(
+    sessions: Arc<Sessions>,
+    farewell: Duration,
+    asked: CancellationToken,
+    stop: CancellationToken,
+) {
     asked.cancelled().await;
     sessions.end_all().await;
     let settled = async {
@@ -98,7 +106,7 @@ async fn leave_when_asked(sessions: Arc<Sessions>, asked: CancellationToken, sto
             sleep(Duration::from_millis(20)).await;
         }
     };
-    let _ = timeout(FAREWELL, settled).await;
+    let _ = timeout(farewell, settled).await;
     stop.cancel();
 }
 
@@ -214,12 +222,12 @@ impl Life {
 
     /// Goes: ends the sessions if that is wanted, reports, and waits for work in progress.
     async fn go(&self) -> Result<Exited, Error> {
-        let sessions = &self.link.sessions;
+        let Link { sessions, options, .. } = &self.link;
         let exited = if self.link.asked.is_cancelled() { Exited::Asked } else { Exited::Cancelled };
-        if self.link.options.stop_sessions_on_exit {
+        if options.stop_sessions_on_exit {
             sessions.end_all().await;
         }
-        if timeout(FAREWELL, sessions.close()).await.is_err() {
+        if timeout(options.farewell, sessions.close()).await.is_err() {
             tracing::warn!("a command is still being carried out; the next start goes on with it");
         }
         if sessions.outbox.is_settled() {
@@ -236,7 +244,7 @@ impl Life {
         };
         let mut connected = false;
         let farewell = async { tokio::join!(self.link.run(&key, &done, &mut connected), settled) };
-        if timeout(FAREWELL, farewell).await.is_err() {
+        if timeout(options.farewell, farewell).await.is_err() {
             tracing::warn!("the last reports were not taken; the next start sends them again");
         }
         Ok(exited)

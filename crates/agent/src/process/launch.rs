@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     Inner,
-    tree::{MARK, MARK_GENERATION},
+    tree::{MARK, MARK_AGENT, MARK_GENERATION},
 };
 use crate::{
     Error, Program, SessionSpec,
@@ -44,7 +44,7 @@ impl Inner {
             socket: self.socket(&spec.key)?,
             folder,
             program: self.options.program.clone(),
-            environment: environment(spec, &home, &shell),
+            environment: environment(spec, &self.name, &home, &shell),
             exec: ExecSpec { uid, home, cgroups: limits.cgroups, rlimits: limits.rlimits, argv, login },
             hold_ms: u64::try_from(hold.as_millis()).unwrap_or(u64::MAX),
         };
@@ -112,7 +112,7 @@ fn shell() -> String {
 }
 
 /// What the program sees. What the owner asked for may change everything but the marks.
-fn environment(spec: &SessionSpec, home: &Path, shell: &str) -> BTreeMap<String, String> {
+fn environment(spec: &SessionSpec, agent: &str, home: &Path, shell: &str) -> BTreeMap<String, String> {
     let base = [
         ("TERM", "xterm-256color"),
         ("LANG", "C.UTF-8"),
@@ -131,6 +131,7 @@ fn environment(spec: &SessionSpec, home: &Path, shell: &str) -> BTreeMap<String,
             && !name.starts_with("TIDEGATE_")
     });
     environment.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
+    environment.insert(MARK_AGENT.into(), agent.to_owned());
     environment.insert(MARK.into(), spec.key.session_id.clone());
     environment.insert(MARK_GENERATION.into(), spec.key.generation.to_string());
     environment
@@ -156,7 +157,7 @@ mod tests {
             cpu_millis: None,
             memory_bytes: None,
         };
-        let environment = environment(&spec, Path::new("/home/x"), "/bin/sh");
+        let environment = environment(&spec, "agent-x", Path::new("/home/x"), "/bin/sh");
         let of = |name: &str| environment.get(name).map(String::as_str);
         assert_eq!(
             (of("EDITOR"), of("HOME"), of("TERM")),

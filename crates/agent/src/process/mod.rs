@@ -60,6 +60,8 @@ struct Inner {
     sockets: PathBuf,
     users: Users,
     limits: Limits,
+    /// Tells agents of one machine apart, the same after each start.
+    name: String,
 }
 
 impl ProcessPlatform {
@@ -72,14 +74,15 @@ impl ProcessPlatform {
             make_dir(folder, 0o700)?;
         }
         let users = Users::open(&options.data_dir, &private)?;
-        let limits = Limits::detect(&cgroup_name(&options.data_dir));
+        let name = name_of(&options.data_dir);
+        let limits = Limits::detect(&name);
         tracing::info!(limits = limits.name(), "process platform is ready");
-        Ok(Self { inner: Arc::new(Inner { options, sessions, sockets, users, limits }) })
+        Ok(Self { inner: Arc::new(Inner { options, sessions, sockets, users, limits, name }) })
     }
 }
 
-/// One folder of cgroups for each agent of a machine, the same after each start.
-fn cgroup_name(data: &Path) -> String {
+/// The name of an agent's cgroups and marks.
+fn name_of(data: &Path) -> String {
     use std::hash::{Hash, Hasher};
     let mut hasher = std::hash::DefaultHasher::new();
     data.canonicalize().unwrap_or_else(|_| data.to_owned()).hash(&mut hasher);
@@ -106,7 +109,7 @@ impl Inner {
     fn strays(&self, key: &SessionKey) -> Vec<i32> {
         let mut pids: Vec<i32> =
             self.limits.cgroups(key).iter().flat_map(|cgroup| tree::members(cgroup)).collect();
-        pids.extend(tree::marked(&key.session_id, key.generation));
+        pids.extend(tree::marked(&self.name, &key.session_id, key.generation));
         pids.sort_unstable();
         pids.dedup();
         pids

@@ -13,6 +13,8 @@ use nix::{
 
 /// The variable that marks every process of a session.
 pub(crate) const MARK: &str = "TIDEGATE_SESSION_ID";
+/// The variable that says whose it is: agents of one machine must never clean up after each other.
+pub(crate) const MARK_AGENT: &str = "TIDEGATE_AGENT";
 /// The variable that says which start of it.
 pub(crate) const MARK_GENERATION: &str = "TIDEGATE_SESSION_GENERATION";
 
@@ -54,9 +56,13 @@ pub(crate) fn descendants(root: i32) -> Vec<i32> {
     found
 }
 
-/// Every living process that carries the mark of this start of this session.
-pub(crate) fn marked(session_id: &str, generation: i64) -> Vec<i32> {
-    let marks = [format!("{MARK}={session_id}"), format!("{MARK_GENERATION}={generation}")];
+/// Every living process that carries the marks of this start of this session of this agent.
+pub(crate) fn marked(agent: &str, session_id: &str, generation: i64) -> Vec<i32> {
+    let marks = [
+        format!("{MARK_AGENT}={agent}"),
+        format!("{MARK}={session_id}"),
+        format!("{MARK_GENERATION}={generation}"),
+    ];
     pids()
         .filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

@@ -1,0 +1,11 @@
+//! The agent with real processes: its program, its shims, and a control plane that does what a test says.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
+mod adoption;
+mod commands;
+mod control_plane;
+mod platform;
+mod registration;
+mod support;
+mod terminal;
