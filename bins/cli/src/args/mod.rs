@@ -29,7 +29,8 @@ use crate::exit;
         tidegate run command -- make -j4 test\n  \
         tidegate ls\n  \
         tidegate attach calm-harbour\n\n\
-        A session is named by its id, by the beginning of its id, or by its name."
+        A session is named by its id, by the beginning of its id, or by its name.\n\
+        A token in TIDEGATE_TOKEN is used instead of the stored login."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -40,10 +41,9 @@ pub(crate) struct Args {
 
 /// What goes with every verb.
 #[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// The control plane, for example <https://tidegate.example.com>; the one of the last login where absent.
-    ///
-    /// A token in the environment variable `TIDEGATE_TOKEN` is used instead of the stored login.
+    /// The control plane's address; that of the last login where absent.
     #[arg(long, global = true, env = "TIDEGATE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) url: Option<Url>,
     /// Also trust the certificate authorities in this PEM file; a login remembers it.
@@ -77,7 +77,9 @@ pub(crate) enum Verb {
     Wake(ChangeArgs),
     /// Show what a session printed
     Logs(LogArgs),
-    /// Write completions for a shell, for example: tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate
+    /// Write completions for a shell
+    #[command(after_help = "For example:\n  \
+        tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate")]
     Completions {
         /// The shell.
         shell: Shell,

@@ -103,9 +103,10 @@ fn ask_password(username: &str) -> anyhow::Result<Secret<String>> {
     if !io::stdin().is_terminal() {
         bail!("nobody is here to ask for the password: give it with --password-file");
     }
+    // Silent before asking: what is typed at once would be shown otherwise.
+    let _silent = Silent::enter()?;
     eprint!("Password for {}: ", crate::output::plain(username));
     io::stderr().flush()?;
-    let _raw = Silent::enter()?;
     let mut password = String::new();
     loop {
         let Event::Key(key) = event::read()? else { continue };
@@ -115,6 +116,8 @@ fn ask_password(username: &str) -> anyhow::Result<Secret<String>> {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Enter => return Ok(Secret::new(password)),
+            // The end of a line that was typed before the terminal was made silent.
+            KeyCode::Char('j') if control => return Ok(Secret::new(password)),
             KeyCode::Char('c' | 'd') if control => bail!("login was broken off"),
             KeyCode::Char('u') if control => password.clear(),
             KeyCode::Backspace => _ = password.pop(),

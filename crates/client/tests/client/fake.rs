@@ -139,7 +139,7 @@ async fn write(mut stream: TcpStream, request: Request, reply: Reply) {
         Reply::HangUp => return,
         Reply::Upgrade(take) => return take(stream, request).await,
         Reply::Answer(status, headers, body) => {
-            let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+            let headers = headers.iter().flat_map(|header| [header, "\r\n"]).collect::<String>();
             let length = body.len();
             format!(
                 "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
@@ -147,7 +147,7 @@ async fn write(mut stream: TcpStream, request: Request, reply: Reply) {
             .into_bytes()
         }
         Reply::Chunks { headers, chunks, whole } => {
-            let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+            let headers = headers.iter().flat_map(|header| [header.as_str(), "\r\n"]).collect::<String>();
             let mut bytes = format!(
                 "HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n{headers}\r\n"
             )

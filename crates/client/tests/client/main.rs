@@ -1,5 +1,7 @@
 //! The client against a server that answers from a script.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod calls;
 mod fake;
 mod streams;
