@@ -1,0 +1,1 @@
+-- The foundation is not taken back: drop the database instead.

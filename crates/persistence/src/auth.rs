@@ -1,0 +1,175 @@
+//! The lookups that run before a scope exists, each one probe, each a function owned by `tidegate_lister`.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz, Uuid};
+use diesel_async::RunQueryDsl;
+use tidegate_model::{
+    AgentHandle, AgentId, ApprovalStatus, LoginSessionId, OrgId, OrgRole, Provider, SessionId, SystemRole,
+    TicketId, UserId,
+};
+
+use crate::{AgentScope, Db, Error, OrgScope, Result, UserScope, statement::statement};
+
+/// A live login, as far as it reaches.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The user.
+    pub user: UserScope,
+    /// The organization, when the user has one that is active and was asked for.
+    pub org: Option<OrgScope>,
+}
+
+type LoginRow =
+    (UserId, String, SystemRole, Option<OrgId>, Option<OrgRole>, Option<DateTime<Utc>>, DateTime<Utc>);
+
+/// The login behind a token, unless it was revoked, has expired or its user is not active. `wanted` is an id or a name
+/// of an organization; without it the login's own choice counts, else owned oldest, then joined oldest.
+pub async fn login(db: &Db, id: LoginSessionId, wanted: Option<&str>, now: DateTime<Utc>) -> Result<Login> {
+    let mut connection = db.connection().await?;
+    let rows: Vec<LoginRow> = statement::<(Uuid, Text, Text, Nullable<Uuid>, Nullable<Text>, Nullable<Timestamptz>, Timestamptz)>(
+        "SELECT user_id, username, role, org_id, org_role, revoked_at, expires_at FROM auth_login_session(?, ?)",
+    )
+    .bind::<Uuid, _>(id)
+    .bind::<Nullable<Text>, _>(wanted.map(str::to_owned))
+    .load(&mut connection)
+    .await?;
+    let (user_id, username, role, org_id, org_role, revoked, expires) =
+        rows.into_iter().next().ok_or(Error::NotFound)?;
+    if revoked.is_some() || expires <= now {
+        return Err(Error::NotFound);
+    }
+    let user = UserScope { user_id, username, role, login_id: id };
+    let org = org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role });
+    Ok(Login { user, org })
+}
+
+/// What a password login is checked against.
+#[derive(Debug, Clone)]
+pub struct PasswordLookup {
+    /// The user, for whom a scope is made once the password fits.
+    pub user_id: UserId,
+    /// The username as it was chosen.
+    pub username: String,
+    /// PHC string, absent for users without a password.
+    pub password_hash: Option<String>,
+    /// Whether the user may log in.
+    pub active: bool,
+    /// How the user logs in.
+    pub provider: Provider,
+}
+
+impl PasswordLookup {
+    /// The scope of the login session about to be made for this user. Call it only after the password was verified.
+    pub fn into_scope(self, login_id: LoginSessionId) -> UserScope {
+        UserScope { user_id: self.user_id, username: self.username, role: SystemRole::User, login_id }
+    }
+}
+
+/// The user of this name, in any case.
+pub async fn user_by_name(db: &Db, name: &str) -> Result<PasswordLookup> {
+    let mut connection = db.connection().await?;
+    let rows: Vec<(UserId, String, Option<String>, bool, Provider)> =
+        statement::<(Uuid, Text, Nullable<Text>, Bool, Text)>(
+            "SELECT user_id, username, password_hash, active, provider FROM auth_user_by_name(?)",
+        )
+        .bind::<Text, _>(name.to_owned())
+        .load(&mut connection)
+        .await?;
+    let (user_id, username, password_hash, active, provider) =
+        rows.into_iter().next().ok_or(Error::NotFound)?;
+    Ok(PasswordLookup { user_id, username, password_hash, active, provider })
+}
+
+/// The login session a refresh token belongs to.
+#[derive(Debug, Clone)]
+pub struct RefreshLookup {
+    /// The user's scope within that login.
+    pub scope: UserScope,
+    /// Whether it is the current token; the one before it is a replay.
+    pub current: bool,
+}
+
+/// The login session whose current or previous refresh token has this digest.
+pub async fn refresh(db: &Db, hash: Vec<u8>) -> Result<RefreshLookup> {
+    let mut connection = db.connection().await?;
+    let rows: Vec<(LoginSessionId, UserId, bool)> =
+        statement::<(Uuid, Uuid, Bool)>("SELECT login_id, user_id, is_current FROM auth_refresh(?)")
+            .bind::<Bytea, _>(hash)
+            .load(&mut connection)
+            .await?;
+    let (login_id, user_id, current) = rows.into_iter().next().ok_or(Error::NotFound)?;
+    let scope = UserScope { user_id, username: String::new(), role: SystemRole::User, login_id };
+    Ok(RefreshLookup { scope, current })
+}
+
+/// What an agent's key or claim token is checked against.
+#[derive(Debug, Clone)]
+pub struct AgentLookup {
+    /// The row.
+    pub id: AgentId,
+    /// The name.
+    pub handle: AgentHandle,
+    /// Whether it was let in.
+    pub approval: ApprovalStatus,
+    /// Digest of its own key.
+    pub key_hash: Option<Vec<u8>>,
+    /// When the key was first used to connect; none while it may still be handed out anew.
+    pub key_used_at: Option<DateTime<Utc>>,
+    /// Digest of its claim token.
+    pub claim_hash: Option<Vec<u8>>,
+}
+
+impl AgentLookup {
+    /// The agent's scope. Call it only after its own key was verified.
+    pub fn scope(&self) -> AgentScope {
+        AgentScope { agents: vec![self.id] }
+    }
+}
+
+/// The agent of this name.
+pub async fn agent(db: &Db, handle: &AgentHandle) -> Result<AgentLookup> {
+    type Row = (AgentId, String, ApprovalStatus, Option<Vec<u8>>, Option<DateTime<Utc>>, Option<Vec<u8>>);
+    let mut connection = db.connection().await?;
+    let rows: Vec<Row> = statement::<(Uuid, Text, Text, Nullable<Bytea>, Nullable<Timestamptz>, Nullable<Bytea>)>(
+        "SELECT id, agent_id, approval_status, api_key_hash, api_key_last_used_at, claim_hash FROM auth_agent(?)",
+    )
+    .bind::<Text, _>(handle.as_str().to_owned())
+    .load(&mut connection)
+    .await?;
+    let (id, name, approval, key_hash, key_used_at, claim_hash) =
+        rows.into_iter().next().ok_or(Error::NotFound)?;
+    let handle = name.parse().map_err(|error: &str| Error::corrupt("agent id", error))?;
+    Ok(AgentLookup { id, handle, approval, key_hash, key_used_at, claim_hash })
+}
+
+/// Whose a ticket is; it is consumed in a transaction of that organization.
+#[derive(Debug, Clone, Copy)]
+pub struct TicketLookup {
+    /// The ticket.
+    pub id: TicketId,
+    /// The organization it is good in.
+    pub org_id: OrgId,
+    /// The session it is good for.
+    pub session_id: SessionId,
+    /// The login that asked for it.
+    pub login_id: LoginSessionId,
+}
+
+/// The ticket with this digest, used or not.
+pub async fn ticket(db: &Db, hash: Vec<u8>) -> Result<TicketLookup> {
+    let mut connection = db.connection().await?;
+    let rows: Vec<(TicketId, OrgId, SessionId, LoginSessionId)> =
+        statement::<(Uuid, Uuid, Uuid, Uuid)>("SELECT id, org_id, session_id, login_id FROM auth_ticket(?)")
+            .bind::<Bytea, _>(hash)
+            .load(&mut connection)
+            .await?;
+    let (id, org_id, session_id, login_id) = rows.into_iter().next().ok_or(Error::NotFound)?;
+    Ok(TicketLookup { id, org_id, session_id, login_id })
+}
+
+/// Whether somebody is admin yet: until then the platform waits to be set up.
+pub async fn admin_exists(db: &Db) -> Result<bool> {
+    let mut connection = db.connection().await?;
+    let rows: Vec<(bool,)> = statement::<(Bool,)>("SELECT admin_exists()").load(&mut connection).await?;
+    Ok(rows.into_iter().next().is_some_and(|row| row.0))
+}

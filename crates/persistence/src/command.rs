@@ -1,0 +1,328 @@
+//! Commands: the only queue there is.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper,
+    sql_types::{Array, BigInt, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
+use diesel_async::RunQueryDsl;
+use serde_json::Value;
+use tidegate_model::{
+    AgentCommand, AgentHandle, AgentId, CommandAction, CommandId, CommandPayload, CommandStatus, OrgId,
+    SessionId,
+};
+
+use crate::{AgentTx, Error, OrgTx, PlatformTx, Result, schema::commands, statement::statement};
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = commands)]
+struct Row {
+    id: CommandId,
+    agent_handle: String,
+    session_id: Option<SessionId>,
+    action: CommandAction,
+    payload: Value,
+    status: CommandStatus,
+    error_message: Option<String>,
+    created_at: DateTime<Utc>,
+    sent_at: Option<DateTime<Utc>>,
+    acknowledged_at: Option<DateTime<Utc>>,
+    completed_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<Row> for AgentCommand {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            command_id: row.id.to_wire(),
+            agent_id: row.agent_handle.parse().map_err(|error: &str| Error::corrupt("agent id", error))?,
+            session_id: row.session_id,
+            action: row.action,
+            payload: row.payload.as_object().cloned().map(CommandPayload),
+            status: row.status,
+            error_message: row.error_message,
+            created_at: row.created_at,
+            sent_at: row.sent_at,
+            acknowledged_at: row.acknowledged_at,
+            completed_at: row.completed_at,
+        })
+    }
+}
+
+/// A command to queue.
+#[derive(Debug, Clone)]
+pub struct NewCommand {
+    /// The id.
+    pub id: CommandId,
+    /// Whose it is to execute.
+    pub agent_id: AgentId,
+    /// Its name.
+    pub agent_handle: AgentHandle,
+    /// The session it is about.
+    pub session_id: SessionId,
+    /// Which start or wake it belongs to.
+    pub generation: i64,
+    /// What to do.
+    pub action: CommandAction,
+    /// With what; never a secret.
+    pub payload: Value,
+    /// Sealed environment, opened on the way out and wiped when the command is final.
+    pub sealed: Option<Vec<u8>>,
+    /// When it fails by itself.
+    pub deadline: DateTime<Utc>,
+    /// The present.
+    pub now: DateTime<Utc>,
+}
+
+const INSERT: &str = "INSERT INTO commands (id, org_id, agent_id, agent_handle, session_id, generation, action, payload, sealed, status, deadline, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)";
+
+/// Queues a command beside the state it serves.
+pub async fn insert(tx: &mut OrgTx, new: NewCommand) -> Result<()> {
+    let org_id = tx.org_id();
+    insert_statement(org_id, new).execute(tx.conn()?).await?;
+    Ok(())
+}
+
+/// Queues a command that the reconciler found to be missing.
+pub async fn insert_for_agent(tx: &mut AgentTx, org_id: OrgId, new: NewCommand) -> Result<()> {
+    insert_statement(org_id, new).execute(tx.conn()?).await?;
+    Ok(())
+}
+
+fn insert_statement(org_id: OrgId, new: NewCommand) -> crate::statement::Statement<()> {
+    statement::<()>(INSERT)
+        .bind::<Uuid, _>(new.id)
+        .bind::<Uuid, _>(org_id)
+        .bind::<Uuid, _>(new.agent_id)
+        .bind::<Text, _>(new.agent_handle.as_str().to_owned())
+        .bind::<Uuid, _>(new.session_id)
+        .bind::<BigInt, _>(new.generation)
+        .bind::<Text, _>(new.action)
+        .bind::<Jsonb, _>(new.payload)
+        .bind::<Nullable<Bytea>, _>(new.sealed)
+        .bind::<Timestamptz, _>(new.deadline)
+        .bind::<Timestamptz, _>(new.now)
+}
+
+/// A command on its way to its agent.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The connection it was claimed for.
+    pub epoch: i64,
+    /// The command.
+    pub id: CommandId,
+    /// What to do.
+    pub action: CommandAction,
+    /// With what.
+    pub payload: Value,
+    /// Sealed environment.
+    pub sealed: Option<Vec<u8>>,
+    /// The session, which the seal is bound to.
+    pub session_id: Option<SessionId>,
+}
+
+/// Claims, in one statement and in order, the open commands that were not yet written to these connections, and those
+/// that were and got no answer since `resend_before`. Racing claimers skip each other's rows.
+pub async fn claim(
+    tx: &mut AgentTx,
+    connections: &[(AgentId, i64)],
+    limit: usize,
+    resend_before: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Claimed>> {
+    type ClaimRow = (AgentId, i64, CommandId, CommandAction, Value, Option<Vec<u8>>, Option<SessionId>, i64);
+    let (ids, epochs): (Vec<AgentId>, Vec<i64>) = connections.iter().copied().unzip();
+    let rows: Vec<ClaimRow> = statement::<(Uuid, BigInt, Uuid, Text, Jsonb, Nullable<Bytea>, Nullable<Uuid>, BigInt)>(
+        "WITH due AS (
+             SELECT c.id, r.epoch FROM unnest(?, ?) AS r(agent_id, epoch)
+             JOIN agents a ON a.id = r.agent_id AND a.epoch = r.epoch AND a.approval_status = 'approved'
+             JOIN commands c ON c.agent_id = r.agent_id AND c.status IN ('pending', 'sent', 'ack')
+              AND (c.sent_epoch <> r.epoch OR (c.status = 'sent' AND c.sent_at < ?))
+             WHERE c.deadline > ? ORDER BY c.seq LIMIT ? FOR UPDATE OF c SKIP LOCKED)
+         UPDATE commands c SET status = CASE c.status WHEN 'pending' THEN 'sent' ELSE c.status END, sent_at = ?, sent_epoch = due.epoch
+         FROM due WHERE c.id = due.id
+         RETURNING c.agent_id, due.epoch, c.id, c.action, c.payload, c.sealed, c.session_id, c.seq",
+    )
+    .bind::<Array<Uuid>, _>(ids)
+    .bind::<Array<BigInt>, _>(epochs)
+    .bind::<Timestamptz, _>(resend_before)
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind::<Timestamptz, _>(now)
+    .load(tx.conn()?)
+    .await?;
+    let mut rows = rows;
+    // UPDATE returns rows in no order; delivery is in the order of the queue.
+    rows.sort_unstable_by_key(|row| row.7);
+    let claimed = |(agent_id, epoch, id, action, payload, sealed, session_id, _): ClaimRow| Claimed {
+        agent_id,
+        epoch,
+        id,
+        action,
+        payload,
+        sealed,
+        session_id,
+    };
+    Ok(rows.into_iter().map(claimed).collect())
+}
+
+/// Stamps commands as acknowledged; those of other agents, older connections or with an outcome stay as they are.
+pub async fn acknowledge(
+    tx: &mut AgentTx,
+    acks: &[(CommandId, AgentId, i64)],
+    now: DateTime<Utc>,
+) -> Result<usize> {
+    if acks.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<CommandId> = acks.iter().map(|ack| ack.0).collect();
+    let agents: Vec<AgentId> = acks.iter().map(|ack| ack.1).collect();
+    let epochs: Vec<i64> = acks.iter().map(|ack| ack.2).collect();
+    let changed = statement::<()>(
+        "UPDATE commands c SET status = 'ack', acknowledged_at = ?, sent_at = COALESCE(c.sent_at, ?)
+         FROM unnest(?, ?, ?) AS r(id, agent_id, epoch) JOIN agents a ON a.id = r.agent_id AND a.epoch = r.epoch
+         WHERE c.id = r.id AND c.agent_id = r.agent_id AND c.status IN ('pending', 'sent') AND a.approval_status = 'approved'",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Uuid>, _>(ids)
+    .bind::<Array<Uuid>, _>(agents)
+    .bind::<Array<BigInt>, _>(epochs)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed)
+}
+
+/// What came of a command.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The command.
+    pub id: CommandId,
+    /// Who says so.
+    pub agent: AgentId,
+    /// Over which connection.
+    pub epoch: i64,
+    /// The result, or why there is none.
+    pub result: Result<Option<Value>, String>,
+}
+
+/// A command that has just become final.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The command.
+    pub id: CommandId,
+    /// Its agent.
+    pub agent_id: AgentId,
+    /// Its session.
+    pub session_id: Option<SessionId>,
+    /// Which start or wake.
+    pub generation: Option<i64>,
+    /// What was to be done.
+    pub action: CommandAction,
+    /// Completed or failed.
+    pub status: CommandStatus,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What came of it.
+    pub result: Option<Value>,
+}
+
+type FinishedRow = (
+    CommandId,
+    AgentId,
+    Option<SessionId>,
+    Option<i64>,
+    CommandAction,
+    CommandStatus,
+    Option<String>,
+    Option<Value>,
+);
+
+fn finished(row: FinishedRow) -> Finished {
+    let (id, agent_id, session_id, generation, action, status, error, result) = row;
+    Finished { id, agent_id, session_id, generation, action, status, error, result }
+}
+
+/// Records outcomes, in one statement; the first outcome of a command is its only one.
+pub async fn finish(tx: &mut AgentTx, outcomes: Vec<Outcome>, now: DateTime<Utc>) -> Result<Vec<Finished>> {
+    if outcomes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut ids, mut agents, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut states, mut errors, mut results) = (Vec::new(), Vec::new(), Vec::new());
+    for outcome in outcomes {
+        ids.push(outcome.id);
+        agents.push(outcome.agent);
+        epochs.push(outcome.epoch);
+        let (state, error, result) = match outcome.result {
+            Ok(result) => (CommandStatus::Completed, None, result),
+            Err(error) => (CommandStatus::Failed, Some(error), None),
+        };
+        states.push(state);
+        errors.push(error);
+        results.push(result);
+    }
+    let rows: Vec<FinishedRow> =
+        statement::<(Uuid, Uuid, Nullable<Uuid>, Nullable<BigInt>, Text, Text, Nullable<Text>, Nullable<Jsonb>)>(
+            "UPDATE commands c SET status = r.status, error_message = r.error, result = r.result, sealed = NULL, completed_at = ?,
+                    sent_at = COALESCE(c.sent_at, ?), acknowledged_at = COALESCE(c.acknowledged_at, ?)
+             FROM unnest(?, ?, ?, ?, ?, ?) AS r(id, agent_id, epoch, status, error, result)
+             JOIN agents a ON a.id = r.agent_id AND a.epoch = r.epoch AND a.approval_status = 'approved'
+             WHERE c.id = r.id AND c.agent_id = r.agent_id AND c.status IN ('pending', 'sent', 'ack')
+             RETURNING c.id, c.agent_id, c.session_id, c.generation, c.action, c.status, c.error_message, c.result",
+        )
+        .bind::<Timestamptz, _>(now)
+        .bind::<Timestamptz, _>(now)
+        .bind::<Timestamptz, _>(now)
+        .bind::<Array<Uuid>, _>(ids)
+        .bind::<Array<Uuid>, _>(agents)
+        .bind::<Array<BigInt>, _>(epochs)
+        .bind::<Array<Text>, _>(states)
+        .bind::<Array<Nullable<Text>>, _>(errors)
+        .bind::<Array<Nullable<Jsonb>>, _>(results)
+        .load(tx.conn()?)
+        .await?;
+    Ok(rows.into_iter().map(finished).collect())
+}
+
+/// Fails the open commands of these agents that are past their deadline.
+pub async fn expire(tx: &mut AgentTx, agents: &[AgentId], now: DateTime<Utc>) -> Result<Vec<Finished>> {
+    let rows: Vec<FinishedRow> =
+        statement::<(Uuid, Uuid, Nullable<Uuid>, Nullable<BigInt>, Text, Text, Nullable<Text>, Nullable<Jsonb>)>(
+            "UPDATE commands c SET status = 'failed', sealed = NULL, completed_at = ?,
+                    error_message = CASE c.status WHEN 'pending' THEN 'the agent was not connected before the deadline'
+                                                  WHEN 'sent' THEN 'the agent did not acknowledge before the deadline'
+                                                  ELSE 'the agent did not finish before the deadline' END
+             WHERE c.agent_id = ANY(?) AND c.status IN ('pending', 'sent', 'ack') AND c.deadline <= ?
+             RETURNING c.id, c.agent_id, c.session_id, c.generation, c.action, c.status, c.error_message, c.result",
+        )
+        .bind::<Timestamptz, _>(now)
+        .bind::<Array<Uuid>, _>(agents.to_vec())
+        .bind::<Timestamptz, _>(now)
+        .load(tx.conn()?)
+        .await?;
+    Ok(rows.into_iter().map(finished).collect())
+}
+
+/// A page of an agent's commands, the newest first.
+pub async fn history(tx: &mut PlatformTx, agent: AgentId, limit: i64) -> Result<Vec<AgentCommand>> {
+    let rows: Vec<Row> = commands::table
+        .select(Row::as_select())
+        .filter(commands::agent_id.eq(agent))
+        .order(commands::seq.desc())
+        .limit(limit)
+        .load(tx.conn()?)
+        .await?;
+    rows.into_iter().map(AgentCommand::try_from).collect()
+}
+
+/// One command.
+pub async fn find(tx: &mut PlatformTx, id: CommandId) -> Result<AgentCommand> {
+    let rows: Vec<Row> =
+        commands::table.select(Row::as_select()).filter(commands::id.eq(id)).load(tx.conn()?).await?;
+    rows.into_iter().next().ok_or(Error::NotFound)?.try_into()
+}

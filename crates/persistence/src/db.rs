@@ -1,0 +1,184 @@
+//! The pool, and the doors to the four kinds of transaction.
+
+use std::{fmt, time::Duration};
+
+use chrono::{DateTime, Utc};
+use diesel_async::{
+    AsyncPgConnection, SimpleAsyncConnection,
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+        deadpool::{Object, Pool},
+    },
+};
+use futures_util::FutureExt;
+use tidegate_model::Secret;
+
+use crate::{
+    AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx,
+    tx::{Lease, OrgContext},
+};
+
+/// How to reach PostgreSQL.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// `postgres://tidegate_app:…@host/tidegate`; the plain login role, not the owner of the tables.
+    pub url: Secret<String>,
+    /// Connections at most. Default 16.
+    pub max_connections: usize,
+    /// Longest wait for a free connection before the answer is 503. Default 5 s.
+    pub acquire_timeout_seconds: u64,
+    /// Longest statement. Default 15 s.
+    pub statement_timeout_seconds: u64,
+    /// Longest wait for a lock. Default 5 s.
+    pub lock_timeout_seconds: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            url: Secret::new(String::new()),
+            max_connections: 16,
+            acquire_timeout_seconds: 5,
+            statement_timeout_seconds: 15,
+            lock_timeout_seconds: 5,
+        }
+    }
+}
+
+/// A pool of connections of the login role, which may read nothing by itself. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool<AsyncPgConnection>,
+    patience: Duration,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.pool.status();
+        f.debug_struct("Db").field("size", &status.size).field("available", &status.available).finish()
+    }
+}
+
+impl Db {
+    /// Sets the pool up; connections are made when they are needed.
+    pub fn new(options: &Options) -> Result<Self> {
+        let timeouts = format!(
+            "SET statement_timeout = '{}s'; SET lock_timeout = '{}s'; SET idle_in_transaction_session_timeout = '60s'",
+            options.statement_timeout_seconds, options.lock_timeout_seconds
+        );
+        let mut config = ManagerConfig::default();
+        // A dead connection is found by `BEGIN`, which is tried again on another one: see `Db::begin`.
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(move |url| {
+            let timeouts = timeouts.clone();
+            async move {
+                let mut connection =
+                    <AsyncPgConnection as diesel_async::AsyncConnection>::establish(url).await?;
+                connection
+                    .batch_execute(&timeouts)
+                    .await
+                    .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+                Ok(connection)
+            }
+            .boxed()
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config(options.url.expose(), config);
+        let pool = Pool::builder(manager)
+            .max_size(options.max_connections)
+            .build()
+            .map_err(|error| Error::Internal(Box::new(error)))?;
+        Ok(Self { pool, patience: Duration::from_secs(options.acquire_timeout_seconds) })
+    }
+
+    /// Runs `work` in a transaction of an organization: commits on `Ok`, rolls back on `Err`.
+    pub async fn in_org<T, E: From<Error>>(
+        &self,
+        scope: &OrgScope,
+        work: impl AsyncFnOnce(&mut OrgTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let setup = begin_as("tidegate_org", "app.org_id", &scope.org_id.to_string());
+        let context = OrgContext { org_id: scope.org_id, user_id: scope.user.user_id };
+        let mut tx = OrgTx::new(self.begin(&setup).await?, context);
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
+    /// Runs `work` in a transaction of a user, across organizations.
+    pub async fn in_user<T, E: From<Error>>(
+        &self,
+        scope: &UserScope,
+        work: impl AsyncFnOnce(&mut UserTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let setup = begin_as("tidegate_user", "app.user_id", &scope.user_id.to_string());
+        let mut tx = UserTx { lease: self.begin(&setup).await?, user_id: scope.user_id };
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
+    /// Runs `work` in a transaction of some agents.
+    pub async fn in_agents<T, E: From<Error>>(
+        &self,
+        scope: &AgentScope,
+        work: impl AsyncFnOnce(&mut AgentTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let ids: Vec<String> = scope.agents.iter().map(ToString::to_string).collect();
+        let setup = begin_as("tidegate_hub", "app.agent_ids", &format!("{{{}}}", ids.join(",")));
+        let mut tx = AgentTx { lease: self.begin(&setup).await? };
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
+    /// Runs `work` in a transaction of an operator.
+    pub async fn in_platform<T, E: From<Error>>(
+        &self,
+        operator: &Operator,
+        work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let setup = begin_as("tidegate_platform", "app.org_id", "");
+        let mut tx = PlatformTx { lease: self.begin(&setup).await?, actor: operator.actor };
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
+    /// What the database thinks the time is; also the cheapest proof that it answers.
+    pub async fn now(&self) -> Result<DateTime<Utc>> {
+        let mut connection = self.connection().await?;
+        crate::system::database_now(&mut connection).await
+    }
+
+    /// A connection outside of any transaction and scope, for the lookups that make scopes.
+    pub(crate) async fn connection(&self) -> Result<Object<AsyncPgConnection>> {
+        // Waiting for a connection may be given up at any point: nothing has been sent yet.
+        match tokio::time::timeout(self.patience, self.pool.get()).await {
+            Ok(connection) => connection.map_err(Error::unavailable),
+            Err(elapsed) => Err(Error::unavailable(elapsed)),
+        }
+    }
+
+    /// Opens a transaction with its role and tenant in one round trip. A pooled connection that died since its last
+    /// use is found here, where nothing has happened yet, and replaced.
+    async fn begin(&self, setup: &str) -> Result<Lease> {
+        let mut last = None;
+        for _ in 0..=self.pool.status().max_size {
+            let mut connection = self.connection().await?;
+            match connection.batch_execute(setup).await {
+                Ok(()) => return Ok(Lease::new(connection)),
+                Err(error) => {
+                    // Out of the pool with it: it is not known what state it is in.
+                    drop(Object::take(connection));
+                    match Error::from(error) {
+                        unavailable @ Error::Unavailable(_) => last = Some(unavailable),
+                        other => return Err(other),
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::unavailable("no connection could be opened")))
+    }
+}
+
+/// Role and tenant of a transaction. The value is an id or a list of ids of ours, never text from outside.
+fn begin_as(role: &str, setting: &str, value: &str) -> String {
+    format!("BEGIN; SELECT set_config('role', '{role}', true), set_config('{setting}', '{value}', true)")
+}

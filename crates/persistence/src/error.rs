@@ -1,0 +1,109 @@
+//! What can go wrong between us and PostgreSQL, by what the caller can do about it.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+/// A failed statement.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such row in this scope.
+    #[error("not found")]
+    NotFound,
+    /// A constraint refused the row.
+    #[error("{0} is violated")]
+    Violation(Constraint),
+    /// The database cannot be reached, is restarting or did not answer in time: try again.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row holds what this version does not understand.
+    #[error("a stored {what} cannot be read")]
+    Corrupt {
+        /// What was read.
+        what: &'static str,
+        /// Why it could not be.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Anything else: a fault of ours.
+    #[error("a statement failed")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The constraints that mean something to a caller; everything else is a fault of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Constraint {
+    /// Two users of one name.
+    #[error("the unique username")]
+    Username,
+    /// Two users of one e-mail address.
+    #[error("the unique e-mail address")]
+    Email,
+    /// Two organizations of one name.
+    #[error("the unique organization name")]
+    OrganizationName,
+    /// Two agents of one name.
+    #[error("the unique agent id")]
+    AgentHandle,
+    /// One idempotency key twice at the same time.
+    #[error("the unique idempotency key")]
+    IdempotencyKey,
+}
+
+impl Constraint {
+    fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "users_username_key" => Some(Self::Username),
+            "users_email_key" => Some(Self::Email),
+            "organizations_name_key" => Some(Self::OrganizationName),
+            "agents_agent_id_key" => Some(Self::AgentHandle),
+            "idempotency_keys_pkey" => Some(Self::IdempotencyKey),
+            _ => None,
+        }
+    }
+}
+
+/// Messages with which PostgreSQL refuses work for a while: restarting, out of connections, statement or lock timeout.
+const PASSING: &[&str] = &[
+    "terminating connection",
+    "the database system is",
+    "statement timeout",
+    "lock timeout",
+    "too many clients",
+    "remaining connection slots",
+    "connection closed",
+    "deadlock detected",
+    "error communicating with the server",
+    "No space left on device",
+    "unexpected end of file",
+];
+
+impl Error {
+    pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(source.into())
+    }
+
+    pub(crate) fn corrupt(
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Corrupt { what, source: source.into() }
+    }
+}
+
+impl From<DieselError> for Error {
+    fn from(error: DieselError) -> Self {
+        match &error {
+            DieselError::NotFound => Self::NotFound,
+            DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => Self::unavailable(error),
+            DieselError::DatabaseError(kind, info) => {
+                let constraint = info.constraint_name().and_then(Constraint::by_name);
+                match (kind, constraint) {
+                    (DatabaseErrorKind::UniqueViolation, Some(constraint)) => Self::Violation(constraint),
+                    _ if PASSING.iter().any(|text| info.message().contains(text)) => Self::unavailable(error),
+                    _ => Self::Internal(Box::new(error)),
+                }
+            }
+            DieselError::BrokenTransactionManager => Self::unavailable(error),
+            _ => Self::Internal(Box::new(error)),
+        }
+    }
+}

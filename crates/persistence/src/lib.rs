@@ -1,0 +1,48 @@
+//! PostgreSQL and nothing else: [`Db`], the four scopes and their transactions, one file per entity, the migrations.
+//!
+//! What is never kept here: whether something is allowed, and anything of HTTP or of agents' connections.
+//! A line that mentions a column stands here or in a migration.
+//!
+//! A scope is made from a row only, and a transaction from a scope only:
+//!
+//! ```compile_fail
+//! use tidegate_model::OrgId;
+//! // The fields are private: an organization's scope cannot be made up.
+//! let scope = tidegate_persistence::OrgScope { org_id: OrgId::new() };
+//! ```
+//!
+//! ```compile_fail
+//! fn forged(org_id: tidegate_model::OrgId) -> tidegate_persistence::OrgTx {
+//!     tidegate_persistence::OrgTx { org_id }
+//! }
+//! ```
+
+pub mod agent;
+pub mod audit;
+pub mod auth;
+pub mod command;
+mod db;
+mod error;
+pub mod idempotency;
+pub mod login_session;
+pub mod migrate;
+pub mod organization;
+pub mod quarantine;
+pub mod roles;
+pub mod schema;
+mod scope;
+pub mod session;
+mod statement;
+pub mod system;
+pub mod ticket;
+mod tx;
+pub mod user;
+
+pub use db::{Db, Options};
+pub use error::{Constraint, Error};
+pub use scope::{Actor, AgentScope, Operator, OrgScope, UserScope};
+pub use system::Reason;
+pub use tx::{AgentTx, OrgTx, PlatformTx, UserTx};
+
+/// What every function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,62 @@
+//! Login sessions: what tokens hang on.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Bytea, Timestamptz, Uuid};
+use diesel_async::RunQueryDsl;
+use tidegate_model::LoginSessionId;
+
+use crate::{Result, UserTx, statement::statement};
+
+/// Makes the login session of a scope that a verified password made.
+pub async fn insert(
+    tx: &mut UserTx,
+    id: LoginSessionId,
+    refresh_hash: Vec<u8>,
+    now: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+) -> Result<()> {
+    statement::<()>(
+        "INSERT INTO login_sessions (id, user_id, refresh_hash, created_at, refreshed_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind::<Uuid, _>(id)
+    .bind::<Uuid, _>(tx.user_id)
+    .bind::<Bytea, _>(refresh_hash)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(expires_at)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
+/// Puts a new refresh token in the place of `old`; false when `old` was not current any more: exactly one racer wins.
+pub async fn rotate(
+    tx: &mut UserTx,
+    id: LoginSessionId,
+    old: Vec<u8>,
+    new: Vec<u8>,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let rotated = statement::<()>(
+        "UPDATE login_sessions SET previous_refresh_hash = refresh_hash, refresh_hash = ?, refreshed_at = ?
+         WHERE id = ? AND refresh_hash = ? AND revoked_at IS NULL AND expires_at > ?",
+    )
+    .bind::<Bytea, _>(new)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .bind::<Bytea, _>(old)
+    .bind::<Timestamptz, _>(now)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(rotated == 1)
+}
+
+/// Ends a login; ending it again changes nothing.
+pub async fn revoke(tx: &mut UserTx, id: LoginSessionId, now: DateTime<Utc>) -> Result<()> {
+    statement::<()>("UPDATE login_sessions SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL")
+        .bind::<Timestamptz, _>(now)
+        .bind::<Uuid, _>(id)
+        .execute(tx.conn()?)
+        .await?;
+    Ok(())
+}

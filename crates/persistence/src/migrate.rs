@@ -1,0 +1,58 @@
+//! The schema's versions, embedded, applied under an advisory lock.
+
+use diesel::{migration::MigrationSource, pg::Pg};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tidegate_model::Secret;
+
+use crate::{Error, Result};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).
+const LOCK: i64 = 0x7469_6465_6761_7465;
+
+/// Brings the schema to this version and returns what was applied. `url` is the migrator's, who owns the schema.
+pub async fn run(url: &Secret<String>) -> Result<Vec<String>> {
+    let url = url.expose().clone();
+    // diesel's harness blocks; a thread with a runtime of its own works under every kind of caller's runtime.
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("tidegate-migrate".into())
+        .spawn(move || {
+            let outcome = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .map_err(|error| Error::Internal(Box::new(error)))
+                .and_then(|runtime| runtime.block_on(apply(&url)));
+            // The caller may have gone; then nobody needs the answer.
+            drop(done.send(outcome));
+        })
+        .map_err(|error| Error::Internal(Box::new(error)))?;
+    result.await.map_err(|error| Error::Internal(Box::new(error)))?
+}
+
+async fn apply(url: &str) -> Result<Vec<String>> {
+    let mut connection = AsyncPgConnection::establish(url).await.map_err(Error::unavailable)?;
+    connection.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await?;
+    let mut harness = AsyncMigrationHarness::new(connection);
+    let applied = harness
+        .run_pending_migrations(MIGRATIONS)
+        .map(|versions| versions.iter().map(ToString::to_string).collect())
+        .map_err(Error::Internal);
+    // The lock goes with the connection, on every way out.
+    applied
+}
+
+/// The newest version this program knows.
+pub fn latest() -> Result<String> {
+    let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
+    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).max().unwrap_or_default())
+}
+
+/// Every migration's name and text, for the template database's key in tests.
+pub fn fingerprint() -> Result<String> {
+    let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
+    Ok(migrations.iter().map(|migration| migration.name().to_string()).collect::<Vec<_>>().join(","))
+}

@@ -1,0 +1,66 @@
+//! Sessions an agent runs and nobody here knows.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, Text, Timestamptz, Uuid};
+use diesel_async::RunQueryDsl;
+use tidegate_model::{AgentId, SessionState};
+
+use crate::{AgentTx, PlatformTx, Result, statement::statement};
+
+/// One quarantined session.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantined {
+    /// The name of the agent that runs it.
+    pub agent_id: String,
+    /// The id the agent gave.
+    pub session_id: String,
+    /// The state the agent gave.
+    pub state: String,
+    /// First reported.
+    pub first_seen: DateTime<Utc>,
+    /// Last reported.
+    pub last_seen: DateTime<Utc>,
+}
+
+/// Puts sessions into quarantine, or stamps those that are there. At most `LIMIT` an agent are kept.
+pub async fn upsert(
+    tx: &mut AgentTx,
+    agent: AgentId,
+    sessions: &[(String, SessionState)],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let (ids, states): (Vec<String>, Vec<SessionState>) = sessions.iter().cloned().unzip();
+    statement::<()>(
+        "INSERT INTO quarantined_sessions (agent_id, session_id, state, first_seen, last_seen)
+         SELECT ?, x.id, x.state, ?, ? FROM (SELECT * FROM unnest(?, ?) AS u(id, state) LIMIT 1000) x
+         ON CONFLICT (agent_id, session_id) DO UPDATE SET state = EXCLUDED.state, last_seen = EXCLUDED.last_seen",
+    )
+    .bind::<Uuid, _>(agent)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Text>, _>(ids)
+    .bind::<Array<Text>, _>(states)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
+/// Every quarantined session, the newest first.
+pub async fn list(tx: &mut PlatformTx) -> Result<Vec<Quarantined>> {
+    let rows: Vec<(String, String, String, DateTime<Utc>, DateTime<Utc>)> =
+        statement::<(Text, Text, Text, Timestamptz, Timestamptz)>(
+            "SELECT a.agent_id, q.session_id, q.state, q.first_seen, q.last_seen
+             FROM quarantined_sessions q JOIN agents a ON a.id = q.agent_id ORDER BY q.last_seen DESC LIMIT 1000",
+        )
+        .load(tx.conn()?)
+        .await?;
+    let quarantined = |(agent_id, session_id, state, first_seen, last_seen)| Quarantined {
+        agent_id,
+        session_id,
+        state,
+        first_seen,
+        last_seen,
+    };
+    Ok(rows.into_iter().map(quarantined).collect())
+}

@@ -1,0 +1,154 @@
+//! The four scopes: proofs that somebody may see some rows. Each is made from a row alone.
+
+use tidegate_model::{AgentId, LoginSessionId, OrgId, OrgRole, SystemRole, UserId};
+
+/// Who acts, for the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// A person or program with a login.
+    User(UserId),
+    /// An agent with its own key.
+    Agent(AgentId),
+    /// Somebody with a shell on the control plane's machine.
+    Console,
+    /// The platform itself.
+    System,
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Agent(id) => write!(f, "agent:{id}"),
+            Self::Console => f.write_str("console"),
+            Self::System => f.write_str("system"),
+        }
+    }
+}
+
+/// A member inside one organization: everything with its `org_id`.
+#[derive(Debug, Clone)]
+pub struct OrgScope {
+    pub(crate) org_id: OrgId,
+    pub(crate) user: UserScope,
+    pub(crate) role: OrgRole,
+}
+
+impl OrgScope {
+    /// The organization.
+    pub fn org_id(&self) -> OrgId {
+        self.org_id
+    }
+
+    /// The member's role in it.
+    pub fn role(&self) -> OrgRole {
+        self.role
+    }
+
+    /// The member.
+    pub fn user_id(&self) -> UserId {
+        self.user.user_id
+    }
+
+    /// The member's username.
+    pub fn username(&self) -> &str {
+        &self.user.username
+    }
+
+    /// The login that was presented: what idempotency keys are scoped to.
+    pub fn login_id(&self) -> LoginSessionId {
+        self.user.login_id
+    }
+
+    /// The member outside of the organization.
+    pub fn as_user(&self) -> &UserScope {
+        &self.user
+    }
+}
+
+/// A user across organizations: their own row, memberships and logins.
+#[derive(Debug, Clone)]
+pub struct UserScope {
+    pub(crate) user_id: UserId,
+    pub(crate) username: String,
+    pub(crate) role: SystemRole,
+    pub(crate) login_id: LoginSessionId,
+}
+
+impl UserScope {
+    /// The user.
+    pub fn user_id(&self) -> UserId {
+        self.user_id
+    }
+
+    /// The username.
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// The system-wide role.
+    pub fn role(&self) -> SystemRole {
+        self.role
+    }
+
+    /// The login that was presented.
+    pub fn login_id(&self) -> LoginSessionId {
+        self.login_id
+    }
+
+    /// The operator this user is, if the role says so.
+    pub fn operator(&self) -> Option<Operator> {
+        self.role.is_operator().then_some(Operator { actor: Actor::User(self.user_id), role: self.role })
+    }
+}
+
+/// One or more agents: their rows, their commands, the sessions placed on them. A set, so that a batch is one statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentScope {
+    pub(crate) agents: Vec<AgentId>,
+}
+
+impl AgentScope {
+    /// The agents.
+    pub fn agents(&self) -> &[AgentId] {
+        &self.agents
+    }
+
+    /// The agents of all these scopes together.
+    pub fn union<'a>(scopes: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut agents: Vec<AgentId> =
+            scopes.into_iter().flat_map(|scope| scope.agents.iter().copied()).collect();
+        agents.sort_unstable();
+        agents.dedup();
+        Self { agents }
+    }
+}
+
+/// An operator of the platform: agents and the lists of users and organizations.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    pub(crate) actor: Actor,
+    pub(crate) role: SystemRole,
+}
+
+impl Operator {
+    /// Somebody with a shell on the machine and the database's password, which is proof enough.
+    pub fn console() -> Self {
+        Self { actor: Actor::Console, role: SystemRole::Admin }
+    }
+
+    /// The platform itself, where an agent's registration changes its own row.
+    pub fn system() -> Self {
+        Self { actor: Actor::System, role: SystemRole::Admin }
+    }
+
+    /// Who it is.
+    pub fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    /// Operator or admin.
+    pub fn role(&self) -> SystemRole {
+        self.role
+    }
+}

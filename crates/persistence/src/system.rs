@@ -1,0 +1,108 @@
+//! The ugly door: what the platform itself looks for across tenants. It lists ids with their scope and never writes.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Integer, Text, Timestamptz, Uuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use tidegate_model::AgentId;
+
+use crate::{AgentScope, Db, Result, migrate, roles, statement::statement};
+
+/// Why the platform looks across tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Commands past their deadline are failed.
+    OverdueCommands,
+    /// Sessions that wait for a command which no longer comes are healed.
+    StuckSessions,
+    /// Agents that were not heard of are offline.
+    SilentAgents,
+}
+
+impl Db {
+    /// The agents concerned by `reason`, each to be opened in its own scope. `time` is the present for overdue
+    /// commands, and the latest moment that counts for the others.
+    pub async fn as_system(&self, reason: Reason, time: DateTime<Utc>) -> Result<AgentScope> {
+        let sql = match reason {
+            Reason::OverdueCommands => "SELECT agent_id FROM list_agents_with_overdue_commands(?)",
+            Reason::StuckSessions => "SELECT agent_id FROM list_agents_with_stuck_sessions(?)",
+            Reason::SilentAgents => "SELECT agent_id FROM list_silent_agents(?)",
+        };
+        let mut connection = self.connection().await?;
+        let rows: Vec<(AgentId,)> =
+            statement::<(Uuid,)>(sql).bind::<Timestamptz, _>(time).load(&mut connection).await?;
+        Ok(AgentScope { agents: rows.into_iter().map(|row| row.0).collect() })
+    }
+}
+
+/// What the database thinks the time is. Not for decisions: it is what `Clock` is measured against.
+pub(crate) async fn database_now(connection: &mut AsyncPgConnection) -> Result<DateTime<Utc>> {
+    let rows: Vec<(DateTime<Utc>,)> =
+        statement::<(Timestamptz,)>("SELECT clock_timestamp()").load(connection).await?;
+    Ok(rows.into_iter().next().map(|row| row.0).unwrap_or_default())
+}
+
+/// What `doctor` and `/readyz` want to know of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// `server_version_num`, for example 150018.
+    pub server_version: i32,
+    /// Whether every migration of this program was applied.
+    pub migrated: bool,
+    /// Scope roles that this login may not take.
+    pub missing_roles: Vec<&'static str>,
+    /// Tables without forced row-level security.
+    pub unguarded_tables: Vec<String>,
+    /// Whether the login role bypasses row-level security, which it must not.
+    pub bypasses_rls: bool,
+}
+
+/// Looks at server, migrations, roles and row-level security with the rights of the login role.
+pub async fn health(db: &Db) -> Result<Health> {
+    let mut connection = db.connection().await?;
+    let conn = &mut *connection;
+    let version: Vec<(i32,)> =
+        statement::<(Integer,)>("SELECT current_setting('server_version_num')::integer").load(conn).await?;
+    let unguarded: Vec<(String,)> = statement::<(Text,)>(
+        "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname <> '__diesel_schema_migrations'
+           AND NOT (c.relrowsecurity AND c.relforcerowsecurity) ORDER BY 1",
+    )
+    .load(conn)
+    .await?;
+    let held: Vec<(String,)> = statement::<(Text,)>(
+        "SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'tidegate%' AND pg_has_role(current_user, oid, 'MEMBER')",
+    )
+    .load(conn)
+    .await?;
+    let bypass: Vec<(i32,)> = statement::<(Integer,)>(
+        "SELECT count(*)::integer FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)",
+    )
+    .load(conn)
+    .await?;
+    let wanted = roles::SCOPES.into_iter().filter(|role| *role != "tidegate_lister");
+    Ok(Health {
+        server_version: version.into_iter().next().map_or(0, |row| row.0),
+        migrated: migrated(conn).await?,
+        missing_roles: wanted.filter(|role| !held.iter().any(|(held,)| held == role)).collect(),
+        unguarded_tables: unguarded.into_iter().map(|row| row.0).collect(),
+        bypasses_rls: bypass.into_iter().next().is_some_and(|row| row.0 > 0),
+    })
+}
+
+async fn migrated(conn: &mut AsyncPgConnection) -> Result<bool> {
+    let there: Vec<(i32,)> = statement::<(Integer,)>(
+        "SELECT count(*)::integer FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'public' AND c.relname = '__diesel_schema_migrations'",
+    )
+    .load(conn)
+    .await?;
+    if there.into_iter().next().is_none_or(|row| row.0 == 0) {
+        return Ok(false);
+    }
+    let latest = migrate::latest()?;
+    let applied: Vec<(String,)> =
+        statement::<(Text,)>("SELECT COALESCE(max(version), '')::text FROM __diesel_schema_migrations")
+            .load(conn)
+            .await?;
+    Ok(applied.into_iter().next().is_some_and(|row| row.0 >= latest))
+}

@@ -1,0 +1,43 @@
+//! Who makes a request: one type, whatever the credential was.
+
+use tidegate_model::SystemRole;
+use tidegate_persistence::{Operator, OrgScope, UserScope};
+
+use crate::{Error, Result};
+
+/// A verified caller. Only [`crate::Logins::authenticate`] makes one.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub(crate) user: UserScope,
+    pub(crate) org: Option<OrgScope>,
+    pub(crate) wanted: Option<String>,
+}
+
+impl Caller {
+    /// The user, across organizations.
+    pub fn user(&self) -> &UserScope {
+        &self.user
+    }
+
+    /// The organization of the request. Without one: not found, never forbidden.
+    pub fn org(&self) -> Result<&OrgScope> {
+        self.org.as_ref().ok_or_else(|| match &self.wanted {
+            Some(wanted) => {
+                Error::not_found(format_args!("organization {}", wanted.chars().take(64).collect::<String>()))
+            }
+            None => Error::not_found("an active organization of yours"),
+        })
+    }
+
+    /// The caller as operator of the platform.
+    pub fn operator(&self) -> Result<Operator> {
+        self.user
+            .operator()
+            .ok_or_else(|| Error::Forbidden("this needs the system role operator or admin".into()))
+    }
+
+    /// The system-wide role.
+    pub fn role(&self) -> SystemRole {
+        self.user.role()
+    }
+}

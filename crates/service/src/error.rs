@@ -1,0 +1,137 @@
+//! Refusals and failures, by what the caller can do about them.
+
+use std::fmt;
+
+use chrono::TimeDelta;
+use tidegate_model::{FieldErrors, SessionId, SessionState};
+use tidegate_persistence::{Constraint, Error as DbError};
+
+/// Why an agent took no session.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NoRoom {
+    /// The agent's name.
+    pub agent_id: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// Why a use case did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not there, or not for this caller.
+    #[error("{0} is not found")]
+    NotFound(String),
+    /// No credential, or one that is not good any more.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// Wrong name or password; which one is not said.
+    #[error("username or password is wrong")]
+    InvalidCredentials,
+    /// The caller's role does not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Bad fields, each named.
+    #[error("the request is not valid: {0}")]
+    Invalid(FieldErrors),
+    /// The session is in a state that does not allow it.
+    #[error("session {id} is {state}, which does not allow this")]
+    WrongState {
+        /// The session.
+        id: SessionId,
+        /// Its state.
+        state: SessionState,
+    },
+    /// Somebody else was there first.
+    #[error("{message}")]
+    Conflict {
+        /// Wire code.
+        code: &'static str,
+        /// What is in the way.
+        message: String,
+    },
+    /// No agent has room.
+    #[error("no agent can take this session: {}", Reasons(.0))]
+    NoAgent(Vec<NoRoom>),
+    /// Too many attempts.
+    #[error("too many attempts, try again in {} s", .0.num_seconds().max(1))]
+    RateLimited(TimeDelta),
+    /// The database cannot be reached: nothing happened, try again.
+    #[error("the service is not available for a moment, try again")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A fault of ours.
+    #[error("the server made a mistake")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+struct Reasons<'a>(&'a [NoRoom]);
+
+impl fmt::Display for Reasons<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none is approved, approve one with `tidegate-admin agents approve`");
+        }
+        for (index, room) in self.0.iter().take(5).enumerate() {
+            write!(f, "{}{} {}", if index == 0 { "" } else { "; " }, room.agent_id, room.reason)?;
+        }
+        if self.0.len() > 5 {
+            write!(f, "; and {} more", self.0.len() - 5)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    pub(crate) fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    pub(crate) fn not_found(what: impl fmt::Display) -> Self {
+        Self::NotFound(what.to_string())
+    }
+
+    /// Whether a repeat may succeed without anything being changed.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        let conflict = |code, message: &str| Self::Conflict { code, message: message.to_owned() };
+        match error {
+            DbError::NotFound => Self::NotFound("this".into()),
+            DbError::Unavailable(source) => Self::Unavailable(source),
+            DbError::Violation(Constraint::Username) => {
+                conflict("E_USERNAME_TAKEN", "this username is taken, choose another one")
+            }
+            DbError::Violation(Constraint::Email) => {
+                conflict("E_EMAIL_TAKEN", "this e-mail address is taken")
+            }
+            DbError::Violation(Constraint::OrganizationName) => {
+                conflict("E_ORGANIZATION_TAKEN", "this organization name is taken, choose another one")
+            }
+            DbError::Violation(Constraint::AgentHandle) => {
+                conflict("E_AGENT_TAKEN", "an agent of this id is registered")
+            }
+            DbError::Violation(Constraint::IdempotencyKey) => {
+                conflict("E_IDEMPOTENCY_RUNNING", "the first request with this key is still running")
+            }
+            other @ (DbError::Corrupt { .. } | DbError::Internal(_)) => Self::internal(other),
+        }
+    }
+}
+
+/// Names what was looked for in a `NotFound`.
+pub(crate) trait Named<T> {
+    fn named(self, what: impl fmt::Display) -> Result<T, Error>;
+}
+
+impl<T> Named<T> for Result<T, DbError> {
+    fn named(self, what: impl fmt::Display) -> Result<T, Error> {
+        self.map_err(|error| match error {
+            DbError::NotFound => Error::not_found(what),
+            other => other.into(),
+        })
+    }
+}

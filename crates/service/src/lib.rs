@@ -1,0 +1,124 @@
+//! What is allowed: use cases, authorization, placement, hashing; one transaction a use case.
+//!
+//! What is never kept here: status codes, frames on sockets, names of tables.
+//! [`Services::new`] wires everything once, for both binaries, for tests and for whoever embeds Tidegate.
+
+mod agents;
+mod caller;
+mod error;
+mod idempotency;
+mod links;
+mod logins;
+mod nudge;
+mod operators;
+mod options;
+mod passwords;
+mod placement;
+mod reports;
+mod secrets;
+mod sessions;
+mod streams;
+mod throttle;
+
+use std::sync::Arc;
+
+use tidegate_model::{Clock, Secret};
+
+pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
+pub use caller::Caller;
+pub use error::{Error, NoRoom};
+pub use idempotency::{Idempotency, Replay};
+pub use links::{Ingested, Link, Links, Outbound, Report, ReportKind};
+pub use logins::{LoggedIn, Logins};
+pub use nudge::{Nudge, Nudges};
+pub use operators::{Bootstrapped, NewLocalUser, Operators};
+pub use options::Options;
+pub use secrets::Vault;
+pub use sessions::{Changed, SessionPage, Sessions};
+pub use streams::{OpenedStream, StreamTicket, Streams};
+pub use tidegate_persistence::{
+    Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, UserScope,
+    agent::Filter as AgentFilter,
+    migrate,
+    quarantine::Quarantined,
+    roles,
+    system::{Health, health},
+    user::UserSummary,
+};
+
+/// What every function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What every use case shares.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) db: Db,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) vault: Vault,
+    pub(crate) options: Options,
+    pub(crate) nudges: Nudges,
+    pub(crate) passwords: passwords::Passwords,
+    pub(crate) throttle: throttle::Throttle,
+}
+
+/// Every use case, wired once. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Logging in and out, and who a token stands for.
+    pub logins: Logins,
+    /// Sessions of an organization.
+    pub sessions: Sessions,
+    /// Tickets and rights of streams.
+    pub streams: Streams,
+    /// Registration, approval and identity of agents.
+    pub agents: Agents,
+    /// What the hub tells of live agents.
+    pub links: Links,
+    /// What operators do to users and organizations.
+    pub operators: Operators,
+    core: Arc<Core>,
+}
+
+impl Services {
+    /// Wires the use cases. `master_key` is what all other keys are derived from.
+    pub fn new(
+        db: Db,
+        master_key: &Secret<[u8; 32]>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let core = Arc::new(Core {
+            vault: Vault::new(master_key)?,
+            passwords: passwords::Passwords::new(options.password_workers),
+            throttle: throttle::Throttle::new(&options),
+            nudges: Nudges::new(),
+            db,
+            clock,
+            options,
+        });
+        Ok(Self {
+            logins: Logins(Arc::clone(&core)),
+            sessions: Sessions(Arc::clone(&core)),
+            streams: Streams(Arc::clone(&core)),
+            agents: Agents(Arc::clone(&core)),
+            links: Links(Arc::clone(&core)),
+            operators: Operators(Arc::clone(&core)),
+            core,
+        })
+    }
+
+    /// The pool, for health checks.
+    pub fn db(&self) -> &Db {
+        &self.core.db
+    }
+
+    /// The clock that decisions follow.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.core.clock
+    }
+
+    /// After-commit hints.
+    pub fn nudges(&self) -> &Nudges {
+        &self.core.nudges
+    }
+}

@@ -1,0 +1,378 @@
+//! What the hub tells of live agents, and what it gets for them.
+
+use std::{collections::HashSet, sync::Arc};
+
+use serde_json::{Map, Value, json};
+use tidegate_model::{
+    AgentHandle, AgentId, AgentStatusUpdate, CommandAction, CommandId, SessionId, SessionState,
+};
+use tidegate_persistence::{
+    AgentScope, AgentTx, Reason, agent,
+    command::{self, NewCommand},
+    quarantine,
+    session::{self, Moved, Placed},
+};
+use tidegate_protocol::{CommandMessage, HeartbeatMessage, HelloMessage};
+
+use crate::{AgentIdentity, Core, Error, Nudge, Nudges, Result, options::Options, reports};
+
+/// What the hub tells of live agents.
+#[derive(Debug, Clone)]
+pub struct Links(pub(crate) Arc<Core>);
+
+/// One live connection of an agent. Its epoch is its fence: once a newer one was opened, it can change nothing.
+#[derive(Debug)]
+pub struct Link {
+    scope: AgentScope,
+    agent_id: AgentId,
+    handle: AgentHandle,
+    epoch: i64,
+}
+
+impl Link {
+    /// The agent.
+    pub fn agent_id(&self) -> AgentId {
+        self.agent_id
+    }
+
+    /// Its name.
+    pub fn handle(&self) -> &AgentHandle {
+        &self.handle
+    }
+
+    /// The fence.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+}
+
+/// A command to write to a connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outbound {
+    /// Whose it is.
+    pub agent_id: AgentId,
+    /// The connection it was claimed for.
+    pub epoch: i64,
+    /// The command.
+    pub command: CommandMessage,
+}
+
+/// One thing an agent said, with the connection it said it over.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The connection.
+    pub link: Arc<Link>,
+    /// What it said.
+    pub kind: ReportKind,
+}
+
+/// What an agent said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReportKind {
+    /// A heartbeat.
+    Heartbeat(HeartbeatMessage),
+    /// A sign of life without more.
+    Alive,
+    /// It has a command.
+    Ack(CommandId),
+    /// It carried a command out.
+    Complete {
+        /// The command.
+        command: CommandId,
+        /// What came of it.
+        result: Option<Map<String, Value>>,
+    },
+    /// It could not carry a command out.
+    Failed {
+        /// The command.
+        command: CommandId,
+        /// Why, for people.
+        error: String,
+    },
+    /// A session changed.
+    Status(AgentStatusUpdate),
+    /// It runs something whose id cannot be one of ours.
+    UnknownSession {
+        /// The id it gave.
+        session_id: String,
+        /// The state it gave.
+        state: SessionState,
+    },
+}
+
+/// What a batch changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ingested {
+    /// Reports that changed a row or repeated what is there.
+    pub applied: usize,
+    /// Reports of older connections, foreign commands and sessions, and repeats of final outcomes.
+    pub ignored: usize,
+}
+
+impl Links {
+    /// Opens a connection: raises the fence. From here on nothing an older connection says counts.
+    pub async fn open(&self, identity: &AgentIdentity, connection: &str) -> Result<Link> {
+        let now = self.0.clock.now();
+        let (scope, id) = (identity.scope.clone(), identity.id);
+        let epoch =
+            self.0.db.in_agents(&scope, async |tx| agent::connect(tx, id, connection, now).await).await?;
+        Ok(Link { scope, agent_id: id, handle: identity.handle.clone(), epoch })
+    }
+
+    /// Takes an agent's inventory: it wins for what exists, the database for what is wanted.
+    pub async fn hello(&self, link: &Link, hello: &HelloMessage) -> Result<()> {
+        let core = &self.0;
+        let boot: String = hello.boot_id.chars().filter(|c| !c.is_control()).take(100).collect();
+        let (queued, moved) = core
+            .db
+            .in_agents(&link.scope, async |tx| {
+                if !agent::set_boot(tx, link.agent_id, link.epoch, &boot).await? {
+                    return Ok((0, Vec::new()));
+                }
+                self.reconcile_in(tx, link, hello).await
+            })
+            .await?;
+        self.tell(&moved);
+        if queued > 0 {
+            core.nudges.send(Nudge::Commands(link.agent_id));
+        }
+        Ok(())
+    }
+
+    async fn reconcile_in(
+        &self,
+        tx: &mut AgentTx,
+        link: &Link,
+        hello: &HelloMessage,
+    ) -> Result<(usize, Vec<Moved>)> {
+        let now = self.0.clock.now();
+        let read = |text: &str| text.parse::<SessionId>().ok();
+        let named: Vec<SessionId> =
+            hello.sessions.iter().filter_map(|session| read(&session.session_id)).collect();
+        let placed = session::placed(tx, link.agent_id, named).await?;
+        let inventory = reports::Inventory::compare(&placed, hello);
+        let moved = session::apply(tx, inventory.moves(link.agent_id, link.epoch), now).await?;
+        if !inventory.unknown.is_empty() {
+            tracing::warn!(agent = %link.handle, count = inventory.unknown.len(), "agent runs sessions nobody knows: quarantined");
+            quarantine::upsert(tx, link.agent_id, &inventory.unknown, now).await?;
+        }
+        let queued = self.stop_in(tx, link, &inventory.unwanted).await?;
+        Ok((queued, moved))
+    }
+
+    /// Queues stops for what runs and should not.
+    async fn stop_in(&self, tx: &mut AgentTx, link: &Link, unwanted: &[Placed]) -> Result<usize> {
+        let now = self.0.clock.now();
+        for placed in unwanted {
+            let new = NewCommand {
+                id: CommandId::new(),
+                agent_id: link.agent_id,
+                agent_handle: link.handle.clone(),
+                session_id: placed.id,
+                generation: placed.generation,
+                action: CommandAction::StopSession,
+                payload: json!({"sessionId": placed.id, "generation": placed.generation}),
+                sealed: None,
+                deadline: now + Options::seconds(self.0.options.stop_deadline_seconds),
+                now,
+            };
+            command::insert_for_agent(tx, placed.org_id, new).await?;
+        }
+        Ok(unwanted.len())
+    }
+
+    /// Closes a connection; the agent is offline only if no newer one was opened.
+    pub async fn close(&self, link: &Link) -> Result<()> {
+        let (id, epoch) = (link.agent_id, link.epoch);
+        self.0.db.in_agents(&link.scope, async |tx| agent::disconnect(tx, id, epoch).await).await?;
+        Ok(())
+    }
+
+    /// Claims, in one statement, the commands that these connections have not been written yet, in order.
+    pub async fn claim(&self, links: &[Arc<Link>], limit: usize) -> Result<Vec<Outbound>> {
+        if links.is_empty() {
+            return Ok(Vec::new());
+        }
+        let core = &self.0;
+        let now = core.clock.now();
+        let resend = now - Options::seconds(core.options.resend_seconds);
+        let connections: Vec<(AgentId, i64)> = links.iter().map(|link| (link.agent_id, link.epoch)).collect();
+        let scope = AgentScope::union(links.iter().map(|link| &link.scope));
+        let claimed = core
+            .db
+            .in_agents(&scope, async |tx| command::claim(tx, &connections, limit, resend, now).await)
+            .await?;
+        claimed.into_iter().map(|claimed| self.outbound(claimed)).collect()
+    }
+
+    fn outbound(&self, claimed: command::Claimed) -> Result<Outbound> {
+        let mut payload = match claimed.payload {
+            Value::Object(payload) => payload,
+            _ => Map::new(),
+        };
+        if let Some((sealed, session)) = claimed.sealed.zip(claimed.session_id) {
+            let plain = self.0.vault.open(session.as_uuid().as_bytes(), &sealed)?;
+            payload.insert("environment".into(), serde_json::from_slice(&plain).map_err(Error::internal)?);
+        }
+        let command = CommandMessage { command_id: claimed.id.to_wire(), action: claimed.action, payload };
+        Ok(Outbound { agent_id: claimed.agent_id, epoch: claimed.epoch, command })
+    }
+
+    /// Takes a batch of reports in one transaction. The order of one agent's reports is kept.
+    pub async fn ingest(&self, batch: Vec<Report>) -> Result<Ingested> {
+        if batch.is_empty() {
+            return Ok(Ingested::default());
+        }
+        let core = &self.0;
+        let (now, total) = (core.clock.now(), batch.len());
+        let scope = AgentScope::union(batch.iter().map(|report| &report.link.scope));
+        let sorted = reports::Sorted::new(batch);
+        let (applied, moved, stopped) = core
+            .db
+            .in_agents(&scope, async |tx| {
+                let mut applied = sorted.merged;
+                applied += agent::heartbeats(tx, sorted.heartbeats, now).await?;
+                applied += command::acknowledge(tx, &sorted.acks, now).await?;
+                let finished = command::finish(tx, sorted.outcomes, now).await?;
+                applied += finished.len();
+                let mut moved = Vec::new();
+                for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
+                    moved.extend(session::apply(tx, round, now).await?);
+                }
+                let mut seen = HashSet::new();
+                for round in reports::rounds(sorted.moves) {
+                    let changed = session::apply(tx, round, now).await?;
+                    seen.extend(changed.iter().map(|moved| moved.id));
+                    moved.extend(changed);
+                }
+                applied += sorted.statuses.iter().filter(|(_, id, _)| seen.contains(id)).count();
+                let stopped = self.question_in(tx, &sorted.statuses, &seen).await?;
+                for (link, unknown) in &sorted.unknown {
+                    quarantine::upsert(tx, link.agent_id, unknown, now).await?;
+                }
+                Ok::<_, Error>((applied, moved, stopped))
+            })
+            .await?;
+        self.tell(&moved);
+        for agent in stopped {
+            core.nudges.send(Nudge::Commands(agent));
+        }
+        Ok(Ingested { applied: applied.min(total), ignored: total.saturating_sub(applied) })
+    }
+
+    /// Looks at reports of sessions that did not fit: what runs and should not is stopped, what nobody knows is
+    /// quarantined. Returns the agents for which a stop was queued.
+    async fn question_in(
+        &self,
+        tx: &mut AgentTx,
+        statuses: &[(Arc<Link>, SessionId, SessionState)],
+        seen: &HashSet<SessionId>,
+    ) -> Result<Vec<AgentId>> {
+        let now = self.0.clock.now();
+        let mut stopped = Vec::new();
+        for (link, id, state) in statuses {
+            let alive = !state.is_final();
+            if !alive || seen.contains(id) {
+                continue;
+            }
+            // An older connection may not even ask for a stop.
+            if agent::current(tx, &[(link.agent_id, link.epoch)]).await?.is_empty() {
+                continue;
+            }
+            let placed = session::placed(tx, link.agent_id, vec![*id]).await?;
+            match placed.into_iter().find(|placed| placed.id == *id) {
+                None => quarantine::upsert(tx, link.agent_id, &[(id.to_string(), *state)], now).await?,
+                Some(placed) if placed.state.is_final() && !placed.has_open_command => {
+                    self.stop_in(tx, link, &[placed]).await?;
+                    stopped.push(link.agent_id);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(stopped)
+    }
+
+    /// Of these connections, those that can change nothing any more: superseded, or their agent not approved.
+    pub async fn stale(&self, links: &[Arc<Link>]) -> Result<Vec<(AgentId, i64)>> {
+        if links.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connections: Vec<(AgentId, i64)> = links.iter().map(|link| (link.agent_id, link.epoch)).collect();
+        let scope = AgentScope::union(links.iter().map(|link| &link.scope));
+        let current: HashSet<(AgentId, i64)> = self
+            .0
+            .db
+            .in_agents(&scope, async |tx| agent::current(tx, &connections).await)
+            .await?
+            .into_iter()
+            .collect();
+        Ok(connections.into_iter().filter(|connection| !current.contains(connection)).collect())
+    }
+
+    /// What must happen without anybody asking: silent agents are offline, overdue commands fail, stuck sessions heal.
+    pub async fn sweep(&self) -> Result<()> {
+        let core = &self.0;
+        let now = core.clock.now();
+        let heard_before = now - core.options.silence();
+        let silent = core.db.as_system(Reason::SilentAgents, heard_before).await?;
+        if !silent.agents().is_empty() {
+            core.db
+                .in_agents(&silent, async |tx| agent::expire(tx, silent.agents(), heard_before).await)
+                .await?;
+        }
+        let overdue = core.db.as_system(Reason::OverdueCommands, now).await?;
+        if !overdue.agents().is_empty() {
+            let moved = core
+                .db
+                .in_agents(&overdue, async |tx| {
+                    let failed = command::expire(tx, overdue.agents(), now).await?;
+                    tracing::warn!(count = failed.len(), "commands failed at their deadline");
+                    let mut moved = Vec::new();
+                    for round in reports::rounds(failed.iter().filter_map(reports::move_of).collect()) {
+                        moved.extend(
+                            session::apply(tx, round.into_iter().map(reports::by_platform).collect(), now)
+                                .await?,
+                        );
+                    }
+                    Ok::<_, Error>(moved)
+                })
+                .await?;
+            self.tell(&moved);
+        }
+        self.heal().await
+    }
+
+    async fn heal(&self) -> Result<()> {
+        let core = &self.0;
+        let now = core.clock.now();
+        let before = now - Options::seconds(core.options.heal_seconds);
+        let scope = core.db.as_system(Reason::StuckSessions, before).await?;
+        if scope.agents().is_empty() {
+            return Ok(());
+        }
+        let moved = core
+            .db
+            .in_agents(&scope, async |tx| {
+                let stuck = session::stuck(tx, scope.agents(), before).await?;
+                session::apply(tx, stuck.into_iter().map(reports::heal).collect(), now).await
+            })
+            .await?;
+        if !moved.is_empty() {
+            tracing::warn!(count = moved.len(), "sessions that waited for no command any more were healed");
+        }
+        self.tell(&moved);
+        Ok(())
+    }
+
+    /// After-commit hints.
+    pub fn nudges(&self) -> tokio::sync::broadcast::Receiver<Nudge> {
+        let nudges: &Nudges = &self.0.nudges;
+        nudges.subscribe()
+    }
+
+    fn tell(&self, moved: &[Moved]) {
+        for moved in moved.iter().filter(|moved| moved.state.is_final()) {
+            self.0.nudges.send(Nudge::SessionEnded(moved.id));
+        }
+    }
+}

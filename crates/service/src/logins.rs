@@ -1,0 +1,177 @@
+//! Logging in and out: short tokens, and refresh tokens that rotate, both hanging on one row.
+
+use std::{net::IpAddr, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tidegate_model::{LoginRequest, LoginSessionId, Provider, Secret, User, UserId};
+use tidegate_persistence::{Error as DbError, auth, login_session, user};
+
+use crate::{
+    Caller, Core, Error, Nudge, Result,
+    options::Options,
+    secrets::{Purpose, random_token},
+};
+
+/// Logging in and out, and who a token stands for.
+#[derive(Debug, Clone)]
+pub struct Logins(pub(crate) Arc<Core>);
+
+/// A fresh pair of tokens.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    /// Short-lived bearer token.
+    pub token: String,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+    /// Good for one refresh.
+    pub refresh_token: String,
+    /// Who logged in; without an organization there is nothing to show.
+    pub user: Option<User>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    sub: UserId,
+    sid: LoginSessionId,
+    iat: i64,
+    exp: i64,
+}
+
+const NOT_GOOD: Error = Error::Unauthenticated("the token is missing, wrong or has ended: log in again");
+
+impl Logins {
+    /// Logs in with a password. Unknown users, wrong passwords and deactivated users look the same, in words and time.
+    pub async fn login(&self, request: LoginRequest, source: Option<IpAddr>) -> Result<LoggedIn> {
+        let core = &self.0;
+        core.throttle.attempt(&request.username)?;
+        let found = match auth::user_by_name(&core.db, &request.username).await {
+            Ok(found) => Some(found),
+            Err(DbError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let stored = found.as_ref().and_then(|found| found.password_hash.clone());
+        let fits = core.passwords.verify(request.password, stored).await?;
+        let usable = found.filter(|found| fits && found.active && found.provider == Provider::Local);
+        let Some(found) = usable else {
+            core.throttle.failure(source)?;
+            return Err(Error::InvalidCredentials);
+        };
+        let login_id = LoginSessionId::new();
+        let scope = found.into_scope(login_id);
+        let (now, refresh) = (core.clock.now(), random_token()?);
+        let hash = core.vault.digest(Purpose::Refresh, &refresh);
+        let ends = now + Options::seconds(core.options.login_days * 86_400);
+        core.db
+            .in_user(&scope, async |tx| {
+                login_session::insert(tx, login_id, hash, now, ends).await?;
+                user::touch_login(tx, now).await
+            })
+            .await?;
+        self.issue(scope.user_id(), login_id, refresh).await
+    }
+
+    /// Exchanges a refresh token for a new pair. The token before the current one is a replay: it ends the login.
+    pub async fn refresh(&self, presented: &Secret<String>, source: Option<IpAddr>) -> Result<LoggedIn> {
+        let core = &self.0;
+        let old = core.vault.digest(Purpose::Refresh, presented.expose());
+        let found = match auth::refresh(&core.db, old.clone()).await {
+            Ok(found) => found,
+            Err(DbError::NotFound) => {
+                core.throttle.failure(source)?;
+                return Err(NOT_GOOD);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (login_id, now, refresh) = (found.scope.login_id(), core.clock.now(), random_token()?);
+        let new = core.vault.digest(Purpose::Refresh, &refresh);
+        let rotated = core
+            .db
+            .in_user(&found.scope, async |tx| {
+                let rotated = found.current && login_session::rotate(tx, login_id, old, new, now).await?;
+                if !rotated {
+                    login_session::revoke(tx, login_id, now).await?;
+                }
+                Ok::<_, DbError>(rotated)
+            })
+            .await?;
+        if !rotated {
+            core.nudges.send(Nudge::Revalidate);
+            return Err(NOT_GOOD);
+        }
+        self.issue(found.scope.user_id(), login_id, refresh).await
+    }
+
+    /// Ends the caller's login at once.
+    pub async fn logout(&self, caller: &Caller) -> Result<()> {
+        let core = &self.0;
+        let (id, now) = (caller.user.login_id(), core.clock.now());
+        core.db.in_user(&caller.user, async |tx| login_session::revoke(tx, id, now).await).await?;
+        core.nudges.send(Nudge::Revalidate);
+        Ok(())
+    }
+
+    /// Who a bearer token stands for, in one round trip. `wanted` is an organization's id or name.
+    pub async fn authenticate(&self, token: &str, wanted: Option<&str>) -> Result<Caller> {
+        let core = &self.0;
+        let mut validation = Validation::new(Algorithm::HS256);
+        // The library reads the machine's clock; ours decides below, on a claim that must be a number.
+        validation.validate_exp = false;
+        validation.required_spec_claims.clear();
+        let key = DecodingKey::from_secret(core.vault.jwt());
+        let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|_| NOT_GOOD)?.claims;
+        let now = core.clock.now();
+        if claims.exp <= now.timestamp() {
+            return Err(NOT_GOOD);
+        }
+        let caller = self.caller(claims.sid, wanted).await?;
+        if caller.user.user_id() == claims.sub { Ok(caller) } else { Err(NOT_GOOD) }
+    }
+
+    /// Whether a caller's login and membership still stand, read again.
+    pub async fn still_stands(&self, caller: &Caller) -> Result<bool> {
+        let org = caller.org.as_ref().map(|org| org.org_id().to_string());
+        match self.caller(caller.user.login_id(), org.as_deref()).await {
+            Ok(now) => Ok(now.org.as_ref().map(|org| (org.org_id(), org.role()))
+                == caller.org.as_ref().map(|org| (org.org_id(), org.role()))
+                && now.role() == caller.role()),
+            Err(Error::Unauthenticated(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The caller's own user.
+    pub async fn me(&self, caller: &Caller) -> Result<User> {
+        let id = caller.user.user_id();
+        Ok(self.0.db.in_org(caller.org()?, async |tx| user::find_member(tx, id).await).await?)
+    }
+
+    pub(crate) async fn caller(&self, id: LoginSessionId, wanted: Option<&str>) -> Result<Caller> {
+        let core = &self.0;
+        let login =
+            auth::login(&core.db, id, wanted, core.clock.now()).await.map_err(|error| match error {
+                DbError::NotFound => NOT_GOOD,
+                other => other.into(),
+            })?;
+        Ok(Caller { user: login.user, org: login.org, wanted: wanted.map(str::to_owned) })
+    }
+
+    async fn issue(&self, sub: UserId, sid: LoginSessionId, refresh_token: String) -> Result<LoggedIn> {
+        let core = &self.0;
+        let now = core.clock.now();
+        let expires_at = now + Options::seconds(core.options.token_minutes * 60);
+        let claims = Claims { sub, sid, iat: now.timestamp(), exp: expires_at.timestamp() };
+        let key = EncodingKey::from_secret(core.vault.jwt());
+        let token =
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(Error::internal)?;
+        let caller = self.caller(sid, None).await?;
+        let user = match &caller.org {
+            Some(_) => Some(self.me(&caller).await?),
+            None => None,
+        };
+        tracing::debug!(target: "tidegate::audit", detail = %json!({"user": sub, "login": sid}), "logged in");
+        Ok(LoggedIn { token, expires_at, refresh_token, user })
+    }
+}

@@ -1,0 +1,205 @@
+//! What operators do to users and organizations from the console.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tidegate_model::{
+    FieldErrors, OrgId, OrgRole, Secret, SystemRole, User, UserId, validate_org_name, validate_password,
+};
+use tidegate_persistence::{
+    Operator, PlatformTx, audit, auth, organization,
+    user::{self, UserSummary},
+};
+
+use crate::{Core, Error, Nudge, Result, error::Named};
+
+/// What operators do to users and organizations.
+#[derive(Debug, Clone)]
+pub struct Operators(pub(crate) Arc<Core>);
+
+/// A local user to make.
+#[derive(Debug, Clone)]
+pub struct NewLocalUser {
+    /// 3–32 of `A-Z a-z 0-9 _ -`.
+    pub username: String,
+    /// RFC 5322 addr-spec.
+    pub email: Option<String>,
+    /// 1–200 characters.
+    pub full_name: String,
+    /// 8–256 characters.
+    pub password: Secret<String>,
+    /// System-wide role.
+    pub role: SystemRole,
+}
+
+/// What a bootstrap made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bootstrapped {
+    /// The organization.
+    pub org_id: OrgId,
+    /// Its owner, admin of the platform.
+    pub user_id: UserId,
+}
+
+impl Operators {
+    /// Whether somebody is admin yet.
+    pub async fn is_set_up(&self) -> Result<bool> {
+        Ok(auth::admin_exists(&self.0.db).await?)
+    }
+
+    /// Makes the first organization and its owner, who is admin of the platform. A second bootstrap is a conflict.
+    pub async fn bootstrap(
+        &self,
+        operator: &Operator,
+        org_name: &str,
+        admin: NewLocalUser,
+    ) -> Result<Bootstrapped> {
+        let mut errors = check(&admin);
+        errors.check("organization", validate_org_name(org_name));
+        errors.into_result().map_err(Error::Invalid)?;
+        if self.is_set_up().await? {
+            return Err(already_set_up());
+        }
+        let hash = self.0.passwords.hash(admin.password.clone()).await?;
+        let (org_id, user_id, now) = (OrgId::new(), UserId::new(), self.0.clock.now());
+        self.0
+            .db
+            .in_platform(operator, async |tx| {
+                // Two racers meet here: the second waits, then finds the first one's admin.
+                if !user::claim_setup(tx).await? {
+                    return Err(already_set_up());
+                }
+                user::insert(tx, new_user(user_id, admin, hash, now)).await?;
+                let new = organization::NewOrganization {
+                    id: org_id,
+                    name: org_name.to_owned(),
+                    display_name: org_name.to_owned(),
+                    owner: Some(user_id),
+                    now,
+                };
+                organization::insert(tx, new).await?;
+                user::add_member(tx, org_id, user_id, OrgRole::Admin, now).await?;
+                audit_in(tx, "platform.bootstrap", format!("organization:{org_name}"), now).await
+            })
+            .await?;
+        Ok(Bootstrapped { org_id, user_id })
+    }
+
+    /// Makes a user, member of one organization.
+    pub async fn create_user(
+        &self,
+        operator: &Operator,
+        new: NewLocalUser,
+        org: &str,
+        role: OrgRole,
+    ) -> Result<UserId> {
+        check(&new).into_result().map_err(Error::Invalid)?;
+        let hash = self.0.passwords.hash(new.password.clone()).await?;
+        let (id, now) = (UserId::new(), self.0.clock.now());
+        let resource = format!("user:{}", new.username);
+        self.0
+            .db
+            .in_platform(operator, async |tx| {
+                let org =
+                    organization::find_by_name(tx, org).await.named(format_args!("organization {org}"))?;
+                user::insert(tx, new_user(id, new, hash, now)).await?;
+                user::add_member(tx, org.id, id, role, now).await?;
+                audit_in(tx, "user.create", resource, now).await
+            })
+            .await?;
+        Ok(id)
+    }
+
+    /// Makes an organization, owned by nobody yet.
+    pub async fn create_organization(&self, operator: &Operator, name: &str) -> Result<OrgId> {
+        validate_org_name(name).map_err(|complaint| Error::Invalid(FieldErrors::one("name", complaint)))?;
+        let (id, now) = (OrgId::new(), self.0.clock.now());
+        let new = organization::NewOrganization {
+            id,
+            name: name.to_owned(),
+            display_name: name.to_owned(),
+            owner: None,
+            now,
+        };
+        let resource = format!("organization:{name}");
+        self.0
+            .db
+            .in_platform(operator, async |tx| {
+                organization::insert(tx, new).await?;
+                audit_in(tx, "organization.create", resource, now).await
+            })
+            .await?;
+        Ok(id)
+    }
+
+    /// Sets a user's password and ends all their logins.
+    pub async fn set_password(
+        &self,
+        operator: &Operator,
+        username: &str,
+        password: Secret<String>,
+    ) -> Result<()> {
+        validate_password(password.expose(), username)
+            .map_err(|complaint| Error::Invalid(FieldErrors::one("password", complaint)))?;
+        let hash = self.0.passwords.hash(password).await?;
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_platform(operator, async |tx| {
+                let id = user::find_id(tx, username).await.named(format_args!("user {username}"))?;
+                user::set_password(tx, id, hash, now).await?;
+                audit_in(tx, "user.set_password", format!("user:{username}"), now).await
+            })
+            .await?;
+        self.0.nudges.send(Nudge::Revalidate);
+        Ok(())
+    }
+
+    /// Every user of the platform.
+    pub async fn users(&self, operator: &Operator) -> Result<Vec<UserSummary>> {
+        Ok(self.0.db.in_platform(operator, async |tx| user::list(tx).await).await?)
+    }
+}
+
+fn already_set_up() -> Error {
+    Error::Conflict {
+        code: "E_ALREADY_SET_UP",
+        message: "an admin exists already: log in, or use `tidegate-admin users set-password`".into(),
+    }
+}
+
+fn check(new: &NewLocalUser) -> FieldErrors {
+    let mut errors = match User::check_new(&new.username, new.email.as_deref(), &new.full_name) {
+        Ok(()) => FieldErrors::new(),
+        Err(errors) => errors,
+    };
+    errors.check("password", validate_password(new.password.expose(), &new.username));
+    errors
+}
+
+fn new_user(
+    id: UserId,
+    new: NewLocalUser,
+    hash: String,
+    now: chrono::DateTime<chrono::Utc>,
+) -> user::NewUser {
+    user::NewUser {
+        id,
+        username: new.username,
+        email: new.email,
+        full_name: new.full_name,
+        role: new.role,
+        password_hash: Some(hash),
+        now,
+    }
+}
+
+async fn audit_in(
+    tx: &mut PlatformTx,
+    action: &'static str,
+    resource: String,
+    at: chrono::DateTime<chrono::Utc>,
+) -> Result<()> {
+    let entry = audit::Entry { action, resource, address: None, detail: json!({}), at };
+    Ok(audit::insert_platform(tx, entry).await?)
+}

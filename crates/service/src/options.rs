@@ -1,0 +1,67 @@
+//! The settings of the use cases.
+
+use chrono::TimeDelta;
+use tidegate_model::Secret;
+
+/// Settings with their defaults.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The key that new agents register with; without it no agent can register.
+    pub agent_bootstrap_key: Option<Secret<String>>,
+    /// Minutes a login token is good for. Default 15.
+    pub token_minutes: u32,
+    /// Days a login lasts while it is refreshed. Default 30.
+    pub login_days: u32,
+    /// Seconds a stream ticket is good for, at most 30. Default 30.
+    pub ticket_seconds: u32,
+    /// Seconds until a start or wake that got no answer fails. Default 300.
+    pub start_deadline_seconds: u32,
+    /// Seconds until a stop or hibernate that got no answer fails. Default 300.
+    pub stop_deadline_seconds: u32,
+    /// Seconds between an agent's heartbeats. Default 10.
+    pub heartbeat_seconds: u32,
+    /// Heartbeats missed before an agent is offline. Default 3.
+    pub missed_heartbeats: u32,
+    /// Seconds until a command that was sent and not acknowledged is sent again. Default 15.
+    pub resend_seconds: u32,
+    /// Seconds after which a session that waits for no command any more is healed. Default 60.
+    pub heal_seconds: u32,
+    /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default 2.
+    pub password_workers: usize,
+    /// Failed logins a minute from one address before the answer is 429. Default 20.
+    pub failures_per_source: u32,
+    /// Failed logins a minute for one username before the answer is 429. Default 10.
+    pub failures_per_subject: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            agent_bootstrap_key: None,
+            token_minutes: 15,
+            login_days: 30,
+            ticket_seconds: 30,
+            start_deadline_seconds: 300,
+            stop_deadline_seconds: 300,
+            heartbeat_seconds: 10,
+            missed_heartbeats: 3,
+            resend_seconds: 15,
+            heal_seconds: 60,
+            password_workers: 2,
+            failures_per_source: 20,
+            failures_per_subject: 10,
+        }
+    }
+}
+
+impl Options {
+    /// How long an agent may be silent.
+    pub(crate) fn silence(&self) -> TimeDelta {
+        TimeDelta::seconds(i64::from(self.heartbeat_seconds) * i64::from(self.missed_heartbeats))
+    }
+
+    pub(crate) fn seconds(seconds: u32) -> TimeDelta {
+        TimeDelta::seconds(i64::from(seconds))
+    }
+}

@@ -1,0 +1,100 @@
+//! Password hashing: argon2id, off the async runtime, so many at a time and no more.
+
+use std::sync::Arc;
+
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use tidegate_model::Secret;
+use tokio::sync::Semaphore;
+
+use crate::{Error, Result};
+
+/// OWASP's choice: 19 MiB, two passes, one lane; about 26 ms of a core.
+const MEMORY_KIB: u32 = 19 * 1_024;
+const PASSES: u32 = 2;
+/// A stored hash that asks for more than this is refused, not computed.
+const MOST_MEMORY_KIB: u32 = 256 * 1_024;
+
+#[derive(Debug)]
+pub(crate) struct Passwords {
+    workers: Arc<Semaphore>,
+}
+
+fn argon2() -> Result<Argon2<'static>> {
+    let params =
+        Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| Error::internal(error.to_string()))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+impl Passwords {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { workers: Arc::new(Semaphore::new(workers.max(1))) }
+    }
+
+    /// The PHC string of a new password.
+    pub(crate) async fn hash(&self, password: Secret<String>) -> Result<String> {
+        self.work(move || {
+            let salt = crate::secrets::random::<16>()?;
+            argon2()?
+                .hash_password_with_salt(password.expose().as_bytes(), &salt)
+                .map(|hash| hash.to_string())
+                .map_err(|error| Error::internal(error.to_string()))
+        })
+        .await
+    }
+
+    /// Whether the password fits. Without a stored hash the same work is done in vain, so that time tells nothing.
+    pub(crate) async fn verify(&self, password: Secret<String>, stored: Option<String>) -> Result<bool> {
+        self.work(move || {
+            let Some(stored) = stored else {
+                let salt = [0; 16];
+                let computed = argon2()?.hash_password_with_salt(password.expose().as_bytes(), &salt);
+                return computed.map(|_| false).map_err(|error| Error::internal(error.to_string()));
+            };
+            let Ok(hash) = PasswordHash::new(&stored) else { return Ok(false) };
+            let affordable = Params::try_from(&hash)
+                .is_ok_and(|params| params.m_cost() <= MOST_MEMORY_KIB && params.t_cost() <= 16);
+            Ok(affordable && argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
+        })
+        .await
+    }
+
+    async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(Error::internal)?;
+        tokio::task::spawn_blocking(move || {
+            let done = job();
+            drop(permit);
+            done
+        })
+        .await
+        .map_err(Error::internal)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret<String> {
+        Secret::new(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_password_fits_its_own_hash_only() {
+        let passwords = Passwords::new(1);
+        let hash = passwords.hash(secret("tidewater gate")).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(passwords.verify(secret("tidewater gate"), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify(secret("tidewater gates"), Some(hash)).await.unwrap());
+        assert!(!passwords.verify(secret("tidewater gate"), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_stored_hash_with_absurd_parameters_is_refused() {
+        let absurd =
+            "$argon2id$v=19$m=4194304,t=100,p=1$c2FsdHNhbHRzYWx0$8SyfTuS5xrwXBgVZBvHrVbrKRNkLdcvFPEGvGRfdmOM";
+        assert!(!Passwords::new(1).verify(secret("x"), Some(absurd.into())).await.unwrap());
+    }
+}

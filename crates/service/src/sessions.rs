@@ -1,0 +1,457 @@
+//! Sessions of an organization: each change writes its command in the same transaction.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tidegate_model::{
+    AgentId, BuiltInTemplate, CommandAction, CommandId, CreateSessionCommand, FieldErrors, NewSession,
+    OrgStatus, Resources, Session, SessionEvent, SessionFilter, SessionId, SessionState, TimeLimit,
+};
+use tidegate_persistence::{
+    Constraint, Error as DbError, OrgScope, OrgTx, agent, audit,
+    command::{self, NewCommand},
+    organization::{self, Locked},
+    session::{self, Advance, NewRow, Page, Spec},
+};
+
+use crate::{Core, Error, Idempotency, Nudge, Replay, Result, error::Named, options::Options, placement};
+
+/// Sessions of an organization.
+#[derive(Debug, Clone)]
+pub struct Sessions(pub(crate) Arc<Core>);
+
+/// What a request changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Changed {
+    /// The session with the command that was queued for it.
+    Queued(Session, CommandId),
+    /// It was so already: nothing was queued.
+    Already(Session),
+    /// The kept answer to an earlier request with the same key.
+    Replay(Replay),
+}
+
+/// A page of sessions.
+#[derive(Debug, Clone)]
+pub struct SessionPage {
+    /// The newest first.
+    pub sessions: Vec<Session>,
+    /// How many there are, exact up to 10 000.
+    pub total: i64,
+    /// Whether `total` is exact.
+    pub total_is_exact: bool,
+    /// Where the next page begins.
+    pub next_cursor: Option<String>,
+}
+
+impl Sessions {
+    /// Asks for a session: checks, places, and queues its start, all in one transaction.
+    /// The answer's body, which repeats with the same key get again, is made by `answer`.
+    pub async fn create(
+        &self,
+        scope: &OrgScope,
+        new: NewSession,
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&Session, CommandId) -> Value + Send + Sync,
+    ) -> Result<Changed> {
+        let made = self.try_create(scope, &new, idempotency, &answer).await;
+        // A racer with the same key won while this one worked: its answer is there now.
+        if matches!(&made, Err(Error::Conflict { code: "E_IDEMPOTENCY_RUNNING", .. }))
+            && let Some(key) = idempotency
+        {
+            let now = self.0.clock.now();
+            let kept = self.0.db.in_org(scope, async |tx| key.find_in(tx, now).await).await?;
+            return kept
+                .map(Changed::Replay)
+                .ok_or_else(|| DbError::Violation(Constraint::IdempotencyKey).into());
+        }
+        if let Ok(Changed::Queued(session, _)) = &made {
+            tracing::info!(session = %session.id, org = %session.org_id, "session asked for");
+        }
+        made
+    }
+
+    async fn try_create(
+        &self,
+        scope: &OrgScope,
+        new: &NewSession,
+        idempotency: Option<&Idempotency>,
+        answer: &(impl Fn(&Session, CommandId) -> Value + Send + Sync),
+    ) -> Result<Changed> {
+        let template: BuiltInTemplate = new
+            .template
+            .parse()
+            .map_err(|_| Error::not_found(format_args!("template {}", short(&new.template))))?;
+        let core = &self.0;
+        let now = core.clock.now();
+        let mut placed_on = None;
+        let placed = &mut placed_on;
+        let changed = core
+            .db
+            .in_org(scope, async |tx| {
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_in(tx, now).await?
+                {
+                    return Ok(Changed::Replay(replay));
+                }
+                let locked = organization::lock(tx).await.named("organization")?;
+                may_start(&locked)?;
+                let agent = placement::place_in(tx, template.platform(), new.region.as_deref()).await?;
+                let row = new_row(scope, new, template, &agent, now);
+                let session = session::insert(tx, &row).await?;
+                let spec = self.spec(&session, new)?;
+                if spec.command.is_some() || spec.environment.is_some() {
+                    session::insert_spec(tx, session.id, spec.clone()).await?;
+                }
+                let id = self
+                    .queue_in(
+                        tx,
+                        &session,
+                        agent.id,
+                        CommandAction::StartSession,
+                        Some((&spec, &locked)),
+                        now,
+                    )
+                    .await?;
+                if let Some(key) = idempotency {
+                    key.keep_in(tx, 202, answer(&session, id), now).await?;
+                }
+                *placed = Some(agent.id);
+                Ok::<_, Error>(Changed::Queued(session, id))
+            })
+            .await?;
+        if let Some(agent) = placed_on {
+            core.nudges.send(Nudge::Commands(agent));
+        }
+        Ok(changed)
+    }
+
+    /// One session that the caller may see.
+    pub async fn get(&self, scope: &OrgScope, id: SessionId) -> Result<Session> {
+        self.0.db.in_org(scope, async |tx| visible_in(tx, scope, id).await).await
+    }
+
+    /// Sessions the caller may see: the organization's for its managers, else their own.
+    pub async fn list(
+        &self,
+        scope: &OrgScope,
+        filter: SessionFilter,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<SessionPage> {
+        let limit = i64::from(limit.clamp(1, 100));
+        let before = cursor.map(read_cursor).transpose()?;
+        let owner = (!scope.role().manages_sessions()).then(|| scope.user_id());
+        // One more than asked for says whether there is a next page.
+        let page = Page { filter, owner, limit: limit + 1, before };
+        let (mut sessions, total) =
+            self.0.db.in_org(scope, async |tx| session::list(tx, &page).await).await?;
+        let more = sessions.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+        sessions.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let next_cursor = more.then(|| sessions.last().map(write_cursor)).flatten();
+        let total_is_exact = total <= session::EXACT_TOTAL;
+        Ok(SessionPage { sessions, total: total.min(session::EXACT_TOTAL), total_is_exact, next_cursor })
+    }
+
+    /// A session's history, oldest first.
+    pub async fn history(&self, scope: &OrgScope, id: SessionId) -> Result<Vec<SessionEvent>> {
+        self.0
+            .db
+            .in_org(scope, async |tx| {
+                visible_in(tx, scope, id).await?;
+                Ok(session::history(tx, id).await?)
+            })
+            .await
+    }
+
+    /// Stops the processes and keeps the home.
+    pub async fn hibernate(&self, scope: &OrgScope, id: SessionId) -> Result<Changed> {
+        self.change(
+            scope,
+            id,
+            SessionState::Hibernating,
+            SessionState::Hibernated,
+            CommandAction::HibernateSession,
+        )
+        .await
+    }
+
+    /// Starts a hibernated session again, if its agent has room.
+    pub async fn wake(&self, scope: &OrgScope, id: SessionId) -> Result<Changed> {
+        self.change(scope, id, SessionState::Waking, SessionState::Running, CommandAction::WakeSession).await
+    }
+
+    /// Ends a session. Legal in every state; a failed one is cleaned up and not shown any more.
+    pub async fn terminate(&self, scope: &OrgScope, id: SessionId) -> Result<Changed> {
+        self.change(
+            scope,
+            id,
+            SessionState::Terminating,
+            SessionState::Terminated,
+            CommandAction::StopSession,
+        )
+        .await
+    }
+
+    /// Replaces a session's tags.
+    pub async fn set_tags(&self, scope: &OrgScope, id: SessionId, tags: Vec<String>) -> Result<Session> {
+        let fits =
+            |tag: &String| (1..=64).contains(&tag.chars().count()) && !tag.chars().any(char::is_control);
+        if tags.len() > 32 || !tags.iter().all(fits) {
+            return Err(Error::Invalid(FieldErrors::one(
+                "tags",
+                "must be at most 32 texts of 1 to 64 characters",
+            )));
+        }
+        self.0
+            .db
+            .in_org(scope, async |tx| {
+                visible_in(tx, scope, id).await?;
+                session::set_tags(tx, id, tags).await?;
+                Ok(session::find(tx, id).await?)
+            })
+            .await
+    }
+
+    async fn change(
+        &self,
+        scope: &OrgScope,
+        id: SessionId,
+        to: SessionState,
+        done: SessionState,
+        action: CommandAction,
+    ) -> Result<Changed> {
+        let core = &self.0;
+        let now = core.clock.now();
+        let mut nudge = None;
+        let nudged = &mut nudge;
+        let changed = core
+            .db
+            .in_org(scope, async |tx| {
+                let locked = organization::lock(tx).await.named("organization")?;
+                let session = visible_in(tx, scope, id).await?;
+                let agent = session::placement(tx, id).await?;
+                if to == SessionState::Waking && session.state == SessionState::Hibernated {
+                    may_start(&locked)?;
+                    room_to_wake_in(tx, agent).await?;
+                }
+                let starts = to == SessionState::Waking;
+                let reason = Some(format!("asked for by {}", scope.username()));
+                let Some(moved) = session::advance(tx, Advance { id, to, reason, starts, now }).await? else {
+                    return self.not_moved_in(tx, scope, id, to, done).await;
+                };
+                audit_in(tx, &session, action, now).await?;
+                let agent = agent.ok_or_else(|| Error::internal("a live session has no agent"))?;
+                let spec = if starts { Some(session::find_spec(tx, id).await?) } else { None };
+                let with = spec.as_ref().map(|spec| (spec, &locked));
+                let command = self.queue_in(tx, &moved, agent, action, with, now).await?;
+                *nudged = Some(agent);
+                Ok::<_, Error>(Changed::Queued(moved, command))
+            })
+            .await?;
+        if let Some(agent) = nudge {
+            core.nudges.send(Nudge::Commands(agent));
+        }
+        Ok(changed)
+    }
+
+    /// Why a session did not move: it is so already, is being cleaned up, or is in a state that does not allow it.
+    async fn not_moved_in(
+        &self,
+        tx: &mut OrgTx,
+        scope: &OrgScope,
+        id: SessionId,
+        to: SessionState,
+        done: SessionState,
+    ) -> Result<Changed> {
+        let session = visible_in(tx, scope, id).await?;
+        if session.state == to || session.state == done {
+            return Ok(Changed::Already(session));
+        }
+        if to == SessionState::Terminating && session.state == SessionState::Failed {
+            session::hide(tx, id, self.0.clock.now()).await?;
+            return Ok(Changed::Already(session));
+        }
+        Err(Error::WrongState { id, state: session.state })
+    }
+
+    /// Seals what a start needs beyond the row.
+    fn spec(&self, session: &Session, new: &NewSession) -> Result<Spec> {
+        let environment = if new.environment.is_empty() {
+            None
+        } else {
+            let plain = serde_json::to_vec(&new.environment).map_err(Error::internal)?;
+            Some(self.0.vault.seal(session.id.as_uuid().as_bytes(), &plain)?)
+        };
+        Ok(Spec { command: new.command.clone(), environment })
+    }
+
+    async fn queue_in(
+        &self,
+        tx: &mut OrgTx,
+        session: &Session,
+        agent_id: AgentId,
+        action: CommandAction,
+        start: Option<(&Spec, &Locked)>,
+        now: DateTime<Utc>,
+    ) -> Result<CommandId> {
+        let options = &self.0.options;
+        let (payload, seconds) = match start {
+            Some((spec, locked)) => (start_payload(session, spec, locked)?, options.start_deadline_seconds),
+            None => (
+                json!({"sessionId": session.id, "generation": session.generation}),
+                options.stop_deadline_seconds,
+            ),
+        };
+        let id = CommandId::new();
+        let new = NewCommand {
+            id,
+            agent_id,
+            agent_handle: session
+                .agent_id
+                .clone()
+                .ok_or_else(|| Error::internal("a placed session has no agent"))?,
+            session_id: session.id,
+            generation: session.generation,
+            action,
+            payload,
+            sealed: start.and_then(|(spec, _)| spec.environment.clone()),
+            deadline: now + Options::seconds(seconds),
+            now,
+        };
+        command::insert(tx, new).await?;
+        Ok(id)
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+fn may_start(locked: &Locked) -> Result<()> {
+    if locked.status != OrgStatus::Active {
+        return Err(Error::Forbidden("the organization is suspended: no session can be started".into()));
+    }
+    if !locked.role.may_start_sessions() {
+        return Err(Error::Forbidden(
+            "a viewer cannot start sessions: ask an org_admin for the role user".into(),
+        ));
+    }
+    Ok(())
+}
+
+async fn room_to_wake_in(tx: &mut OrgTx, agent: Option<AgentId>) -> Result<()> {
+    let Some(agent) = agent else { return Ok(()) };
+    match agent::lock(tx, agent).await? {
+        Some(candidate) if placement::has_room(&candidate) => Ok(()),
+        Some(candidate) => {
+            let reason = format!("is full: {} of {} sessions", candidate.active, candidate.max_sessions);
+            Err(Error::NoAgent(vec![crate::NoRoom { agent_id: candidate.handle.to_string(), reason }]))
+        }
+        None => Err(Error::NoAgent(Vec::new())),
+    }
+}
+
+/// A session of the caller's, or of anybody in the organization for those who manage sessions; else it is not found.
+pub(crate) async fn visible_in(tx: &mut OrgTx, scope: &OrgScope, id: SessionId) -> Result<Session> {
+    let what = || format!("session {id}");
+    let session = session::find(tx, id).await.named(what())?;
+    let may_see = session.user_id == scope.user_id() || scope.role().manages_sessions();
+    if may_see { Ok(session) } else { Err(Error::not_found(what())) }
+}
+
+async fn audit_in(tx: &mut OrgTx, session: &Session, action: CommandAction, at: DateTime<Utc>) -> Result<()> {
+    let action = match action {
+        CommandAction::StartSession => "session.start",
+        CommandAction::StopSession => "session.stop",
+        CommandAction::HibernateSession => "session.hibernate",
+        CommandAction::WakeSession => "session.wake",
+    };
+    let detail = json!({"before": {"state": session.state}});
+    let entry =
+        audit::Entry { action, resource: format!("session:{}", session.id), address: None, detail, at };
+    Ok(audit::insert_org(tx, entry).await?)
+}
+
+fn new_row(
+    scope: &OrgScope,
+    new: &NewSession,
+    template: BuiltInTemplate,
+    agent: &agent::Candidate,
+    now: DateTime<Utc>,
+) -> NewRow {
+    let id = SessionId::new();
+    let resources: Resources = template.resources(new.resources.unwrap_or_default(), new.persistent_home);
+    let seconds =
+        |limit: Option<TimeLimit>| i32::try_from(limit.map_or(0, TimeLimit::as_seconds)).unwrap_or(i32::MAX);
+    let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok()).unwrap_or(i64::MAX);
+    let suffix = id.as_uuid().simple().to_string().split_off(24);
+    NewRow {
+        id,
+        org_id: scope.org_id(),
+        user_id: scope.user_id(),
+        username: scope.username().to_owned(),
+        name: new.name.clone().unwrap_or_else(|| format!("{template}-{suffix}")),
+        template: template.to_string(),
+        agent_id: agent.id,
+        agent_handle: agent.handle.to_string(),
+        platform: template.platform(),
+        region: agent.region.clone(),
+        state: SessionState::Pending,
+        state_since: now,
+        generation: 1,
+        cpu_millis: signed(resources.cpu.as_millis()),
+        memory_bytes: signed(resources.memory.as_units()),
+        storage_bytes: signed(resources.storage.as_units()),
+        persistent_home: new.persistent_home,
+        idle_seconds: seconds(new.idle_timeout),
+        max_seconds: seconds(new.max_session_duration),
+        tags: new.tags.clone(),
+        created_at: now,
+    }
+}
+
+/// The payload of a start or wake, nested and flat as existing agents read it; the environment travels sealed.
+fn start_payload(session: &Session, spec: &Spec, locked: &Locked) -> Result<Value> {
+    let (cpu, memory) = (session.resources.cpu.to_cpu_string(), session.resources.memory.to_string());
+    let mut resources = BTreeMap::from([("cpu".into(), cpu.clone()), ("memory".into(), memory.clone())]);
+    if session.persistent_home {
+        resources.insert("storage".into(), session.resources.storage.to_string());
+    }
+    let payload = CreateSessionCommand {
+        session_id: session.id.to_string(),
+        user: session.user.clone(),
+        user_id: Some(session.user_id.to_string()),
+        org_id: Some(session.org_id.to_string()),
+        generation: Some(session.generation),
+        template: session.template.clone(),
+        command: spec.command.clone(),
+        resources,
+        cpu: Some(cpu),
+        memory: Some(memory),
+        persistent_home: session.persistent_home,
+        environment: BTreeMap::new(),
+        namespace: Some(locked.k8s_namespace.clone()),
+        idle_timeout: Some(session.idle_timeout.to_string()),
+        max_session_duration: Some(session.max_session_duration.to_string()),
+        tags: session.tags.clone(),
+    };
+    serde_json::to_value(payload).map_err(Error::internal)
+}
+
+fn write_cursor(session: &Session) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{} {}", session.created_at.timestamp_micros(), session.id))
+}
+
+fn read_cursor(text: &str) -> Result<(DateTime<Utc>, SessionId)> {
+    let read = || {
+        let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (micros, id) = plain.split_once(' ')?;
+        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
+    };
+    read().ok_or_else(|| {
+        Error::Invalid(FieldErrors::one("cursor", "must be a nextCursor of an earlier answer"))
+    })
+}
