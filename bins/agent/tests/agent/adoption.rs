@@ -1,6 +1,9 @@
 //! Sessions outlive the agent: the next one finds them, or says what became of them.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -30,7 +33,8 @@ fn spawn(folder: &Folder, server: &str, more: &[&str]) -> Child {
 }
 
 fn end(mut agent: Child, signal: Signal) {
-    kill(Pid::from_raw(agent.id().cast_signed()), signal).unwrap();
+    // It may have gone already.
+    let _ = kill(Pid::from_raw(agent.id().cast_signed()), signal);
     agent.wait().unwrap();
 }
 
@@ -89,7 +93,9 @@ async fn told_to_go_the_agent_leaves_its_sessions_running() {
     let agent = spawn(&folder, &plane.url(), &[]);
     let mut link = plane.link().await;
     link.start("s-1", "sleep 86471.5").await;
-    drop(link);
+    kill(Pid::from_raw(agent.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let serve = tokio::spawn(async move { link.wait_for("nothing more", |_| false).await });
+    let _last = tokio::time::timeout(Duration::from_secs(5), serve).await;
     end(agent, Signal::SIGTERM);
     assert_eq!(shims(folder.path()).len(), 1);
 }

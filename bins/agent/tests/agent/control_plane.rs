@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
 
-use crate::support::soon;
+use crate::support::{ends_with_text, soon};
 
 /// Listens for one agent.
 pub(crate) struct ControlPlane {
@@ -238,7 +238,7 @@ impl Tunnel {
     /// Reads until the bytes hold this text.
     pub(crate) async fn read_until(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
-        while !String::from_utf8_lossy(&seen).contains(text) {
+        while !ends_with_text(&seen, text) {
             match self.next().await {
                 Some(Message::Binary(bytes)) => seen.extend_from_slice(&bytes),
                 Some(Message::Text(_)) => {}

@@ -118,7 +118,7 @@ pub(crate) fn script(id: &str, generation: i64, text: &str) -> SessionSpec {
 pub(crate) async fn read_until(stream: &mut SessionStream, text: &str) -> String {
     let mut seen = Vec::new();
     soon(text, async {
-        while !String::from_utf8_lossy(&seen).contains(text) {
+        while !ends_with_text(&seen, text) {
             match stream.output.next().await {
                 Some(Ok(StreamFrame::Bytes(bytes))) => seen.extend_from_slice(&bytes),
                 Some(Ok(StreamFrame::Text(_))) => {}
@@ -128,6 +128,12 @@ pub(crate) async fn read_until(stream: &mut SessionStream, text: &str) -> String
     })
     .await;
     String::from_utf8_lossy(&seen).into_owned()
+}
+
+/// Whether the newest bytes hold a text; the older ones were looked at before.
+pub(crate) fn ends_with_text(seen: &[u8], text: &str) -> bool {
+    let newest = &seen[seen.len().saturating_sub(128 * 1024)..];
+    String::from_utf8_lossy(newest).contains(text)
 }
 
 /// Reads a stream to its end: bytes, and the text frames beside them.

@@ -56,7 +56,7 @@ pub fn session_shim() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The agent reads one line: ready, or why not.
-            println!("{}", error.chain());
+            let _ = writeln!(io::stdout(), "{}", error.chain());
             ExitCode::FAILURE
         }
     }
@@ -83,8 +83,8 @@ async fn serve(spec: ShimSpec) -> Result<(), Error> {
     std::fs::set_permissions(&spec.socket, std::fs::Permissions::from_mode(0o600))
         .map_err(Error::file("set rights of", &spec.socket))?;
     let session = start(&spec)?;
-    println!("{READY}");
-    let _ = io::stdout().flush();
+    // An agent that died meanwhile hears nothing; the next one finds the socket.
+    let _ = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
     let server = server::Server::new(Arc::clone(&session.output), session.terminal);
     let stop = server.stop_requests();
     let serving = tokio::spawn(Arc::clone(&server).accept(listener));

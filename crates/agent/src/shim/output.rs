@@ -212,10 +212,10 @@ impl State {
     }
 }
 
-/// A screen as one string of bytes: reset, contents, cursor, modes.
+/// A screen as one string of bytes: an end to any sequence that was cut, reset, contents, cursor, modes.
 fn repaint(screen: &vt100::Screen) -> Bytes {
     let alternate = if screen.alternate_screen() { "\x1b[?1049h" } else { "\x1b[?1049l" };
-    let text = ["\x1b[!p", alternate, "\x1b[H\x1b[2J\x1b[3J", &screen.state_formatted()].concat();
+    let text = ["\x18\x1b[!p", alternate, "\x1b[H\x1b[2J", &screen.state_formatted()].concat();
     Bytes::from(text)
 }
 
