@@ -5,6 +5,7 @@ mod ending;
 pub(crate) mod files;
 mod output;
 mod ring;
+mod screen;
 mod server;
 mod terminal;
 pub(crate) mod wire;
@@ -129,6 +130,8 @@ fn start(spec: &ShimSpec) -> Result<Session, Error> {
     drop(pair.slave);
     let pid = child.process_id().ok_or_else(|| Error::Refused("the program has no process".into()))?;
     let output = Arc::new(Output::new(size.cols, size.rows, Duration::from_millis(spec.hold_ms)));
+    let screen = Arc::clone(&output);
+    std::thread::spawn(move || screen.follow_screen());
     let drained = read_all(reader, Arc::clone(&output));
     let terminal = Terminal::new(pair.master, writer);
     Ok(Session { output, terminal, child: ending::Children::reap(pid), drained })

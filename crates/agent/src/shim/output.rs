@@ -5,7 +5,6 @@
 use std::{
     collections::HashMap,
     num::NonZeroU16,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,13 +12,15 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{ring::Ring, wire::CHUNK};
+use super::{ring::Ring, screen::Screen, wire::CHUNK};
 use crate::platform::Exit;
 
 /// Output kept: what a viewer may lag behind, and what a late one of logs still gets.
 pub(crate) const KEPT: usize = 1024 * 1024;
 /// What the ring holds: room for what is still in the PTY when a program ends before a paused reader goes on.
 const RING: usize = KEPT + 4 * CHUNK;
+/// How far the screen may lag before output is passed over instead of drawn.
+const OUTRUN: usize = 512 * 1024;
 /// Most cells of a screen: bounds what a viewer's resize can make the shim hold.
 const MAX_CELLS: u32 = 100_000;
 
@@ -51,7 +52,6 @@ struct Reader {
 
 struct State {
     ring: Ring,
-    parser: vt100::Parser,
     readers: HashMap<u64, Reader>,
     next_reader: u64,
     /// Until then the first reader is waited for, as if it were attached and had read nothing.
@@ -65,7 +65,10 @@ struct State {
 pub(super) struct Output {
     state: Mutex<State>,
     room: Condvar,
+    grown: Condvar,
     changed: watch::Sender<()>,
+    /// Locked before `state` where both are.
+    screen: Mutex<Screen>,
 }
 
 impl Output {
@@ -73,14 +76,19 @@ impl Output {
         let (rows, cols) = sides(cols, rows);
         let state = State {
             ring: Ring::new(RING),
-            parser: vt100::Parser::new(rows, cols, 0),
             readers: HashMap::new(),
             next_reader: 0,
             hold_until: Some(Instant::now() + hold).filter(|_| !hold.is_zero()),
             hurry: false,
             exit: None,
         };
-        Self { state: Mutex::new(state), room: Condvar::new(), changed: watch::Sender::new(()) }
+        Self {
+            state: Mutex::new(state),
+            room: Condvar::new(),
+            grown: Condvar::new(),
+            changed: watch::Sender::new(()),
+            screen: Mutex::new(Screen::new(rows, cols)),
+        }
     }
 
     /// Told whenever there may be something for a reader.
@@ -95,13 +103,8 @@ impl Output {
             state = self.room.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.ring.append(bytes);
-        let State { parser, .. } = &mut *state;
-        // A screen that cannot be followed must cost the picture, never the session.
-        if catch_unwind(AssertUnwindSafe(|| parser.process(bytes))).is_err() {
-            let (rows, cols) = state.parser.screen().size();
-            state.parser = vt100::Parser::new(rows, cols, 0);
-        }
         drop(state);
+        self.grown.notify_one();
         self.changed.send_replace(());
     }
 
@@ -118,6 +121,7 @@ impl Output {
         state.exit = Some(exit.clone());
         let kept = state.ring.read(exit.output_start, KEPT);
         drop(state);
+        self.grown.notify_all();
         self.changed.send_replace(());
         (kept, exit)
     }
@@ -158,19 +162,19 @@ impl Output {
 
     /// The next bytes of a reader, at most [`CHUNK`] unless they are a repaint.
     pub(super) fn next(&self, id: u64) -> Next {
-        let mut state = self.lock();
-        let State { ring, parser, readers, exit, .. } = &mut *state;
-        let Some(reader) = readers.get_mut(&id) else { return Next::Wait };
-        if reader.position < ring.start() {
-            match reader.lagging {
-                Lagging::Repaint => reader.repaint = true,
-                Lagging::Skip => reader.position = ring.start(),
-            }
+        if let Some(bytes) = self.repaint_for(id) {
+            self.room.notify_all();
+            return Next::Bytes(bytes);
         }
-        let next = if reader.repaint {
-            reader.repaint = false;
-            reader.position = ring.end();
-            Next::Bytes(repaint(parser.screen()))
+        let mut state = self.lock();
+        let State { ring, readers, exit, .. } = &mut *state;
+        let Some(reader) = readers.get_mut(&id) else { return Next::Wait };
+        if reader.position < ring.start() && reader.lagging == Lagging::Skip {
+            reader.position = ring.start();
+        }
+        let next = if reader.position < ring.start() {
+            // It fell behind just now: the next call repaints.
+            Next::Bytes(Bytes::new())
         } else if reader.position < ring.end() {
             let bytes = ring.read(reader.position, CHUNK);
             reader.position += bytes.len() as u64;
@@ -183,10 +187,64 @@ impl Output {
         next
     }
 
+    /// The screen, for a reader that is to get it instead of the bytes before.
+    fn repaint_for(&self, id: u64) -> Option<Bytes> {
+        let wanted = |state: &State| {
+            let reader = state.readers.get(&id)?;
+            let fell_behind = reader.lagging == Lagging::Repaint && reader.position < state.ring.start();
+            (reader.repaint || fell_behind).then(|| state.ring.end())
+        };
+        let end = wanted(&self.lock())?;
+        let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        while screen.shown < end {
+            self.show_more(&mut screen);
+        }
+        let mut state = self.lock();
+        let reader = state.readers.get_mut(&id)?;
+        reader.repaint = false;
+        reader.position = screen.shown;
+        Some(screen.repaint())
+    }
+
+    /// Follows the output with the screen, on a thread of its own, until the session ended.
+    pub(super) fn follow_screen(&self) {
+        loop {
+            let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+            self.show_more(&mut screen);
+            let shown = screen.shown;
+            drop(screen);
+            let mut state = self.lock();
+            while state.ring.end() == shown {
+                if state.exit.is_some() {
+                    return;
+                }
+                state = self.grown.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// One step of the screen towards the end of the output.
+    fn show_more(&self, screen: &mut Screen) {
+        let state = self.lock();
+        let (start, end) = (state.ring.start(), state.ring.end());
+        // Only where nobody followed for a whole ring.
+        screen.shown = screen.shown.max(start);
+        if end - screen.shown > OUTRUN as u64 {
+            let length = usize::try_from(end - screen.shown).unwrap_or(RING).saturating_sub(CHUNK);
+            let bytes = state.ring.read(screen.shown, length);
+            drop(state);
+            screen.pass_over(&bytes);
+        } else {
+            let bytes = state.ring.read(screen.shown, CHUNK / 4);
+            drop(state);
+            screen.show(&bytes);
+        }
+    }
+
     /// The screen's new size; answers the size it really has.
     pub(super) fn resize(&self, cols: u16, rows: u16) -> (u16, u16) {
         let (rows, cols) = sides(cols, rows);
-        self.lock().parser.set_size(rows, cols);
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner).resize(rows, cols);
         (cols.get(), rows.get())
     }
 
@@ -210,13 +268,6 @@ impl State {
         let lag = self.ring.end() + more as u64 - furthest.min(self.ring.end());
         (lag > KEPT as u64).then(|| hold.unwrap_or(Duration::from_hours(1)))
     }
-}
-
-/// A screen as one string of bytes: an end to any sequence that was cut, reset, contents, cursor, modes.
-fn repaint(screen: &vt100::Screen) -> Bytes {
-    let alternate = if screen.alternate_screen() { "\x1b[?1049h" } else { "\x1b[?1049l" };
-    let text = ["\x18\x1b[!p", alternate, "\x1b[H\x1b[2J", &screen.state_formatted()].concat();
-    Bytes::from(text)
 }
 
 /// Rows and columns within bounds.
