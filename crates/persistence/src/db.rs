@@ -56,7 +56,10 @@ pub struct Db {
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.pool.status();
-        f.debug_struct("Db").field("size", &status.size).field("available", &status.available).finish()
+        f.debug_struct("Db")
+            .field("size", &status.size)
+            .field("available", &status.available)
+            .finish_non_exhaustive()
     }
 }
 

@@ -93,7 +93,8 @@ impl From<DieselError> for Error {
     fn from(error: DieselError) -> Self {
         match &error {
             DieselError::NotFound => Self::NotFound,
-            DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => Self::unavailable(error),
+            DieselError::BrokenTransactionManager
+            | DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => Self::unavailable(error),
             DieselError::DatabaseError(kind, info) => {
                 let constraint = info.constraint_name().and_then(Constraint::by_name);
                 match (kind, constraint) {
@@ -102,7 +103,6 @@ impl From<DieselError> for Error {
                     _ => Self::Internal(Box::new(error)),
                 }
             }
-            DieselError::BrokenTransactionManager => Self::unavailable(error),
             _ => Self::Internal(Box::new(error)),
         }
     }

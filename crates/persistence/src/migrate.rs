@@ -5,9 +5,12 @@ use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, Si
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tidegate_model::Secret;
 
-use crate::{Error, Result};
+use crate::{Error, Result, roles};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// The same texts, readable: diesel embeds them and does not show them.
+const TEXTS: &[&str] = &[include_str!("../migrations/2026-11-22-000001_foundation/up.sql")];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).
 const LOCK: i64 = 0x7469_6465_6761_7465;
@@ -54,5 +57,9 @@ pub fn latest() -> Result<String> {
 /// Every migration's name and text, for the template database's key in tests.
 pub fn fingerprint() -> Result<String> {
     let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(Error::Internal)?;
-    Ok(migrations.iter().map(|migration| migration.name().to_string()).collect::<Vec<_>>().join(","))
+    let names: Vec<String> = migrations.iter().map(|migration| migration.name().to_string()).collect();
+    if names.len() != TEXTS.len() {
+        return Err(Error::Internal("a migration's text is missing in `TEXTS`: add it".into()));
+    }
+    Ok([names.concat(), TEXTS.concat(), roles::SQL.to_owned()].concat())
 }

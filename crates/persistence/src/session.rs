@@ -435,7 +435,9 @@ pub async fn apply(tx: &mut AgentTx, moves: Vec<Move>, now: DateTime<Utc>) -> Re
         return Ok(Vec::new());
     }
     let mut columns = Columns::default();
-    moves.into_iter().for_each(|change| columns.push(change));
+    for change in moves {
+        columns.push(change);
+    }
     let rows: Vec<(SessionId, OrgId, SessionState)> = statement::<(Uuid, Uuid, Text)>(
         "UPDATE sessions s SET state = r.state,
                 state_reason = CASE WHEN s.state = r.state THEN s.state_reason ELSE r.reason END,
@@ -467,10 +469,10 @@ pub async fn apply(tx: &mut AgentTx, moves: Vec<Move>, now: DateTime<Utc>) -> Re
     .bind::<Array<Nullable<Jsonb>>, _>(columns.metadata)
     .load(tx.conn()?)
     .await?;
-    let moved: Vec<Moved> = rows.into_iter().map(|(id, org_id, state)| Moved { id, org_id, state }).collect();
-    wipe_specs(tx, moved.iter().filter(|moved| moved.state.is_final()).map(|moved| moved.id).collect())
-        .await?;
-    Ok(moved)
+    let changed: Vec<Moved> =
+        rows.into_iter().map(|(id, org_id, state)| Moved { id, org_id, state }).collect();
+    wipe_specs(tx, changed.iter().filter(|row| row.state.is_final()).map(|row| row.id).collect()).await?;
+    Ok(changed)
 }
 
 /// A session that ended needs no secrets any more.

@@ -1,6 +1,9 @@
 //! What reports mean: pure rules from what an agent said to what changes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 use tidegate_model::{
@@ -212,17 +215,13 @@ impl Sorted {
 /// Puts a heartbeat over an older one of the same connection; true if there was one.
 fn merge(beats: &mut HashMap<(AgentId, i64), Heartbeat>, new: Heartbeat) -> bool {
     let key = (new.agent, new.epoch.unwrap_or_default());
-    match beats.get_mut(&key) {
-        Some(old) => {
-            old.said = new.said.or(old.said);
-            old.capacity = new.capacity.or_else(|| old.capacity.take());
-            true
-        }
-        None => {
-            beats.insert(key, new);
-            false
-        }
+    if let Some(old) = beats.get_mut(&key) {
+        old.said = new.said.or(old.said);
+        old.capacity = new.capacity.or_else(|| old.capacity.take());
+        return true;
     }
+    beats.insert(key, new);
+    false
 }
 
 /// An agent's inventory beside what is placed on it.
@@ -241,13 +240,13 @@ pub(crate) struct Inventory {
 impl Inventory {
     pub(crate) fn compare(placed: &[Placed], hello: &HelloMessage) -> Self {
         let mut inventory = Self::default();
-        let mut reported = HashMap::new();
+        let mut reported = HashSet::new();
         for session in &hello.sessions {
             let id = session.session_id.parse::<SessionId>().ok();
             match id.and_then(|id| placed.iter().find(|placed| placed.id == id)) {
                 None => inventory.unknown.push((clamp(&session.session_id), session.state)),
                 Some(known) => {
-                    reported.insert(known.id, ());
+                    reported.insert(known.id);
                     if known.state.is_final() {
                         if !session.state.is_final() && !known.has_open_command {
                             inventory.unwanted.push(known.clone());
@@ -267,7 +266,7 @@ impl Inventory {
             }
         }
         let missing =
-            placed.iter().filter(|placed| !placed.state.is_final() && !reported.contains_key(&placed.id));
+            placed.iter().filter(|placed| !placed.state.is_final() && !reported.contains(&placed.id));
         // An open command will be written again, and its outcome says what there is.
         for placed in missing.filter(|placed| !placed.has_open_command) {
             let to = if placed.state == Terminating { Terminated } else { Failed };

@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use tidegate_model::{AgentHandle, OrgRole, SystemRole};
+
+/// Operates a Tidegate platform from the machine of its database.
+///
+/// Without `database.url` in the configuration it works on the embedded PostgreSQL, whether the control plane is
+/// running or not.
+#[derive(Debug, Parser)]
+#[command(version, name = "tidegate-admin")]
+pub(crate) struct Args {
+    /// Configuration file of the control plane (TOML)
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON for programs instead of tables for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log what happens
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make the first organization and its owner, who is admin of the platform
+    Bootstrap {
+        /// Name of the organization: a-z, 0-9 and -
+        #[arg(long, default_value = "main")]
+        organization: String,
+        /// Username of the admin
+        #[arg(long, default_value = "admin")]
+        username: String,
+        /// E-mail address of the admin
+        #[arg(long)]
+        email: Option<String>,
+        /// File the password is read from; if it does not exist, a password is made up and written to it (0600)
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+        /// Succeed without doing anything when there is an admin already
+        #[arg(long)]
+        if_needed: bool,
+    },
+    /// Bring the database's schema to this version
+    Migrate,
+    /// List, approve and reject agents
+    #[command(subcommand)]
+    Agents(AgentVerb),
+    /// List and create users, set passwords
+    #[command(subcommand)]
+    Users(UserVerb),
+    /// Create organizations
+    #[command(subcommand)]
+    Organizations(OrganizationVerb),
+    /// The database roles
+    Roles {
+        /// Print the SQL that a DBA runs once per cluster, as a superuser
+        #[arg(long, required = true)]
+        sql: bool,
+    },
+    /// Look at engines, migrations, roles, row-level security and the master key
+    Doctor,
+}
+
+/// What to do with agents.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentVerb {
+    /// Every registered agent
+    List,
+    /// Let a waiting agent connect
+    Approve {
+        /// The agent's id
+        agent: AgentHandle,
+        /// Print the agent's key once, for agents that keep no claim token
+        #[arg(long)]
+        show_key: bool,
+    },
+    /// Keep a waiting agent out
+    Reject {
+        /// The agent's id
+        agent: AgentHandle,
+    },
+    /// Give an agent a new key and print it once; the old one ends at once
+    RotateKey {
+        /// The agent's id
+        agent: AgentHandle,
+    },
+    /// Place no new sessions on an agent
+    Drain {
+        /// The agent's id
+        agent: AgentHandle,
+    },
+    /// Place sessions on a drained agent again
+    Undrain {
+        /// The agent's id
+        agent: AgentHandle,
+    },
+    /// Sessions that agents run and the platform does not know
+    Quarantine,
+}
+
+/// What to do with users.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserVerb {
+    /// Every user
+    List,
+    /// Make a local user
+    Create {
+        /// Username: 3 to 32 of A-Z, a-z, 0-9, - and _
+        username: String,
+        /// Organization the user is a member of
+        #[arg(long, default_value = "main")]
+        organization: String,
+        /// Role in the organization: `org_admin`, maintainer, user or viewer
+        #[arg(long, default_value = "user")]
+        org_role: OrgRole,
+        /// System-wide role: user, operator or admin
+        #[arg(long, default_value = "user")]
+        role: SystemRole,
+        /// E-mail address
+        #[arg(long)]
+        email: Option<String>,
+        /// Display name [default: the username]
+        #[arg(long)]
+        full_name: Option<String>,
+        /// File the password is read from; if it does not exist, a password is made up and written to it (0600)
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+    /// Set a user's password and end all their logins
+    SetPassword {
+        /// The username
+        username: String,
+        /// File the password is read from; if it does not exist, a password is made up and written to it (0600)
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+}
+
+/// What to do with organizations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OrganizationVerb {
+    /// Make an organization
+    Create {
+        /// Its name: a-z, 0-9 and -
+        name: String,
+    },
+}

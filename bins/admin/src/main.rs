@@ -1,0 +1,26 @@
+//! `tidegate-admin`: an operator's verbs, straight on the service crate. It has no rules of its own.
+
+mod args;
+mod connect;
+mod doctor;
+mod output;
+mod settings;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let filter = tracing_subscriber::EnvFilter::new(if args.verbose { "info" } else { "error" });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match verbs::run(args).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tidegate-admin: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The part of the control plane's configuration that operators' verbs need.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use config::{Config, Environment, File};
+use serde::Deserialize;
+use tidegate_model::Secret;
+
+/// Where things are. Sections of the control plane that are not needed here are passed over.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Settings {
+    /// Data folder.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Folder of the database's socket.
+    pub(crate) run_dir: Option<PathBuf>,
+    /// The database.
+    pub(crate) database: Database,
+    /// Secrets.
+    pub(crate) secrets: Secrets,
+}
+
+/// The `database` section.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Database {
+    /// URL of the serving login; without it the embedded PostgreSQL is used.
+    pub(crate) url: Option<Secret<String>>,
+    /// URL of the migrating login.
+    pub(crate) migrate_url: Option<Secret<String>>,
+}
+
+/// The `secrets` section.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Secrets {
+    /// The master key's file.
+    pub(crate) master_key_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Defaults, then the file, then `TIDEGATE__…` of the environment.
+    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut builder = Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(File::from(file));
+        }
+        let environment = Environment::with_prefix("TIDEGATE").prefix_separator("__").separator("__");
+        let config = builder.add_source(environment).build().context("the configuration cannot be read")?;
+        config.try_deserialize().context("the configuration is not valid")
+    }
+
+    /// The options of the embedded PostgreSQL, the same as the control plane's.
+    pub(crate) fn engine(&self) -> tidegate_engines::postgres::Options {
+        let mut options = tidegate_engines::postgres::Options::default_for_host(&user_dir());
+        if let Some(data) = &self.data_dir {
+            options.data_dir.clone_from(data);
+            options.run_dir = data.join("run");
+        }
+        if let Some(run) = &self.run_dir {
+            options.run_dir.clone_from(run);
+        }
+        options
+    }
+
+    /// The master key's file.
+    pub(crate) fn master_key_file(&self) -> PathBuf {
+        let embedded = || self.engine().data_dir.join("secrets/master.key");
+        self.secrets.master_key_file.clone().unwrap_or_else(embedded)
+    }
+}
+
+fn user_dir() -> PathBuf {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "where a user's data is by convention, read once by the binary"
+    )]
+    let data = std::env::var("XDG_DATA_HOME").map(PathBuf::from);
+    let home = || std::env::home_dir().unwrap_or_else(|| PathBuf::from("/")).join(".local/share");
+    data.unwrap_or_else(|_| home()).join("tidegate")
+}
