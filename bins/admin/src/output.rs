@@ -35,5 +35,9 @@ pub(crate) fn one(json: &impl Serialize) -> anyhow::Result<()> {
 
 /// A sentence for people, JSON for programs.
 pub(crate) fn said(as_json: bool, json: &impl Serialize, sentence: &str) -> anyhow::Result<()> {
-    if as_json { one(json) } else { Ok(println!("{sentence}")) }
+    if as_json {
+        return one(json);
+    }
+    println!("{sentence}");
+    Ok(())
 }

@@ -1,0 +1,41 @@
+# What there is to do; `just` alone lists it.
+default:
+    @just --list
+
+# Exactly what CI runs
+check:
+    ./scripts/test
+
+# The tests alone, on one private PostgreSQL
+test *ARGS:
+    ./scripts/with-database cargo test --workspace {{ARGS}}
+
+# Format everything
+fmt:
+    cargo fmt --all
+
+# The lints
+lint:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# The fences between the rooms, licences and sources
+deny:
+    cargo deny check bans licenses sources
+
+# Start everything on this machine and open a session
+up *ARGS:
+    ./scripts/up {{ARGS}}
+
+# What it can do beside what the machine can do, in one run
+bench *ARGS:
+    ./scripts/install --bench
+    cargo build --release -p tidegate-bench -p tidegate-control-plane -p tidegate-agent-bin
+    ./target/release/tidegate-bench {{ARGS}}
+
+# kill -9 of everything at random points of 200 sessions
+chaos *ARGS:
+    ./scripts/chaos {{ARGS}}
+
+# A power cut under load: needs root and loop devices
+power-cut *ARGS:
+    ./scripts/power-cut {{ARGS}}
