@@ -1,0 +1,87 @@
+//! Why a tunnel ended, and what its two sockets are told.
+
+use crate::CloseCode;
+
+/// Why a tunnel ended. The first cause stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TunnelEnding {
+    /// The agent's side said all there was to say.
+    Finished,
+    /// The agent's side failed and said so.
+    AgentFailed,
+    /// The agent's socket was lost.
+    AgentLost,
+    /// The viewer left or was lost.
+    ViewerLeft,
+    /// The viewer's login, membership or ticket is no longer good.
+    LoginEnded,
+    /// The session ended and its agent did not end the tunnel by itself.
+    SessionEnded,
+    /// The agent is no longer approved, was removed, or got another key.
+    AgentRevoked,
+    /// This process stops.
+    Shutdown,
+}
+
+impl TunnelEnding {
+    /// One word, for logs and as a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::AgentFailed => "agent_failed",
+            Self::AgentLost => "agent_lost",
+            Self::ViewerLeft => "viewer_left",
+            Self::LoginEnded => "login_ended",
+            Self::SessionEnded => "session_ended",
+            Self::AgentRevoked => "agent_revoked",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// What the viewer's socket is closed with: 1012 asks it to attach again by itself.
+    pub const fn viewer_code(self) -> CloseCode {
+        match self {
+            Self::Finished | Self::ViewerLeft | Self::SessionEnded => CloseCode::NORMAL,
+            Self::AgentFailed => CloseCode::ERROR,
+            Self::AgentLost | Self::AgentRevoked | Self::Shutdown => CloseCode::RESTART,
+            Self::LoginEnded => CloseCode::POLICY,
+        }
+    }
+
+    /// What the agent's socket is closed with.
+    pub const fn agent_code(self) -> CloseCode {
+        match self {
+            Self::Finished
+            | Self::AgentFailed
+            | Self::AgentLost
+            | Self::ViewerLeft
+            | Self::LoginEnded
+            | Self::SessionEnded => CloseCode::NORMAL,
+            Self::AgentRevoked => CloseCode::POLICY,
+            Self::Shutdown => CloseCode::RESTART,
+        }
+    }
+
+    /// What the viewer's socket is told beside the code.
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::Finished | Self::ViewerLeft => "",
+            Self::AgentFailed => "the agent failed",
+            Self::AgentLost => "the agent was lost, attach again",
+            Self::LoginEnded => "the login is no longer good",
+            Self::SessionEnded => "the session ended",
+            Self::AgentRevoked => "the agent may not be used any more",
+            Self::Shutdown => "the control plane restarts, attach again",
+        }
+    }
+
+    /// Whether what is still on its way to the viewer is delivered first.
+    pub(crate) const fn is_gentle(self) -> bool {
+        match self {
+            Self::Finished | Self::AgentFailed | Self::AgentLost | Self::ViewerLeft | Self::SessionEnded => {
+                true
+            }
+            Self::LoginEnded | Self::AgentRevoked | Self::Shutdown => false,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Moves frames between a socket and one end of a tunnel, both ways, with the peer's own back pressure.
+
+use std::{borrow::Cow, pin::pin, sync::Mutex, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use metrics::{Counter, counter};
+use tidegate_model::StreamMode;
+use tidegate_protocol::{TerminalFrame, TunnelTarget};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::{
+    TunnelEnd, TunnelEnding, TunnelRequest,
+    end::{Live, Side},
+};
+use crate::{CloseCode, Frame, TransportError, guard::lock, parcel};
+
+/// How long a tunnel that has ended may take to deliver what is on its way.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long the closing handshake may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Pumps both directions until the tunnel ends, then closes the socket; returns why the tunnel ended. The handler of a
+/// viewer's socket and the handler of an agent's tunnel socket both call it, each with its own end.
+///
+/// At most [`crate::Options::tunnel_bytes`] are on their way in each direction: a viewer that does not read stops the
+/// reading of the agent's socket, and the other way round.
+pub async fn relay<S, K>(inbound: S, outbound: K, end: TunnelEnd) -> TunnelEnding
+where
+    S: Stream<Item = Result<Frame, TransportError>>,
+    K: Sink<Frame>,
+{
+    let (mut inbound, mut outbound) = (pin!(inbound), pin!(outbound));
+    let TunnelEnd { side, outgoing, mut incoming, live } = end;
+    let pongs = Pongs::default();
+    let stop = {
+        let take_in = take_in(inbound.as_mut(), &outgoing, &pongs, &live, side);
+        let give_out = give_out(outbound.as_mut(), &mut incoming, &pongs, &live, side);
+        let lingered = async {
+            live.ended.cancelled().await;
+            sleep(LINGER).await;
+        };
+        tokio::select! {
+            () = live.stopped(side) => Stop::of(TunnelEnding::SessionEnded),
+            stop = take_in => stop,
+            stop = give_out => stop,
+            () = lingered => Stop::of(TunnelEnding::ViewerLeft),
+        }
+    };
+    // The cause is known before the other side sees the channels close.
+    let ending = live.end(stop.ending);
+    drop((outgoing, incoming));
+    let code = stop.code.unwrap_or(match side {
+        Side::Viewer => ending.viewer_code(),
+        Side::Agent => ending.agent_code(),
+    });
+    let goodbye = async {
+        let close = Frame::Close(code, Cow::Borrowed(ending.sentence()));
+        if outbound.send(close).await.is_ok() {
+            // A socket that is gone already needs no closing.
+            let _ = outbound.close().await;
+        }
+    };
+    // A peer that does not read loses the last frame; the socket is dropped all the same.
+    let _ = timeout(GOODBYE, goodbye).await;
+    ending
+}
+
+/// Why one side stopped, and the code of its own socket where that is not the tunnel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stop {
+    ending: TunnelEnding,
+    code: Option<CloseCode>,
+}
+
+impl Stop {
+    const fn of(ending: TunnelEnding) -> Self {
+        Self { ending, code: None }
+    }
+}
+
+/// The newest ping that waits for its answer; older ones need none.
+#[derive(Debug, Default)]
+struct Pongs {
+    newest: Mutex<Option<Bytes>>,
+    some: Notify,
+}
+
+impl Pongs {
+    fn answer(&self, ping: Bytes) {
+        *lock(&self.newest) = Some(ping);
+        self.some.notify_one();
+    }
+
+    fn take(&self) -> Option<Frame> {
+        lock(&self.newest).take().map(Frame::Pong)
+    }
+
+    async fn some(&self) {
+        self.some.notified().await;
+    }
+}
+
+/// Socket → tunnel.
+async fn take_in<S>(
+    mut inbound: std::pin::Pin<&mut S>,
+    outgoing: &parcel::Sender<Frame>,
+    pongs: &Pongs,
+    live: &Live,
+    side: Side,
+) -> Stop
+where
+    S: Stream<Item = Result<Frame, TransportError>>,
+{
+    let moved = counter(side);
+    while let Some(frame) = inbound.next().await {
+        let frame = match frame {
+            Ok(Frame::Ping(bytes)) => {
+                pongs.answer(bytes);
+                continue;
+            }
+            Ok(Frame::Close(code, _)) => return Stop::of(left(side, code)),
+            Ok(frame) if may_cross(side, &live.request, &frame) => frame,
+            Ok(_) => continue,
+            Err(error) => return Stop { ending: lost(side), code: error.close_code() },
+        };
+        let (bytes, weight) = (frame.len() as u64, frame.weight());
+        // The other side takes nothing more: what comes is let go until this side has been told everything.
+        if outgoing.send(frame, weight).await.is_ok() {
+            moved.increment(bytes);
+        }
+    }
+    Stop::of(lost(side))
+}
+
+/// Tunnel → socket.
+async fn give_out<K: Sink<Frame>>(
+    mut outbound: std::pin::Pin<&mut K>,
+    incoming: &mut parcel::Receiver<Frame>,
+    pongs: &Pongs,
+    live: &Live,
+    side: Side,
+) -> Stop {
+    let gone = Stop::of(lost(side));
+    loop {
+        // Looked at before each frame: a stream that never pauses must not let its peer think nobody is there.
+        if let Some(pong) = pongs.take()
+            && outbound.feed(pong).await.is_err()
+        {
+            return gone;
+        }
+        let ready = incoming.try_recv();
+        let next = if ready.is_some() {
+            ready
+        } else {
+            // Nothing more for now: what was fed goes out before this waits.
+            if outbound.flush().await.is_err() {
+                return gone;
+            }
+            tokio::select! {
+                next = incoming.recv() => next,
+                () = pongs.some() => continue,
+            }
+        };
+        let Some(parcel::Parcel { content, share }) = next else {
+            // An end that was dropped without a word was lost.
+            let other = match side {
+                Side::Viewer => TunnelEnding::AgentLost,
+                Side::Agent => TunnelEnding::ViewerLeft,
+            };
+            return Stop::of(live.ending().unwrap_or(other));
+        };
+        if outbound.feed(content).await.is_err() {
+            return gone;
+        }
+        drop(share);
+    }
+}
+
+/// What may cross. Input of those who only watch ends here, and so does everything that is no frame of this stream.
+fn may_cross(side: Side, request: &TunnelRequest, frame: &Frame) -> bool {
+    let types = request.mode == StreamMode::Control && request.target != TunnelTarget::Logs;
+    let speaks = matches!(request.target, TunnelTarget::Terminal | TunnelTarget::Logs);
+    match (side, frame) {
+        (Side::Viewer, Frame::Binary(_)) => types,
+        (Side::Agent, Frame::Binary(_)) => true,
+        (Side::Viewer, Frame::Text(text)) => {
+            types && speaks && matches!(TerminalFrame::decode(text), Some(TerminalFrame::Resize { .. }))
+        }
+        (Side::Agent, Frame::Text(text)) => {
+            let frame = if speaks { TerminalFrame::decode(text) } else { None };
+            matches!(frame, Some(TerminalFrame::Exit { .. } | TerminalFrame::Mode { .. }))
+        }
+        (_, Frame::Ping(_) | Frame::Pong(_) | Frame::Close(..)) => false,
+    }
+}
+
+/// What a socket's close frame means for the tunnel.
+fn left(side: Side, code: CloseCode) -> TunnelEnding {
+    match (side, code) {
+        (Side::Viewer, _) => TunnelEnding::ViewerLeft,
+        (Side::Agent, CloseCode::NORMAL | CloseCode::NO_STATUS) => TunnelEnding::Finished,
+        (Side::Agent, CloseCode::ERROR) => TunnelEnding::AgentFailed,
+        (Side::Agent, _) => TunnelEnding::AgentLost,
+    }
+}
+
+const fn lost(side: Side) -> TunnelEnding {
+    match side {
+        Side::Viewer => TunnelEnding::ViewerLeft,
+        Side::Agent => TunnelEnding::AgentLost,
+    }
+}
+
+fn counter(side: Side) -> Counter {
+    let to = match side {
+        Side::Viewer => "agent",
+        Side::Agent => "viewer",
+    };
+    counter!("tidegate_hub_tunnel_bytes_total", "to" => to)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tidegate_model::StreamMode;
+use tidegate_protocol::TunnelTarget;
+
+use super::*;
+
+fn tunnels(options: Options) -> Arc<Tunnels> {
+    Tunnels::new(Arc::new(options))
+}
+
+fn request() -> TunnelRequest {
+    TunnelRequest {
+        agent_id: AgentId::new(),
+        session_id: SessionId::new(),
+        generation: 1,
+        target: TunnelTarget::Terminal,
+        mode: StreamMode::Control,
+        port: None,
+        after: None,
+        follow: None,
+    }
+}
+
+#[tokio::test]
+async fn a_dial_of_the_right_agent_joins_both_ends() {
+    let (tunnels, request, now) = (tunnels(Options::default()), request(), Instant::now());
+    let waiting = tunnels.expect_dial(request, now).unwrap();
+    let id = waiting.id.clone();
+    assert!(tunnels.accept(AgentId::new(), &id, now).is_none(), "another agent");
+    let agent = tunnels.accept(request.agent_id, &id, now).unwrap();
+    let viewer = waiting.answer().await.unwrap();
+    assert_eq!(viewer.handle().session_id(), request.session_id);
+    assert!(tunnels.accept(request.agent_id, &id, now).is_none(), "used");
+    assert_eq!(tunnels.of_session(request.session_id).len(), 1);
+    drop((agent, viewer));
+    assert!(tunnels.of_session(request.session_id).is_empty());
+}
+
+#[tokio::test]
+async fn a_viewer_who_leaves_takes_the_request_back() {
+    let (tunnels, request, now) = (tunnels(Options::default()), request(), Instant::now());
+    let waiting = tunnels.expect_dial(request, now).unwrap();
+    let id = waiting.id.clone();
+    drop(waiting);
+    assert!(tunnels.accept(request.agent_id, &id, now).is_none());
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_dial_in_time_did_not_answer() {
+    let options = Options { tunnel_dial: Duration::from_millis(5), ..Options::default() };
+    let (tunnels, request) = (tunnels(options), request());
+    let waiting = tunnels.expect_dial(request, Instant::now()).unwrap();
+    assert_eq!(waiting.answer().await.err(), Some(TunnelError::AgentDidNotAnswer));
+}
+
+#[tokio::test]
+async fn a_refusal_counts_only_from_the_agent_that_was_asked() {
+    let (tunnels, request, now) = (tunnels(Options::default()), request(), Instant::now());
+    let waiting = tunnels.expect_dial(request, now).unwrap();
+    let id = waiting.id.clone();
+    let mut answer = Box::pin(waiting.answer());
+    tunnels.refuse(AgentId::new(), &id, "not mine", now);
+    assert!(answer.as_mut().now_or_never().is_none());
+    tunnels.refuse(request.agent_id, &id, "no\u{1b}[31m terminal", now);
+    assert_eq!(answer.await.err(), Some(TunnelError::AgentRefused("no[31m terminal".into())));
+}
+
+#[tokio::test]
+async fn a_session_has_a_bounded_number_of_viewers() {
+    let options = Options { tunnels_per_session: 2, ..Options::default() };
+    let (tunnels, request, now) = (tunnels(options), request(), Instant::now());
+    let first = tunnels.expect_dial(request, now).unwrap();
+    let agents_end = tunnels.accept(request.agent_id, &first.id, now).unwrap();
+    let second = tunnels.expect_dial(request, now).unwrap();
+    assert_eq!(tunnels.expect_dial(request, now).err(), Some(TunnelError::TooManyViewers { limit: 2 }));
+    drop(second);
+    assert!(tunnels.expect_dial(request, now).is_ok());
+    drop((first, agents_end));
+}
+
+#[tokio::test]
+async fn a_revoked_agent_loses_its_tunnels_and_its_dials() {
+    let (tunnels, request, now) = (tunnels(Options::default()), request(), Instant::now());
+    let other = TunnelRequest { agent_id: AgentId::new(), ..request };
+    let (mine, theirs) =
+        (tunnels.expect_dial(request, now).unwrap(), tunnels.expect_dial(other, now).unwrap());
+    let open = tunnels.expect_dial(request, now).unwrap();
+    let agents_end = tunnels.accept(request.agent_id, &open.id, now).unwrap();
+    tunnels.cut_agent(request.agent_id);
+    assert_eq!(mine.answer().await.err(), Some(TunnelError::AgentOffline));
+    assert_eq!(agents_end.live.ending(), Some(TunnelEnding::AgentRevoked));
+    assert!(tunnels.accept(other.agent_id, &theirs.id, now).is_some());
+}
+
+#[tokio::test]
+async fn an_ended_session_leaves_its_agent_some_time() {
+    let (tunnels, request, now) = (tunnels(Options::default()), request(), Instant::now());
+    let waiting = tunnels.expect_dial(request, now).unwrap();
+    let agents_end = tunnels.accept(request.agent_id, &waiting.id, now).unwrap();
+    tunnels.end_session(request.session_id, now);
+    tunnels.end_session(request.session_id, now + Duration::from_secs(4));
+    tunnels.cut_overdue(now + Duration::from_secs(4));
+    assert_eq!(agents_end.live.ending(), None);
+    tunnels.cut_overdue(now + Duration::from_secs(5));
+    assert_eq!(agents_end.live.ending(), Some(TunnelEnding::SessionEnded));
+}
+
+#[test]
+fn a_refusal_is_cut_short_and_has_no_control_characters() {
+    assert_eq!(refusal_text(&"x\n".repeat(1_000)), "x".repeat(300));
+    assert_eq!(refusal_text(""), "no reason was given");
+}
