@@ -13,7 +13,10 @@ use tidegate_protocol::{
     FromAgent, HelloMessage, PROTOCOL_VERSION, ToAgent, TunnelFailedMessage, WelcomeMessage,
 };
 use tidegate_service::{AgentIdentity, Report};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::consume_budget,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
@@ -116,6 +119,8 @@ impl Seat {
         let mut reader = Reader::default();
         let frames = counter!("tidegate_hub_frames_in_total");
         while let Some(frame) = inbound.next().await {
+            // Frames that are skipped wait for nothing: without this an endless peer would keep the thread for itself.
+            consume_budget().await;
             self.connection.liveness.heard(Instant::now());
             frames.increment(1);
             let frame = match frame {

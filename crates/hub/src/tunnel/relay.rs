@@ -9,6 +9,7 @@ use tidegate_model::StreamMode;
 use tidegate_protocol::{TerminalFrame, TunnelTarget};
 use tokio::{
     sync::Notify,
+    task::consume_budget,
     time::{sleep, timeout},
 };
 
@@ -117,6 +118,8 @@ where
 {
     let moved = counter(side);
     while let Some(frame) = inbound.next().await {
+        // Frames that are let go wait for nothing: without this an endless peer would keep the thread for itself.
+        consume_budget().await;
         let frame = match frame {
             Ok(Frame::Ping(bytes)) => {
                 pongs.answer(bytes);

@@ -254,3 +254,12 @@ async fn a_slow_viewer_of_one_tunnel_slows_no_other() {
         assert_eq!(quick.agent.hear().await, Some(bytes("k")));
     }
 }
+
+#[tokio::test]
+async fn an_endless_peer_whose_frames_are_let_go_leaves_the_thread_to_others() {
+    let (viewer, agent) = ends(1024);
+    drop(viewer);
+    let endless = futures_util::stream::repeat_with(|| Ok(text("no frame of a terminal")));
+    // On one thread: this ends only if the relay lets its other direction see that the viewer is gone.
+    assert_eq!(relay(endless, futures_util::sink::drain(), agent).await, TunnelEnding::ViewerLeft);
+}
