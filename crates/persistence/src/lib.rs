@@ -28,6 +28,7 @@ pub mod login_session;
 pub mod migrate;
 pub mod organization;
 pub mod quarantine;
+pub mod retention;
 pub mod roles;
 pub mod schema;
 mod scope;
