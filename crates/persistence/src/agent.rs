@@ -365,12 +365,12 @@ pub async fn sample(
     limit: i64,
 ) -> Result<Vec<Candidate>> {
     let rows: Vec<CandidateRow> = statement::<(Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
-        "WITH some AS MATERIALIZED (
+        "WITH few AS MATERIALIZED (
              SELECT id, agent_id, region, status, operator_drain, max_sessions FROM agents
              WHERE platform = ? AND status = 'online' AND NOT operator_drain AND max_sessions > 0
                AND (?::text IS NULL OR region = ?) ORDER BY random() LIMIT ?)
          SELECT s.id, s.agent_id, s.region, s.status, s.operator_drain, s.max_sessions, l.active
-         FROM some s JOIN agent_load(ARRAY(SELECT id FROM some)) l ON l.agent_id = s.id
+         FROM few s JOIN agent_load(ARRAY(SELECT id FROM few)) l ON l.agent_id = s.id
          WHERE l.active < s.max_sessions ORDER BY l.active::float8 / s.max_sessions",
     )
     .bind::<Text, _>(platform)
@@ -386,10 +386,10 @@ pub async fn sample(
 pub async fn survey(tx: &mut OrgTx) -> Result<Vec<(Platform, Candidate)>> {
     let rows: Vec<(Platform, AgentId, String, Option<String>, AgentStatus, bool, i32, i64)> =
         statement::<(Text, Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
-            "WITH some AS MATERIALIZED (
+            "WITH few AS MATERIALIZED (
                  SELECT platform, id, agent_id, region, status, operator_drain, max_sessions FROM agents ORDER BY id LIMIT 1000)
              SELECT s.platform, s.id, s.agent_id, s.region, s.status, s.operator_drain, s.max_sessions, l.active
-             FROM some s JOIN agent_load(ARRAY(SELECT id FROM some)) l ON l.agent_id = s.id ORDER BY s.id",
+             FROM few s JOIN agent_load(ARRAY(SELECT id FROM few)) l ON l.agent_id = s.id ORDER BY s.id",
         )
         .load(tx.conn()?)
         .await?;

@@ -249,16 +249,16 @@ CREATE INDEX audit_log_at ON audit_log (at DESC);
 CREATE FUNCTION tidegate_session_made() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO session_events (id, org_id, session_id, agent_id, from_state, to_state, reason, generation, at)
-    SELECT tidegate_uuid_v7(new.state_since), new.org_id, new.id, new.agent_id, NULL, new.state, new.state_reason, new.generation, new.state_since
-    FROM made new;
+    SELECT tidegate_uuid_v7(m.state_since), m.org_id, m.id, m.agent_id, NULL, m.state, m.state_reason, m.generation, m.state_since
+    FROM made m;
     RETURN NULL;
 END
 $$;
 CREATE FUNCTION tidegate_session_moved() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO session_events (id, org_id, session_id, agent_id, from_state, to_state, reason, generation, at)
-    SELECT tidegate_uuid_v7(new.state_since), new.org_id, new.id, new.agent_id, old.state, new.state, new.state_reason, new.generation, new.state_since
-    FROM after_move new JOIN before_move old ON old.id = new.id WHERE old.state <> new.state;
+    SELECT tidegate_uuid_v7(a.state_since), a.org_id, a.id, a.agent_id, b.state, a.state, a.state_reason, a.generation, a.state_since
+    FROM after_move a JOIN before_move b ON b.id = a.id WHERE b.state <> a.state;
     RETURN NULL;
 END
 $$;
