@@ -202,7 +202,43 @@ impl Links {
             .db
             .in_agents(&scope, async |tx| command::claim(tx, &connections, limit, resend, now).await)
             .await?;
-        claimed.into_iter().map(|claimed| self.outbound(claimed)).collect()
+        let (mut outbound, mut broken) = (Vec::with_capacity(claimed.len()), Vec::new());
+        for claimed in claimed {
+            let (id, agent, epoch) = (claimed.id, claimed.agent_id, claimed.epoch);
+            match self.outbound(claimed) {
+                Ok(command) => outbound.push(command),
+                Err(error) => {
+                    tracing::error!(command = %id, error = %error, "a command cannot be sent and fails");
+                    let reason =
+                        "its environment cannot be opened: this is not the master key it was sealed with";
+                    broken.push(command::Outcome { id, agent, epoch, result: Err(reason.to_owned()) });
+                }
+            }
+        }
+        self.fail(&scope, broken).await?;
+        Ok(outbound)
+    }
+
+    /// Fails commands that cannot be sent, alone: the others of their batch go out.
+    async fn fail(&self, scope: &AgentScope, broken: Vec<command::Outcome>) -> Result<()> {
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let now = self.0.clock.now();
+        let moved = self
+            .0
+            .db
+            .in_agents(scope, async |tx| {
+                let finished = command::finish(tx, broken, now).await?;
+                let mut moved = Vec::new();
+                for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
+                    moved.extend(session::apply(tx, round, now).await?);
+                }
+                Ok::<_, Error>(moved)
+            })
+            .await?;
+        self.tell(&moved);
+        Ok(())
     }
 
     fn outbound(&self, claimed: command::Claimed) -> Result<Outbound> {
