@@ -1,0 +1,19 @@
+//! What operators do to agents.
+
+pub(crate) mod command;
+pub(crate) mod commands;
+pub(crate) mod decide;
+pub(crate) mod drain;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod quarantine;
+pub(crate) mod rotate_key;
+
+pub(crate) use command::command;
+pub(crate) use commands::commands;
+pub(crate) use decide::{approve, reject};
+pub(crate) use drain::{drain, undrain};
+pub(crate) use get::get;
+pub(crate) use list::list;
+pub(crate) use quarantine::quarantine;
+pub(crate) use rotate_key::rotate_key;

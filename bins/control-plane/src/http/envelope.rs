@@ -1,0 +1,170 @@
+//! Around every request: its id, the shape of its refusal, one line in the log for a failure, figures, and a handler's
+//! panic that ends nothing but its own request.
+
+use std::panic::AssertUnwindSafe;
+
+use actix_web::{
+    Error, HttpResponse, ResponseError,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web::Data,
+};
+use futures_util::FutureExt;
+use metrics::{counter, histogram};
+use tidegate_model::RequestId;
+use tokio::time::Instant;
+
+use super::{Context, Problem};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Marks an answer of 400 or more that is no refusal of a request: it keeps its own shape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnShape;
+
+/// The middleware around everything.
+pub(crate) async fn envelope<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let about = About::new(&request, &id);
+    let limit = request.app_data::<Data<Context>>().map_or(0, |context| context.limits.body_bytes);
+    if declared_length(request.headers()).is_some_and(|length| length > limit) {
+        let answer = about.answer(&Problem::too_large(limit), started);
+        return Ok(request.into_response(answer).map_into_right_body());
+    }
+    let answered = AssertUnwindSafe(next.call(request)).catch_unwind().await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return Err(about.refusal(problem_of(&error), started).into()),
+        Err(panic) => return Err(about.refusal(Problem::fault(words(&*panic)), started).into()),
+    };
+    if let Some(problem) = problem_in(&response) {
+        let answer = about.answer(&problem, started);
+        return Ok(response.into_response(answer).map_into_right_body());
+    }
+    about.finish(response.status(), started);
+    set_id(response.headers_mut(), &id);
+    Ok(response.map_into_left_body())
+}
+
+/// What is known of a request when it arrives.
+struct About {
+    id: String,
+    method: String,
+    path: String,
+}
+
+impl About {
+    fn new(request: &ServiceRequest, id: &str) -> Self {
+        let method = request.method().to_string();
+        Self { id: id.to_owned(), method, path: request.path().to_owned() }
+    }
+
+    /// The shaped answer; a failure is logged here, once.
+    fn answer(&self, problem: &Problem, started: Instant) -> HttpResponse {
+        if let Some(cause) = problem.cause() {
+            tracing::error!(
+                request = self.id, method = self.method, path = ?self.path, status = problem.status.as_u16(),
+                error = crate::chain(cause), "a request failed"
+            );
+        }
+        self.finish(problem.status, started);
+        let mut answer = problem.answer(&self.id);
+        set_id(answer.headers_mut(), &self.id);
+        answer
+    }
+
+    fn refusal(&self, problem: Problem, started: Instant) -> Refusal {
+        // Answered here for its log line and figures; the answer itself is made again where it is sent.
+        drop(self.answer(&problem, started));
+        Refusal { problem, id: self.id.clone() }
+    }
+
+    fn finish(&self, status: StatusCode, started: Instant) {
+        let class = ["1xx", "2xx", "3xx", "4xx", "5xx"][usize::from(status.as_u16() / 100).clamp(1, 5) - 1];
+        counter!("tidegate_http_requests_total", "status" => class).increment(1);
+        histogram!("tidegate_http_request_seconds").record(started.elapsed().as_secs_f64());
+        tracing::debug!(request = self.id, method = self.method, path = ?self.path, status = status.as_u16(), "request");
+    }
+}
+
+/// A refusal that came as an error through all layers.
+#[derive(Debug)]
+struct Refusal {
+    problem: Problem,
+    id: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+impl ResponseError for Refusal {
+    fn status_code(&self) -> StatusCode {
+        self.problem.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = self.problem.answer(&self.id);
+        set_id(answer.headers_mut(), &self.id);
+        answer
+    }
+}
+
+/// The refusal that an answer stands for: ours, or a bare status of the HTTP server.
+fn problem_in<B>(response: &ServiceResponse<B>) -> Option<Problem> {
+    let inner = response.response();
+    if let Some(error) = inner.error() {
+        return Some(problem_of(error));
+    }
+    let status = response.status();
+    let bare = status.as_u16() >= 400 && inner.extensions().get::<OwnShape>().is_none();
+    bare.then(|| Problem::of_status(status))
+}
+
+fn problem_of(error: &Error) -> Problem {
+    match error.as_error::<Problem>() {
+        Some(problem) => problem.clone(),
+        None => {
+            let status = error.as_response_error().status_code();
+            let problem = Problem::of_status(status);
+            if status.is_server_error() { Problem::fault(error.to_string()) } else { problem }
+        }
+    }
+}
+
+/// The id a proxy gave, where it is plain, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    let plain = |id: &&str| {
+        (8..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    given.filter(plain).map_or_else(|| RequestId::new().to_string(), str::to_owned)
+}
+
+fn set_id(headers: &mut HeaderMap, id: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// What a panic said.
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("a handler panicked: {}", said.unwrap_or_default())
+}

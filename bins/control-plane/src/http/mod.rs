@@ -1,0 +1,27 @@
+//! HTTP in: what a request must be and what its answer looks like. One folder a noun, one file a verb; what is allowed
+//! is decided in `tidegate-service`.
+
+mod admin;
+mod agents;
+mod auth;
+mod context;
+mod envelope;
+mod error;
+mod gate;
+mod openapi;
+mod origin;
+mod pages;
+mod routes;
+mod sessions;
+mod socket;
+mod source;
+mod users;
+mod valid;
+
+pub use context::Context;
+pub(crate) use envelope::envelope;
+pub use error::{ErrorAnswer, ErrorBody, Problem};
+pub use openapi::document;
+pub use origin::Origin;
+pub use routes::configure;
+pub use source::ProxyRange;

@@ -1,0 +1,54 @@
+//! The OpenAPI document: every handler's own description, put together.
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+use super::{admin, agents, auth, pages, sessions, users};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Tidegate", description = "A control plane for streamed sessions.", version = "1"),
+    modifiers(&Credentials),
+    security(("bearer" = [])),
+    paths(
+        auth::login::login, auth::refresh::refresh, auth::logout::logout, auth::setup_status::setup_status,
+        users::me::me,
+        sessions::create::create, sessions::list::list, sessions::get::get, sessions::terminate::terminate_it,
+        sessions::terminate::terminate, sessions::hibernate::hibernate, sessions::wake::wake,
+        sessions::tags::set_tags, sessions::history::history, sessions::logs::logs, sessions::connect::connect,
+        sessions::terminal::terminal,
+        agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
+        admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
+        admin::rotate_key::rotate_key, admin::drain::drain, admin::drain::undrain, admin::commands::commands,
+        admin::command::command, admin::quarantine::quarantine,
+        pages::health::healthz, pages::health::readyz, pages::metrics::metrics,
+    ),
+    tags(
+        (name = "auth", description = "Logging in and out"),
+        (name = "users", description = "People"),
+        (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
+        (name = "agents", description = "What agents call, with their own key"),
+        (name = "admin", description = "What operators of the platform do"),
+        (name = "operations", description = "Probes and figures"),
+    ),
+)]
+struct Document;
+
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let key = ApiKey::Header(ApiKeyValue::new(tidegate_protocol::API_KEY_HEADER));
+        components.add_security_scheme("agentKey", SecurityScheme::ApiKey(key));
+    }
+}
+
+/// The OpenAPI document of this server.
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

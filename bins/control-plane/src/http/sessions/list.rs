@@ -1,0 +1,80 @@
+//! `GET sessions`.
+
+use actix_web::web::{Data, Json};
+use serde::Serialize;
+use tidegate_model::{Fields, FromFields, Session, SessionFilter};
+use utoipa::ToSchema;
+
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    valid::{Query, parsed},
+};
+
+/// What the list is narrowed to, and which page of it.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    filter: SessionFilter,
+    limit: u32,
+    cursor: Option<String>,
+}
+
+impl FromFields for Wanted {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let filter = SessionFilter {
+            user: fields.optional("user"),
+            state: fields.optional("state"),
+            tag: fields.optional("tag"),
+            agent: fields.optional("agent"),
+        };
+        let limit = parsed(fields, "limit", "must be a number from 1 to 100").unwrap_or(50);
+        if !(1..=100).contains(&limit) {
+            fields.errors().add("limit", "must be a number from 1 to 100");
+        }
+        Some(Self { filter, limit, cursor: fields.optional("cursor") })
+    }
+}
+
+/// A page of sessions.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Sessions {
+    /// The newest first.
+    sessions: Vec<Session>,
+    /// How many there are on all pages.
+    total: i64,
+    /// `false` where there are more than `total`, else absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_is_exact: Option<bool>,
+    /// Asks for the next page; `null` on the last.
+    next_cursor: Option<String>,
+}
+
+/// Sessions, the newest first: the caller's own, or all of the organization for those who manage sessions.
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "sessions", params(
+    ("user" = Option<String>, Query, description = "of this owner only"),
+    ("state" = Option<tidegate_model::SessionState>, Query, description = "in this state only"),
+    ("tag" = Option<String>, Query, description = "with this tag only"),
+    ("agent" = Option<String>, Query, description = "on this agent only"),
+    ("limit" = Option<u32>, Query, description = "1 to 100, default 50"),
+    ("cursor" = Option<String>, Query, description = "`nextCursor` of the page before"),
+), responses(
+    (status = 200, description = "a page", body = Sessions),
+    (status = 400, description = "bad query", body = ErrorAnswer),
+    (status = 401, description = "not logged in", body = ErrorAnswer),
+    (status = 404, description = "not a member of the organization", body = ErrorAnswer),
+))]
+pub(crate) async fn list(
+    context: Data<Context>,
+    caller: Identified,
+    wanted: Query<Wanted>,
+) -> Result<Json<Sessions>, Problem> {
+    let Wanted { filter, limit, cursor } = wanted.0;
+    let page = context.services.sessions.list(caller.org()?, filter, limit, cursor.as_deref()).await?;
+    Ok(Json(Sessions {
+        sessions: page.sessions,
+        total: page.total,
+        total_is_exact: (!page.total_is_exact).then_some(false),
+        next_cursor: page.next_cursor,
+    }))
+}

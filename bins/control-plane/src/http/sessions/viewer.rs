@@ -1,0 +1,99 @@
+//! What terminals and logs share: the tunnel to the agent, and the watch over whoever looks through it.
+
+use std::time::Duration;
+
+use actix_web::rt;
+use futures_util::{Sink, Stream};
+use tidegate_hub::{Frame, TransportError, TunnelEnd, TunnelEnding, TunnelHandle, TunnelRequest, relay};
+use tidegate_protocol::TunnelTarget;
+use tidegate_service::{Caller, Nudge, OpenedStream};
+use tokio::{sync::broadcast, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::{Context, Problem};
+
+/// Longest time without a look at a viewer's login: those that other programs end are announced by nobody.
+const LOOK: Duration = Duration::from_millis(750);
+
+/// What of the session's output is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted {
+    /// Its terminal.
+    Terminal,
+    /// What it printed after so many bytes.
+    Logs {
+        /// Bytes to leave out.
+        after: u64,
+        /// Whether to stay until the program ends.
+        follow: bool,
+    },
+}
+
+/// Asks the session's agent for a tunnel.
+pub(crate) async fn tunnel(
+    context: &Context,
+    opened: &OpenedStream,
+    wanted: Wanted,
+) -> Result<TunnelEnd, Problem> {
+    let (target, after, follow) = match wanted {
+        Wanted::Terminal => (TunnelTarget::Terminal, None, None),
+        Wanted::Logs { after, follow } => (TunnelTarget::Logs, Some(after), Some(follow)),
+    };
+    let request = TunnelRequest {
+        agent_id: opened.agent,
+        session_id: opened.session.id,
+        generation: opened.session.generation,
+        target,
+        mode: opened.mode,
+        port: None,
+        after,
+        follow,
+    };
+    let _expected = opened.session.agent_id.clone().map(|agent| context.dialling.expect(agent));
+    Ok(context.hub.open_tunnel(request).await?)
+}
+
+/// Moves frames until the tunnel ends, and ends it when the viewer's login does.
+pub(crate) fn serve<S, K>(context: &Context, caller: Caller, end: TunnelEnd, inbound: S, outbound: K)
+where
+    S: Stream<Item = Result<Frame, TransportError>> + 'static,
+    K: Sink<Frame> + 'static,
+{
+    let over = CancellationToken::new();
+    let watching = watch(context.clone(), caller, end.handle(), over.clone());
+    rt::spawn(context.tasks.track_future(watching));
+    rt::spawn(context.tasks.track_future(async move {
+        let _over = over.drop_guard();
+        let ending = relay(inbound, outbound, end).await;
+        tracing::debug!(ending = ending.as_str(), "a viewer's stream ended");
+    }));
+}
+
+/// Looks at a viewer's login again and again until the stream is over.
+async fn watch(context: Context, caller: Caller, tunnel: TunnelHandle, over: CancellationToken) {
+    let mut nudges = context.hub.subscribe();
+    loop {
+        tokio::select! {
+            () = over.cancelled() => return,
+            _ = timeout(LOOK, revalidation(&mut nudges)) => {}
+        }
+        // Outside of the select: work on the database is never cut half-way.
+        match context.services.logins.still_stands(&caller).await {
+            Ok(true) => {}
+            Ok(false) => return tunnel.cut(TunnelEnding::LoginEnded),
+            // An outage ends no stream: it took nobody's rights away.
+            Err(error) => tracing::debug!(error = crate::chain(&error), "a viewer's login was not looked at"),
+        }
+    }
+}
+
+/// Waits for a hint that logins ended, or that hints were lost.
+async fn revalidation(nudges: &mut broadcast::Receiver<Nudge>) {
+    loop {
+        match nudges.recv().await {
+            Ok(Nudge::Revalidate) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Ok(Nudge::Commands(_) | Nudge::Revoked(_) | Nudge::SessionEnded(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! People.
+
+pub(crate) mod me;
+
+pub(crate) use me::me;

@@ -1,0 +1,24 @@
+//! The control plane: HTTP in, wiring, background tasks. The only room with status codes.
+//!
+//! What is never kept here: what is allowed (that is `tidegate-service`), names of tables, frames of live agents (that
+//! is `tidegate-hub`). [`run`] is the program; [`Server::start`] is the server alone, on services that somebody else
+//! wired, for tests and for whoever embeds it.
+
+mod clock;
+mod config;
+mod database;
+mod embedded;
+mod error;
+mod health;
+pub mod http;
+pub mod log;
+mod metrics;
+mod server;
+mod tls;
+
+pub use config::{
+    Config, DatabaseConfig, HubConfig, Limits, LogConfig, LogFormat, MetricsConfig, PostgresConfig,
+    SecretsConfig, TlsConfig,
+};
+pub use error::{Error, chain};
+pub use server::{Handle, Server, run};
