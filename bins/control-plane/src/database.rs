@@ -7,7 +7,10 @@ use tidegate_engines::{postgres::Postgres, secrets};
 use tidegate_model::{Secret, SystemClock};
 use tidegate_service::{Db, DbOptions, Services, health, migrate};
 
-use crate::{Config, Error, clock, embedded};
+use crate::{
+    Config, Error, clock,
+    embedded::{self, Embedded},
+};
 
 /// The services and what has to be stopped after them.
 #[derive(Debug)]
@@ -20,36 +23,38 @@ pub(crate) struct Foundation {
 
 /// Connects, migrates and wires.
 pub(crate) async fn open(config: &Config) -> Result<Foundation, Error> {
-    let (url, migrate_url, postgres) = match &config.database.url {
-        Some(url) => (url.clone(), config.database.migrate_url.clone(), None),
-        None => {
-            let embedded = embedded::start(config).await?;
-            (embedded.app_url, Some(embedded.migrate_url), Some(embedded.postgres))
-        }
-    };
-    match wire(config, url, migrate_url).await {
-        Ok((services, clock)) => Ok(Foundation { services, clock, postgres }),
-        Err(error) => {
-            if let Some(postgres) = postgres {
+    let Some(url) = &config.database.url else {
+        let Embedded { postgres, app_url, migrate_url } = embedded::start(config).await?;
+        let opened = async {
+            migrate(&migrate_url).await?;
+            embedded::after_migrations(&postgres).await?;
+            wire(config, app_url).await
+        };
+        return match opened.await {
+            Ok((services, clock)) => Ok(Foundation { services, clock, postgres: Some(postgres) }),
+            Err(error) => {
                 // Why it could not be used matters more than how it ended.
                 drop(postgres.stop().await);
+                Err(error)
             }
-            Err(error)
-        }
+        };
+    };
+    if let Some(url) = &config.database.migrate_url {
+        migrate(url).await?;
     }
+    let (services, clock) = wire(config, url.clone()).await?;
+    Ok(Foundation { services, clock, postgres: None })
 }
 
-async fn wire(
-    config: &Config,
-    url: Secret<String>,
-    migrate_url: Option<Secret<String>>,
-) -> Result<(Services, Arc<SystemClock>), Error> {
-    if let Some(url) = &migrate_url {
-        let applied = migrate::run(url).await.map_err(|error| failed("apply the migrations", error))?;
-        if !applied.is_empty() {
-            tracing::info!(migrations = applied.join(", "), "the schema was brought to this version");
-        }
+async fn migrate(url: &Secret<String>) -> Result<(), Error> {
+    let applied = migrate::run(url).await.map_err(|error| failed("apply the migrations", error))?;
+    if !applied.is_empty() {
+        tracing::info!(migrations = applied.join(", "), "the schema was brought to this version");
     }
+    Ok(())
+}
+
+async fn wire(config: &Config, url: Secret<String>) -> Result<(Services, Arc<SystemClock>), Error> {
     let options = DbOptions { url, ..config.database.options() };
     let db = Db::new(&options).map_err(|error| failed("open the pool", error))?;
     check(&db).await?;

@@ -35,8 +35,14 @@ pub(crate) async fn start(config: &Config) -> Result<Embedded, Error> {
     Ok(Embedded { postgres, app_url, migrate_url })
 }
 
+/// Lets the serving login see which migrations were applied: diesel makes that table by itself, readable by its owner.
+pub(crate) async fn after_migrations(postgres: &Postgres) -> Result<(), Error> {
+    let grant = format!("GRANT SELECT ON __diesel_schema_migrations TO {APP};");
+    Ok(postgres.run_superuser_sql(DATABASE, &grant).await?)
+}
+
 /// How the server is run.
-pub(crate) fn options(config: &Config) -> Options {
+fn options(config: &Config) -> Options {
     let mut options = Options::new(config.data_dir(), config.run_dir());
     options.run_as.clone_from(&config.postgres.run_as);
     options.bin_dirs.clone_from(&config.postgres.bin_dirs);

@@ -33,8 +33,8 @@ fn main() -> ExitCode {
 async fn start(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref()).map_err(|error| anyhow::anyhow!(chain(&error)))?;
     if args.print_config {
-        println!("{config:#?}");
-        return Ok(());
+        use std::io::Write as _;
+        return Ok(writeln!(std::io::stdout(), "{config:#?}")?);
     }
     log::init(&config.log).map_err(|error| anyhow::anyhow!(chain(&error)))?;
     // Only one part of the process may choose the cryptography, and this is the first.
