@@ -2,7 +2,7 @@
 
 use actix_web::{
     middleware::from_fn,
-    web::{self, Data, ServiceConfig, delete, get, patch, post, put},
+    web::{Data, ServiceConfig, delete, get, patch, post, put, resource, scope},
 };
 
 use super::{
@@ -17,56 +17,54 @@ pub(crate) const PREFIX: &str = "/api/v1";
 /// Registers everything.
 pub fn configure(app: &mut ServiceConfig, context: &Data<Context>) {
     app.app_data(context.clone())
-        .route("/", get().to(pages::landing))
-        .route("/healthz", get().to(pages::healthz))
-        .route("/readyz", get().to(pages::readyz))
-        .route("/metrics", get().to(pages::metrics))
-        .route("/api/openapi.json", get().to(pages::openapi))
-        .route("/api/docs", get().to(pages::docs))
-        .service(web::scope(PREFIX).configure(api));
+        .service(resource("/").route(get().to(pages::landing)))
+        .service(resource("/healthz").route(get().to(pages::healthz)))
+        .service(resource("/readyz").route(get().to(pages::readyz)))
+        .service(resource("/metrics").route(get().to(pages::metrics)))
+        .service(resource("/api/openapi.json").route(get().to(pages::openapi)))
+        .service(resource("/api/docs").route(get().to(pages::docs)))
+        .service(scope(PREFIX).configure(api));
 }
 
 fn api(api: &mut ServiceConfig) {
-    api.route("/auth/login", post().to(auth::login))
-        .route("/auth/refresh", post().to(auth::refresh))
-        .route("/auth/setup/status", get().to(auth::setup_status))
-        .service(web::resource("/auth/logout").wrap(from_fn(bearer)).route(post().to(auth::logout)))
-        .service(web::resource("/users/me").wrap(from_fn(member)).route(get().to(users::me)))
-        .route("/agents/register", post().to(agents::register))
-        .route("/agents/connect", get().to(agents::connect))
-        .route("/agents/tunnels/{id}", get().to(agents::tunnel))
-        .route("/agents/{agentId}/heartbeat", post().to(agents::heartbeat))
+    api.service(resource("/auth/login").route(post().to(auth::login)))
+        .service(resource("/auth/refresh").route(post().to(auth::refresh)))
+        .service(resource("/auth/setup/status").route(get().to(auth::setup_status)))
+        .service(resource("/auth/logout").wrap(from_fn(bearer)).route(post().to(auth::logout)))
+        .service(resource("/users/me").wrap(from_fn(member)).route(get().to(users::me)))
+        .service(resource("/agents/register").route(post().to(agents::register)))
+        .service(resource("/agents/connect").route(get().to(agents::connect)))
+        .service(resource("/agents/tunnels/{id}").route(get().to(agents::tunnel)))
+        .service(resource("/agents/{agentId}/heartbeat").route(post().to(agents::heartbeat)))
         // Proves its caller itself: browsers bring a ticket where programs bring a bearer token.
-        .route("/sessions/{id}/terminal", get().to(sessions::terminal))
-        .service(web::scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
-        .service(web::scope("/admin").wrap(from_fn(operator)).configure(of_operators));
+        .service(resource("/sessions/{id}/terminal").route(get().to(sessions::terminal)))
+        .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
+        .service(scope("/admin").wrap(from_fn(operator)).configure(of_operators));
 }
 
-fn of_sessions(scope: &mut ServiceConfig) {
-    scope
-        .service(web::resource("").route(get().to(sessions::list)).route(post().to(sessions::create)))
-        .service(
-            web::resource("/{id}").route(get().to(sessions::get)).route(delete().to(sessions::terminate_it)),
-        )
-        .route("/{id}/terminate", post().to(sessions::terminate))
-        .route("/{id}/hibernate", put().to(sessions::hibernate))
-        .route("/{id}/wake", put().to(sessions::wake))
-        .route("/{id}/tags", patch().to(sessions::set_tags))
-        .route("/{id}/history", get().to(sessions::history))
-        .route("/{id}/logs", get().to(sessions::logs))
-        .route("/{id}/connect", post().to(sessions::connect));
+fn of_sessions(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("").route(get().to(sessions::list)).route(post().to(sessions::create)))
+        .service(resource("/{id}").route(get().to(sessions::get)).route(delete().to(sessions::terminate_it)))
+        .service(resource("/{id}/terminate").route(post().to(sessions::terminate)))
+        .service(resource("/{id}/hibernate").route(put().to(sessions::hibernate)))
+        .service(resource("/{id}/wake").route(put().to(sessions::wake)))
+        .service(resource("/{id}/tags").route(patch().to(sessions::set_tags)))
+        .service(resource("/{id}/history").route(get().to(sessions::history)))
+        .service(resource("/{id}/logs").route(get().to(sessions::logs)))
+        .service(resource("/{id}/connect").route(post().to(sessions::connect)));
 }
 
-fn of_operators(scope: &mut ServiceConfig) {
-    scope
-        .route("/agents", get().to(admin::list))
-        .route("/agents/{agentId}", get().to(admin::get))
-        .route("/agents/{agentId}/approve", post().to(admin::approve))
-        .route("/agents/{agentId}/reject", post().to(admin::reject))
-        .route("/agents/{agentId}/rotate-key", post().to(admin::rotate_key))
-        .route("/agents/{agentId}/drain", post().to(admin::drain))
-        .route("/agents/{agentId}/undrain", post().to(admin::undrain))
-        .route("/agents/{agentId}/commands", get().to(admin::commands))
-        .route("/commands/{commandId}", get().to(admin::command))
-        .route("/quarantine", get().to(admin::quarantine));
+fn of_operators(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("/agents").route(get().to(admin::list)))
+        .service(resource("/agents/{agentId}").route(get().to(admin::get)))
+        .service(resource("/agents/{agentId}/approve").route(post().to(admin::approve)))
+        .service(resource("/agents/{agentId}/reject").route(post().to(admin::reject)))
+        .service(resource("/agents/{agentId}/rotate-key").route(post().to(admin::rotate_key)))
+        .service(resource("/agents/{agentId}/drain").route(post().to(admin::drain)))
+        .service(resource("/agents/{agentId}/undrain").route(post().to(admin::undrain)))
+        .service(resource("/agents/{agentId}/commands").route(get().to(admin::commands)))
+        .service(resource("/commands/{commandId}").route(get().to(admin::command)))
+        .service(resource("/quarantine").route(get().to(admin::quarantine)));
 }

@@ -23,7 +23,7 @@ pub(crate) async fn landing(request: HttpRequest, context: Data<Context>) -> Htt
         &format!(
             "<h1>Tidegate</h1><p>This is a control plane for streamed sessions. It is running.</p>{first}\
              <h2>Open a session</h2>\
-             <pre><code>tidegate login --server {address}\ntidegate run shell</code></pre>\
+             <pre><code>tidegate login --url {address}\ntidegate run shell</code></pre>\
              <h2>Add an agent</h2><p>Sessions run on agents. On another machine, with the bootstrap key of this server:</p>\
              <pre><code>tidegate-agent --server {address} --bootstrap-key-file bootstrap-key\n\
              tidegate-admin agents list\ntidegate-admin agents approve &lt;agent&gt;</code></pre>\

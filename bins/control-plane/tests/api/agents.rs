@@ -1,0 +1,89 @@
+//! What operators do to agents, and how agents come in.
+
+use serde_json::json;
+use tidegate_model::OrgRole;
+use tidegate_test_support::BOOTSTRAP_KEY;
+
+use crate::support::World;
+
+#[tokio::test]
+async fn an_agent_registers_waits_is_approved_and_gets_its_key() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    let bootstrap = ("X-Agent-API-Key", BOOTSTRAP_KEY.to_owned());
+    let body = json!({"agentId": "vm-1", "platform": "vm", "capacity": {"maxSessions": 3}}).to_string();
+    let register = async |headers: &[(&str, String)]| {
+        world.raw("POST", "/api/v1/agents/register", headers, body.as_bytes()).await
+    };
+    let first = register(std::slice::from_ref(&bootstrap)).await;
+    assert_eq!((first.status, &first.body["approvalStatus"]), (202, &json!("pending")), "{first:?}");
+    let claim = first.body["claimToken"].as_str().unwrap().to_owned();
+    register(std::slice::from_ref(&bootstrap)).await.refused(409, "E_AGENT_TAKEN");
+    let claimed = [bootstrap.clone(), ("X-Agent-Claim", claim)];
+    assert_eq!(register(&claimed).await.status, 202);
+    let approved = world.call("POST", "/api/v1/admin/agents/vm-1/approve", &operator, Some(json!({}))).await;
+    assert_eq!((approved.status, approved.body.get("apiKey")), (200, None));
+    world
+        .call("POST", "/api/v1/admin/agents/vm-1/reject", &operator, None)
+        .await
+        .refused(409, "E_WRONG_STATE");
+    let keyed = register(&claimed).await;
+    assert_eq!(keyed.body["apiKey"].as_str().unwrap().len(), 64);
+    let list = world.call("GET", "/api/v1/admin/agents?approvalStatus=approved", &operator, None).await;
+    assert_eq!((list.body["total"].as_i64(), &list.body["agents"][0]["agentId"]), (Some(1), &json!("vm-1")));
+    let drained = world.call("POST", "/api/v1/admin/agents/vm-1/drain", &operator, None).await;
+    assert_eq!(drained.status, 200, "{drained:?}");
+    let rotated = world.call("POST", "/api/v1/admin/agents/vm-1/rotate-key", &operator, None).await;
+    assert_ne!(rotated.body["apiKey"], keyed.body["apiKey"]);
+}
+
+#[tokio::test]
+async fn a_rejected_agent_is_told_so() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    let body = json!({"agentId": "vm-1", "platform": "vm"}).to_string();
+    let mut headers = vec![("X-Agent-API-Key", BOOTSTRAP_KEY.to_owned())];
+    let first = world.raw("POST", "/api/v1/agents/register", &headers, body.as_bytes()).await;
+    headers.push(("X-Agent-Claim", first.body["claimToken"].as_str().unwrap().to_owned()));
+    assert_eq!(world.call("POST", "/api/v1/admin/agents/vm-1/reject", &operator, None).await.status, 200);
+    let again = world.raw("POST", "/api/v1/agents/register", &headers, body.as_bytes()).await;
+    again.refused(403, "E_AGENT_REJECTED");
+}
+
+#[tokio::test]
+async fn a_registration_names_every_bad_field() {
+    let world = World::new().await;
+    let headers = [("X-Agent-API-Key", BOOTSTRAP_KEY.to_owned())];
+    let body = br#"{"agentId":"a","platform":"mainframe","region":"x"}"#;
+    let answer = world.raw("POST", "/api/v1/agents/register", &headers, body).await;
+    assert_eq!(answer.refused(400, "E_INVALID").fields(), ["agentId", "platform", "region"]);
+    world.raw("POST", "/api/v1/agents/register", &[], body).await.refused(401, "E_UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn commands_are_shown_to_operators_with_their_times() {
+    let world = World::new().await;
+    let (operator, token) = (world.operator().await, world.member("acme", OrgRole::User).await);
+    let _agent = world.agent("vm-1").await;
+    let made = world.call("POST", "/api/v1/sessions", &token, Some(json!({"template": "shell"}))).await;
+    let id = made.body["commandId"].as_str().unwrap().to_owned();
+    let one = world.call("GET", &format!("/api/v1/admin/commands/{id}"), &operator, None).await;
+    assert_eq!((one.status, &one.body["commandId"]), (200, &json!(id)));
+    let all = world.call("GET", "/api/v1/admin/agents/vm-1/commands", &operator, None).await;
+    assert_eq!((all.status, &all.body["commands"][0]["commandId"]), (200, &json!(id)));
+    world.call("GET", "/api/v1/admin/commands/odd", &operator, None).await.refused(404, "E_NOT_FOUND");
+    world
+        .call("GET", "/api/v1/admin/agents/vm-2/commands?limit=0", &operator, None)
+        .await
+        .refused(404, "E_NOT_FOUND");
+    assert_eq!(world.call("GET", "/api/v1/admin/quarantine", &operator, None).await.body["total"], 0);
+}
+
+#[tokio::test]
+async fn nobody_but_operators_may_do_what_operators_do() {
+    let world = World::new().await;
+    let token = world.member("acme", OrgRole::Admin).await;
+    world.call("GET", "/api/v1/admin/agents", &token, None).await.refused(403, "E_FORBIDDEN");
+    let bad = Some(json!({"showKey": "odd"}));
+    world.call("POST", "/api/v1/admin/agents/vm-1/approve", &token, bad).await.refused(403, "E_FORBIDDEN");
+}

@@ -1,0 +1,73 @@
+//! Every refusal has one shape, whoever refuses.
+
+use serde_json::json;
+use tidegate_model::OrgRole;
+
+use crate::support::World;
+
+#[tokio::test]
+async fn an_unknown_path_and_a_wrong_method_are_refused_in_the_one_shape() {
+    let world = World::new().await;
+    world.call("GET", "/nothing", "", None).await.refused(404, "E_NOT_FOUND");
+    world.call("GET", "/api/v1/nothing", "", None).await.refused(404, "E_NOT_FOUND");
+    world.call("DELETE", "/api/v1/auth/login", "", None).await.refused(405, "E_METHOD_NOT_ALLOWED");
+    world.call("POST", "/healthz", "", None).await.refused(405, "E_METHOD_NOT_ALLOWED");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_before_the_credential_is_looked_at() {
+    let world = World::with("[limits]\nbody_bytes = 1000").await;
+    let body = json!({"template": "x".repeat(2_000)});
+    world.call("POST", "/api/v1/sessions", "", Some(body)).await.refused(413, "E_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn a_missing_credential_beats_a_bad_body() {
+    let world = World::new().await;
+    let answer = world.raw("POST", "/api/v1/sessions", &[], b"{").await;
+    answer.refused(401, "E_UNAUTHENTICATED");
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+}
+
+#[tokio::test]
+async fn what_is_no_json_is_one_bad_field() {
+    let world = World::new().await;
+    let answer = world.raw("POST", "/api/v1/auth/login", &[], b"{\"username\":").await;
+    assert_eq!(answer.refused(400, "E_INVALID").fields(), ["body"]);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_503_and_never_401() {
+    let world = World::new().await;
+    let token = world.member("acme", OrgRole::User).await;
+    let outage = world.db.outage().await;
+    let answer = world.call("GET", "/api/v1/sessions", &token, None).await;
+    answer.refused(503, "E_UNAVAILABLE");
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(world.call("GET", "/readyz", "", None).await.status, 503);
+    assert_eq!(world.call("GET", "/healthz", "", None).await.status, 200);
+    outage.end().await;
+}
+
+#[tokio::test]
+async fn a_request_keeps_the_plain_id_a_proxy_gave_it() {
+    let world = World::new().await;
+    let given = [("X-Request-Id", "proxy-0123456789".to_owned())];
+    let answer = world.raw("GET", "/api/v1/sessions", &given, b"").await;
+    assert_eq!(answer.header("x-request-id"), Some("proxy-0123456789"));
+    let forged = [("X-Request-Id", "a b\tc<script>".to_owned())];
+    let answer = world.raw("GET", "/healthz", &forged, b"").await;
+    assert!(!answer.header("x-request-id").unwrap().contains('<'));
+}
+
+#[tokio::test]
+async fn metrics_are_shown_to_this_machine_alone_unless_there_is_a_token() {
+    let world = World::new().await;
+    assert_eq!(world.call("GET", "/metrics", "", None).await.status, 200);
+    let forwarded = [("X-Forwarded-For", "203.0.113.7".to_owned())];
+    world.raw("GET", "/metrics", &forwarded, b"").await.refused(403, "E_FORBIDDEN");
+    let world = World::with("[metrics]\ntoken = \"figures\"").await;
+    world.call("GET", "/metrics", "", None).await.refused(401, "E_UNAUTHENTICATED");
+    world.call("GET", "/metrics", "figurez", None).await.refused(401, "E_UNAUTHENTICATED");
+    assert_eq!(world.call("GET", "/metrics", "figures", None).await.status, 200);
+}

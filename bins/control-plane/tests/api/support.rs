@@ -1,0 +1,149 @@
+//! A running server and somebody who speaks to it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tidegate_control_plane::{Config, Handle, Server};
+use tidegate_model::{OrgRole, SystemClock, SystemRole};
+use tidegate_service::Services;
+use tidegate_test_support::{SocketAgent, SocketOptions, TestDb, TestUser, eventually, new_key_of};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// A server on a database of its own.
+pub(crate) struct World {
+    pub(crate) db: TestDb,
+    pub(crate) services: Services,
+    pub(crate) handle: Handle,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// Checks status and code of a refusal and its shape.
+    #[track_caller]
+    pub(crate) fn refused(&self, status: u16, code: &str) -> &Self {
+        assert_eq!((self.status, self.body["error"]["code"].as_str()), (status, Some(code)), "{self:?}");
+        let id = self.body["error"]["requestId"].as_str().unwrap();
+        assert_eq!(self.header("x-request-id"), Some(id), "{self:?}");
+        assert!(!self.body["error"]["message"].as_str().unwrap().is_empty());
+        self
+    }
+
+    /// The names of bad fields.
+    pub(crate) fn fields(&self) -> Vec<String> {
+        self.body["error"]["fields"].as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let named = |line: &&str| line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
+        Some(self.head.lines().find(named)?.split_once(':')?.1.trim())
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// A server with settings of its own.
+    pub(crate) async fn with(toml: &str) -> Self {
+        let db = TestDb::new().await;
+        let clock = Arc::new(SystemClock::new());
+        let services = db.services_at(Arc::clone(&clock) as _);
+        let mut config = Config::from_parts(toml, &[]).unwrap();
+        config.listen.set_port(0);
+        config.workers = Some(1);
+        let handle = Server::start(&config, services.clone(), clock).unwrap();
+        Self { db, services, handle }
+    }
+
+    /// The bearer token of a user.
+    pub(crate) async fn token(&self, user: &TestUser) -> String {
+        self.services.logins.login(user.login(), None).await.unwrap().token
+    }
+
+    /// An organization and the token of a member of it.
+    pub(crate) async fn member(&self, org: &str, role: OrgRole) -> String {
+        drop(self.services.operators.create_organization(&tidegate_service::Operator::console(), org).await);
+        self.token(&self.db.user_in(org, role).await).await
+    }
+
+    /// The token of an operator.
+    pub(crate) async fn operator(&self) -> String {
+        drop(
+            self.services.operators.create_organization(&tidegate_service::Operator::console(), "ops").await,
+        );
+        self.token(&self.db.user_with("ops", OrgRole::User, SystemRole::Operator).await).await
+    }
+
+    /// An approved agent that is connected and does what it is told.
+    pub(crate) async fn agent(&self, handle: &str) -> SocketAgent {
+        let key = new_key_of(&self.services, handle, 10).await;
+        let url = self.handle.url().replace("http", "ws");
+        let options = SocketOptions { url, handle: handle.to_owned(), key, hello: true };
+        let agent = SocketAgent::connect(options).await.unwrap();
+        eventually("the agent is connected", async || self.handle.hub().connected() > 0).await;
+        agent
+    }
+
+    /// One request.
+    pub(crate) async fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+        let credential =
+            if token.is_empty() { vec![] } else { vec![("Authorization", format!("Bearer {token}"))] };
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.raw(method, path, &credential, body.as_bytes()).await
+    }
+
+    /// One request with headers and a body of any kind.
+    pub(crate) async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+        body: &[u8],
+    ) -> Answer {
+        let mut stream = TcpStream::connect(self.handle.address()).await.unwrap();
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+            self.handle.address(),
+            body.len()
+        );
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+        // A server that has refused already may have stopped reading.
+        drop(stream.write_all(body).await);
+        let mut bytes = Vec::new();
+        drop(stream.read_to_end(&mut bytes).await);
+        parse(&bytes)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(bytes);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap_or_default() }
+}
+
+/// The headers that ask for a WebSocket.
+pub(crate) fn upgrade() -> Vec<(&'static str, String)> {
+    [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "x3JJHMbDL1EzLkh9GBhXDw=="),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .to_vec()
+}

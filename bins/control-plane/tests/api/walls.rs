@@ -1,0 +1,118 @@
+//! Every operation answers 401 bare and 404 with another organization's credential, or stands in a list with its reason.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tidegate_control_plane::http::document;
+use tidegate_model::OrgRole;
+
+use crate::support::World;
+
+/// Operations that let in whoever comes.
+const OPEN: &[(&str, &str)] = &[
+    ("GET /healthz", "a probe has no credential and is told nothing"),
+    ("GET /readyz", "a probe has no credential and is told four booleans"),
+    ("GET /metrics", "loopback alone, or a token of its own: see errors.rs"),
+    ("POST /api/v1/auth/login", "the credential is in the body"),
+    ("POST /api/v1/auth/refresh", "the credential is in the body"),
+    ("GET /api/v1/auth/setup/status", "says whether there is an admin, before anybody can log in"),
+];
+
+/// Operations about nothing that belongs to one organization.
+const NO_TENANT: &[(&str, &str)] = &[
+    ("POST /api/v1/auth/logout", "the caller's own login"),
+    ("GET /api/v1/users/me", "the caller's own user"),
+    (
+        "GET /api/v1/sessions",
+        "lists what the caller's organization has: asserted empty in sessions of others below",
+    ),
+    ("POST /api/v1/sessions", "makes one in the caller's own organization"),
+    ("POST /api/v1/agents/register", "agents belong to the platform; other keys: see handshake.rs"),
+    ("GET /api/v1/agents/connect", "agents belong to the platform; other keys: see handshake.rs"),
+    ("GET /api/v1/agents/tunnels/{id}", "agents belong to the platform; other keys: see handshake.rs"),
+    (
+        "POST /api/v1/agents/{agentId}/heartbeat",
+        "agents belong to the platform; other keys: see handshake.rs",
+    ),
+    ("GET /api/v1/admin/agents", "operators only, 403 for anybody else"),
+    ("GET /api/v1/admin/agents/{agentId}", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/agents/{agentId}/approve", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/agents/{agentId}/reject", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/agents/{agentId}/rotate-key", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/agents/{agentId}/drain", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/agents/{agentId}/undrain", "operators only, 403 for anybody else"),
+    ("GET /api/v1/admin/agents/{agentId}/commands", "operators only, 403 for anybody else"),
+    ("GET /api/v1/admin/commands/{commandId}", "operators only, 403 for anybody else"),
+    ("GET /api/v1/admin/quarantine", "operators only, 403 for anybody else"),
+];
+
+fn operations() -> Vec<(String, String)> {
+    let document = serde_json::to_value(document()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let methods = |(path, all): (&String, &Value)| -> Vec<(String, String)> {
+        all.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())).collect()
+    };
+    paths.iter().flat_map(methods).collect()
+}
+
+fn fill(path: &str, id: &str) -> String {
+    path.replace("{id}", id).replace("{agentId}", "vm-1").replace("{commandId}", id)
+}
+
+#[tokio::test]
+async fn every_operation_is_closed_to_whoever_brings_nothing() {
+    let world = World::new().await;
+    let open: BTreeSet<&str> = OPEN.iter().map(|(operation, _)| *operation).collect();
+    let mut unneeded = open.clone();
+    for (method, path) in operations() {
+        let operation = format!("{method} {path}");
+        let answer = world.call(&method, &fill(&path, &"0".repeat(32)), "", Some(json!({}))).await;
+        if answer.status != 401 || path.starts_with("/api/v1/auth/re") || path == "/api/v1/auth/login" {
+            assert!(open.contains(operation.as_str()), "{operation} answers {} bare", answer.status);
+            unneeded.remove(operation.as_str());
+        }
+    }
+    assert!(unneeded.is_empty(), "no longer needed: {unneeded:?}");
+}
+
+#[tokio::test]
+async fn what_belongs_to_another_organization_is_not_found() {
+    let world = World::new().await;
+    let _agent = world.agent("vm-1").await;
+    let owner = world.member("acme", OrgRole::User).await;
+    let made = world.call("POST", "/api/v1/sessions", &owner, Some(json!({"template": "shell"}))).await;
+    let id = made.body["session"]["id"].as_str().unwrap().to_owned();
+    let stranger = world.member("rival", OrgRole::Admin).await;
+    let colleague = world.member("acme", OrgRole::User).await;
+    let listed: BTreeSet<&str> = OPEN.iter().chain(NO_TENANT).map(|(operation, _)| *operation).collect();
+    let mut unneeded: BTreeSet<&str> = NO_TENANT.iter().map(|(operation, _)| *operation).collect();
+    for (method, path) in operations() {
+        let operation = format!("{method} {path}");
+        if listed.contains(operation.as_str()) {
+            unneeded.remove(operation.as_str());
+            continue;
+        }
+        for token in [&stranger, &colleague] {
+            // A bad body must not beat what is not there.
+            for body in [json!({}), json!({"odd": 1})] {
+                let answer = world.call(&method, &fill(&path, &id), token, Some(body)).await;
+                answer.refused(404, "E_NOT_FOUND");
+            }
+        }
+    }
+    assert!(unneeded.is_empty(), "no longer needed: {unneeded:?}");
+    assert_eq!(world.call("GET", "/api/v1/sessions", &stranger, None).await.body["total"], 0);
+    assert_eq!(world.call("GET", &format!("/api/v1/sessions/{id}"), &owner, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_organization_one_is_no_member_of_is_not_found() {
+    let world = World::new().await;
+    let token = world.member("acme", OrgRole::User).await;
+    drop(world.member("rival", OrgRole::User).await);
+    let to = |org: &str| [("Authorization", format!("Bearer {token}")), ("X-Tidegate-Org", org.to_owned())];
+    assert_eq!(world.raw("GET", "/api/v1/sessions", &to("acme"), b"").await.status, 200);
+    for org in ["rival", "nobody", ""] {
+        world.raw("GET", "/api/v1/sessions", &to(org), b"").await.refused(404, "E_NOT_FOUND");
+    }
+}

@@ -1,0 +1,75 @@
+//! Settings: defaults, then the file, then the environment.
+
+use std::path::Path;
+
+use tidegate_control_plane::{Config, Error, LogFormat, chain};
+
+fn refused(toml: &str, variables: &[(&str, &str)]) -> String {
+    let error: Error = Config::from_parts(toml, variables).unwrap_err();
+    chain(&error)
+}
+
+#[test]
+fn without_anything_it_serves_loopback_with_a_database_of_its_own() {
+    let config = Config::from_parts("", &[]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert!(config.is_embedded());
+    assert_eq!(config.log.format, LogFormat::Text);
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let toml = "listen = \"127.0.0.1:1\"\n[log]\nformat = \"json\"\n[service]\ntoken_minutes = 7\n";
+    let variables = [
+        ("TIDEGATE__LISTEN", "0.0.0.0:9"),
+        ("TIDEGATE__LIMITS__BODY_BYTES", "1000"),
+        ("TIDEGATE__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+        ("TIDEGATE__DATABASE__URL", "postgres://app@db/tidegate"),
+    ];
+    let config = Config::from_parts(toml, &variables).unwrap();
+    assert_eq!(config.listen.to_string(), "0.0.0.0:9");
+    assert_eq!(config.limits.body_bytes, 1_000);
+    assert_eq!((config.log.format, config.service.token_minutes), (LogFormat::Json, 7));
+    let proxies: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+    assert!(!config.is_embedded());
+}
+
+#[test]
+fn a_secret_of_digits_alone_is_kept_as_it_is() {
+    let config = Config::from_parts("", &[("TIDEGATE__METRICS__TOKEN", "00123")]).unwrap();
+    assert_eq!(config.metrics.token.unwrap().expose(), "00123");
+}
+
+#[test]
+fn an_unknown_setting_is_refused_wherever_it_stands() {
+    for toml in ["colour = 1", "[log]\ncolour = 1", "[database]\npassword = \"x\"", "[hub]\nnothing = 1"] {
+        assert!(refused(toml, &[]).contains("unknown field"), "{toml}");
+    }
+    assert!(refused("", &[("TIDEGATE__LOG__COLOUR", "1")]).contains("unknown field"));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    assert!(refused("public_url = \"tidegate.example\"", &[]).contains("public_url"));
+    assert!(refused("[database]\nmigrate_url = \"postgres://x\"", &[]).contains("migrate_url"));
+    assert!(refused("trusted_proxies = [\"10.0.0.0/40\"]", &[]).contains("10.0.0.0/40"));
+    assert!(refused("listen = \"localhost\"", &[]).contains("listen"));
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let toml = "[database]\nurl = \"postgres://app:hunter2@db/x\"\nmigrate_url = \"postgres://m:hunter2@db/x\"\n\
+                [metrics]\ntoken = \"hunter2\"\n[service]\nagent_bootstrap_key = \"hunter2\"";
+    let printed = format!("{:#?}", Config::from_parts(toml, &[]).unwrap());
+    assert!(!printed.contains("hunter2"), "{printed}");
+    assert!(printed.contains("[redacted]"));
+}
+
+#[test]
+fn the_socket_stands_beside_the_data_unless_it_is_said_where() {
+    let config = Config::from_parts("data_dir = \"/srv/tide\"", &[]).unwrap();
+    assert_eq!(config.run_dir(), Path::new("/srv/tide/run"));
+    let config = Config::from_parts("data_dir = \"/srv/tide\"\nrun_dir = \"/run/t\"", &[]).unwrap();
+    assert_eq!(config.run_dir(), Path::new("/run/t"));
+}

@@ -1,0 +1,73 @@
+//! The OpenAPI document is made from the handlers, whole, and changes on purpose only.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tidegate_control_plane::http::document;
+
+fn operations() -> Vec<(String, String, Value)> {
+    let document = serde_json::to_value(document()).unwrap();
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            operations.push((method.to_uppercase(), path.clone(), operation.clone()));
+        }
+    }
+    operations
+}
+
+/// The routes as `routes.rs` registers them: prefix, path and the verbs behind it.
+fn registered() -> BTreeSet<String> {
+    let text = include_str!("../src/http/routes.rs");
+    let mut found = BTreeSet::new();
+    let mut prefix = "";
+    for piece in text.split("fn ").skip(1) {
+        prefix = match piece.split('(').next().unwrap() {
+            "configure" => "",
+            "api" => "/api/v1",
+            "of_sessions" => "/api/v1/sessions",
+            "of_operators" => "/api/v1/admin",
+            other => {
+                panic!("{other} registers routes under a prefix that this test does not know, after {prefix}")
+            }
+        };
+        for resource in piece.split("resource(\"").skip(1) {
+            let (path, rest) = resource.split_once('"').unwrap();
+            for verb in ["get", "post", "put", "patch", "delete"] {
+                if rest.contains(&format!(".route({verb}()")) {
+                    found.insert(format!("{} {prefix}{path}", verb.to_uppercase()));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_route_is_in_the_document_and_every_operation_is_a_route() {
+    // Pages for people and the document itself are no operations of the API.
+    let pages = ["GET /", "GET /api/openapi.json", "GET /api/docs"].map(str::to_owned);
+    let documented: BTreeSet<String> =
+        operations().iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    let routes: BTreeSet<String> = registered().into_iter().filter(|route| !pages.contains(route)).collect();
+    assert!(routes.len() > 30, "{routes:?}");
+    assert_eq!(routes, documented);
+}
+
+#[test]
+fn every_operation_says_what_it_does_and_what_it_refuses() {
+    for (method, path, operation) in operations() {
+        assert!(operation["summary"].as_str().is_some_and(|text| text.len() > 10), "{method} {path}");
+        let responses = operation["responses"].as_object().unwrap();
+        let public = operation["security"].as_array().is_some_and(|all| all.contains(&serde_json::json!({})));
+        assert!(public || responses.contains_key("401"), "{method} {path} says nothing of 401");
+        assert_eq!(operation["requestBody"].is_object() && method == "GET", false, "{method} {path}");
+    }
+}
+
+#[test]
+fn the_document_changes_on_purpose_only() {
+    let document = serde_json::to_value(document()).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    insta::assert_json_snapshot!(document);
+}
