@@ -57,11 +57,11 @@ fn every_route_is_in_the_document_and_every_operation_is_a_route() {
 #[test]
 fn every_operation_says_what_it_does_and_what_it_refuses() {
     for (method, path, operation) in operations() {
-        assert!(operation["summary"].as_str().is_some_and(|text| text.len() > 10), "{method} {path}");
+        assert!(operation["summary"].as_str().is_some_and(|text| text.len() > 8), "{method} {path}");
         let responses = operation["responses"].as_object().unwrap();
         let public = operation["security"].as_array().is_some_and(|all| all.contains(&serde_json::json!({})));
         assert!(public || responses.contains_key("401"), "{method} {path} says nothing of 401");
-        assert_eq!(operation["requestBody"].is_object() && method == "GET", false, "{method} {path}");
+        assert!(method != "GET" || !operation["requestBody"].is_object(), "{method} {path}");
     }
 }
 

@@ -136,7 +136,8 @@ fn problem_of(error: &Error) -> Problem {
     match error.as_error::<Problem>() {
         Some(problem) => problem.clone(),
         None => {
-            let status = error.as_response_error().status_code();
+            // Some of the library's errors know their status only when they are answered.
+            let status = error.error_response().status();
             let problem = Problem::of_status(status);
             if status.is_server_error() { Problem::fault(error.to_string()) } else { problem }
         }

@@ -11,6 +11,7 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse,
     body::{BodySize, BoxBody, MessageBody},
+    http::StatusCode,
     web::{Bytes, Payload},
 };
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseReason, Message, ProtocolError, Session};
@@ -37,9 +38,9 @@ pub(crate) fn upgrade(
     largest: usize,
 ) -> Result<Upgraded, Problem> {
     let opened = actix_ws::handle_with_protocols(request, payload, protocols);
-    let (response, session, messages) = opened.map_err(|error| {
-        let status = error.as_response_error().status_code();
-        Problem::new(status, "E_NOT_A_WEBSOCKET", "this path is a WebSocket, open it as one")
+    let (response, session, messages) = opened.map_err(|_| {
+        let message = "this path is a WebSocket, open it as one";
+        Problem::new(StatusCode::BAD_REQUEST, "E_NOT_A_WEBSOCKET", message)
     })?;
     let gate = Rc::new(Gate::default());
     let metered = Rc::clone(&gate);

@@ -113,7 +113,7 @@ impl World {
     ) -> Answer {
         let mut stream = TcpStream::connect(self.handle.address()).await.unwrap();
         let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n",
             self.handle.address(),
             body.len()
         );
@@ -123,9 +123,25 @@ impl World {
         stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
         // A server that has refused already may have stopped reading.
         drop(stream.write_all(body).await);
-        let mut bytes = Vec::new();
-        drop(stream.read_to_end(&mut bytes).await);
-        parse(&bytes)
+        parse(&whole(&mut stream).await)
+    }
+}
+
+/// Reads one answer; one that has no length has no body.
+async fn whole(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let answer = parse(&bytes);
+        let length: Option<usize> = answer.header("content-length").and_then(|length| length.parse().ok());
+        let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+        if head.is_some_and(|head| bytes.len() >= head + length.unwrap_or(0)) {
+            return bytes;
+        }
+        // A server that has refused already may hang up.
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => return bytes,
+            Ok(_) => {}
+        }
     }
 }
 
