@@ -442,6 +442,9 @@ GRANT EXECUTE ON FUNCTION auth_login_session(uuid, text), auth_user_by_name(text
     admin_exists(), list_agents_with_overdue_commands(timestamptz), list_agents_with_stuck_sessions(timestamptz), list_silent_agents(timestamptz) TO tidegate_app;
 GRANT EXECUTE ON FUNCTION agent_load(uuid[]) TO tidegate_org;
 
+-- What the health checks compare with the program's own version; no tenant's data.
+GRANT SELECT ON __diesel_schema_migrations TO tidegate_app;
+
 GRANT CREATE ON SCHEMA public TO tidegate_lister;
 ALTER FUNCTION auth_login_session(uuid, text) OWNER TO tidegate_lister;
 ALTER FUNCTION auth_user_by_name(text) OWNER TO tidegate_lister;
