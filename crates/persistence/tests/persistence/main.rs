@@ -1,0 +1,59 @@
+//! The database as the plain login role meets it: schema, walls between tenants, transactions, migrations.
+
+mod connections;
+mod migrations;
+mod schema;
+mod tenants;
+mod walls;
+
+use tidegate_model::{OrgRole, SessionState};
+use tidegate_test_support::{SimAgent, TestDb, TestOrg};
+
+/// Two organizations, each with a row in every table that belongs to organizations, on an agent of its own.
+struct Filled {
+    test: TestDb,
+    acme: TestOrg,
+    bolt: TestOrg,
+    acme_agent: SimAgent,
+    bolt_agent: SimAgent,
+}
+
+impl Filled {
+    async fn new() -> Self {
+        let test = TestDb::new().await;
+        let (acme, mut acme_agent) = fill(&test, "acme", "vm-acme").await;
+        // The other one's sessions must not go to the first one's agent.
+        let operator = tidegate_persistence::Operator::console();
+        test.services().agents.drain(&operator, acme_agent.handle(), true).await.unwrap();
+        let (bolt, mut bolt_agent) = fill(&test, "bolt", "vm-bolt").await;
+        for (org, agent) in [(&acme, &mut acme_agent), (&bolt, &mut bolt_agent)] {
+            let unknown = tidegate_service::ReportKind::UnknownSession {
+                session_id: format!("stray of {}", org.name),
+                state: SessionState::Running,
+            };
+            agent.report(unknown).await;
+        }
+        Self { test, acme, bolt, acme_agent, bolt_agent }
+    }
+}
+
+async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
+    use tidegate_model::{StreamKind, StreamMode};
+    use tidegate_service::Idempotency;
+    let org = test.org_with_admin(name).await;
+    test.user_in(name, OrgRole::Viewer).await;
+    let mut agent = test.online_agent(handle, 10).await;
+    let mut new = tidegate_test_support::new_session("shell");
+    new.environment.insert("TOKEN".into(), "hidden".into());
+    let scope = org.admin.org().unwrap();
+    let key = Idempotency::new(scope.login_id(), "POST /sessions", "key-1", b"{}").unwrap();
+    let made =
+        test.services().sessions.create(scope, new, Some(&key), |session, _| serde_json::json!(session.id));
+    let tidegate_service::Changed::Queued(session, _) = made.await.unwrap() else { panic!("a new session") };
+    agent.work().await;
+    let streams = &test.services().streams;
+    streams.connect(scope, session.id, StreamKind::Terminal, StreamMode::Control).await.unwrap();
+    let stop_later = test.pending_session(&org.admin).await;
+    test.services().sessions.terminate(scope, stop_later.id).await.unwrap();
+    (org, agent)
+}

@@ -1,0 +1,86 @@
+//! `schema.rs` says what the migrations make.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_test_support::TestDb;
+
+/// Tables that only typed SQL texts name, and why diesel need not know them.
+const WITHOUT_DSL: &[(&str, &str)] = &[
+    ("__diesel_schema_migrations", "diesel's own"),
+    ("audit_log", "written and never queried by the query builder"),
+    ("idempotency_keys", "two fixed statements"),
+    ("login_sessions", "three fixed statements and a lookup"),
+    ("memberships", "joined in fixed statements"),
+    ("quarantined_sessions", "an upsert and a list"),
+    ("stream_tickets", "two fixed statements"),
+];
+
+type Tables = BTreeMap<String, BTreeMap<String, String>>;
+
+/// `column -> Type,` lines of every `table!`.
+fn declared() -> Tables {
+    let mut tables = Tables::new();
+    let mut table = String::new();
+    for line in include_str!("../../src/schema.rs").lines().map(str::trim) {
+        if let Some((column, kind)) = line.split_once(" -> ") {
+            let kind = kind.trim_end_matches(',').to_owned();
+            tables.entry(table.clone()).or_default().insert(column.to_owned(), kind);
+        } else if let Some((name, _)) = line.split_once(" (").filter(|_| line.ends_with('{')) {
+            name.clone_into(&mut table);
+        }
+    }
+    tables
+}
+
+fn diesel_type(name: &str, nullable: bool) -> String {
+    let plain = match name {
+        "uuid" => "Uuid",
+        "text" => "Text",
+        "int4" => "Integer",
+        "int8" => "BigInt",
+        "bool" => "Bool",
+        "bytea" => "Bytea",
+        "jsonb" => "Jsonb",
+        "timestamptz" => "Timestamptz",
+        "_text" => "Array<Text>",
+        other => panic!("{other} has no type in this test yet"),
+    };
+    if nullable { format!("Nullable<{plain}>") } else { plain.to_owned() }
+}
+
+async fn migrated(test: &TestDb) -> Tables {
+    let sql = "SELECT table_name::text, column_name::text, udt_name::text, is_nullable = 'YES'
+               FROM information_schema.columns WHERE table_schema = 'public'";
+    let mut tables = Tables::new();
+    for row in test.superuser().await.query(sql, &[]).await.unwrap() {
+        let (table, column): (String, String) = (row.get(0), row.get(1));
+        if WITHOUT_DSL.iter().any(|(name, _)| *name == table) {
+            tables.entry(table).or_default();
+        } else {
+            let kind = diesel_type(row.get(2), row.get(3));
+            tables.entry(table).or_default().insert(column, kind);
+        }
+    }
+    tables
+}
+
+#[tokio::test]
+async fn schema_rs_is_what_the_migrations_make() {
+    let test = TestDb::new().await;
+    let mut migrated = migrated(&test).await;
+    let declared = declared();
+    assert!(declared.contains_key("sessions"), "schema.rs was read");
+    migrated.retain(|table, _| !WITHOUT_DSL.iter().any(|(name, _)| name == table));
+    assert_eq!(declared, migrated);
+}
+
+#[tokio::test]
+async fn no_table_stands_in_the_list_without_need() {
+    let test = TestDb::new().await;
+    let there: BTreeSet<String> = migrated(&test).await.into_keys().collect();
+    let declared = declared();
+    for (table, reason) in WITHOUT_DSL {
+        assert!(there.contains(*table), "{table} ({reason}) is gone: take it off the list");
+        assert!(!declared.contains_key(*table), "{table} ({reason}) is in schema.rs: take it off the list");
+    }
+}

@@ -1,0 +1,255 @@
+//! No scope sees or changes a row of another one, whatever it writes into a statement.
+
+use tidegate_model::OrgId;
+use tokio_postgres::Client;
+
+use crate::Filled;
+
+/// Takes the role and setting of a scope, as `Db` does, on a bare connection.
+async fn enter(client: &Client, role: &str, setting: &str, value: &str) {
+    let begin =
+        format!("BEGIN; SELECT set_config('role', '{role}', true), set_config('{setting}', '{value}', true)");
+    client.batch_execute(&begin).await.unwrap();
+}
+
+/// Runs one statement inside the transaction and undoes it: rows touched, or the code of the refusal.
+async fn attempt(client: &Client, sql: &str) -> Result<u64, String> {
+    client.batch_execute("SAVEPOINT attempt").await.unwrap();
+    let outcome = client.execute(sql, &[]).await;
+    client.batch_execute("ROLLBACK TO SAVEPOINT attempt").await.unwrap();
+    outcome.map_err(|error| error.code().map(|code| code.code().to_owned()).unwrap_or_default())
+}
+
+/// Row-level security or a missing grant.
+const DENIED: &str = "42501";
+const FOREIGN_KEY: &str = "23503";
+
+async fn tenanted_tables(filled: &Filled) -> Vec<String> {
+    let sql = "SELECT table_name::text FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'org_id' ORDER BY 1";
+    filled.test.superuser().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+async fn columns(filled: &Filled, table: &str) -> String {
+    let sql = format!(
+        "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name = '{table}' AND is_identity = 'NO'"
+    );
+    filled.test.look(&sql).await
+}
+
+async fn count(filled: &Filled, table: &str, org: OrgId) -> i64 {
+    filled.test.look(&format!("SELECT count(*) FROM {table} WHERE org_id = '{org}'")).await
+}
+
+/// One row of the other organization as JSON, as only the superuser sees it.
+async fn foreign_row(filled: &Filled, table: &str, org: OrgId) -> String {
+    filled.test.look(&format!("SELECT to_jsonb(t)::text FROM {table} t WHERE org_id = '{org}' LIMIT 1")).await
+}
+
+#[tokio::test]
+async fn an_organization_cannot_read_or_change_another_ones_rows_in_any_table() {
+    let filled = Filled::new().await;
+    let (acme, bolt) = (filled.acme.id, filled.bolt.id);
+    let app = filled.test.app().await;
+    for table in tenanted_tables(&filled).await {
+        if table == "login_sessions" {
+            continue; // of users, below
+        }
+        let theirs = count(&filled, &table, bolt).await;
+        assert!(theirs > 0 || table == "audit_log", "{table} was filled");
+        enter(&app, "tidegate_org", "app.org_id", &acme.to_string()).await;
+        let seen = app
+            .query_one(&format!("SELECT count(*) FROM {table} WHERE org_id = '{bolt}'"), &[])
+            .await
+            .unwrap();
+        assert_eq!(seen.get::<_, i64>(0), 0, "{table} is read");
+        for change in ["DELETE FROM", "UPDATE"] {
+            let set = if change == "UPDATE" { "SET org_id = org_id" } else { "" };
+            let outcome = attempt(&app, &format!("{change} {table} {set} WHERE org_id = '{bolt}'")).await;
+            assert!(outcome == Ok(0) || outcome == Err(DENIED.into()), "{change} {table}: {outcome:?}");
+        }
+        app.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(count(&filled, &table, bolt).await, theirs, "{table} is whole");
+    }
+}
+
+#[tokio::test]
+async fn an_organization_cannot_forge_another_ones_id_in_any_table() {
+    let filled = Filled::new().await;
+    let (acme, bolt) = (filled.acme.id, filled.bolt.id);
+    let app = filled.test.app().await;
+    for table in tenanted_tables(&filled).await {
+        if table == "login_sessions" || count(&filled, &table, bolt).await == 0 {
+            continue;
+        }
+        let (names, row) = (columns(&filled, &table).await, foreign_row(&filled, &table, bolt).await);
+        enter(&app, "tidegate_org", "app.org_id", &acme.to_string()).await;
+        let insert = format!(
+            "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_populate_record(NULL::{table}, '{}')",
+            row.replace('\'', "''")
+        );
+        assert_eq!(attempt(&app, &insert).await, Err(DENIED.into()), "{table} takes a forged row");
+        let give_away = format!("UPDATE {table} SET org_id = '{bolt}' WHERE org_id = '{acme}'");
+        assert_eq!(attempt(&app, &give_away).await, Err(DENIED.into()), "{table} gives a row away");
+        app.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_organization_sees_its_own_people_and_neither_passwords_nor_strangers() {
+    let filled = Filled::new().await;
+    let app = filled.test.app().await;
+    enter(&app, "tidegate_org", "app.org_id", &filled.acme.id.to_string()).await;
+    let row = app.query_one("SELECT count(*) FROM (SELECT id FROM users) u", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2, "the admin and the viewer");
+    let row = app.query_one("SELECT count(*) FROM organizations", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+    for sql in [
+        "SELECT password_hash FROM users",
+        "SELECT refresh_hash FROM login_sessions",
+        "SELECT api_key_hash FROM agents",
+        "UPDATE agents SET status = 'offline'",
+        "UPDATE organizations SET status = 'active'",
+        "DELETE FROM audit_log",
+        "UPDATE audit_log SET actor = 'nobody'",
+        "UPDATE session_events SET reason = 'rewritten'",
+    ] {
+        assert_eq!(attempt(&app, sql).await, Err(DENIED.into()), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_scope_without_its_setting_sees_nothing() {
+    let filled = Filled::new().await;
+    let app = filled.test.app().await;
+    for (role, setting, table) in [
+        ("tidegate_org", "app.org_id", "sessions"),
+        ("tidegate_hub", "app.agent_ids", "sessions"),
+        ("tidegate_hub", "app.agent_ids", "agents"),
+        ("tidegate_user", "app.user_id", "memberships"),
+    ] {
+        enter(&app, role, setting, "").await;
+        let row = app.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 0, "{role} on {table}");
+        app.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_user_sees_their_own_rows_alone() {
+    let filled = Filled::new().await;
+    let (me, other) = (filled.acme.admin.user().user_id(), filled.bolt.admin.user().user_id());
+    let app = filled.test.app().await;
+    enter(&app, "tidegate_user", "app.user_id", &me.to_string()).await;
+    for (table, column) in [("users", "id"), ("memberships", "user_id"), ("login_sessions", "user_id")] {
+        let mine = app.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+        assert_eq!(mine.get::<_, i64>(0), 1, "{table}");
+        let sql = format!("SELECT count(*) FROM {table} WHERE {column} = '{other}'");
+        let theirs = app.query_one(&sql, &[]);
+        assert_eq!(theirs.await.unwrap().get::<_, i64>(0), 0, "{table}");
+    }
+    let organizations = app.query_one("SELECT count(*) FROM organizations", &[]).await.unwrap();
+    assert_eq!(organizations.get::<_, i64>(0), 1);
+    for sql in [
+        "UPDATE users SET role = 'admin'".to_owned(),
+        "UPDATE users SET active = true".to_owned(),
+        "UPDATE memberships SET role = 'org_admin'".to_owned(),
+        format!("UPDATE login_sessions SET user_id = '{other}'"),
+        format!(
+            "INSERT INTO login_sessions (id, user_id, refresh_hash, created_at, refreshed_at, expires_at)
+             VALUES (gen_random_uuid(), '{other}', 'x', now(), now(), now())"
+        ),
+        "SELECT 1 FROM sessions".to_owned(),
+        "SELECT 1 FROM commands".to_owned(),
+    ] {
+        assert_eq!(attempt(&app, &sql).await, Err(DENIED.into()), "{sql}");
+    }
+    let set_password = format!("UPDATE users SET password_hash = 'x' WHERE id = '{other}'");
+    assert_eq!(attempt(&app, &set_password).await, Ok(0));
+}
+
+#[tokio::test]
+async fn an_agent_sees_what_is_placed_on_it_and_changes_states_alone() {
+    let filled = Filled::new().await;
+    let (mine, other) = (filled.acme_agent.link().agent_id(), filled.bolt_agent.link().agent_id());
+    let app = filled.test.app().await;
+    enter(&app, "tidegate_hub", "app.agent_ids", &format!("{{{mine}}}")).await;
+    for (table, column) in [
+        ("agents", "id"),
+        ("sessions", "agent_id"),
+        ("commands", "agent_id"),
+        ("session_events", "agent_id"),
+        ("quarantined_sessions", "agent_id"),
+    ] {
+        let of = async |agent| {
+            let sql = format!("SELECT count(*) FROM {table} WHERE {column} = '{agent}'");
+            app.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0)
+        };
+        assert!(of(mine).await > 0, "{table}");
+        assert_eq!(of(other).await, 0, "{table}");
+    }
+    let specs = app.query_one("SELECT count(session_id) FROM session_specs", &[]).await.unwrap();
+    assert_eq!(specs.get::<_, i64>(0), 1, "only of its own sessions");
+    let (bolt, user) = (filled.bolt.id, filled.bolt.admin.user().user_id());
+    for sql in [
+        format!("UPDATE sessions SET org_id = '{bolt}'"),
+        format!("UPDATE sessions SET user_id = '{user}'"),
+        format!("UPDATE sessions SET agent_id = '{other}'"),
+        "UPDATE sessions SET generation = generation + 1".to_owned(),
+        "DELETE FROM sessions".to_owned(),
+        format!("UPDATE commands SET agent_id = '{other}'"),
+        "UPDATE commands SET payload = '{}'".to_owned(),
+        "DELETE FROM commands".to_owned(),
+        "UPDATE agents SET approval_status = 'approved'".to_owned(),
+        "UPDATE agents SET api_key_hash = NULL".to_owned(),
+        "SELECT environment FROM session_specs".to_owned(),
+        "SELECT 1 FROM users".to_owned(),
+        "SELECT 1 FROM memberships".to_owned(),
+        "SELECT 1 FROM stream_tickets".to_owned(),
+        format!(
+            "INSERT INTO quarantined_sessions (agent_id, session_id, state, first_seen, last_seen)
+             VALUES ('{other}', 'x', 'running', now(), now())"
+        ),
+    ] {
+        assert_eq!(attempt(&app, &sql).await, Err(DENIED.into()), "{sql}");
+    }
+    let theirs = format!("UPDATE sessions SET state_reason = 'mine' WHERE agent_id = '{other}'");
+    assert_eq!(attempt(&app, &theirs).await, Ok(0));
+    let own = format!("UPDATE sessions SET state_reason = 'mine' WHERE agent_id = '{mine}'");
+    assert_eq!(attempt(&app, &own).await, Ok(2));
+}
+
+#[tokio::test]
+async fn nothing_of_one_organization_can_hang_on_a_session_of_another() {
+    let filled = Filled::new().await;
+    let (acme, bolt) = (filled.acme.id, filled.bolt.id);
+    let session: String =
+        filled.test.look(&format!("SELECT id::text FROM sessions WHERE org_id = '{bolt}' LIMIT 1")).await;
+    // Even for the superuser, whom no policy binds.
+    let superuser = filled.test.superuser().await;
+    for table in ["session_specs", "session_events", "commands", "stream_tickets"] {
+        let names = columns(&filled, table).await;
+        let row = foreign_row(&filled, table, acme).await;
+        let key = if table == "session_specs" {
+            "{}".to_owned()
+        } else {
+            format!("{{\"id\":\"{}\"}}", uuid::Uuid::new_v4())
+        };
+        superuser.batch_execute("BEGIN").await.unwrap();
+        if table == "session_specs" {
+            superuser
+                .batch_execute(&format!("DELETE FROM session_specs WHERE session_id = '{session}'"))
+                .await
+                .unwrap();
+        }
+        let hash = if table == "stream_tickets" { r#", "hash": "\\x00""# } else { "" };
+        let forged = format!(r#"{{"session_id": "{session}"{hash}}}"#);
+        let insert = format!(
+            "INSERT INTO {table} ({names}) SELECT {names}
+             FROM jsonb_populate_record(NULL::{table}, '{}'::jsonb || '{key}' || '{forged}')",
+            row.replace('\'', "''")
+        );
+        assert_eq!(attempt(&superuser, &insert).await, Err(FOREIGN_KEY.into()), "{table}");
+        superuser.batch_execute("ROLLBACK").await.unwrap();
+    }
+}

@@ -1,0 +1,177 @@
+//! Every table has its walls: forced row-level security, and a policy for each role that holds a grant.
+
+use tidegate_persistence::{roles, system};
+use tidegate_test_support::TestDb;
+
+/// Tables without forced row-level security, and why.
+const UNGUARDED: &[(&str, &str)] =
+    &[("__diesel_schema_migrations", "versions of the schema, no tenant's data; no scope role may read it")];
+
+/// Tables without an `org_id` that is never null, and why.
+const WITHOUT_TENANT: &[(&str, &str)] = &[
+    ("__diesel_schema_migrations", "versions of the schema"),
+    ("agents", "of the platform; organizations see the approved ones"),
+    ("audit_log", "lines of the platform's own log have no organization"),
+    ("commands", "an operator's command belongs to no organization"),
+    ("login_sessions", "of a user, across organizations; the chosen one may be none"),
+    ("organizations", "is the tenant itself"),
+    ("quarantined_sessions", "nobody knows whose they are"),
+    ("users", "a global identity, UserTx"),
+];
+
+/// Grants without a policy of the role on that table, and why nothing is lost.
+const GRANTS_WITHOUT_POLICY: &[(&str, &str, &str)] =
+    &[("__diesel_schema_migrations", "tidegate_app", "health checks read the schema's version")];
+
+async fn pairs(test: &TestDb, sql: &str) -> Vec<(String, String)> {
+    let rows = test.superuser().await.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[tokio::test]
+async fn every_table_has_forced_row_level_security_or_a_reason() {
+    let test = TestDb::new().await;
+    let sql = "SELECT c.relname::text, (c.relrowsecurity AND c.relforcerowsecurity)::text FROM pg_class c
+               WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')";
+    let tables = pairs(&test, sql).await;
+    assert!(tables.len() > 10, "{tables:?}");
+    for (table, guarded) in &tables {
+        let excused = UNGUARDED.iter().any(|(name, _)| name == table);
+        assert_ne!(
+            guarded == "true",
+            excused,
+            "{table} is guarded: {guarded}, stands in the list: {excused}"
+        );
+    }
+    for (table, reason) in UNGUARDED {
+        assert!(
+            tables.iter().any(|(name, _)| name == table),
+            "{table} ({reason}) is gone: take it off the list"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_table_belongs_to_an_organization_or_has_a_reason() {
+    let test = TestDb::new().await;
+    let sql = "SELECT t.table_name::text, EXISTS (SELECT 1 FROM information_schema.columns c WHERE c.table_schema = 'public'
+                 AND c.table_name = t.table_name AND c.column_name = 'org_id' AND c.is_nullable = 'NO')::text
+               FROM information_schema.tables t WHERE t.table_schema = 'public' AND t.table_type = 'BASE TABLE'";
+    let tables = pairs(&test, sql).await;
+    for (table, tenanted) in &tables {
+        let excused = WITHOUT_TENANT.iter().any(|(name, _)| name == table);
+        assert_ne!(
+            tenanted == "true",
+            excused,
+            "{table} has org_id: {tenanted}, stands in the list: {excused}"
+        );
+    }
+    for (table, reason) in WITHOUT_TENANT {
+        assert!(
+            tables.iter().any(|(name, _)| name == table),
+            "{table} ({reason}) is gone: take it off the list"
+        );
+    }
+}
+
+const GRANTS: &str = "SELECT c.relname::text, r.rolname::text FROM pg_class c CROSS JOIN pg_roles r
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND r.rolname LIKE 'tidegate%'
+      AND r.rolname <> 'tidegate_migrator' AND has_any_column_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')";
+
+#[tokio::test]
+async fn every_grant_has_exactly_one_policy_of_its_role() {
+    let test = TestDb::new().await;
+    let policies = pairs(
+        &test,
+        "SELECT c.relname::text, r.rolname::text FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+         CROSS JOIN LATERAL unnest(p.polroles) AS of(role) JOIN pg_roles r ON r.oid = of.role",
+    )
+    .await;
+    let grants = pairs(&test, GRANTS).await;
+    for grant in &grants {
+        let excused =
+            GRANTS_WITHOUT_POLICY.iter().any(|(table, role, _)| *table == grant.0 && *role == grant.1);
+        let count = policies.iter().filter(|policy| *policy == grant).count();
+        // Two policies of one role are OR-ed, and lose the index.
+        assert_eq!(count, usize::from(!excused), "policies of {} on {}", grant.1, grant.0);
+    }
+    for (table, role, reason) in GRANTS_WITHOUT_POLICY {
+        let held = grants.iter().any(|grant| grant.0 == *table && grant.1 == *role);
+        assert!(held, "{role} on {table} ({reason}) is gone: take it off the list");
+    }
+    for policy in &policies {
+        assert!(grants.contains(policy), "the policy of {} on {} is for no grant", policy.1, policy.0);
+    }
+}
+
+#[tokio::test]
+async fn every_policy_names_a_role() {
+    let test = TestDb::new().await;
+    let open: i64 = test.look("SELECT count(*) FROM pg_policy WHERE 0 = ANY (polroles)").await;
+    assert_eq!(open, 0);
+}
+
+#[tokio::test]
+async fn the_login_role_can_touch_nothing_by_itself() {
+    let test = TestDb::new().await;
+    let tables: Vec<String> = test
+        .superuser()
+        .await
+        .query("SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'", &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let app = test.app().await;
+    for table in tables.iter().filter(|table| *table != "__diesel_schema_migrations") {
+        for sql in
+            [format!("SELECT 1 FROM {table}"), format!("DELETE FROM {table}"), format!("TRUNCATE {table}")]
+        {
+            let refused = app.batch_execute(&sql).await.unwrap_err();
+            assert_eq!(refused.code().map(|code| code.code()), Some("42501"), "{sql}");
+        }
+    }
+    let refused = app.batch_execute("CREATE TABLE mine (id int)").await.unwrap_err();
+    assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
+    app.batch_execute("SET ROLE tidegate_lister").await.unwrap_err();
+    app.batch_execute("SET ROLE tidegate_migrator").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn every_lookup_that_sees_across_tenants_is_pinned_and_owned_by_the_lister() {
+    let test = TestDb::new().await;
+    let wrong: Vec<(String, String)> = pairs(
+        &test,
+        "SELECT p.proname::text, p.proowner::regrole::text FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef
+           AND (p.proowner <> 'tidegate_lister'::regrole OR p.proconfig IS NULL
+                OR NOT 'search_path=public, pg_temp' = ANY (p.proconfig) OR has_function_privilege('public', p.oid, 'EXECUTE'))",
+    )
+    .await;
+    assert_eq!(wrong, []);
+    let writes: i64 = test
+        .look(
+            "SELECT count(*) FROM information_schema.role_table_grants
+             WHERE grantee = 'tidegate_lister' AND privilege_type <> 'SELECT'",
+        )
+        .await;
+    assert_eq!(writes, 0, "the lister reads and never writes");
+}
+
+#[tokio::test]
+async fn a_healthy_database_has_no_complaints() {
+    let test = TestDb::new().await;
+    let health = system::health(&test.db()).await.unwrap();
+    assert!(health.server_version >= 150_000, "{health:?}");
+    assert!(health.migrated, "{health:?}");
+    assert_eq!(health.missing_roles, Vec::<&str>::new());
+    assert_eq!(health.unguarded_tables, Vec::<String>::new());
+    assert!(!health.bypasses_rls);
+    assert_eq!(roles::SCOPES.len(), 5);
+}
+
+#[tokio::test]
+async fn an_empty_database_is_not_migrated() {
+    let test = TestDb::empty().await;
+    assert!(!system::health(&test.db()).await.unwrap().migrated);
+}
