@@ -1,0 +1,63 @@
+//! `tidegate-bench`: what this machine does with Tidegate, beside what it does with the bare engines, in one run.
+//!
+//! Everything runs for real: a private PostgreSQL with durable commits, the control plane and an agent as processes of
+//! their own, agents and viewers on WebSockets. Nothing here is a test: nothing is asserted but that what was counted
+//! is in the database.
+
+mod age;
+mod args;
+mod baseline;
+mod dispatch;
+mod figures;
+mod fleet;
+mod heartbeats;
+mod http;
+mod lifecycles;
+mod memory;
+mod parts;
+mod process;
+mod progress;
+mod pty;
+mod stage;
+mod stats;
+mod table;
+mod terminal;
+mod tunnel;
+mod viewer;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use args::Args;
+use clap::Parser;
+use figures::Figures;
+use stage::Stage;
+
+fn main() -> ExitCode {
+    match start(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn start(args: &Args) -> anyhow::Result<()> {
+    // Only one part of the process may choose the cryptography, and this is the first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut stage = Stage::start(args).await?;
+    let mut figures = Figures::default();
+    let measured = tokio::select! {
+        measured = parts::run(args, &mut stage, &mut figures) => measured,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+    };
+    // What was started is stopped, whatever came of the measuring.
+    let closed = stage.close(measured.is_err()).await;
+    if let Err(error) = measured {
+        bail!("{error:#}");
+    }
+    closed?;
+    table::print(args, &figures)
+}

@@ -1,0 +1,251 @@
+//! Where everything is measured: a temporary folder with a private PostgreSQL, the control plane as a process of its
+//! own, and the use cases at hand for what no measurement is about (people, approvals).
+
+use std::{
+    fs::Permissions,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use tempfile::TempDir;
+use tidegate_engines::{
+    postgres::{APP, MIGRATOR, Options as EngineOptions, Postgres},
+    secrets,
+};
+use tidegate_model::{LoginRequest, OrgRole, Secret, SystemClock, SystemRole};
+use tidegate_service::{Db, DbOptions, NewLocalUser, Operator, Options, Services, migrate, roles};
+use tokio::time::{Instant, sleep};
+
+use crate::{args::Args, http, process::Process};
+
+/// The database's name.
+pub(crate) const DATABASE: &str = "tidegate";
+/// The region of the simulated agents, so that a request can ask for one of them.
+pub(crate) const SIMULATED: &str = "simulated";
+/// The region of the real agent.
+pub(crate) const REAL: &str = "real";
+
+/// Everything that was started.
+pub(crate) struct Stage {
+    pub(crate) postgres: Postgres,
+    pub(crate) services: Services,
+    pub(crate) address: SocketAddr,
+    pub(crate) bootstrap_key: Secret<String>,
+    server: Option<Process>,
+    agent: Option<Process>,
+    app_url: String,
+    programs: PathBuf,
+    folder: TempDir,
+    keep: bool,
+}
+
+impl Stage {
+    /// Makes the folder, starts PostgreSQL as it would run in production, and the control plane on it.
+    pub(crate) async fn start(args: &Args) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("tg-bench-")
+            // The database's user and the sessions' users pass through it when this runs as root.
+            .permissions(Permissions::from_mode(0o711))
+            .tempdir_in(&args.folder)
+            .context("the temporary folder")?;
+        let programs = match &args.programs {
+            Some(programs) => std::path::absolute(programs)?,
+            None => std::env::current_exe()?.parent().context("this program has no folder")?.to_owned(),
+        };
+        let mut options = EngineOptions::new(folder.path().join("data"), folder.path().join("run"));
+        options.max_connections = 200;
+        let postgres = Postgres::start(options).await?;
+        let app_url = prepare(&postgres).await?;
+        let key = secrets::master_key(&folder.path().join("master.key"))?;
+        let bootstrap_key = secrets::password(&folder.path().join("bootstrap.key"))?.expose().to_owned();
+        let services = services(&app_url, &Secret::new(*key.expose()), &bootstrap_key)?;
+        let mut stage = Self {
+            postgres,
+            services,
+            address: free_address()?,
+            bootstrap_key: Secret::new(bootstrap_key),
+            server: None,
+            agent: None,
+            app_url,
+            programs,
+            folder,
+            keep: args.keep,
+        };
+        stage.restart().await?;
+        Ok(stage)
+    }
+
+    /// Starts the control plane, after the end of the one that runs.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        if let Some(server) = self.server.take() {
+            server.stop().await?;
+        }
+        let log = self.folder.path().join("control-plane.log");
+        let (listen, key_file) = (self.address.to_string(), self.folder.path().join("master.key"));
+        let (url, bootstrap) = (self.app_url.clone(), self.bootstrap_key.expose().clone());
+        let mut server = Process::start(&self.programs.join("tidegate-control-plane"), log, |command| {
+            command
+                .env("TIDEGATE__LISTEN", listen)
+                .env("TIDEGATE__DATABASE__URL", url)
+                .env("TIDEGATE__SECRETS__MASTER_KEY_FILE", key_file)
+                .env("TIDEGATE__SERVICE__AGENT_BOOTSTRAP_KEY", bootstrap);
+        })?;
+        let until = Instant::now() + Duration::from_secs(30);
+        let probe = http::request("GET", "/readyz", None, "");
+        loop {
+            server.check()?;
+            if let Ok(mut connection) = http::Connection::open(self.address).await
+                && connection.send(&probe).await.is_ok_and(|answer| answer.status == 200)
+            {
+                break;
+            }
+            anyhow::ensure!(Instant::now() < until, "the control plane is not ready after 30 s");
+            sleep(Duration::from_millis(50)).await;
+        }
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// The control plane's resident memory in KiB.
+    pub(crate) fn server_memory(&self) -> anyhow::Result<u64> {
+        self.server.as_ref().context("the control plane does not run")?.resident()
+    }
+
+    /// Starts a real agent and lets it in.
+    pub(crate) async fn start_agent(&mut self) -> anyhow::Result<()> {
+        let (data, run) = (self.folder.path().join("agent"), self.folder.path().join("a"));
+        let (url, key) = (format!("http://{}", self.address), self.folder.path().join("bootstrap.key"));
+        let log = self.folder.path().join("agent.log");
+        let mut agent = Process::start(&self.programs.join("tidegate-agent"), log, |command| {
+            command.args(["--server", &url, "--agent-id", "real-agent", "--region", REAL]);
+            command
+                .args(["--max-sessions", "100", "--stop-sessions-on-exit", "--bootstrap-key-file"])
+                .arg(key);
+            command.arg("--data-dir").arg(data).arg("--runtime-dir").arg(run);
+        })?;
+        let handle = "real-agent".parse().map_err(anyhow::Error::msg)?;
+        let (operator, agents) = (Operator::console(), &self.services.agents);
+        let until = Instant::now() + Duration::from_mins(1);
+        let mut approved = false;
+        loop {
+            agent.check()?;
+            anyhow::ensure!(Instant::now() < until, "the agent did not connect within a minute");
+            if approved {
+                let row = agents.get(&operator, &handle).await?;
+                if row.status == tidegate_model::AgentStatus::Online {
+                    break;
+                }
+            } else {
+                let decided =
+                    agents.decide(&operator, &handle, tidegate_service::Decision::Approve, false).await;
+                approved = decided.is_ok();
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    /// Stops the real agent, its sessions first.
+    pub(crate) async fn stop_agent(&mut self) -> anyhow::Result<()> {
+        match self.agent.take() {
+            Some(agent) => agent.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes organizations with one user each, and logs these in. Returns their tokens.
+    pub(crate) async fn people(&self, count: u32) -> anyhow::Result<Vec<String>> {
+        let (operator, mut tokens) = (Operator::console(), Vec::new());
+        let bar = crate::progress::bar("organizations", u64::from(count));
+        for number in 0..count {
+            let (org, user) = (format!("org-{number:04}"), format!("user-{number:04}"));
+            let password = Secret::new(format!("tidewater gate {number:04}"));
+            self.services.operators.create_organization(&operator, &org).await?;
+            let new = NewLocalUser {
+                username: user.clone(),
+                email: None,
+                full_name: user.clone(),
+                password: password.clone(),
+                role: SystemRole::User,
+            };
+            self.services.operators.create_user(&operator, new, &org, OrgRole::Admin).await?;
+            let login = LoginRequest { username: user, password };
+            tokens.push(self.services.logins.login(login, None).await?.token);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(tokens)
+    }
+
+    /// Rows of a query as the superuser, a line each.
+    pub(crate) async fn sql(&self, sql: &str) -> anyhow::Result<String> {
+        Ok(self.postgres.superuser_query(DATABASE, sql).await?)
+    }
+
+    /// Rows of a query that gives one row of numbers.
+    pub(crate) async fn numbers(&self, sql: &str) -> anyhow::Result<Vec<f64>> {
+        let row = self.sql(sql).await?;
+        row.trim()
+            .split('|')
+            .map(|number| number.parse().with_context(|| format!("`{row}` is no number")))
+            .collect()
+    }
+
+    /// What a figure of `/metrics` stands at, over all its labels.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let mut connection = http::Connection::open(self.address).await?;
+        let answer = connection.send(&http::request("GET", "/metrics", None, "")).await?;
+        let text = String::from_utf8_lossy(answer.body);
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        let values =
+            text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(values.sum())
+    }
+
+    /// Stops everything in order and removes the folder, unless it is to be kept.
+    pub(crate) async fn close(mut self, failed: bool) -> anyhow::Result<()> {
+        let agent = self.stop_agent().await;
+        let server = match self.server.take() {
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        };
+        let postgres = self.postgres.stop().await;
+        if self.keep || failed {
+            let kept = self.folder.keep();
+            eprintln!("tidegate-bench: logs and data are kept in {}", kept.display());
+        } else {
+            self.folder.close().context("the temporary folder")?;
+        }
+        agent.and(server).and(postgres.map_err(Into::into))
+    }
+}
+
+/// Roles, database and schema, exactly as the control plane makes them for itself. Returns the serving login's URL.
+async fn prepare(postgres: &Postgres) -> anyhow::Result<String> {
+    let (app, migrator) = (postgres.password(APP)?, postgres.password(MIGRATOR)?);
+    postgres.run_superuser_sql("postgres", &roles::setup_sql(app.expose(), migrator.expose())).await?;
+    postgres.create_database(DATABASE, MIGRATOR).await?;
+    migrate::run(&Secret::new(postgres.url(MIGRATOR, DATABASE)?)).await?;
+    Ok(postgres.url(APP, DATABASE)?)
+}
+
+fn services(url: &str, key: &Secret<[u8; 32]>, bootstrap: &str) -> anyhow::Result<Services> {
+    let db =
+        Db::new(&DbOptions { url: Secret::new(url.to_owned()), max_connections: 4, ..DbOptions::default() })?;
+    let options = Options {
+        agent_bootstrap_key: Some(Secret::new(bootstrap.to_owned())),
+        // A run may take longer than a token lasts.
+        token_minutes: 600,
+        ..Options::default()
+    };
+    Ok(Services::new(db, key, options, Arc::new(SystemClock::new()))?)
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
