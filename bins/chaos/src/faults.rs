@@ -1,0 +1,211 @@
+//! `faults`: `kill -9` at random points of session starts and stops.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::signal::Signal;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Common, check,
+    load::Load,
+    machine,
+    report::Report,
+    stand::{Places, Stand, asker},
+};
+
+/// Answers after which the platform counts as recovered, and how long they are waited for.
+const ANSWERS: u64 = 20;
+const ALIVE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What `faults` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct Wishes {
+    #[command(flatten)]
+    common: Common,
+    /// Longest pause between two faults, in milliseconds
+    #[arg(long, default_value_t = 2_500)]
+    pause: u64,
+}
+
+/// What is killed.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    ControlPlane,
+    Postmaster,
+    Backend,
+    Agent,
+    Everything,
+}
+
+const KINDS: [(Fault, &str); 5] = [
+    (Fault::ControlPlane, "killed: control plane"),
+    (Fault::Postmaster, "killed: PostgreSQL's first process"),
+    (Fault::Backend, "killed: one other process of PostgreSQL"),
+    (Fault::Agent, "killed: agent"),
+    (Fault::Everything, "killed: all three at once"),
+];
+
+/// The run.
+pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
+    let Wishes { common, pause } = wishes;
+    let seed = common.seed();
+    eprintln!("seed {seed}");
+    let (mut stand, client) = Stand::start(Places::new(&common, "data")?).await?;
+    let load = Load::new(asker(&client), stand.ledger.clone(), seed, common.sessions, bar());
+    let mut hand = Hand { random: StdRng::seed_from_u64(seed), kills: [0; KINDS.len()], pause: pause.max(1) };
+    let began = Instant::now();
+    let faulted = tokio::select! {
+        () = load.run(common.parallel) => Ok(()),
+        error = hand.work(&load, &mut stand) => Err(error),
+    };
+    let mut report = Report::default();
+    let looked = match faulted {
+        Ok(()) => look(&mut report, &load, &client, &mut stand, (&common, seed, began, &hand)).await,
+        Err(error) => Err(error),
+    };
+    finish(&report, looked, &common, &mut stand)
+}
+
+/// Prints the report, or why there is none, and keeps the folder where that helps.
+pub(crate) fn finish(
+    report: &Report,
+    looked: anyhow::Result<()>,
+    common: &Common,
+    stand: &mut Stand,
+) -> anyhow::Result<ExitCode> {
+    let printed = looked.and_then(|()| report.print(common.json));
+    let held = printed.as_ref().is_ok_and(|held| *held);
+    if common.keep || !held {
+        stand.places.keep();
+    }
+    printed.map(|held| if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn look(
+    report: &mut Report,
+    load: &Arc<Load>,
+    client: &tidegate_client::Client,
+    stand: &mut Stand,
+    (common, seed, began, hand): (&Common, u64, Instant, &Hand),
+) -> anyhow::Result<()> {
+    restart(stand)?;
+    report.count("seed", seed);
+    report.count("seconds under faults", began.elapsed().as_secs());
+    for (kind, name) in KINDS {
+        report.count(name, hand.kills[kind as usize]);
+    }
+    // A start that is shot down gives up and says so; whoever started it tries again, as an init system does.
+    report.count("starts given up under fire", stand.forget_ends());
+    let limit = Duration::from_secs(common.settle);
+    report.must_be_none("stuck after the last fault", check::settle(&stand.places.database(), limit).await);
+    check::everything(report, load, client, stand).await?;
+    check::clear_up(report, load, stand, limit).await;
+    Ok(())
+}
+
+/// A bar for people who watch; nothing where nobody does.
+pub(crate) fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} sessions {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Starts what does not run, as an init system would.
+fn restart(stand: &mut Stand) -> anyhow::Result<()> {
+    for program in [&mut stand.control_plane, &mut stand.agent] {
+        program.look();
+        if !program.is_running() {
+            program.start()?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until some requests were answered, so that a run ends however slow its machine is.
+async fn until_alive(load: &Load) {
+    let enough = load.asker.counts().0 + ANSWERS;
+    let deadline = Instant::now() + ALIVE;
+    while load.asker.counts().0 < enough && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+}
+
+/// Starts what ends by itself while something is waited for.
+async fn keep_alive(stand: &mut Stand, waited: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let mut waited = std::pin::pin!(waited);
+    loop {
+        tokio::select! {
+            () = &mut waited => return Ok(()),
+            () = sleep(LOOK) => restart(stand)?,
+        }
+    }
+}
+
+/// What kills.
+struct Hand {
+    random: StdRng,
+    kills: [u64; KINDS.len()],
+    pause: u64,
+}
+
+impl Hand {
+    /// Kills until it is dropped; returns only when something cannot be started again.
+    async fn work(&mut self, load: &Load, stand: &mut Stand) -> anyhow::Error {
+        loop {
+            let pause = Duration::from_millis(self.random.random_range(0..self.pause));
+            // One in four comes while the last one is still being recovered from.
+            let patient = self.random.random_range(0..4) > 0;
+            let waited = async {
+                if patient {
+                    until_alive(load).await;
+                }
+                sleep(pause).await;
+            };
+            if let Err(error) = keep_alive(stand, waited).await {
+                return error;
+            }
+            if let Err(error) = self.strike(stand).await {
+                return error;
+            }
+        }
+    }
+
+    async fn strike(&mut self, stand: &mut Stand) -> anyhow::Result<()> {
+        let (fault, _) = KINDS[self.random.random_range(0..KINDS.len())];
+        let down = Duration::from_millis(self.random.random_range(0..800));
+        match fault {
+            Fault::ControlPlane => stand.control_plane.kill().await,
+            Fault::Agent => stand.agent.kill().await,
+            Fault::Postmaster => kill_found(stand.postmaster()),
+            Fault::Backend => kill_found(self.backend(stand)),
+            Fault::Everything => {
+                kill_found(stand.postmaster());
+                tokio::join!(stand.control_plane.kill(), stand.agent.kill());
+            }
+        }
+        self.kills[fault as usize] += 1;
+        if matches!(fault, Fault::ControlPlane | Fault::Agent | Fault::Everything) {
+            sleep(down).await;
+        }
+        restart(stand).context("it cannot be started again")
+    }
+
+    fn backend(&mut self, stand: &Stand) -> Option<i32> {
+        let children = machine::children(stand.postmaster()?);
+        let place = self.random.random_range(0..children.len().max(1));
+        children.get(place).copied()
+    }
+}
+
+fn kill_found(pid: Option<i32>) {
+    if let Some(pid) = pid {
+        machine::send(pid, Signal::SIGKILL);
+    }
+}

@@ -1,0 +1,237 @@
+//! The load: sessions driven through their plans in parallel, and a record of everything that was acknowledged.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use indicatif::ProgressBar;
+use tidegate_client::{Accepted, IdempotencyKey};
+use tidegate_model::{NewSession, Session, SessionId, SessionState};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    client::Asker,
+    ledger::Ledger,
+    plan::{EXIT_CODE, Plan},
+};
+
+/// How long a session may take from one step to the next before it counts as stuck.
+const STUCK: Duration = Duration::from_secs(240);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What is known of one session.
+#[derive(Debug, Clone)]
+pub(crate) struct Tracked {
+    pub(crate) plan: Plan,
+    pub(crate) id: SessionId,
+    /// Commands named in acknowledged answers.
+    pub(crate) commands: Vec<String>,
+    /// Its end was acknowledged.
+    pub(crate) stopped: bool,
+    /// Generations that were seen running, so that their program must stand in the ledger.
+    pub(crate) ran: Vec<i64>,
+    /// What went wrong.
+    pub(crate) problems: Vec<String>,
+}
+
+/// The load of one run.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) asker: Asker,
+    ledger: Ledger,
+    seed: u64,
+    sessions: usize,
+    next: AtomicUsize,
+    tracked: Mutex<Vec<Tracked>>,
+    done: AtomicUsize,
+    bar: ProgressBar,
+}
+
+impl Load {
+    pub(crate) fn new(
+        asker: Asker,
+        ledger: Ledger,
+        seed: u64,
+        sessions: usize,
+        bar: ProgressBar,
+    ) -> Arc<Self> {
+        bar.set_length(sessions as u64);
+        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { asker, ledger, seed, sessions, next, tracked: Mutex::default(), done, bar })
+    }
+
+    /// Drives every session through its plan, `parallel` at a time. Dropping the future drops them all.
+    pub(crate) async fn run(self: &Arc<Self>, parallel: usize) {
+        let worker = async || {
+            loop {
+                let index = self.next.fetch_add(1, Ordering::Relaxed);
+                if index >= self.sessions {
+                    break;
+                }
+                self.drive(index).await;
+                self.done.fetch_add(1, Ordering::Relaxed);
+                self.bar.inc(1);
+                if self.bar.is_hidden() && (self.done() % 20 == 0 || self.done() == self.sessions) {
+                    eprintln!("{} of {} sessions", self.done(), self.sessions);
+                }
+            }
+        };
+        join_all((0..parallel.max(1)).map(|_| worker())).await;
+    }
+
+    /// Sessions that are through.
+    pub(crate) fn done(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Everything acknowledged so far.
+    pub(crate) fn tracked(&self) -> Vec<Tracked> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Tracked>> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn drive(&self, index: usize) {
+        let (plan, dawdle) = Plan::of(self.seed, index);
+        let mut new = NewSession::of("command");
+        new.name = Some(name(index));
+        new.command = Some(self.ledger.script(&plan.program()));
+        let Ok(key) = IdempotencyKey::new(&format!("chaos-{}-{index}", self.seed)) else { return };
+        let made =
+            self.asker.ask("create", async |client| client.create_session_keyed(&new, &key).await).await;
+        let Some(Accepted { session, command_id }) = made else { return };
+        let place = {
+            let mut tracked = self.lock();
+            let commands = command_id.into_iter().collect();
+            let (stopped, ran, problems) = (false, Vec::new(), Vec::new());
+            tracked.push(Tracked { plan, id: session.id, commands, stopped, ran, problems });
+            tracked.len() - 1
+        };
+        let life = Life { load: self, id: session.id, place, dawdle: Duration::from_millis(dawdle) };
+        if let Err(problem) = life.live(plan).await {
+            life.change(|tracked| tracked.problems.push(problem));
+        }
+    }
+}
+
+/// The name of session `index`, by which its row is told from others.
+pub(crate) fn name(index: usize) -> String {
+    format!("chaos-{index}")
+}
+
+/// One session on its way.
+struct Life<'a> {
+    load: &'a Load,
+    id: SessionId,
+    place: usize,
+    dawdle: Duration,
+}
+
+impl Life<'_> {
+    async fn live(&self, plan: Plan) -> Result<(), String> {
+        match plan {
+            Plan::Hurry => {
+                sleep(self.dawdle).await;
+                self.stop().await
+            }
+            Plan::Exit => self.end_by_itself().await,
+            Plan::Stay => self.running().await,
+            Plan::Stop => {
+                self.running().await?;
+                sleep(self.dawdle).await;
+                self.stop().await
+            }
+            Plan::Nap => {
+                self.running().await?;
+                sleep(self.dawdle).await;
+                self.nap().await?;
+                self.running().await?;
+                self.stop().await
+            }
+        }
+    }
+
+    /// Waits until it runs and its program has signed.
+    async fn running(&self) -> Result<(), String> {
+        let session = self.reach(SessionState::Running).await?;
+        self.signed(session.generation).await
+    }
+
+    async fn signed(&self, generation: i64) -> Result<(), String> {
+        if !self.load.ledger.has(&(self.id.to_string(), generation)).await {
+            return Err(format!("runs as generation {generation}, and its program never signed the ledger"));
+        }
+        self.change(|tracked| tracked.ran.push(generation));
+        Ok(())
+    }
+
+    async fn nap(&self) -> Result<(), String> {
+        let id = self.id;
+        self.accept(
+            "hibernate",
+            self.load.asker.ask("hibernate", async |client| client.hibernate_session(id).await).await,
+        )?;
+        self.reach(SessionState::Hibernated).await?;
+        sleep(self.dawdle).await;
+        self.accept("wake", self.load.asker.ask("wake", async |client| client.wake_session(id).await).await)
+    }
+
+    async fn stop(&self) -> Result<(), String> {
+        let id = self.id;
+        let answer =
+            self.load.asker.ask("terminate", async |client| client.terminate_session(id).await).await;
+        self.accept("terminate", answer)?;
+        self.change(|tracked| tracked.stopped = true);
+        self.reach(SessionState::Terminated).await.map(drop)
+    }
+
+    async fn end_by_itself(&self) -> Result<(), String> {
+        let session = self.reach(SessionState::Terminated).await?;
+        self.signed(session.generation).await?;
+        if session.exit_code() == Some(EXIT_CODE) {
+            Ok(())
+        } else {
+            Err(format!("ended with {:?} in place of exit code {EXIT_CODE}", session.exit_code()))
+        }
+    }
+
+    fn accept(&self, what: &str, answer: Option<Accepted>) -> Result<(), String> {
+        let accepted = answer.ok_or_else(|| format!("{what} was refused or not answered"))?;
+        self.change(|tracked| tracked.commands.extend(accepted.command_id));
+        Ok(())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Tracked)) {
+        if let Some(tracked) = self.load.lock().get_mut(self.place) {
+            change(tracked);
+        }
+    }
+
+    /// Looks at it until it is in `state`.
+    async fn reach(&self, state: SessionState) -> Result<Session, String> {
+        let deadline = Instant::now() + STUCK;
+        loop {
+            let id = self.id;
+            let session = self.load.asker.ask("look", async |client| client.session(id).await).await;
+            let session = session.ok_or("an acknowledged session is not visible")?;
+            if session.state == state {
+                return Ok(session);
+            }
+            if session.state.is_final() {
+                let reason = session.state_reason.unwrap_or_default();
+                return Err(format!("is {} in place of {state}: {reason}", session.state));
+            }
+            if Instant::now() > deadline {
+                return Err(format!("stuck: is {} in place of {state}", session.state));
+            }
+            sleep(LOOK).await;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `power-cut`: `kill -9` proves nothing about fsync. Here the database's disk itself stops, and the server starts on
+//! what had reached it.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use nix::sys::signal::Signal;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tidegate_client::Client;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Common, check,
+    disk::{self, Disk},
+    faults::{bar, finish},
+    load::Load,
+    machine,
+    report::Report,
+    sql,
+    stand::{Places, Stand, asker},
+};
+
+/// How long the database may take to come up on what was left of its disk.
+const RECOVERY: Duration = Duration::from_secs(120);
+/// How long answers that were on their way may take to arrive.
+const ON_THE_WAY: Duration = Duration::from_millis(300);
+
+/// What `power-cut` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct Wishes {
+    #[command(flatten)]
+    common: Common,
+    /// How often the power is cut
+    #[arg(long, default_value_t = 4)]
+    cuts: usize,
+    /// Size of the disk in MiB
+    #[arg(long, default_value_t = 2_048)]
+    disk: u64,
+}
+
+/// What one cut showed.
+#[derive(Debug, Default)]
+struct Cut {
+    sessions: usize,
+    commands: usize,
+    lost: Vec<String>,
+    millis: u128,
+}
+
+/// The run.
+pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
+    let Wishes { common, cuts, disk } = wishes;
+    if let Some(missing) = disk::missing() {
+        eprintln!("tidegate-chaos: the power cut cannot be tested here: {missing}");
+        return Ok(ExitCode::from(2));
+    }
+    let seed = common.seed();
+    eprintln!("seed {seed}");
+    let places = Places::new(&common, "disk/data")?;
+    // Made before the stand and so dropped after it: what runs on it has ended by then.
+    let mut disk = Disk::make(&places.root, disk)?;
+    let (mut stand, client) = Stand::start(places).await?;
+    let load = Load::new(asker(&client), stand.ledger.clone(), seed, common.sessions, bar());
+    let mut random = StdRng::seed_from_u64(seed);
+    let parts = common.sessions / (cuts + 1);
+    let marks = (1..=cuts).map(|cut| parts * cut + random.random_range(0..=parts / 2)).collect();
+    let driving =
+        async { tokio::join!(load.run(common.parallel), cut_at(marks, &load, &mut stand, &mut disk)).1 };
+    let cut = driving.await;
+    let mut report = Report::default();
+    report.count("seed", seed);
+    let looked = match cut {
+        Ok(cuts) => {
+            look(&mut report, &cuts, &load, &client, &mut stand, Duration::from_secs(common.settle)).await
+        }
+        Err(error) => Err(error),
+    };
+    let ended = finish(&report, looked, &common, &mut stand);
+    drop(stand);
+    drop(disk);
+    ended
+}
+
+async fn look(
+    report: &mut Report,
+    cuts: &[Cut],
+    load: &Load,
+    client: &Client,
+    stand: &mut Stand,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    for (number, cut) in (1..).zip(cuts) {
+        report.count(&format!("cut {number}: sessions acknowledged before"), cut.sessions);
+        report.count(&format!("cut {number}: commands acknowledged before"), cut.commands);
+        report.count(&format!("cut {number}: milliseconds until it served again"), cut.millis.to_string());
+        report.must_be_none(&format!("cut {number}: acknowledged and lost"), cut.lost.clone());
+    }
+    report.must_be_none("stuck after the last cut", check::settle(&stand.places.database(), limit).await);
+    check::everything(report, load, client, stand).await?;
+    check::clear_up(report, load, stand, limit).await;
+    Ok(())
+}
+
+/// Cuts the power whenever so many sessions are through, while the others go on.
+async fn cut_at(
+    marks: Vec<usize>,
+    load: &Arc<Load>,
+    stand: &mut Stand,
+    disk: &mut Disk,
+) -> anyhow::Result<Vec<Cut>> {
+    let mut cuts = Vec::new();
+    for mark in marks {
+        while load.done() < mark {
+            sleep(Duration::from_millis(5)).await;
+        }
+        cuts.push(cut(load, stand, disk).await?);
+    }
+    Ok(cuts)
+}
+
+async fn cut(load: &Arc<Load>, stand: &mut Stand, disk: &mut Disk) -> anyhow::Result<Cut> {
+    let began = Instant::now();
+    let postmaster = stand.postmaster().context("PostgreSQL does not run")?;
+    let control_plane = stand.control_plane.pid().context("the control plane does not run")?;
+    // All of them stand still, so nothing is acknowledged from here on.
+    let mut processes = vec![control_plane, postmaster];
+    processes.extend(machine::children(postmaster));
+    for pid in &processes {
+        machine::send(*pid, Signal::SIGSTOP);
+    }
+    disk.cut()?;
+    // Answers that were sent before are acknowledgements too.
+    sleep(ON_THE_WAY).await;
+    let tracked = load.tracked();
+    for pid in processes.iter().filter(|pid| **pid != control_plane) {
+        machine::send(*pid, Signal::SIGKILL);
+    }
+    stand.control_plane.kill().await;
+    while processes.iter().any(|pid| machine::lives(*pid)) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    disk.replace()?;
+    stand.control_plane.start()?;
+    let rows = recovered(stand).await?;
+    let commands = tracked.iter().map(|session| session.commands.len()).sum();
+    let lost = check::acknowledged(&tracked, &rows);
+    Ok(Cut { sessions: tracked.len(), commands, lost, millis: began.elapsed().as_millis() })
+}
+
+/// The rows that are there once the server has recovered.
+async fn recovered(stand: &mut Stand) -> anyhow::Result<sql::Rows> {
+    let deadline = Instant::now() + RECOVERY;
+    loop {
+        stand.control_plane.look();
+        if let Some(ended) = stand.control_plane.ended_by_itself.first() {
+            anyhow::bail!("after the cut, {ended}");
+        }
+        // The pid file of the server that was cut off lies on the disk until the new one has replaced it.
+        let rows = match stand.postmaster() {
+            Some(_) => sql::rows(&stand.places.database()).await,
+            None => Err(anyhow::anyhow!("PostgreSQL does not run yet")),
+        };
+        match rows {
+            Ok(rows) => return Ok(rows),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.context("the server did not recover"));
+            }
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

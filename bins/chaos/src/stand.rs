@@ -1,0 +1,247 @@
+//! The stand: a folder, a control plane with its own PostgreSQL and an agent, all started here and all ended here.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tidegate_client::Client;
+use tidegate_engines::postgres::Options;
+use tidegate_model::Secret;
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
+
+use crate::{Common, client::Asker, ledger::Ledger, machine, program::Program};
+
+/// The agent's name.
+const AGENT: &str = "chaos-agent";
+/// How long anything may take that nothing disturbs.
+const CALM: Duration = Duration::from_secs(60);
+
+/// Where everything lies.
+#[derive(Debug)]
+pub(crate) struct Places {
+    folder: Option<TempDir>,
+    pub(crate) root: PathBuf,
+    pub(crate) data: PathBuf,
+    bin_dir: PathBuf,
+    address: String,
+}
+
+impl Places {
+    /// A new folder; the database's data lies in `data` below it.
+    pub(crate) fn new(common: &Common, data: &str) -> anyhow::Result<Self> {
+        // Short, because sockets lie in it; passable, because the database and the sessions are users of their own.
+        let folder = tempfile::Builder::new().prefix("tgc").tempdir_in("/tmp")?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
+        let root = folder.path().to_owned();
+        fs::create_dir(root.join("logs"))?;
+        let bin_dir = match &common.bin_dir {
+            Some(folder) => folder.canonicalize().context("the folder with the programs")?,
+            None => std::env::current_exe()?.parent().context("no folder of this program")?.to_owned(),
+        };
+        // Nobody else has it at this moment, and nothing else here takes ports.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        Ok(Self { data: root.join(data), folder: Some(folder), root, bin_dir, address })
+    }
+
+    /// The database's options, to ask it directly.
+    pub(crate) fn database(&self) -> Options {
+        Options::new(&self.data, self.root.join("run"))
+    }
+
+    pub(crate) fn cluster(&self) -> PathBuf {
+        self.data.join("postgres")
+    }
+
+    pub(crate) fn agent_data(&self) -> PathBuf {
+        self.root.join("agent")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.root.join("control-plane.toml")
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// Leaves the folder where it is when this ends.
+    pub(crate) fn keep(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            eprintln!("data and logs stay in {}", folder.keep().display());
+        }
+    }
+
+    fn write_config(&self) -> anyhow::Result<()> {
+        let text = format!(
+            "listen = \"{}\"\ndata_dir = \"{}\"\nrun_dir = \"{}\"\n",
+            self.address,
+            self.data.display(),
+            self.root.join("run").display()
+        );
+        fs::write(self.config(), text).context("the configuration cannot be written")
+    }
+
+    async fn admin(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let output = Command::new(self.bin_dir.join("tidegate-admin"))
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("tidegate-admin cannot be started: build it first")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "tidegate-admin {}: {errors}", arguments.join(" "));
+        Ok(())
+    }
+}
+
+/// Everything, running.
+#[derive(Debug)]
+pub(crate) struct Stand {
+    pub(crate) control_plane: Program,
+    pub(crate) agent: Program,
+    pub(crate) places: Places,
+    pub(crate) ledger: Ledger,
+}
+
+impl Stand {
+    /// Starts control plane and agent, makes the admin and lets the agent in.
+    pub(crate) async fn start(places: Places) -> anyhow::Result<(Self, Client)> {
+        places.write_config()?;
+        let (logs, config) = (places.logs(), places.config().display().to_string());
+        let control_plane =
+            Program::new("tidegate-control-plane", &places.bin_dir, vec!["--config".into(), config], &logs);
+        let server = format!("http://{}", places.address);
+        let agent = Program::new("tidegate-agent", &places.bin_dir, agent_arguments(&places, &server), &logs);
+        let ledger = Ledger::create(places.root.join("ledger"))?;
+        let mut stand = Self { control_plane, agent, places, ledger };
+        stand.control_plane.start()?;
+        let client = Client::builder(server.parse()?)
+            .timeout(Duration::from_secs(10))
+            .user_agent("tidegate-chaos")
+            .build()?;
+        stand.set_up(&client).await?;
+        Ok((stand, client))
+    }
+
+    async fn set_up(&mut self, client: &Client) -> anyhow::Result<()> {
+        self.answers(client).await?;
+        let file = self.places.root.join("password");
+        self.places.admin(&["bootstrap", "--password-file", &file.display().to_string()]).await?;
+        let password = Secret::new(fs::read_to_string(&file)?.trim().to_owned());
+        client.login("admin", &password).await.context("the new admin cannot log in")?;
+        self.agent.start()?;
+        let deadline = Instant::now() + CALM;
+        while self.places.admin(&["agents", "approve", AGENT]).await.is_err() {
+            if Instant::now() > deadline {
+                bail!("the agent did not register within {} s", CALM.as_secs());
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the control plane answers, whatever it answers.
+    async fn answers(&mut self, client: &Client) -> anyhow::Result<()> {
+        let deadline = Instant::now() + CALM;
+        loop {
+            self.control_plane.look();
+            if let Some(ended) = self.control_plane.ended_by_itself.first() {
+                bail!("{ended}: its log is in {}", self.places.logs().display());
+            }
+            match client.me().await {
+                Err(error) if error.is_passing() => {}
+                _ if client_reached(client).await => return Ok(()),
+                _ => {}
+            }
+            if Instant::now() > deadline {
+                bail!("the control plane did not answer within {} s", CALM.as_secs());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// How often programs ended by themselves until now.
+    pub(crate) fn forget_ends(&mut self) -> usize {
+        let programs = [&mut self.control_plane, &mut self.agent];
+        programs.into_iter().map(|program| std::mem::take(&mut program.ended_by_itself).len()).sum()
+    }
+
+    /// The process of the private PostgreSQL.
+    pub(crate) fn postmaster(&self) -> Option<i32> {
+        machine::postmaster(&self.places.cluster())
+    }
+
+    /// Stops agent and control plane as an operator would, and says what did not end as it should.
+    pub(crate) async fn stop(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let postmaster = self.postmaster();
+        for stopped in [self.agent.stop(CALM).await, self.control_plane.stop(CALM).await] {
+            problems.extend(stopped.err().map(|error| format!("{error:#}")));
+        }
+        if postmaster.is_some_and(machine::lives) {
+            problems.push("PostgreSQL outlived the control plane that stopped".to_owned());
+        }
+        problems
+    }
+}
+
+impl Drop for Stand {
+    /// Whatever happened, nothing stays behind: agent first, so that nothing is started any more.
+    fn drop(&mut self) {
+        let postmaster = self.postmaster();
+        for pid in [self.agent.pid(), self.control_plane.pid()].into_iter().flatten().chain(postmaster) {
+            machine::send(pid, Signal::SIGKILL);
+        }
+        machine::sweep(&self.places.agent_data());
+        // Its folder can only go when the database's last process has.
+        let gone = std::time::Instant::now() + Duration::from_secs(5);
+        while postmaster.is_some_and(machine::lives) && std::time::Instant::now() < gone {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A control plane that answers anything is up; a refused login is an answer too.
+async fn client_reached(client: &Client) -> bool {
+    let wrong = Secret::new("not the password".to_owned());
+    client
+        .login("nobody", &wrong)
+        .await
+        .is_err_and(|error| error.status().is_some_and(|status| status.is_client_error()))
+}
+
+fn agent_arguments(places: &Places, server: &str) -> Vec<String> {
+    let secrets = places.data.join("secrets/agent-bootstrap-key");
+    let path = |path: &Path| path.display().to_string();
+    [
+        ("--server", server.to_owned()),
+        ("--agent-id", AGENT.to_owned()),
+        ("--bootstrap-key-file", path(&secrets)),
+        ("--data-dir", path(&places.agent_data())),
+        ("--runtime-dir", path(&places.root.join("s"))),
+        ("--max-sessions", "1000".to_owned()),
+        ("--stop-grace", "2".to_owned()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
+}
+
+/// The client of a stand, counting.
+pub(crate) fn asker(client: &Client) -> Asker {
+    Asker::new(client.clone())
+}
