@@ -239,9 +239,13 @@ impl Sessions {
                 }
                 let starts = to == SessionState::Waking;
                 let reason = Some(format!("asked for by {}", scope.username()));
-                let Some(moved) = session::advance(tx, Advance { id, to, reason, starts, now }).await? else {
-                    return self.not_moved_in(tx, scope, id, to, done).await;
-                };
+                let advance = Advance { id, to, reason, starts, now };
+                let mut moved = session::advance(tx, advance.clone()).await?;
+                // An agent's report may have come in between, and made legal what was not a moment ago.
+                if moved.is_none() && visible_in(tx, scope, id).await?.state.may_become(to) {
+                    moved = session::advance(tx, advance).await?;
+                }
+                let Some(moved) = moved else { return self.not_moved_in(tx, scope, id, to, done).await };
                 audit_in(tx, &session, action, now).await?;
                 let agent = agent.ok_or_else(|| Error::internal("a live session has no agent"))?;
                 let spec = if starts { Some(session::find_spec(tx, id).await?) } else { None };
