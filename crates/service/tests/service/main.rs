@@ -1,0 +1,30 @@
+//! The use cases on a real database, as the plain login role.
+
+mod logins;
+mod registration;
+mod reports;
+mod sessions;
+mod streams;
+mod sweeps;
+mod tenancy;
+
+use tidegate_model::{Session, SessionId, SessionState};
+use tidegate_service::{Caller, Changed};
+use tidegate_test_support::TestDb;
+
+/// Where a session stands.
+async fn state(test: &TestDb, caller: &Caller, id: SessionId) -> SessionState {
+    get(test, caller, id).await.state
+}
+
+async fn get(test: &TestDb, caller: &Caller, id: SessionId) -> Session {
+    test.services().sessions.get(caller.org().unwrap(), id).await.unwrap()
+}
+
+/// What a request queued.
+fn queued(changed: Changed) -> Session {
+    match changed {
+        Changed::Queued(session, _) => session,
+        other => panic!("{other:?} queued nothing"),
+    }
+}
