@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How often the offset is measured.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 
 /// How far the database's clock is ahead of this machine's.
 pub(crate) async fn measure(db: &Db) -> Result<TimeDelta, tidegate_service::Error> {

@@ -80,9 +80,9 @@ impl Default for Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatabaseConfig {
-    /// URL of the serving login, tidegate_app. Without it a private PostgreSQL is run.
+    /// URL of the serving login, `tidegate_app`. Without it a private PostgreSQL is run.
     pub url: Option<Secret<String>>,
-    /// URL of the login that owns the schema, tidegate_migrator. With it migrations are applied at the start.
+    /// URL of the login that owns the schema, `tidegate_migrator`. With it migrations are applied at the start.
     pub migrate_url: Option<Secret<String>>,
     /// Connections at most. Default 16.
     pub max_connections: usize,

@@ -15,6 +15,7 @@ const SKEW: TimeDelta = TimeDelta::seconds(5);
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the shape of the answer: one word a check")]
 pub(crate) struct Readiness {
     /// Whether requests should be sent here.
     pub ready: bool,

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Configuration file (TOML); the environment (TIDEGATE__SECTION__KEY) wins over it
+    /// Configuration file (TOML); the environment (`TIDEGATE__SECTION__KEY`) wins over it
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     config: Option<PathBuf>,
     /// Print the settings that are in force, without secrets, and exit

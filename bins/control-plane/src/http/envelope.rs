@@ -133,15 +133,12 @@ fn problem_in<B>(response: &ServiceResponse<B>) -> Option<Problem> {
 }
 
 fn problem_of(error: &Error) -> Problem {
-    match error.as_error::<Problem>() {
-        Some(problem) => problem.clone(),
-        None => {
-            // Some of the library's errors know their status only when they are answered.
-            let status = error.error_response().status();
-            let problem = Problem::of_status(status);
-            if status.is_server_error() { Problem::fault(error.to_string()) } else { problem }
-        }
+    if let Some(problem) = error.as_error::<Problem>() {
+        return problem.clone();
     }
+    // Some of the library's errors know their status only when they are answered.
+    let status = error.error_response().status();
+    if status.is_server_error() { Problem::fault(error.to_string()) } else { Problem::of_status(status) }
 }
 
 /// The id a proxy gave, where it is plain, else a new one.

@@ -118,7 +118,7 @@ impl World {
             body.len()
         );
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([*name, ": ", value, "\r\n"]);
         }
         stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
         // A server that has refused already may have stopped reading.

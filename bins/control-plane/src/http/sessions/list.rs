@@ -38,7 +38,8 @@ impl FromFields for Wanted {
 /// A page of sessions.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Sessions {
+#[schema(as = Sessions)]
+pub(crate) struct Found {
     /// The newest first.
     sessions: Vec<Session>,
     /// How many there are on all pages.
@@ -59,7 +60,7 @@ pub(crate) struct Sessions {
     ("limit" = Option<u32>, Query, description = "1 to 100, default 50"),
     ("cursor" = Option<String>, Query, description = "`nextCursor` of the page before"),
 ), responses(
-    (status = 200, description = "a page", body = Sessions),
+    (status = 200, description = "a page", body = Found),
     (status = 400, description = "bad query", body = ErrorAnswer),
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 404, description = "not a member of the organization", body = ErrorAnswer),
@@ -68,10 +69,10 @@ pub(crate) async fn list(
     context: Data<Context>,
     caller: Identified,
     wanted: Query<Wanted>,
-) -> Result<Json<Sessions>, Problem> {
+) -> Result<Json<Found>, Problem> {
     let Wanted { filter, limit, cursor } = wanted.0;
     let page = context.services.sessions.list(caller.org()?, filter, limit, cursor.as_deref()).await?;
-    Ok(Json(Sessions {
+    Ok(Json(Found {
         sessions: page.sessions,
         total: page.total,
         total_is_exact: (!page.total_is_exact).then_some(false),
