@@ -2,6 +2,7 @@
 
 use tidegate_persistence::{roles, system};
 use tidegate_test_support::TestDb;
+use tokio_postgres::error::SqlState;
 
 /// Tables without forced row-level security, and why.
 const UNGUARDED: &[(&str, &str)] =
@@ -129,11 +130,11 @@ async fn the_login_role_can_touch_nothing_by_itself() {
             [format!("SELECT 1 FROM {table}"), format!("DELETE FROM {table}"), format!("TRUNCATE {table}")]
         {
             let refused = app.batch_execute(&sql).await.unwrap_err();
-            assert_eq!(refused.code().map(|code| code.code()), Some("42501"), "{sql}");
+            assert_eq!(refused.code().map(SqlState::code), Some("42501"), "{sql}");
         }
     }
     let refused = app.batch_execute("CREATE TABLE mine (id int)").await.unwrap_err();
-    assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
+    assert_eq!(refused.code().map(SqlState::code), Some("42501"));
     app.batch_execute("SET ROLE tidegate_lister").await.unwrap_err();
     app.batch_execute("SET ROLE tidegate_migrator").await.unwrap_err();
 }

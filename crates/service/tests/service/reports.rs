@@ -125,7 +125,7 @@ async fn an_older_connection_can_change_nothing_and_its_end_marks_nobody_offline
         let ingested = agent.report_over(old.clone(), kind).await;
         assert_eq!((ingested.applied, ingested.ignored), (0, 1));
     }
-    assert!(test.services().links.claim(&[old.clone()], 10).await.unwrap().is_empty());
+    assert!(test.services().links.claim(std::slice::from_ref(&old), 10).await.unwrap().is_empty());
     test.services().links.close(&old).await.unwrap();
     let shown = test.services().agents.get(&Operator::console(), agent.handle()).await.unwrap();
     assert_eq!(shown.status.as_str(), "online");
