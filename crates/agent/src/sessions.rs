@@ -93,18 +93,26 @@ impl Sessions {
             return;
         }
         let id = record.key.session_id.clone();
-        let begun = unfinished.iter().any(|command| session_of(command) == id);
-        match self.platform.find(&record.key).await {
-            Ok(Found::Running) => {
+        let mut begun = unfinished.iter().filter(|command| session_of(command) == id);
+        let starting = begun.clone().next().is_some() && record.state == SessionState::Pending;
+        let stopping = begun.find_map(|command| worker::keep_of(command, &record.key));
+        match (self.platform.find(&record.key).await, stopping) {
+            (Ok(Found::Running), _) => {
                 tracing::info!(session_id = id, "session adopted");
                 let record = Record { state: SessionState::Running, ..record };
                 self.keep(record).await;
                 self.spawn_worker(&id);
             }
-            // Its start was not finished: the command is carried out again.
-            Ok(Found::Ended(_)) if begun && record.state == SessionState::Pending => {}
-            Ok(Found::Ended(ended)) => worker::keep_end(self, record, ended).await,
-            Err(error) => worker::keep_end(self, record, Ended::Lost(error.chain())).await,
+            // Its start was not finished: the command is carried out again. What left an exit behind has been started.
+            (Ok(Found::Ended(Ended::Lost(_))), _) if starting => {}
+            // It ended because it was being stopped: no end of its own, and the command will find its work done.
+            (Ok(Found::Ended(_)), Some(keep)) => {
+                if let Err(error) = worker::end(self, record, keep).await {
+                    tracing::error!(session_id = id, error = error.chain(), "session was not stopped");
+                }
+            }
+            (Ok(Found::Ended(ended)), None) => worker::keep_end(self, record, ended).await,
+            (Err(error), _) => worker::keep_end(self, record, Ended::Lost(error.chain())).await,
         }
     }
 
@@ -256,3 +264,6 @@ impl Sessions {
 pub(crate) fn session_of(command: &CommandMessage) -> String {
     command.payload.get("sessionId").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,11 @@ impl Worker {
                 )));
             }
             let same = known.key.generation == spec.key.generation;
-            if same && matches!(known.state, SessionState::Running | SessionState::Terminated) {
+            let started = matches!(
+                known.state,
+                SessionState::Running | SessionState::Hibernated | SessionState::Terminated
+            );
+            if same && started {
                 // Started before: the report may have been lost, the session was not.
                 self.sessions.keep(known).await;
                 return Ok(());
@@ -205,15 +209,8 @@ impl Worker {
     }
 
     async fn end(&mut self, record: Record, keep: Keep) -> Result<(), Error> {
-        let exit = self.sessions.platform.stop(&record.key, keep).await?;
+        end(&self.sessions, record, keep).await?;
         self.watch = None;
-        let since = self.sessions.clock.now();
-        let (state, metadata) = match keep {
-            Keep::Home => (SessionState::Hibernated, record.metadata.clone()),
-            Keep::Nothing => (SessionState::Terminated, with_exit(record.metadata.clone(), exit.as_ref())),
-        };
-        tracing::info!(session_id = self.session_id, %state, "session stopped");
-        self.sessions.keep(Record { state, metadata, since, reason: None, ..record }).await;
         Ok(())
     }
 
@@ -225,6 +222,32 @@ impl Worker {
             tracing::error!(session_id = self.session_id, error = error.chain(), "session was not stopped");
         }
     }
+}
+
+/// What a command leaves of this start of a session, if it stops it.
+pub(crate) fn keep_of(command: &CommandMessage, key: &SessionKey) -> Option<Keep> {
+    let wanted = command.payload.get("generation").and_then(Value::as_i64);
+    if wanted.is_some_and(|wanted| wanted < key.generation) {
+        return None;
+    }
+    match command.action {
+        CommandAction::HibernateSession => Some(Keep::Home),
+        CommandAction::StopSession => Some(Keep::Nothing),
+        CommandAction::StartSession | CommandAction::WakeSession => None,
+    }
+}
+
+/// Stops a session, and keeps and reports that it is.
+pub(crate) async fn end(sessions: &Sessions, record: Record, keep: Keep) -> Result<(), Error> {
+    let exit = sessions.platform.stop(&record.key, keep).await?;
+    let since = sessions.clock.now();
+    let (state, metadata) = match keep {
+        Keep::Home => (SessionState::Hibernated, record.metadata.clone()),
+        Keep::Nothing => (SessionState::Terminated, with_exit(record.metadata.clone(), exit.as_ref())),
+    };
+    tracing::info!(session_id = record.key.session_id, %state, "session stopped");
+    sessions.keep(Record { state, metadata, since, reason: None, ..record }).await;
+    Ok(())
 }
 
 /// Keeps and reports the end of a session that nobody asked for.
