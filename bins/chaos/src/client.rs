@@ -12,7 +12,7 @@ use tidegate_client::{Client, Error};
 use tokio::time::{Instant, sleep};
 
 /// How long one request is repeated.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A client that counts what it went through.

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::time::{Instant, sleep};
 
 /// How long a program that runs may take to write its line.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A start: session and generation.
 pub(crate) type Start = (String, i64);

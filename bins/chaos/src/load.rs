@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a session may take from one step to the next before it counts as stuck.
-const STUCK: Duration = Duration::from_secs(240);
+const STUCK: Duration = Duration::from_mins(4);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What is known of one session.
@@ -76,7 +76,7 @@ impl Load {
                 self.drive(index).await;
                 self.done.fetch_add(1, Ordering::Relaxed);
                 self.bar.inc(1);
-                if self.bar.is_hidden() && (self.done() % 20 == 0 || self.done() == self.sessions) {
+                if self.bar.is_hidden() && (self.done().is_multiple_of(20) || self.done() == self.sessions) {
                     eprintln!("{} of {} sessions", self.done(), self.sessions);
                 }
             }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long the database may take to come up on what was left of its disk.
-const RECOVERY: Duration = Duration::from_secs(120);
+const RECOVERY: Duration = Duration::from_mins(2);
 /// How long answers that were on their way may take to arrive.
 const ON_THE_WAY: Duration = Duration::from_millis(300);
 
@@ -34,6 +34,9 @@ pub(crate) struct Wishes {
     /// How often the power is cut
     #[arg(long, default_value_t = 4)]
     cuts: usize,
+    /// The test of the test: from the first cut on, commits are not waited for, and acknowledged requests must be lost
+    #[arg(long)]
+    without_sync: bool,
     /// Size of the disk in MiB
     #[arg(long, default_value_t = 2_048)]
     disk: u64,
@@ -50,7 +53,7 @@ struct Cut {
 
 /// The run.
 pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
-    let Wishes { common, cuts, disk } = wishes;
+    let Wishes { common, cuts, without_sync, disk } = wishes;
     if let Some(missing) = disk::missing() {
         eprintln!("tidegate-chaos: the power cut cannot be tested here: {missing}");
         return Ok(ExitCode::from(2));
@@ -61,6 +64,9 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     // Made before the stand and so dropped after it: what runs on it has ended by then.
     let mut disk = Disk::make(&places.root, disk)?;
     let (mut stand, client) = Stand::start(places).await?;
+    if without_sync {
+        sql::commit_without_sync(&stand.places.database()).await?;
+    }
     let load = Load::new(asker(&client), stand.ledger.clone(), seed, common.sessions, bar());
     let mut random = StdRng::seed_from_u64(seed);
     let parts = common.sessions / (cuts + 1);

@@ -94,20 +94,12 @@ impl Program {
             machine::send(pid, Signal::SIGTERM);
         }
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        match timeout(patience, child.wait()).await {
-            Ok(status) => {
-                let status = status?;
-                anyhow::ensure!(
-                    status.success(),
-                    "{} ended with {status} when it was asked to stop",
-                    self.name
-                );
-                Ok(())
-            }
-            Err(_) => {
-                let _ = child.kill().await;
-                anyhow::bail!("{} did not stop within {} s", self.name, patience.as_secs())
-            }
+        if let Ok(status) = timeout(patience, child.wait()).await {
+            let status = status?;
+            anyhow::ensure!(status.success(), "{} ended with {status} when it was asked to stop", self.name);
+            return Ok(());
         }
+        let _ = child.kill().await;
+        anyhow::bail!("{} did not stop within {} s", self.name, patience.as_secs())
     }
 }

@@ -74,6 +74,12 @@ pub(crate) async fn unrest(options: &Options) -> anyhow::Result<Unrest> {
     ask(options, UNREST).await
 }
 
+/// New connections of the services no longer wait until a commit is on disk.
+pub(crate) async fn commit_without_sync(options: &Options) -> anyhow::Result<()> {
+    let sql = "ALTER ROLE tidegate_app SET synchronous_commit = off;\n";
+    Ok(Access::to_running(options)?.run_superuser_sql("postgres", sql).await?)
+}
+
 async fn ask<T: DeserializeOwned>(options: &Options, sql: &str) -> anyhow::Result<T> {
     let access = Access::to_running(options)?;
     let answer = access.superuser_query("tidegate", sql).await?;

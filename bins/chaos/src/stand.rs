@@ -24,7 +24,7 @@ use crate::{Common, client::Asker, ledger::Ledger, machine, program::Program};
 /// The agent's name.
 const AGENT: &str = "chaos-agent";
 /// How long anything may take that nothing disturbs.
-const CALM: Duration = Duration::from_secs(60);
+const CALM: Duration = Duration::from_mins(1);
 
 /// Where everything lies.
 #[derive(Debug)]
