@@ -231,6 +231,9 @@ async fn prepare(postgres: &Postgres) -> anyhow::Result<String> {
     postgres.run_superuser_sql("postgres", &roles::setup_sql(app.expose(), migrator.expose())).await?;
     postgres.create_database(DATABASE, MIGRATOR).await?;
     migrate::run(&Secret::new(postgres.url(MIGRATOR, DATABASE)?)).await?;
+    // The migrations' own table is made before any grant can stand in a migration.
+    let grant = format!("GRANT SELECT ON __diesel_schema_migrations TO {APP}");
+    postgres.run_superuser_sql(DATABASE, &grant).await?;
     Ok(postgres.url(APP, DATABASE)?)
 }
 
