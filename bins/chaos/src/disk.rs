@@ -7,12 +7,14 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use tempfile::TempDir;
 
 /// Asks for the emergency stop. Rust without `unsafe` has no ioctl; perl belongs to every Debian.
 const CUT: &str = r#"open(my $f, "<", $ARGV[0]) or die "$!\n"; my $how = pack("L", 2); ioctl($f, 0x8004587D, $how) or die "$!\n";"#;
@@ -24,6 +26,8 @@ pub(crate) struct Disk {
     image: PathBuf,
     mounted: PathBuf,
     copies: u32,
+    /// Not to be removed while it is mounted in there.
+    _folder: Arc<TempDir>,
 }
 
 /// Why this machine cannot hold such a disk; `None` when it can.
@@ -54,12 +58,12 @@ fn run(program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
 
 impl Disk {
     /// Makes the image in `folder` and mounts it at `disk` below it.
-    pub(crate) fn make(folder: &Path, mib: u64) -> anyhow::Result<Self> {
-        let (image, mounted) = (folder.join("disk-0.img"), folder.join("disk"));
+    pub(crate) fn make(folder: &Arc<TempDir>, mib: u64) -> anyhow::Result<Self> {
+        let (image, mounted) = (folder.path().join("disk-0.img"), folder.path().join("disk"));
         fs::File::create_new(&image)?.set_len(mib * MIB)?;
         fs::create_dir(&mounted)?;
         run("mkfs.ext4", &["-q", &image.to_string_lossy()])?;
-        let disk = Self { image, mounted, copies: 0 };
+        let disk = Self { image, mounted, copies: 0, _folder: Arc::clone(folder) };
         disk.mount()?;
         fs::set_permissions(&disk.mounted, fs::Permissions::from_mode(0o711))?;
         Ok(disk)

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Answers after which the platform counts as recovered, and how long they are waited for.
-const ANSWERS: u64 = 20;
+const ANSWERS: u64 = 10;
 const ALIVE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -28,7 +28,7 @@ pub(crate) struct Wishes {
     #[command(flatten)]
     common: Common,
     /// Longest pause between two faults, in milliseconds
-    #[arg(long, default_value_t = 2_500)]
+    #[arg(long, default_value_t = 1_000)]
     pause: u64,
 }
 
@@ -57,7 +57,12 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     eprintln!("seed {seed}");
     let (mut stand, client) = Stand::start(Places::new(&common, "data")?).await?;
     let load = Load::new(asker(&client), stand.ledger.clone(), seed, common.sessions, bar());
-    let mut hand = Hand { random: StdRng::seed_from_u64(seed), kills: [0; KINDS.len()], pause: pause.max(1) };
+    let mut hand = Hand {
+        random: StdRng::seed_from_u64(seed),
+        bag: Vec::new(),
+        kills: [0; KINDS.len()],
+        pause: pause.max(1),
+    };
     let began = Instant::now();
     let faulted = tokio::select! {
         () = load.run(common.parallel) => Ok(()),
@@ -151,6 +156,7 @@ async fn keep_alive(stand: &mut Stand, waited: impl Future<Output = ()>) -> anyh
 /// What kills.
 struct Hand {
     random: StdRng,
+    bag: Vec<Fault>,
     kills: [u64; KINDS.len()],
     pause: u64,
 }
@@ -178,7 +184,11 @@ impl Hand {
     }
 
     async fn strike(&mut self, stand: &mut Stand) -> anyhow::Result<()> {
-        let (fault, _) = KINDS[self.random.random_range(0..KINDS.len())];
+        // Each kind comes once before any comes again.
+        if self.bag.is_empty() {
+            self.bag = KINDS.map(|(fault, _)| fault).to_vec();
+        }
+        let fault = self.bag.swap_remove(self.random.random_range(0..self.bag.len()));
         let down = Duration::from_millis(self.random.random_range(0..800));
         match fault {
             Fault::ControlPlane => stand.control_plane.kill().await,

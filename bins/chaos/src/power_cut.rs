@@ -62,7 +62,7 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     eprintln!("seed {seed}");
     let places = Places::new(&common, "disk/data")?;
     // Made before the stand and so dropped after it: what runs on it has ended by then.
-    let mut disk = Disk::make(&places.root, disk)?;
+    let mut disk = Disk::make(&places.folder, disk)?;
     let (mut stand, client) = Stand::start(places).await?;
     if without_sync {
         sql::commit_without_sync(&stand.places.database()).await?;

@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,7 +30,8 @@ const CALM: Duration = Duration::from_mins(1);
 /// Where everything lies.
 #[derive(Debug)]
 pub(crate) struct Places {
-    folder: Option<TempDir>,
+    /// Goes with the last who holds it.
+    pub(crate) folder: Arc<TempDir>,
     pub(crate) root: PathBuf,
     pub(crate) data: PathBuf,
     bin_dir: PathBuf,
@@ -50,7 +52,7 @@ impl Places {
         };
         // Nobody else has it at this moment, and nothing else here takes ports.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        Ok(Self { data: root.join(data), folder: Some(folder), root, bin_dir, address })
+        Ok(Self { data: root.join(data), folder: Arc::new(folder), root, bin_dir, address })
     }
 
     /// The database's options, to ask it directly.
@@ -75,10 +77,9 @@ impl Places {
     }
 
     /// Leaves the folder where it is when this ends.
-    pub(crate) fn keep(&mut self) {
-        if let Some(folder) = self.folder.take() {
-            eprintln!("data and logs stay in {}", folder.keep().display());
-        }
+    pub(crate) fn keep(&self) {
+        std::mem::forget(Arc::clone(&self.folder));
+        eprintln!("data and logs stay in {}", self.root.display());
     }
 
     fn write_config(&self) -> anyhow::Result<()> {
