@@ -71,12 +71,20 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     let mut random = StdRng::seed_from_u64(seed);
     let parts = common.sessions / (cuts + 1);
     let marks = (1..=cuts).map(|cut| parts * cut + random.random_range(0..=parts / 2)).collect();
-    let driving =
-        async { tokio::join!(load.run(common.parallel), cut_at(marks, &load, &mut stand, &mut disk)).1 };
-    let cut = driving.await;
+    let cutting = cut_at(marks, &load, &mut stand, &mut disk);
+    let driven = if without_sync {
+        // Sessions that were lost never end: the cuts alone are looked at.
+        tokio::select! { cut = cutting => cut, () = load.run(common.parallel) => Ok(Vec::new()) }
+    } else {
+        tokio::join!(cutting, load.run(common.parallel)).0
+    };
     let mut report = Report::default();
     report.count("seed", seed);
-    let looked = match cut {
+    let looked = match driven {
+        Ok(cuts) if without_sync => {
+            count(&mut report, &cuts);
+            Ok(())
+        }
         Ok(cuts) => {
             look(&mut report, &cuts, &load, &client, &mut stand, Duration::from_secs(common.settle)).await
         }
@@ -96,16 +104,20 @@ async fn look(
     stand: &mut Stand,
     limit: Duration,
 ) -> anyhow::Result<()> {
+    count(report, cuts);
+    report.must_be_none("stuck after the last cut", check::settle(&stand.places.database(), limit).await);
+    check::everything(report, load, client, stand).await?;
+    check::clear_up(report, load, stand, limit).await;
+    Ok(())
+}
+
+fn count(report: &mut Report, cuts: &[Cut]) {
     for (number, cut) in (1..).zip(cuts) {
         report.count(&format!("cut {number}: sessions acknowledged before"), cut.sessions);
         report.count(&format!("cut {number}: commands acknowledged before"), cut.commands);
         report.count(&format!("cut {number}: milliseconds until it served again"), cut.millis.to_string());
         report.must_be_none(&format!("cut {number}: acknowledged and lost"), cut.lost.clone());
     }
-    report.must_be_none("stuck after the last cut", check::settle(&stand.places.database(), limit).await);
-    check::everything(report, load, client, stand).await?;
-    check::clear_up(report, load, stand, limit).await;
-    Ok(())
 }
 
 /// Cuts the power whenever so many sessions are through, while the others go on.
