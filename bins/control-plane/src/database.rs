@@ -27,7 +27,6 @@ pub(crate) async fn open(config: &Config) -> Result<Foundation, Error> {
         let Embedded { postgres, app_url, migrate_url } = embedded::start(config).await?;
         let opened = async {
             migrate(&migrate_url).await?;
-            embedded::after_migrations(&postgres).await?;
             wire(config, app_url).await
         };
         return match opened.await {

@@ -35,12 +35,6 @@ pub(crate) async fn start(config: &Config) -> Result<Embedded, Error> {
     Ok(Embedded { postgres, app_url, migrate_url })
 }
 
-/// Lets the serving login see which migrations were applied: diesel makes that table by itself, readable by its owner.
-pub(crate) async fn after_migrations(postgres: &Postgres) -> Result<(), Error> {
-    let grant = format!("GRANT SELECT ON __diesel_schema_migrations TO {APP};");
-    Ok(postgres.run_superuser_sql(DATABASE, &grant).await?)
-}
-
 /// How the server is run.
 fn options(config: &Config) -> Options {
     let mut options = Options::new(config.data_dir(), config.run_dir());

@@ -125,9 +125,9 @@ async fn dial_tunnels(
             tracing::warn!("{OPEN_TUNNELS} tunnels are open: another one is refused");
             continue;
         };
-        let (sessions, server, keys) = (Arc::clone(&sessions), options.server.clone(), keys.clone());
+        let (sessions, options, keys) = (Arc::clone(&sessions), Arc::clone(&options), keys.clone());
         open.spawn(async move {
-            tunnel::run(sessions, server, keys, tunnel).await;
+            tunnel::run(sessions, &options, keys, tunnel).await;
             drop(permit);
         });
     }

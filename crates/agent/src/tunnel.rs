@@ -11,10 +11,9 @@ use tokio_tungstenite::tungstenite::{
     Message,
     protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
 };
-use url::Url;
 
 use crate::{
-    Error, SessionStream, StreamFrame, StreamRequest,
+    Error, Options, SessionStream, StreamFrame, StreamRequest,
     server::{Keys, Refusal, Socket, address, open_socket},
     sessions::Sessions,
 };
@@ -27,7 +26,7 @@ const DIAL: Duration = Duration::from_secs(10);
 const CLOSE: Duration = Duration::from_secs(5);
 
 /// Dials a tunnel and carries it to its end; says so if it cannot be made.
-pub(crate) async fn run(sessions: Arc<Sessions>, server: Url, keys: Keys, open: TunnelOpenMessage) {
+pub(crate) async fn run(sessions: Arc<Sessions>, options: &Options, keys: Keys, open: TunnelOpenMessage) {
     let tunnel_id = open.tunnel_id.to_string();
     let stream = match session_stream(&sessions, &open).await {
         Ok(stream) => stream,
@@ -37,7 +36,7 @@ pub(crate) async fn run(sessions: Arc<Sessions>, server: Url, keys: Keys, open: 
             return;
         }
     };
-    match dial(&server, &keys, &tunnel_id).await {
+    match dial(options, &keys, &tunnel_id).await {
         Ok(socket) => carry(socket, stream, open.target, open.mode).await,
         // Whoever waits for the tunnel is told by its own clock: the socket that failed was the way to say so.
         Err(error) => tracing::warn!(tunnel = ?open.tunnel_id, error = error.chain(), "tunnel was not made"),
@@ -64,8 +63,10 @@ async fn session_stream(sessions: &Sessions, open: &TunnelOpenMessage) -> Result
     sessions.platform.open(&current, request).await
 }
 
-async fn dial(server: &Url, keys: &Keys, tunnel_id: &str) -> Result<Socket, Error> {
-    let url = address(server, &format!("agents/tunnels/{tunnel_id}"), ["ws", "wss"])?;
+async fn dial(options: &Options, keys: &Keys, tunnel_id: &str) -> Result<Socket, Error> {
+    let mut url = address(&options.server, &format!("agents/tunnels/{tunnel_id}"), ["ws", "wss"])?;
+    // Whose key it is: the server need not try it against every agent that is asked to dial.
+    url.query_pairs_mut().append_pair("agent_id", options.agent_id.as_str());
     let key = keys.key()?.ok_or_else(|| Error::Link("the agent's key is gone".into()))?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_INPUT))

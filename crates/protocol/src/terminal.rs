@@ -22,6 +22,12 @@ pub enum TerminalFrame {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signal: Option<String>,
     },
+    /// Session → reader of what was printed, first after opening: where its first byte stands, counted from the session's
+    /// first. Later than asked for where the ring has let bytes go.
+    Offset {
+        /// Bytes before it.
+        offset: u64,
+    },
     /// Session → viewer: what this viewer may do, first after opening.
     Mode {
         /// Control or view.
@@ -44,7 +50,7 @@ impl TerminalFrame {
                 let sides = 1..=Self::MAX_SIDE;
                 (sides.contains(&cols) && sides.contains(&rows)).then_some(frame)
             }
-            Self::Exit { .. } | Self::Mode { .. } => Some(frame),
+            Self::Exit { .. } | Self::Mode { .. } | Self::Offset { .. } => Some(frame),
         }
     }
 

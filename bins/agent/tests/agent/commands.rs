@@ -206,7 +206,8 @@ async fn logs_through_a_tunnel_are_complete() {
     link.open_tunnel("s-1", TunnelTarget::Logs, StreamMode::View).await;
     let mut tunnel = plane.tunnel().await;
     let (bytes, frames) = tunnel.read_all().await;
-    assert_eq!((bytes.len(), frames), (20_000_000, vec![TerminalFrame::Exit { code: 0, signal: None }]));
+    let wanted = vec![TerminalFrame::Offset { offset: 0 }, TerminalFrame::Exit { code: 0, signal: None }];
+    assert_eq!((bytes.len(), frames), (20_000_000, wanted));
     agent.stop().await;
 }
 

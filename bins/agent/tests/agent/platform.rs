@@ -40,7 +40,10 @@ async fn the_last_output_and_the_exit_are_there_after_the_end() {
     let mut logs = platform.open(&spec.key, StreamRequest::Logs { after: 1, follow: false }).await.unwrap();
     let (bytes, texts) = read_all(&mut logs).await;
     assert_eq!(bytes, b"\n");
-    assert_eq!(texts, [r#"{"type":"exit","code":137,"signal":"SIGKILL"}"#]);
+    assert_eq!(
+        texts,
+        [r#"{"type":"offset","offset":1}"#, r#"{"type":"exit","code":137,"signal":"SIGKILL"}"#]
+    );
 }
 
 #[tokio::test]

@@ -57,6 +57,9 @@ pub(super) async fn replay(
     if matches!(request, StreamRequest::Terminal(_)) {
         let mode = TerminalFrame::Mode { mode: StreamMode::View };
         frames.push(StreamFrame::Text(mode.encode()));
+    } else {
+        let offset = exit.output_start.saturating_add(u64::try_from(skip).unwrap_or(u64::MAX));
+        frames.push(StreamFrame::Text(TerminalFrame::Offset { offset }.encode()));
     }
     frames.extend(
         (0..kept.len())

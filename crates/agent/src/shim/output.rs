@@ -137,8 +137,13 @@ impl Output {
     }
 
     /// A reader of logs, from this offset on or the oldest kept.
-    pub(super) fn attach_logs(&self, after: u64) -> u64 {
-        self.attach(|state| (after.clamp(state.ring.start(), state.ring.end()), Lagging::Skip))
+    pub(super) fn attach_logs(&self, after: u64) -> (u64, u64) {
+        let mut from = after;
+        let id = self.attach(|state| {
+            from = after.clamp(state.ring.start(), state.ring.end());
+            (from, Lagging::Skip)
+        });
+        (id, from)
     }
 
     fn attach(&self, place: impl FnOnce(&State) -> (u64, Lagging)) -> u64 {
@@ -337,7 +342,7 @@ mod tests {
     #[test]
     fn the_last_reader_paces_the_program_and_loses_nothing() {
         let output = Arc::new(output());
-        let reader = output.attach_logs(0);
+        let (reader, _) = output.attach_logs(0);
         let writer = {
             let output = Arc::clone(&output);
             std::thread::spawn(move || {
@@ -370,7 +375,7 @@ mod tests {
     fn a_reader_that_goes_or_a_hurry_frees_the_program() {
         for free in [Output::hurry as fn(&Output), |output| output.detach(0)] {
             let output = Arc::new(output());
-            assert_eq!(output.attach_logs(0), 0);
+            assert_eq!(output.attach_logs(0).0, 0);
             let writer = {
                 let output = Arc::clone(&output);
                 std::thread::spawn(move || (0..40).for_each(|_| output.append(&vec![b'x'; CHUNK])))
@@ -395,7 +400,7 @@ mod tests {
                 });
             })
         };
-        let (reader, mut length) = (output.attach_logs(0), 0);
+        let (reader, mut length) = (output.attach_logs(0).0, 0);
         loop {
             match output.next(reader) {
                 Next::Bytes(bytes) => length += bytes.len(),

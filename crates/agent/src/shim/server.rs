@@ -165,10 +165,14 @@ impl Server {
         after: u64,
         follow: bool,
     ) -> std::io::Result<()> {
-        let id = self.output.attach_logs(after);
+        let (id, offset) = self.output.attach_logs(after);
         let stay = if follow { Stay::UntilEnd } else { Stay::UntilCaughtUp };
+        let printed = async {
+            writer.send(StreamFrame::Text(TerminalFrame::Offset { offset }.encode())).await?;
+            self.pump(id, &mut writer, stay).await
+        };
         let result = tokio::select! {
-            result = self.pump(id, &mut writer, stay) => result,
+            result = printed => result,
             result = self.take_input(id, &mut reader, StreamMode::View) => result,
         };
         self.output.detach(id);

@@ -195,7 +195,11 @@ fn may_cross(side: Side, request: &TunnelRequest, frame: &Frame) -> bool {
         }
         (Side::Agent, Frame::Text(text)) => {
             let frame = if speaks { TerminalFrame::decode(text) } else { None };
-            matches!(frame, Some(TerminalFrame::Exit { .. } | TerminalFrame::Mode { .. }))
+            match frame {
+                Some(TerminalFrame::Exit { .. } | TerminalFrame::Mode { .. }) => true,
+                Some(TerminalFrame::Offset { .. }) => request.target == TunnelTarget::Logs,
+                Some(TerminalFrame::Resize { .. }) | None => false,
+            }
         }
         (_, Frame::Ping(_) | Frame::Pong(_) | Frame::Close(..)) => false,
     }
