@@ -39,3 +39,7 @@ chaos *ARGS:
 # A power cut under load: needs root and loop devices
 power-cut *ARGS:
     ./scripts/power-cut {{ARGS}}
+
+# A minute of fuzzing for each decoder: needs the nightly toolchain and cargo-fuzz
+fuzz SECONDS="60":
+    for target in from_agent to_agent terminal_frame quantity; do cargo +nightly fuzz run $target -- -max_total_time={{SECONDS}} || exit 1; done

@@ -13,6 +13,7 @@ mod health;
 pub mod http;
 pub mod log;
 mod metrics;
+mod retention;
 mod server;
 mod tls;
 
