@@ -32,6 +32,15 @@ pub(crate) struct ExecSpec {
     pub(crate) login: bool,
 }
 
+/// What the names of the session's variables begin with until `session-exec` has given up its rights. Until then they
+/// must mean nothing to anybody: the dynamic loader of a process that is still root obeys its environment.
+const CARRIED: &str = "TIDEGATE_CARRIED_";
+
+/// The name that a session's variable has on its way to `session-exec`.
+pub(crate) fn carried(name: &str) -> String {
+    format!("{CARRIED}{name}")
+}
+
 /// Runs `session-exec`. Returns only when the program could not be started; the reason stands on its terminal.
 pub fn session_exec(spec: &str) -> ExitCode {
     let spec: ExecSpec = match serde_json::from_str(spec) {
@@ -45,7 +54,10 @@ pub fn session_exec(spec: &str) -> ExitCode {
         return fail(126, "no program was named");
     };
     let mut command = Command::new(program);
-    command.args(arguments);
+    command.args(arguments).env_clear().envs(std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.to_str()?.strip_prefix(CARRIED)?.to_owned();
+        Some((name, value))
+    }));
     if spec.login {
         let name = program.rsplit('/').next().unwrap_or(program);
         command.arg0(format!("-{name}"));

@@ -144,6 +144,8 @@ impl Worker {
     }
 
     async fn launch(&mut self, spec: &SessionSpec) -> Result<(), Error> {
+        let before = self.sessions.records.get(&self.session_id);
+        let slept = before.is_some_and(|before| before.state == SessionState::Hibernated);
         let record = Record {
             key: spec.key.clone(),
             state: SessionState::Pending,
@@ -163,6 +165,18 @@ impl Worker {
                 );
                 self.sessions.keep(Record { state: SessionState::Running, ..record }).await;
                 Ok(())
+            }
+            Err(error) if slept => {
+                // It goes on sleeping: its home is all there is of it, and the next wake may succeed.
+                if let Err(error) = self.sessions.platform.stop(&spec.key, Keep::Home).await {
+                    tracing::warn!(
+                        session_id = self.session_id,
+                        error = error.chain(),
+                        "something was left over"
+                    );
+                }
+                self.sessions.keep(Record { state: SessionState::Hibernated, ..record }).await;
+                Err(error)
             }
             Err(error) => {
                 if let Err(error) = self.sessions.platform.release(&spec.key).await {

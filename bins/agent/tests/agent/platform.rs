@@ -47,6 +47,21 @@ async fn the_last_output_and_the_exit_are_there_after_the_end() {
 }
 
 #[tokio::test]
+async fn the_loader_of_a_process_with_rights_sees_nothing_of_the_sessions_environment() {
+    let folder = Folder::new();
+    let platform = folder.platform();
+    let mut spec = script("s-1", 1, "echo preload=$LD_PRELOAD");
+    spec.environment.insert("LD_PRELOAD".into(), "/nonexistent/library.so".into());
+    platform.start(&spec).await.unwrap();
+    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+    let (bytes, _) = read_all(&mut logs).await;
+    let printed = String::from_utf8_lossy(&bytes).into_owned();
+    // The loader complains for the session's own program, and for nothing before it.
+    assert_eq!(printed.matches("cannot be preloaded").count(), 1, "{printed}");
+    assert!(printed.contains("preload=/nonexistent/library.so"), "{printed}");
+}
+
+#[tokio::test]
 async fn a_stop_ends_children_that_escaped_the_group() {
     let folder = Folder::new();
     let platform = folder.platform();
@@ -151,7 +166,7 @@ async fn a_program_that_is_not_there_says_so_and_ends_with_127() {
     let (bytes, texts) = read_all(&mut logs).await;
     let said = String::from_utf8_lossy(&bytes).into_owned();
     assert!(said.contains("cannot run no-such-program"), "{said}");
-    assert_eq!(texts, [r#"{"type":"exit","code":127}"#]);
+    assert_eq!(texts, [r#"{"type":"offset","offset":0}"#, r#"{"type":"exit","code":127}"#]);
 }
 
 #[tokio::test]

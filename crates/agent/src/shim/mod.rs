@@ -123,7 +123,9 @@ fn start(spec: &ShimSpec) -> Result<Session, Error> {
     command.args(["session-exec", &exec]);
     command.env_clear();
     for (name, value) in &spec.environment {
-        command.env(name, value);
+        // Under another name until every right is given up: the loader of a program that is still root must not see
+        // an LD_PRELOAD that somebody asked for.
+        command.env(crate::exec::carried(name), value);
     }
     command.cwd("/");
     let child = pair.slave.spawn_command(command).map_err(|error| pty(error.into()))?;
