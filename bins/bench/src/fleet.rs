@@ -14,13 +14,14 @@ use tidegate_service::{Decision, Operator, Registered, Registration};
 use tokio::{
     net::TcpStream,
     sync::mpsc,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval_at},
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{Message, client::IntoClientRequest, http::HeaderValue, protocol::WebSocketConfig},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     progress,
@@ -71,7 +72,7 @@ pub(crate) struct Ears {
 /// Connected agents. Dropping it cuts their connections.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    tasks: JoinSet<anyhow::Result<()>>,
+    tasks: JoinSet<anyhow::Result<Socket>>,
 }
 
 /// Registers agents and lets them in.
@@ -130,30 +131,41 @@ pub(crate) async fn dial(
 /// Connects agents: each says hello with nothing to report, and is online when the answer is there.
 pub(crate) async fn connect(stage: &Stage, members: &[Member]) -> anyhow::Result<Vec<Socket>> {
     let bar = progress::bar("agents connected", members.len() as u64);
-    let sockets = stream::iter(members)
+    let all = CancellationToken::new();
+    let kept: Vec<JoinHandle<anyhow::Result<Socket>>> = stream::iter(members)
         .map(|member| {
-            let bar = bar.clone();
+            let (bar, all) = (bar.clone(), all.clone());
             async move {
-                let path = format!("/api/v1/agents/connect?agent_id={}", member.handle);
-                // Small: thousands of them stand in this process.
-                let mut socket = dial(stage.address, &path, &member.key, 4 * 1024).await?;
-                let hello =
-                    r#"{"type":"hello","payload":{"protocolVersions":[1],"bootId":"bench","sessions":[]}}"#;
-                socket.send(Message::text(hello)).await?;
-                while let Some(frame) = socket.next().await {
-                    if matches!(frame?, Message::Text(text) if text.contains("\"welcome\"")) {
-                        bar.inc(1);
-                        return Ok(socket);
-                    }
-                }
-                bail!("an agent's connection was closed");
+                let socket = greet(stage, member).await?;
+                bar.inc(1);
+                // Those that are there already must not fall silent while the others come.
+                anyhow::Ok(tokio::spawn(serve(socket, Ears::default(), HEARTBEAT, all)))
             }
         })
         .buffer_unordered(ABREAST)
         .try_collect()
-        .await;
+        .await?;
+    all.cancel();
     bar.finish_and_clear();
-    sockets
+    let mut sockets = Vec::with_capacity(kept.len());
+    for socket in kept {
+        sockets.push(socket.await??);
+    }
+    Ok(sockets)
+}
+
+async fn greet(stage: &Stage, member: &Member) -> anyhow::Result<Socket> {
+    let path = format!("/api/v1/agents/connect?agent_id={}", member.handle);
+    // Small: thousands of them stand in this process.
+    let mut socket = dial(stage.address, &path, &member.key, 4 * 1024).await?;
+    let hello = r#"{"type":"hello","payload":{"protocolVersions":[1],"bootId":"bench","sessions":[]}}"#;
+    socket.send(Message::text(hello)).await?;
+    while let Some(frame) = socket.next().await {
+        if matches!(frame?, Message::Text(text) if text.contains("\"welcome\"")) {
+            return Ok(socket);
+        }
+    }
+    bail!("an agent's connection was closed");
 }
 
 impl Fleet {
@@ -163,7 +175,7 @@ impl Fleet {
         for (number, socket) in sockets.into_iter().enumerate() {
             // Agents that started together do not beat together.
             let phase = HEARTBEAT.mul_f64(crate::stats::real(number as u64 % 100) / 100.0);
-            tasks.spawn(serve(socket, ears.clone(), phase));
+            tasks.spawn(serve(socket, ears.clone(), phase, CancellationToken::new()));
         }
         Self { tasks }
     }
@@ -210,7 +222,13 @@ pub(crate) fn heartbeat() -> Message {
     Message::text(format!(r#"{{"type":"heartbeat","timestamp":"2026-01-01T00:00:00Z","payload":{payload}}}"#))
 }
 
-async fn serve(mut socket: Socket, ears: Ears, phase: Duration) -> anyhow::Result<()> {
+/// Does what an agent does until `stop`, and gives the socket back.
+async fn serve(
+    mut socket: Socket,
+    ears: Ears,
+    phase: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<Socket> {
     let mut beats = interval_at(tokio::time::Instant::now() + phase, HEARTBEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -221,6 +239,7 @@ async fn serve(mut socket: Socket, ears: Ears, phase: Duration) -> anyhow::Resul
                 _ => {}
             },
             _ = beats.tick() => socket.send(heartbeat()).await?,
+            () = stop.cancelled() => return Ok(socket),
         }
     }
 }

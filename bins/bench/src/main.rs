@@ -27,7 +27,6 @@ mod viewer;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use args::Args;
 use clap::Parser;
 use figures::Figures;
@@ -55,9 +54,7 @@ async fn start(args: &Args) -> anyhow::Result<()> {
     };
     // What was started is stopped, whatever came of the measuring.
     let closed = stage.close(measured.is_err()).await;
-    if let Err(error) = measured {
-        bail!("{error:#}");
-    }
-    closed?;
-    table::print(args, &figures)
+    // What was measured before a fault is worth seeing too.
+    table::print(args, &figures)?;
+    measured.and(closed)
 }

@@ -5,7 +5,8 @@ use diesel::{
     ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper,
     sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use futures_util::future::join;
 use serde_json::Value;
 use tidegate_model::{
     Agent, AgentCapacity, AgentHandle, AgentId, AgentMetadata, AgentRegistrationRequest, AgentReportedStatus,
@@ -217,17 +218,25 @@ pub async fn set_drain(
     rows.into_iter().next().map(|row| row.0).ok_or(Error::NotFound)
 }
 
-/// Opens a connection of one agent: raises the fence and returns it. `NotFound` when it is not approved any more.
-pub async fn connect(tx: &mut AgentTx, id: AgentId, connection: &str, now: DateTime<Utc>) -> Result<i64> {
+/// Opens a connection of one agent: raises the fence and returns it. `NotFound` when it is not approved any more, or
+/// when the key that was proved is not its key any more.
+pub async fn connect(
+    tx: &mut AgentTx,
+    id: AgentId,
+    key_hash: &[u8],
+    connection: &str,
+    now: DateTime<Utc>,
+) -> Result<i64> {
     let rows: Vec<(i64,)> = statement::<(BigInt,)>(
         "UPDATE agents SET epoch = epoch + 1, status = 'online', websocket_id = ?, last_heartbeat = ?, api_key_last_used_at = ?,
                 claim_hash = NULL
-         WHERE id = ? AND approval_status = 'approved' AND deleted_at IS NULL RETURNING epoch",
+         WHERE id = ? AND api_key_hash = ? AND approval_status = 'approved' AND deleted_at IS NULL RETURNING epoch",
     )
     .bind::<Text, _>(connection.to_owned())
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(id)
+    .bind::<Bytea, _>(key_hash.to_vec())
     .load(tx.conn()?)
     .await?;
     rows.into_iter().next().map(|row| row.0).ok_or(Error::NotFound)
@@ -406,16 +415,19 @@ pub async fn survey(tx: &mut OrgTx) -> Result<Vec<(Platform, Candidate)>> {
 pub async fn lock(tx: &mut OrgTx, id: AgentId) -> Result<Option<Candidate>> {
     // One round trip: the id is ours, and nothing of the answer is needed.
     let lock = format!("SAVEPOINT placement; SELECT id FROM agents WHERE id = '{id}' FOR NO KEY UPDATE");
-    tx.conn()?.batch_execute(&lock).await?;
+    let conn: &AsyncPgConnection = tx.conn()?;
+    let (mut first, mut second) = (conn, conn);
     // A statement of its own: only one that begins after the lock was granted sees what the holder before us wrote.
-    let rows: Vec<CandidateRow> = statement::<(Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
+    // Both are sent at once; the server begins the second when the first is done.
+    let count = statement::<(Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
         "SELECT a.id, a.agent_id, a.region, a.status, a.operator_drain, a.max_sessions, l.active
          FROM agents a, agent_load(ARRAY[a.id]) l WHERE a.id = ?",
     )
-    .bind::<Uuid, _>(id)
-    .load(tx.conn()?)
-    .await?;
-    rows.into_iter().next().map(candidate).transpose()
+    .bind::<Uuid, _>(id);
+    // Joined, and not given up at the first error: an answer nobody waits for would be the next statement's.
+    let (locked, rows) = join(first.batch_execute(&lock), count.load::<CandidateRow>(&mut second)).await;
+    locked?;
+    rows?.into_iter().next().map(candidate).transpose()
 }
 
 /// Gives the lock of [`lock`] back, so that whoever looks for room never holds one agent while waiting for another.

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Nullable, Text, Timestamptz, Uuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::join;
 use tidegate_model::{OrgId, OrgRole, OrgStatus, Organization, UserId};
 
 use crate::{Error, OrgTx, PlatformTx, Result, statement::statement};
@@ -85,21 +86,21 @@ pub struct Locked {
 /// Locks the organization, then the caller's membership, so that requests of one organization take turns.
 pub async fn lock(tx: &mut OrgTx) -> Result<Locked> {
     let (org_id, user_id) = (tx.context.org_id, tx.context.user_id);
-    let conn = tx.conn()?;
-    let orgs: Vec<(OrgStatus, String)> = statement::<(Text, Text)>(
+    let conn: &AsyncPgConnection = tx.conn()?;
+    let (mut first, mut second) = (conn, conn);
+    let org = statement::<(Text, Text)>(
         "SELECT status, k8s_namespace FROM organizations WHERE id = ? FOR NO KEY UPDATE",
     )
-    .bind::<Uuid, _>(org_id)
-    .load(conn)
-    .await?;
-    let members: Vec<(OrgRole,)> = statement::<(Text,)>(
+    .bind::<Uuid, _>(org_id);
+    let member = statement::<(Text,)>(
         "SELECT role FROM memberships WHERE org_id = ? AND user_id = ? FOR NO KEY UPDATE",
     )
     .bind::<Uuid, _>(org_id)
-    .bind::<Uuid, _>(user_id)
-    .load(conn)
-    .await?;
-    let (status, k8s_namespace) = orgs.into_iter().next().ok_or(Error::NotFound)?;
-    let (role,) = members.into_iter().next().ok_or(Error::NotFound)?;
+    .bind::<Uuid, _>(user_id);
+    // Sent at once, in the lock order: the server begins the second when it has the first lock.
+    let (orgs, members) =
+        join(org.load::<(OrgStatus, String)>(&mut first), member.load::<(OrgRole,)>(&mut second)).await;
+    let (status, k8s_namespace) = orgs?.into_iter().next().ok_or(Error::NotFound)?;
+    let (role,) = members?.into_iter().next().ok_or(Error::NotFound)?;
     Ok(Locked { status, k8s_namespace, role })
 }

@@ -33,7 +33,8 @@ pub async fn upsert(
     let (ids, states): (Vec<String>, Vec<SessionState>) = sessions.iter().cloned().unzip();
     statement::<()>(
         "INSERT INTO quarantined_sessions (agent_id, session_id, state, first_seen, last_seen)
-         SELECT ?, x.id, x.state, ?, ? FROM (SELECT * FROM unnest(?, ?) AS u(id, state) LIMIT 1000) x
+         SELECT ?, x.id, x.state, ?, ? FROM (SELECT DISTINCT ON (u.id) u.id, u.state FROM unnest(?, ?) AS u(id, state) LIMIT 1000) x
+         WHERE (SELECT count(*) FROM quarantined_sessions q WHERE q.agent_id = ?) < 1000
          ON CONFLICT (agent_id, session_id) DO UPDATE SET state = EXCLUDED.state, last_seen = EXCLUDED.last_seen",
     )
     .bind::<Uuid, _>(agent)
@@ -41,6 +42,7 @@ pub async fn upsert(
     .bind::<Timestamptz, _>(now)
     .bind::<Array<Text>, _>(ids)
     .bind::<Array<Text>, _>(states)
+    .bind::<Uuid, _>(agent)
     .execute(tx.conn()?)
     .await?;
     Ok(())

@@ -508,11 +508,18 @@ pub struct Placed {
 pub async fn placed(tx: &mut AgentTx, agent: AgentId, named: Vec<SessionId>) -> Result<Vec<Placed>> {
     let rows: Vec<(SessionId, OrgId, SessionState, i64, bool, DateTime<Utc>)> =
         statement::<(Uuid, Uuid, Text, BigInt, Bool, Timestamptz)>(
+            // One branch for each index: a single condition reads every session there ever was.
             "SELECT s.id, s.org_id, s.state, s.generation, s.has_open, s.state_since FROM (
                  SELECT p.*, EXISTS (SELECT 1 FROM commands c WHERE c.session_id = p.id AND c.status IN ('pending', 'sent', 'ack')) AS has_open
-                 FROM sessions p WHERE p.agent_id = ? AND (p.state NOT IN ('terminated', 'failed') OR p.id = ANY(?))) s
+                 FROM sessions p WHERE p.agent_id = ? AND p.id IN (
+                     SELECT a.id FROM sessions a
+                     WHERE a.agent_id = ? AND a.state IN ('pending', 'running', 'waking', 'hibernating', 'terminating')
+                     UNION SELECT h.id FROM sessions h WHERE h.agent_id = ? AND h.state = 'hibernated'
+                     UNION SELECT unnest(?::uuid[]))) s
              ORDER BY s.id",
         )
+        .bind::<Uuid, _>(agent)
+        .bind::<Uuid, _>(agent)
         .bind::<Uuid, _>(agent)
         .bind::<Array<Uuid>, _>(named)
         .load(tx.conn()?)

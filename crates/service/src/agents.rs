@@ -56,6 +56,8 @@ pub struct AgentIdentity {
     pub(crate) scope: AgentScope,
     pub(crate) id: AgentId,
     pub(crate) handle: AgentHandle,
+    /// Digest of the key that was proved: whoever connects with it must find it in force still.
+    pub(crate) key_hash: Vec<u8>,
 }
 
 impl AgentIdentity {
@@ -207,7 +209,7 @@ impl Agents {
                 found.approval
             )));
         }
-        Ok(AgentIdentity { scope: found.scope(), id: found.id, handle: found.handle })
+        Ok(AgentIdentity { scope: found.scope(), id: found.id, handle: found.handle, key_hash: digest })
     }
 
     /// A heartbeat over HTTP, for agents that have no socket open.

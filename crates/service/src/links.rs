@@ -114,8 +114,11 @@ impl Links {
     pub async fn open(&self, identity: &AgentIdentity, connection: &str) -> Result<Link> {
         let now = self.0.clock.now();
         let (scope, id) = (identity.scope.clone(), identity.id);
-        let epoch =
-            self.0.db.in_agents(&scope, async |tx| agent::connect(tx, id, connection, now).await).await?;
+        let epoch = self
+            .0
+            .db
+            .in_agents(&scope, async |tx| agent::connect(tx, id, &identity.key_hash, connection, now).await)
+            .await?;
         Ok(Link { scope, agent_id: id, handle: identity.handle.clone(), epoch })
     }
 

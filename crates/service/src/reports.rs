@@ -241,7 +241,9 @@ impl Inventory {
     pub(crate) fn compare(placed: &[Placed], hello: &HelloMessage) -> Self {
         let mut inventory = Self::default();
         let mut reported = HashSet::new();
-        for session in &hello.sessions {
+        let mut named = HashSet::new();
+        // An id that is named twice counts once, the first time.
+        for session in hello.sessions.iter().filter(|session| named.insert(clamp(&session.session_id))) {
             let id = session.session_id.parse::<SessionId>().ok();
             match id.and_then(|id| placed.iter().find(|placed| placed.id == id)) {
                 None => inventory.unknown.push((clamp(&session.session_id), session.state)),

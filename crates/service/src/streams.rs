@@ -52,6 +52,7 @@ impl Streams {
     ) -> Result<StreamTicket> {
         let core = &self.0;
         let session = Sessions(Arc::clone(core)).get(scope, id).await?;
+        own(scope, &session)?;
         let session = match session.state {
             SessionState::Hibernated => match Sessions(Arc::clone(core)).wake(scope, id).await? {
                 Changed::Queued(session, _) | Changed::Already(session) => session,
@@ -123,6 +124,7 @@ impl Streams {
             .db
             .in_org(&scope, async |tx| {
                 let session = visible_in(tx, &scope, id).await?;
+                own(&scope, &session)?;
                 let agent = session::placement(tx, id).await?;
                 session::touch(tx, id, now).await?;
                 Ok::<_, Error>((session, agent))
@@ -131,4 +133,13 @@ impl Streams {
         let agent = agent.ok_or_else(|| Error::not_found(format_args!("the agent of session {id}")))?;
         Ok(OpenedStream { caller, session, agent, mode })
     }
+}
+
+/// What a session shows is its owner's alone, until they share it: those who manage sessions may stop it, not read it.
+fn own(scope: &OrgScope, session: &Session) -> Result<()> {
+    if session.user_id == scope.user_id() {
+        return Ok(());
+    }
+    let id = session.id;
+    Err(Error::Forbidden(format!("session {id} belongs to {}, who has not shared it", session.user)))
 }
