@@ -23,7 +23,7 @@ pub(crate) async fn keep(operators: Operators, shutdown: CancellationToken) {
             Ok(0) => {}
             Ok(gone) => tracing::info!(gone, "rows past their retention were deleted"),
             Err(error) => {
-                tracing::warn!(error = crate::chain(&error), "old rows were not deleted, tried again later")
+                tracing::warn!(error = crate::chain(&error), "old rows were not deleted, tried again later");
             }
         }
     }
