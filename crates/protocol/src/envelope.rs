@@ -98,7 +98,7 @@ macro_rules! messages {
                 match self { $(Self::$variant(_) => $kind),+ }
             }
 
-            /// Reads one text frame. Unknown fields are ignored, unknown types are [`Decoded::Unknown`].
+            /// Reads one text frame. Unknown fields are ignored, unknown types are [`Decoded::Unknown`](crate::Decoded::Unknown).
             pub fn decode(frame: &str) -> Result<$crate::Decoded<Self>, $crate::DecodeError> {
                 let message = $crate::AgentMessage::decode(frame)?;
                 match message.kind.as_str() {
