@@ -314,7 +314,8 @@ GRANT SELECT, UPDATE (revoked_at), DELETE ON login_sessions TO tidegate_platform
 
 -- agents: organizations see the approved ones to place on, and may lock but not change them
 CREATE POLICY org ON agents TO tidegate_org USING (approval_status = 'approved' AND deleted_at IS NULL);
-CREATE POLICY hub ON agents TO tidegate_hub USING (id = ANY (tidegate_agent_ids())) WITH CHECK (id = ANY (tidegate_agent_ids()));
+-- The list of agents is asked for once a statement: called in the condition itself, it would be parsed for every row.
+CREATE POLICY hub ON agents TO tidegate_hub USING (id = ANY ((SELECT tidegate_agent_ids())::uuid[])) WITH CHECK (id = ANY ((SELECT tidegate_agent_ids())::uuid[]));
 CREATE POLICY platform ON agents TO tidegate_platform USING (true) WITH CHECK (true);
 GRANT SELECT (id, agent_id, platform, region, status, operator_drain, max_sessions, approval_status, deleted_at), UPDATE (placed_at) ON agents TO tidegate_org;
 GRANT SELECT, UPDATE (status, capacity, max_sessions, active_sessions, last_heartbeat, websocket_id, epoch, boot_id, api_key_last_used_at, claim_hash) ON agents TO tidegate_hub;
@@ -322,7 +323,7 @@ GRANT SELECT, INSERT, UPDATE ON agents TO tidegate_platform;
 
 -- sessions: the hub changes their state and never their organization, owner or placement
 CREATE POLICY org ON sessions TO tidegate_org USING (org_id = tidegate_org_id()) WITH CHECK (org_id = tidegate_org_id());
-CREATE POLICY hub ON sessions TO tidegate_hub USING (agent_id = ANY (tidegate_agent_ids())) WITH CHECK (agent_id = ANY (tidegate_agent_ids()));
+CREATE POLICY hub ON sessions TO tidegate_hub USING (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[])) WITH CHECK (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[]));
 CREATE POLICY platform ON sessions TO tidegate_platform USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT, UPDATE ON sessions TO tidegate_org;
 GRANT SELECT, UPDATE (state, state_reason, state_since, streaming_ready, streaming_port, platform_metadata, started_at, hibernated_at, ended_at) ON sessions TO tidegate_hub;
@@ -334,7 +335,7 @@ GRANT SELECT, INSERT, DELETE ON session_specs TO tidegate_org;
 GRANT SELECT (org_id, session_id), DELETE ON session_specs TO tidegate_hub;
 
 CREATE POLICY org ON session_events TO tidegate_org USING (org_id = tidegate_org_id()) WITH CHECK (org_id = tidegate_org_id());
-CREATE POLICY hub ON session_events TO tidegate_hub USING (agent_id = ANY (tidegate_agent_ids())) WITH CHECK (agent_id = ANY (tidegate_agent_ids()));
+CREATE POLICY hub ON session_events TO tidegate_hub USING (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[])) WITH CHECK (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[]));
 CREATE POLICY platform ON session_events TO tidegate_platform USING (true);
 GRANT SELECT, INSERT ON session_events TO tidegate_org;
 GRANT SELECT, INSERT ON session_events TO tidegate_hub;
@@ -342,13 +343,13 @@ GRANT SELECT, DELETE ON session_events TO tidegate_platform;
 
 -- commands
 CREATE POLICY org ON commands TO tidegate_org USING (org_id = tidegate_org_id()) WITH CHECK (org_id = tidegate_org_id());
-CREATE POLICY hub ON commands TO tidegate_hub USING (agent_id = ANY (tidegate_agent_ids())) WITH CHECK (agent_id = ANY (tidegate_agent_ids()));
+CREATE POLICY hub ON commands TO tidegate_hub USING (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[])) WITH CHECK (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[]));
 CREATE POLICY platform ON commands TO tidegate_platform USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT ON commands TO tidegate_org;
 GRANT SELECT, INSERT, UPDATE (status, error_message, result, sent_epoch, sealed, sent_at, acknowledged_at, completed_at) ON commands TO tidegate_hub;
 GRANT SELECT, INSERT, DELETE ON commands TO tidegate_platform;
 
-CREATE POLICY hub ON quarantined_sessions TO tidegate_hub USING (agent_id = ANY (tidegate_agent_ids())) WITH CHECK (agent_id = ANY (tidegate_agent_ids()));
+CREATE POLICY hub ON quarantined_sessions TO tidegate_hub USING (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[])) WITH CHECK (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[]));
 CREATE POLICY platform ON quarantined_sessions TO tidegate_platform USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT, UPDATE (state, last_seen), DELETE ON quarantined_sessions TO tidegate_hub;
 GRANT SELECT, DELETE ON quarantined_sessions TO tidegate_platform;
@@ -371,10 +372,13 @@ GRANT INSERT ON audit_log TO tidegate_user;
 GRANT SELECT, INSERT, DELETE ON audit_log TO tidegate_platform;
 
 -- Lookups that run before a scope exists. They read and never write.
+-- plpgsql keeps its plan for the connection's life; a plain SQL function is planned at every call.
 CREATE FUNCTION auth_login_session(login uuid, wanted text)
 RETURNS TABLE (user_id uuid, username text, role text, org_id uuid, org_role text, revoked_at timestamptz, expires_at timestamptz)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT u.id, u.username, u.role, o.id, m.role, l.revoked_at, l.expires_at
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT u.id, u.username, u.role, o.id, m.role, l.revoked_at, l.expires_at
     FROM login_sessions l
     JOIN users u ON u.id = l.user_id AND u.active
     LEFT JOIN LATERAL (
@@ -384,7 +388,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
         ORDER BY (o.owner_user_id = u.id) DESC NULLS LAST, CASE WHEN o.owner_user_id = u.id THEN o.created_at ELSE m.created_at END, o.id
         LIMIT 1) o ON true
     LEFT JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
-    WHERE l.id = login
+    WHERE l.id = login;
+END
 $$;
 CREATE FUNCTION auth_user_by_name(wanted text)
 RETURNS TABLE (user_id uuid, username text, password_hash text, active boolean, provider text)
@@ -414,10 +419,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 $$;
 -- How many sessions of all organizations count on each of these agents.
 CREATE FUNCTION agent_load(agents uuid[]) RETURNS TABLE (agent_id uuid, active bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT a, (SELECT count(*) FROM sessions s WHERE s.agent_id = a
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 4 SET search_path = public, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT a, (SELECT count(*) FROM sessions s WHERE s.agent_id = a
                AND s.state IN ('pending', 'running', 'waking', 'hibernating', 'terminating'))
-    FROM unnest(agents) a
+    FROM unnest(agents) a;
+END
 $$;
 -- What the healer and the dispatcher look for across all tenants: ids only, to be opened in their own scope.
 CREATE FUNCTION list_agents_with_overdue_commands(now timestamptz) RETURNS TABLE (agent_id uuid)
