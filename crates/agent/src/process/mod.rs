@@ -117,6 +117,7 @@ impl Inner {
 
     /// Kills what a dead shim left behind, until nothing is left.
     async fn kill_strays(&self, key: &SessionKey) {
+        tree::forbid_forks(self.limits.cgroups(key).iter().map(PathBuf::as_path));
         loop {
             let strays = self.strays(key);
             if strays.is_empty() {

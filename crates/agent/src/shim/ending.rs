@@ -1,6 +1,9 @@
 //! The end of a session: its program ended or is told to, everything it started goes with it, and the exit is kept.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
@@ -18,7 +21,7 @@ use tokio::{
 use super::{files, output::Output};
 use crate::{
     platform::Exit,
-    process::tree::{descendants, signal_all},
+    process::tree::{descendants, forbid_forks, signal_all},
 };
 
 /// How long what the program left behind may take to end by itself.
@@ -63,6 +66,7 @@ pub(super) async fn wait(
     mut children: Children,
     mut stop: mpsc::Receiver<Duration>,
     output: &Output,
+    cgroups: &[PathBuf],
 ) -> (i32, Option<String>) {
     let lost = (255, None);
     let exit = tokio::select! {
@@ -73,7 +77,7 @@ pub(super) async fn wait(
             if let Ok(exit) = timeout(grace, &mut children.ended).await {
                 exit.unwrap_or(lost)
             } else {
-                kill_all().await;
+                kill_all(cgroups).await;
                 children.ended.await.unwrap_or(lost)
             }
         }
@@ -81,7 +85,7 @@ pub(super) async fn wait(
     if !descendants(own_pid()).is_empty() {
         ask_all();
         let _ = timeout(LEFTOVERS, gone()).await;
-        kill_all().await;
+        kill_all(cgroups).await;
     }
     exit
 }
@@ -118,8 +122,9 @@ fn ask_all() {
     }
 }
 
-/// Kills until nothing is left: what forks meanwhile is found by the next look.
-async fn kill_all() {
+/// Kills until nothing is left: what forked before it was forbidden to is found by the next look.
+async fn kill_all(cgroups: &[PathBuf]) {
+    forbid_forks(cgroups.iter().filter_map(|procs| procs.parent()));
     loop {
         let all = descendants(own_pid());
         if all.is_empty() {

@@ -89,7 +89,7 @@ async fn serve(spec: ShimSpec) -> Result<(), Error> {
     let server = server::Server::new(Arc::clone(&session.output), session.terminal);
     let stop = server.stop_requests();
     let serving = tokio::spawn(Arc::clone(&server).accept(listener));
-    let exit = ending::wait(session.child, stop, &session.output).await;
+    let exit = ending::wait(session.child, stop, &session.output, &spec.exec.cgroups).await;
     let exit =
         ending::settle((&spec.folder, spec.key.generation), exit, session.drained, &session.output).await;
     server.end(exit).await;
