@@ -8,7 +8,10 @@ use tidegate_model::{
     TicketId, UserId,
 };
 
-use crate::{AgentScope, Db, Error, OrgScope, Result, UserScope, statement::statement};
+use crate::{
+    AgentScope, Db, Error, OrgScope, Result, UserScope,
+    statement::{Statement, statement},
+};
 
 /// A live login, as far as it reaches.
 #[derive(Debug, Clone)]
@@ -126,16 +129,28 @@ impl AgentLookup {
     }
 }
 
+type AgentRow = (AgentId, String, ApprovalStatus, Option<Vec<u8>>, Option<DateTime<Utc>>, Option<Vec<u8>>);
+type AgentColumns = (Uuid, Text, Text, Nullable<Bytea>, Nullable<Timestamptz>, Nullable<Bytea>);
+
 /// The agent of this name.
 pub async fn agent(db: &Db, handle: &AgentHandle) -> Result<AgentLookup> {
-    type Row = (AgentId, String, ApprovalStatus, Option<Vec<u8>>, Option<DateTime<Utc>>, Option<Vec<u8>>);
-    let mut connection = db.connection().await?;
-    let rows: Vec<Row> = statement::<(Uuid, Text, Text, Nullable<Bytea>, Nullable<Timestamptz>, Nullable<Bytea>)>(
+    let lookup = statement::<AgentColumns>(
         "SELECT id, agent_id, approval_status, api_key_hash, api_key_last_used_at, claim_hash FROM auth_agent(?)",
-    )
-    .bind::<Text, _>(handle.as_str().to_owned())
-    .load(&mut connection)
-    .await?;
+    );
+    one_agent(db, lookup.bind::<Text, _>(handle.as_str().to_owned())).await
+}
+
+/// The agent whose key has this digest.
+pub async fn agent_by_key(db: &Db, hash: Vec<u8>) -> Result<AgentLookup> {
+    let lookup = statement::<AgentColumns>(
+        "SELECT id, agent_id, approval_status, api_key_hash, api_key_last_used_at, claim_hash FROM auth_agent_by_key(?)",
+    );
+    one_agent(db, lookup.bind::<Bytea, _>(hash)).await
+}
+
+async fn one_agent(db: &Db, lookup: Statement<AgentColumns>) -> Result<AgentLookup> {
+    let mut connection = db.connection().await?;
+    let rows: Vec<AgentRow> = lookup.load(&mut connection).await?;
     let (id, name, approval, key_hash, key_used_at, claim_hash) =
         rows.into_iter().next().ok_or(Error::NotFound)?;
     let handle = name.parse().map_err(|error: &str| Error::corrupt("agent id", error))?;

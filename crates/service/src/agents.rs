@@ -197,16 +197,41 @@ impl Agents {
             Err(DbError::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
-        let Some(found) =
-            found.filter(|found| found.key_hash.as_deref().is_some_and(|hash| same(hash, &digest)))
-        else {
-            core.throttle.failure(source)?;
+        self.prove(found, digest, source)
+    }
+
+    /// Proves an agent by its own key alone, in one probe: for dials that do not say whose they are.
+    pub async fn authenticate_by_key(
+        &self,
+        key: Option<&Secret<String>>,
+        source: Option<IpAddr>,
+    ) -> Result<AgentIdentity> {
+        let core = &self.0;
+        let digest = core.vault.digest(Purpose::AgentKey, check_form(key)?);
+        let found = match auth::agent_by_key(&core.db, digest.clone()).await {
+            Ok(found) => Some(found),
+            Err(DbError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        };
+        self.prove(found, digest, source)
+    }
+
+    fn prove(
+        &self,
+        found: Option<auth::AgentLookup>,
+        digest: Vec<u8>,
+        source: Option<IpAddr>,
+    ) -> Result<AgentIdentity> {
+        let fits =
+            |found: &auth::AgentLookup| found.key_hash.as_deref().is_some_and(|hash| same(hash, &digest));
+        let Some(found) = found.filter(fits) else {
+            self.0.throttle.failure(source)?;
             return Err(WRONG_KEY);
         };
         if found.approval != ApprovalStatus::Approved {
+            let (handle, approval) = (&found.handle, found.approval);
             return Err(Error::Forbidden(format!(
-                "agent {handle} is {}, ask an operator to approve it",
-                found.approval
+                "agent {handle} is {approval}, ask an operator to approve it"
             )));
         }
         Ok(AgentIdentity { scope: found.scope(), id: found.id, handle: found.handle, key_hash: digest })

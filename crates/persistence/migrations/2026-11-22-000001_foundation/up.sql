@@ -97,6 +97,7 @@ CREATE TABLE agents (
     deleted_at           timestamptz
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX agents_agent_id_key ON agents (agent_id) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX agents_api_key_hash_key ON agents (api_key_hash);
 CREATE INDEX agents_live ON agents (platform) WHERE approval_status = 'approved' AND deleted_at IS NULL;
 
 CREATE TABLE sessions (
@@ -408,6 +409,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT a.id, a.agent_id, a.approval_status, a.api_key_hash, a.api_key_last_used_at, a.claim_hash
     FROM agents a WHERE a.agent_id = wanted AND a.deleted_at IS NULL
 $$;
+-- Whose key this is: for agents that dial a tunnel without saying who they are.
+CREATE FUNCTION auth_agent_by_key(wanted bytea)
+RETURNS TABLE (id uuid, agent_id text, approval_status text, api_key_hash bytea, api_key_last_used_at timestamptz, claim_hash bytea)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT a.id, a.agent_id, a.approval_status, a.api_key_hash, a.api_key_last_used_at, a.claim_hash
+    FROM agents a WHERE a.api_key_hash = wanted AND a.deleted_at IS NULL
+$$;
 CREATE FUNCTION auth_ticket(wanted bytea)
 RETURNS TABLE (id uuid, org_id uuid, session_id uuid, user_id uuid, login_id uuid)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -446,7 +454,7 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tidegate_uuid_v7(timestamptz), tidegate_org_id(), tidegate_user_id(), tidegate_agent_ids()
     TO tidegate_org, tidegate_user, tidegate_hub, tidegate_platform, tidegate_lister;
 GRANT EXECUTE ON FUNCTION tidegate_session_made(), tidegate_session_moved() TO tidegate_org, tidegate_hub;
-GRANT EXECUTE ON FUNCTION auth_login_session(uuid, text), auth_user_by_name(text), auth_refresh(bytea), auth_agent(text), auth_ticket(bytea),
+GRANT EXECUTE ON FUNCTION auth_login_session(uuid, text), auth_user_by_name(text), auth_refresh(bytea), auth_agent(text), auth_agent_by_key(bytea), auth_ticket(bytea),
     admin_exists(), list_agents_with_overdue_commands(timestamptz), list_agents_with_stuck_sessions(timestamptz), list_silent_agents(timestamptz) TO tidegate_app;
 GRANT EXECUTE ON FUNCTION agent_load(uuid[]) TO tidegate_org;
 
@@ -458,6 +466,7 @@ ALTER FUNCTION auth_login_session(uuid, text) OWNER TO tidegate_lister;
 ALTER FUNCTION auth_user_by_name(text) OWNER TO tidegate_lister;
 ALTER FUNCTION auth_refresh(bytea) OWNER TO tidegate_lister;
 ALTER FUNCTION auth_agent(text) OWNER TO tidegate_lister;
+ALTER FUNCTION auth_agent_by_key(bytea) OWNER TO tidegate_lister;
 ALTER FUNCTION auth_ticket(bytea) OWNER TO tidegate_lister;
 ALTER FUNCTION admin_exists() OWNER TO tidegate_lister;
 ALTER FUNCTION agent_load(uuid[]) OWNER TO tidegate_lister;

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use tidegate_hub::relay;
-use tidegate_service::{AgentIdentity, Error};
+use tidegate_service::AgentIdentity;
 
 use super::{
     connect::agent_id,
@@ -14,6 +14,7 @@ use super::{
 use crate::http::{
     Context, ErrorAnswer, Problem,
     socket::{TUNNEL_FRAME, upgrade},
+    source::source,
     valid::Segment,
 };
 
@@ -43,19 +44,12 @@ pub(crate) async fn tunnel(
     Ok(response)
 }
 
-/// Who dials. Agents that do not name themselves are known by their key among those that were asked to dial.
+/// Who dials: the agent that is named, else whoever has the key.
 async fn dialler(request: &HttpRequest, context: &Context) -> Result<AgentIdentity, Problem> {
-    let key = own_key(request)?;
     let named = agent_id(request);
     if !named.is_empty() {
         return prove(request, context, &named).await;
     }
-    for agent in context.dialling.agents() {
-        // A key that is another's is no failed attempt here, so no source is named.
-        match context.services.agents.authenticate(&agent, Some(&key), None).await {
-            Err(Error::Unauthenticated(_)) => {}
-            proved => return Ok(proved?),
-        }
-    }
-    Err(Problem::unauthenticated("no agent with this API key was asked for a tunnel"))
+    let key = own_key(request)?;
+    Ok(context.services.agents.authenticate_by_key(Some(&key), source(request, context)).await?)
 }

@@ -49,7 +49,6 @@ pub(crate) async fn tunnel(
         after,
         follow,
     };
-    let _expected = opened.session.agent_id.clone().map(|agent| context.dialling.expect(agent));
     Ok(context.hub.open_tunnel(request).await?)
 }
 
