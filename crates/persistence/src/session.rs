@@ -444,7 +444,8 @@ pub async fn apply(tx: &mut AgentTx, moves: Vec<Move>, now: DateTime<Utc>) -> Re
                 state_since = CASE WHEN s.state = r.state THEN s.state_since ELSE r.now END,
                 streaming_ready = CASE WHEN r.state <> 'running' THEN false ELSE COALESCE(r.ready, s.streaming_ready) END,
                 streaming_port = COALESCE(r.port, s.streaming_port),
-                platform_metadata = CASE WHEN r.metadata IS NULL THEN s.platform_metadata ELSE s.platform_metadata || r.metadata END,
+                platform_metadata = CASE WHEN pg_column_size(s.platform_metadata || r.metadata) <= 32768 THEN s.platform_metadata || r.metadata
+                                         ELSE s.platform_metadata END,
                 started_at = CASE WHEN r.state = 'running' THEN COALESCE(s.started_at, r.now) ELSE s.started_at END,
                 hibernated_at = CASE WHEN r.state = 'hibernated' AND s.state <> r.state THEN r.now ELSE s.hibernated_at END,
                 ended_at = CASE WHEN r.state IN ('terminated', 'failed') THEN COALESCE(s.ended_at, r.now) ELSE s.ended_at END

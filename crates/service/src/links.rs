@@ -14,7 +14,11 @@ use tidegate_persistence::{
 };
 use tidegate_protocol::{CommandMessage, HeartbeatMessage, HelloMessage};
 
-use crate::{AgentIdentity, Core, Error, Nudge, Nudges, Result, options::Options, reports};
+use crate::{
+    AgentIdentity, Core, Error, Nudge, Nudges, Result,
+    options::Options,
+    reports::{self, Mismatch, Said},
+};
 
 /// What the hub tells of live agents.
 #[derive(Debug, Clone)]
@@ -159,12 +163,18 @@ impl Links {
             tracing::warn!(agent = %link.handle, count = inventory.unknown.len(), "agent runs sessions nobody knows: quarantined");
             quarantine::upsert(tx, link.agent_id, &inventory.unknown, now).await?;
         }
-        let queued = self.stop_in(tx, link, &inventory.unwanted).await?;
-        Ok((queued, moved))
+        self.ask_in(tx, link, &inventory.unwanted, CommandAction::StopSession).await?;
+        Ok((inventory.unwanted.len(), moved))
     }
 
-    /// Queues stops for what runs and should not.
-    async fn stop_in(&self, tx: &mut AgentTx, link: &Link, unwanted: &[Placed]) -> Result<usize> {
+    /// Asks an agent to stop or hibernate what runs and should not.
+    async fn ask_in(
+        &self,
+        tx: &mut AgentTx,
+        link: &Link,
+        unwanted: &[Placed],
+        action: CommandAction,
+    ) -> Result<()> {
         let now = self.0.clock.now();
         for placed in unwanted {
             let new = NewCommand {
@@ -173,7 +183,7 @@ impl Links {
                 agent_handle: link.handle.clone(),
                 session_id: placed.id,
                 generation: placed.generation,
-                action: CommandAction::StopSession,
+                action,
                 payload: json!({"sessionId": placed.id, "generation": placed.generation}),
                 sealed: None,
                 deadline: now + Options::seconds(self.0.options.stop_deadline_seconds),
@@ -181,7 +191,7 @@ impl Links {
             };
             command::insert_for_agent(tx, placed.org_id, new).await?;
         }
-        Ok(unwanted.len())
+        Ok(())
     }
 
     /// Closes a connection; the agent is offline only if no newer one was opened.
@@ -284,7 +294,7 @@ impl Links {
                     seen.extend(changed.iter().map(|moved| moved.id));
                     moved.extend(changed);
                 }
-                applied += sorted.statuses.iter().filter(|(_, id, _)| seen.contains(id)).count();
+                applied += sorted.statuses.iter().filter(|said| seen.contains(&said.id)).count();
                 let stopped = self.question_in(tx, &sorted.statuses, &seen).await?;
                 for (link, unknown) in &sorted.unknown {
                     quarantine::upsert(tx, link.agent_id, unknown, now).await?;
@@ -299,36 +309,41 @@ impl Links {
         Ok(Ingested { applied: applied.min(total), ignored: total.saturating_sub(applied) })
     }
 
-    /// Looks at reports of sessions that did not fit: what runs and should not is stopped, what nobody knows is
-    /// quarantined. Returns the agents for which a stop was queued.
+    /// Looks at reports of sessions that did not fit: what runs and should not is stopped or hibernated, what sleeps
+    /// already is taken note of, what nobody knows is quarantined. Returns the agents that were asked for something.
     async fn question_in(
         &self,
         tx: &mut AgentTx,
-        statuses: &[(Arc<Link>, SessionId, SessionState)],
+        statuses: &[Said],
         seen: &HashSet<SessionId>,
     ) -> Result<Vec<AgentId>> {
         let now = self.0.clock.now();
-        let mut stopped = Vec::new();
-        for (link, id, state) in statuses {
-            let alive = !state.is_final();
-            if !alive || seen.contains(id) {
-                continue;
-            }
+        let mut asked = Vec::new();
+        for said in statuses.iter().filter(|said| !said.state.is_final() && !seen.contains(&said.id)) {
+            let link = &said.link;
             // An older connection may not even ask for a stop.
             if agent::current(tx, &[(link.agent_id, link.epoch)]).await?.is_empty() {
                 continue;
             }
-            let placed = session::placed(tx, link.agent_id, vec![*id]).await?;
-            match placed.into_iter().find(|placed| placed.id == *id) {
-                None => quarantine::upsert(tx, link.agent_id, &[(id.to_string(), *state)], now).await?,
-                Some(placed) if placed.state.is_final() && !placed.has_open_command => {
-                    self.stop_in(tx, link, &[placed]).await?;
-                    stopped.push(link.agent_id);
+            let placed = session::placed(tx, link.agent_id, vec![said.id]).await?;
+            let Some(placed) = placed.into_iter().find(|placed| placed.id == said.id) else {
+                quarantine::upsert(tx, link.agent_id, &[(said.id.to_string(), said.state)], now).await?;
+                continue;
+            };
+            match said.mismatch(&placed) {
+                Mismatch::Ask(action) => {
+                    self.ask_in(tx, link, &[placed], action).await?;
+                    asked.push(link.agent_id);
                 }
-                Some(_) => {}
+                Mismatch::Asleep => {
+                    for step in reports::asleep(link.agent_id, link.epoch, &placed) {
+                        session::apply(tx, vec![step], now).await?;
+                    }
+                }
+                Mismatch::None => {}
             }
         }
-        Ok(stopped)
+        Ok(asked)
     }
 
     /// Of these connections, those that can change nothing any more: superseded, or their agent not approved.

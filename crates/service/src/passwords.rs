@@ -6,6 +6,7 @@ use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
+use chrono::TimeDelta;
 use tidegate_model::Secret;
 use tokio::sync::Semaphore;
 
@@ -20,7 +21,13 @@ const MOST_MEMORY_KIB: u32 = 256 * 1_024;
 #[derive(Debug)]
 pub(crate) struct Passwords {
     workers: Arc<Semaphore>,
+    /// Places to wait in. A full queue refuses at once: whoever waited longer would have given up anyway, and nobody
+    /// may make everybody wait.
+    queue: Semaphore,
 }
+
+/// Hashes that may wait or run: at two workers the last one waits less than a second.
+const QUEUE: usize = 64;
 
 fn argon2() -> Result<Argon2<'static>> {
     let params =
@@ -30,7 +37,7 @@ fn argon2() -> Result<Argon2<'static>> {
 
 impl Passwords {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { workers: Arc::new(Semaphore::new(workers.max(1))) }
+        Self { workers: Arc::new(Semaphore::new(workers.max(1))), queue: Semaphore::new(QUEUE) }
     }
 
     /// The PHC string of a new password.
@@ -62,6 +69,7 @@ impl Passwords {
     }
 
     async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let _place = self.queue.try_acquire().map_err(|_| Error::RateLimited(TimeDelta::seconds(1)))?;
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || {
             let done = job();
@@ -89,6 +97,13 @@ mod tests {
         assert!(passwords.verify(secret("tidewater gate"), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify(secret("tidewater gates"), Some(hash)).await.unwrap());
         assert!(!passwords.verify(secret("tidewater gate"), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let passwords = Passwords::new(1);
+        let _all = passwords.queue.try_acquire_many(u32::try_from(QUEUE).unwrap()).unwrap();
+        assert!(matches!(passwords.hash(secret("tidewater gate")).await, Err(Error::RateLimited(_))));
     }
 
     #[tokio::test]

@@ -145,6 +145,58 @@ pub(crate) fn rounds(moves: Vec<Move>) -> Vec<Vec<Move>> {
     rounds
 }
 
+/// What one status said, for those that did not fit.
+pub(crate) struct Said {
+    pub(crate) link: Arc<Link>,
+    pub(crate) id: SessionId,
+    pub(crate) state: SessionState,
+    pub(crate) generation: Option<i64>,
+}
+
+/// What to do about a session that an agent reports otherwise than it stands here, with no command on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    /// It runs and should not: this is asked of the agent.
+    Ask(CommandAction),
+    /// It sleeps already: a hibernate that was given up here was carried out there.
+    Asleep,
+    /// Nothing to do.
+    None,
+}
+
+impl Said {
+    /// Compares with what stands here. A wake that was given up at its deadline may have been carried out after it.
+    pub(crate) fn mismatch(&self, placed: &Placed) -> Mismatch {
+        let current = self.generation.is_none_or(|generation| generation == placed.generation);
+        if placed.has_open_command {
+            return Mismatch::None;
+        }
+        match (placed.state, self.state) {
+            (Terminated | Failed, state) if !state.is_final() => Mismatch::Ask(CommandAction::StopSession),
+            (Hibernated, Running) if current => Mismatch::Ask(CommandAction::HibernateSession),
+            (Running, Hibernated) if current => Mismatch::Asleep,
+            _ => Mismatch::None,
+        }
+    }
+}
+
+/// The moves of a session that sleeps already.
+pub(crate) fn asleep(agent: AgentId, epoch: i64, placed: &Placed) -> [Move; 2] {
+    let step = |to, from| Move {
+        id: placed.id,
+        agent,
+        epoch: Some(epoch),
+        generation: Some(placed.generation),
+        to,
+        from: vec![from],
+        reason: Some("the agent hibernated it after the deadline".to_owned()),
+        streaming_ready: None,
+        streaming_port: None,
+        metadata: None,
+    };
+    [step(Hibernating, Running), step(Hibernated, Hibernating)]
+}
+
 /// A batch, sorted by what is written together.
 #[derive(Default)]
 pub(crate) struct Sorted {
@@ -152,7 +204,7 @@ pub(crate) struct Sorted {
     pub(crate) acks: Vec<(CommandId, AgentId, i64)>,
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) moves: Vec<Move>,
-    pub(crate) statuses: Vec<(Arc<Link>, SessionId, SessionState)>,
+    pub(crate) statuses: Vec<Said>,
     pub(crate) unknown: Vec<(Arc<Link>, Vec<(String, SessionState)>)>,
     /// Reports that stand in another one of this batch: older heartbeats, acks beside their outcome.
     pub(crate) merged: usize,
@@ -191,7 +243,12 @@ impl Sorted {
                     });
                 }
                 ReportKind::Status(status) => {
-                    sorted.statuses.push((link, status.session_id, status.state));
+                    sorted.statuses.push(Said {
+                        link,
+                        id: status.session_id,
+                        state: status.state,
+                        generation: status.generation,
+                    });
                     sorted.moves.extend(moves_of(agent, epoch, status));
                 }
                 ReportKind::UnknownSession { session_id, state } => {

@@ -1,7 +1,8 @@
 //! What agents say, when it may change something and when it may not.
 
+use chrono::TimeDelta;
 use serde_json::json;
-use tidegate_model::{AgentStatusUpdate, CommandId, SessionId, SessionState};
+use tidegate_model::{AgentStatusUpdate, CommandAction, CommandId, SessionId, SessionState};
 use tidegate_persistence::Operator;
 use tidegate_protocol::FromAgent;
 use tidegate_service::ReportKind;
@@ -253,4 +254,86 @@ async fn a_completion_without_a_status_drives_the_session() {
         answer.into_iter().filter(|message| !matches!(message, FromAgent::Status(_))).collect()
     });
     test.running_session(&org.admin, &mut agent).await;
+}
+
+#[tokio::test]
+async fn a_wake_carried_out_after_its_deadline_is_undone() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let (scope, services) = (org.admin.org().unwrap(), test.services());
+    let mut agent = test.online_agent("vm-1", 3).await;
+    let id = test.running_session(&org.admin, &mut agent).await.id;
+    services.sessions.hibernate(scope, id).await.unwrap();
+    agent.work().await;
+    services.sessions.wake(scope, id).await.unwrap();
+    test.manual_clock().advance(TimeDelta::seconds(301));
+    services.links.sweep().await.unwrap();
+    assert_eq!(state(&test, &org.admin, id).await, SessionState::Hibernated);
+    agent.report(ReportKind::Status(status(id, SessionState::Running, Some(1)))).await;
+    assert!(agent.claim().await.is_empty(), "an older generation asks for nothing");
+    agent.report(ReportKind::Status(status(id, SessionState::Running, Some(2)))).await;
+    agent.report(ReportKind::Status(status(id, SessionState::Running, Some(2)))).await;
+    let asked: Vec<CommandAction> = agent.claim().await.iter().map(|sent| sent.command.action).collect();
+    assert_eq!(asked, [CommandAction::HibernateSession]);
+    assert_eq!(state(&test, &org.admin, id).await, SessionState::Hibernated);
+}
+
+#[tokio::test]
+async fn a_hibernate_carried_out_after_its_deadline_is_taken_note_of() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let (scope, services) = (org.admin.org().unwrap(), test.services());
+    let mut agent = test.online_agent("vm-1", 3).await;
+    let id = test.running_session(&org.admin, &mut agent).await.id;
+    services.sessions.hibernate(scope, id).await.unwrap();
+    test.manual_clock().advance(TimeDelta::seconds(301));
+    services.links.sweep().await.unwrap();
+    assert_eq!(state(&test, &org.admin, id).await, SessionState::Running);
+    agent.report(ReportKind::Status(status(id, SessionState::Hibernated, Some(1)))).await;
+    assert_eq!(state(&test, &org.admin, id).await, SessionState::Hibernated);
+}
+
+#[tokio::test]
+async fn an_inventory_that_names_a_session_twice_counts_it_once() {
+    let test = TestDb::new().await;
+    let agent = test.online_agent("vm-1", 3).await;
+    let twice = tidegate_protocol::HelloSession {
+        session_id: "sess-nobody-knows".into(),
+        generation: None,
+        state: SessionState::Running,
+    };
+    let hello = tidegate_protocol::HelloMessage {
+        protocol_versions: vec![1],
+        boot_id: "boot-1".into(),
+        sessions: vec![twice.clone(), twice],
+    };
+    test.services().links.hello(&agent.link(), &hello).await.unwrap();
+    let quarantined = test.services().agents.quarantined(&Operator::console()).await.unwrap();
+    assert_eq!(quarantined.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_rotated_between_proof_and_connection_opens_nothing() {
+    let test = TestDb::new().await;
+    let agent = test.online_agent("vm-1", 3).await;
+    let proved = agent.identity().clone();
+    test.services().agents.rotate_key(&Operator::console(), proved.handle()).await.unwrap();
+    let refused = test.services().links.open(&proved, "connection-2").await;
+    assert!(matches!(refused, Err(tidegate_service::Error::NotFound(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_an_agent_adds_up_over_many_reports_is_bounded() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let mut agent = test.online_agent("vm-1", 3).await;
+    let id = test.running_session(&org.admin, &mut agent).await.id;
+    for part in 0..8 {
+        let mut report = status(id, SessionState::Running, Some(1));
+        let metadata = json!({ format!("part{part}"): "x".repeat(10_000) });
+        report.platform_metadata = metadata.as_object().cloned();
+        agent.report(ReportKind::Status(report)).await;
+    }
+    let kept = json!(get(&test, &org.admin, id).await.platform_metadata).to_string().len();
+    assert!((10_000..40_000).contains(&kept), "{kept}");
 }

@@ -1,7 +1,7 @@
 //! Tickets: single use, short, for one session, and no better than the login that asked.
 
 use chrono::TimeDelta;
-use tidegate_model::{SessionState, StreamKind, StreamMode};
+use tidegate_model::{OrgRole, SessionState, StreamKind, StreamMode};
 use tidegate_service::{Error, StreamTicket};
 use tidegate_test_support::{SimAgent, TestDb, TestOrg};
 
@@ -99,4 +99,18 @@ async fn a_ticket_for_a_sleeping_session_wakes_it() {
     assert_eq!(ticket.session.state, SessionState::Waking);
     stage.agent.work().await;
     assert!(stage.good(&ticket.ticket).await);
+}
+
+#[tokio::test]
+async fn those_who_manage_sessions_may_stop_but_not_watch_them() {
+    let stage = Stage::new().await;
+    let maintainer = stage.test.user_in(&stage.org.name, OrgRole::Maintainer).await;
+    let maintainer = stage.test.caller(&maintainer).await;
+    let scope = maintainer.org().unwrap();
+    let (streams, id) = (&stage.test.services().streams, stage.session);
+    assert!(stage.test.services().sessions.get(scope, id).await.is_ok());
+    let ticket = streams.connect(scope, id, StreamKind::Terminal, StreamMode::View).await;
+    assert!(matches!(ticket, Err(Error::Forbidden(_))), "{ticket:?}");
+    let opened = streams.open(maintainer.clone(), id, StreamMode::View).await;
+    assert!(matches!(opened, Err(Error::Forbidden(_))), "{opened:?}");
 }
