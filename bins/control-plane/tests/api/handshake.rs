@@ -93,8 +93,12 @@ async fn a_tunnel_nobody_asked_for_is_not_there() {
     let mut headers = upgrade();
     let path = format!("/api/v1/agents/tunnels/{}", "0".repeat(32));
     world.raw("GET", &path, &headers, b"").await.refused(401, "E_UNAUTHENTICATED");
-    headers.push(("X-Agent-API-Key", key.expose().clone()));
+    headers.push(("X-Agent-API-Key", "0".repeat(64)));
     world.raw("GET", &path, &headers, b"").await.refused(401, "E_UNAUTHENTICATED");
+    headers.pop();
+    // Its own key says who dials, with or without the name; that there is such a tunnel it does not say.
+    headers.push(("X-Agent-API-Key", key.expose().clone()));
+    world.raw("GET", &path, &headers, b"").await.refused(404, "E_NOT_FOUND");
     let named = format!("{path}?agent_id=vm-1");
     world.raw("GET", &named, &headers, b"").await.refused(404, "E_NOT_FOUND");
 }
