@@ -69,7 +69,10 @@ async fn database(connected: &connect::Connected) -> Vec<Check> {
     };
     let health = match looked {
         Ok(health) => health,
-        Err(error) => return vec![check("login", false, format!("tidegate_app cannot log in: {error}"))],
+        Err(error) => {
+            let why = format!("{:#}", anyhow::Error::new(error));
+            return vec![check("login", false, format!("tidegate_app cannot log in: {why}"))];
+        }
     };
     let list = |names: &[String]| names.join(", ");
     let missing: Vec<String> = health.missing_roles.iter().map(ToString::to_string).collect();

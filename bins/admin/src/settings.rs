@@ -29,6 +29,8 @@ pub(crate) struct Database {
     pub(crate) url: Option<Secret<String>>,
     /// URL of the migrating login.
     pub(crate) migrate_url: Option<Secret<String>>,
+    /// PEM certificates of the CA that both URLs' server has its certificate from.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// The `secrets` section.
@@ -48,7 +50,14 @@ impl Settings {
         }
         let environment = Environment::with_prefix("TIDEGATE").prefix_separator("__").separator("__");
         let config = builder.add_source(environment).build().context("the configuration cannot be read")?;
-        config.try_deserialize().context("the configuration is not valid")
+        let mut settings: Self = config.try_deserialize().context("the configuration is not valid")?;
+        let Database { url, migrate_url, ca_file } = &mut settings.database;
+        if let Some(ca_file) = ca_file {
+            for url in [url, migrate_url].into_iter().flatten() {
+                *url = tidegate_service::with_ca_file(url, ca_file);
+            }
+        }
+        Ok(settings)
     }
 
     /// The options of the embedded PostgreSQL, the same as the control plane's.

@@ -80,10 +80,14 @@ impl Default for Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatabaseConfig {
-    /// URL of the serving login, `tidegate_app`. Without it a private PostgreSQL is run.
+    /// URL of the serving login, `tidegate_app`. Without it a private PostgreSQL is run. `?sslmode=` says how much is
+    /// asked of the connection: disable, prefer (the default), require, verify-ca or verify-full.
     pub url: Option<Secret<String>>,
     /// URL of the login that owns the schema, `tidegate_migrator`. With it migrations are applied at the start.
     pub migrate_url: Option<Secret<String>>,
+    /// PEM certificates of the CA that the server of both URLs has its certificate from, instead of the machine's CAs.
+    /// A URL that says no `sslmode` is then held to `verify-full`; one with an `sslrootcert` of its own keeps it.
+    pub ca_file: Option<PathBuf>,
     /// Connections at most. Default 16.
     pub max_connections: usize,
     /// Longest wait for a free connection before the answer is 503. Default 5.
@@ -100,6 +104,7 @@ impl Default for DatabaseConfig {
         Self {
             url: None,
             migrate_url: None,
+            ca_file: None,
             max_connections: options.max_connections,
             acquire_timeout_seconds: options.acquire_timeout_seconds,
             statement_timeout_seconds: options.statement_timeout_seconds,
@@ -302,7 +307,13 @@ impl Config {
             builder = builder.add_source(file);
         }
         let read = builder.add_source(environment).build().and_then(config::Config::try_deserialize);
-        let config: Self = read.map_err(|error| Error::Config(Box::new(error)))?;
+        let mut config: Self = read.map_err(|error| Error::Config(Box::new(error)))?;
+        let DatabaseConfig { url, migrate_url, ca_file, .. } = &mut config.database;
+        if let Some(ca_file) = ca_file {
+            for url in [url, migrate_url].into_iter().flatten() {
+                *url = tidegate_service::with_ca_file(url, ca_file);
+            }
+        }
         config.check()
     }
 

@@ -74,3 +74,13 @@ fn the_socket_stands_beside_the_data_unless_it_is_said_where() {
     let config = Config::from_parts("data_dir = \"/srv/tide\"\nrun_dir = \"/run/t\"", &[]).unwrap();
     assert_eq!(config.run_dir(), Path::new("/run/t"));
 }
+
+#[test]
+fn the_ca_file_is_part_of_both_addresses_of_the_database() {
+    let toml = "[database]\nurl = \"postgres://app@db/tidegate\"\nmigrate_url = \"postgres://migrator@db/tidegate?sslmode=require\"\nca_file = \"/etc/ca.pem\"";
+    let database = Config::from_parts(toml, &[]).unwrap().database;
+    for url in [database.url, database.migrate_url] {
+        let url = url.unwrap();
+        assert!(url.expose().contains("sslrootcert=%2Fetc%2Fca%2Epem"), "{}", url.expose());
+    }
+}

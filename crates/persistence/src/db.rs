@@ -15,6 +15,7 @@ use tidegate_model::Secret;
 
 use crate::{
     AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx,
+    connector::Connector,
     tx::{Lease, OrgContext},
 };
 
@@ -22,7 +23,7 @@ use crate::{
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// `postgres://tidegate_app:…@host/tidegate`; the plain login role, not the owner of the tables.
+    /// `postgres://tidegate_app:…@host/tidegate?sslmode=verify-full`; the plain login role, not the owner of the tables.
     pub url: Secret<String>,
     /// Connections at most. Default 16.
     pub max_connections: usize,
@@ -73,11 +74,11 @@ impl Db {
         let mut config = ManagerConfig::default();
         // A dead connection is found by `BEGIN`, which is tried again on another one: see `Db::begin`.
         config.recycling_method = RecyclingMethod::Fast;
-        config.custom_setup = Box::new(move |url| {
-            let timeouts = timeouts.clone();
+        let connector = Connector::new(&options.url)?;
+        config.custom_setup = Box::new(move |_| {
+            let (timeouts, connector) = (timeouts.clone(), connector.clone());
             async move {
-                let mut connection =
-                    <AsyncPgConnection as diesel_async::AsyncConnection>::establish(url).await?;
+                let mut connection = connector.connect().await?;
                 connection
                     .batch_execute(&timeouts)
                     .await

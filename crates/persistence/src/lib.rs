@@ -20,7 +20,9 @@
 pub mod agent;
 pub mod audit;
 pub mod auth;
+mod certificates;
 pub mod command;
+mod connector;
 mod db;
 mod error;
 pub mod idempotency;
@@ -39,6 +41,7 @@ pub mod ticket;
 mod tx;
 pub mod user;
 
+pub use connector::with_ca_file;
 pub use db::{Db, Options};
 pub use error::{Constraint, Error};
 pub use scope::{Actor, AgentScope, Operator, OrgScope, UserScope};

@@ -1,11 +1,11 @@
 //! The schema's versions, embedded, applied under an advisory lock.
 
 use diesel::{migration::MigrationSource, pg::Pg};
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tidegate_model::Secret;
 
-use crate::{Error, Result, roles};
+use crate::{Error, Result, connector::Connector, roles};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -17,7 +17,7 @@ const LOCK: i64 = 0x7469_6465_6761_7465;
 
 /// Brings the schema to this version and returns what was applied. `url` is the migrator's, who owns the schema.
 pub async fn run(url: &Secret<String>) -> Result<Vec<String>> {
-    let url = url.expose().clone();
+    let connector = Connector::new(url)?;
     // diesel's harness blocks; a thread with a runtime of its own works under every kind of caller's runtime.
     let (done, result) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
@@ -28,7 +28,7 @@ pub async fn run(url: &Secret<String>) -> Result<Vec<String>> {
                 .enable_all()
                 .build()
                 .map_err(|error| Error::Internal(Box::new(error)))
-                .and_then(|runtime| runtime.block_on(apply(&url)));
+                .and_then(|runtime| runtime.block_on(apply(&connector)));
             // The caller may have gone; then nobody needs the answer.
             drop(done.send(outcome));
         })
@@ -36,8 +36,8 @@ pub async fn run(url: &Secret<String>) -> Result<Vec<String>> {
     result.await.map_err(|error| Error::Internal(Box::new(error)))?
 }
 
-async fn apply(url: &str) -> Result<Vec<String>> {
-    let mut connection = AsyncPgConnection::establish(url).await.map_err(Error::unavailable)?;
+async fn apply(connector: &Connector) -> Result<Vec<String>> {
+    let mut connection = connector.connect().await.map_err(Error::unavailable)?;
     connection.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await?;
     let mut harness = AsyncMigrationHarness::new(connection);
     let applied = harness

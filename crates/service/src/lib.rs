@@ -44,6 +44,7 @@ pub use tidegate_persistence::{
     roles,
     system::{Health, health},
     user::UserSummary,
+    with_ca_file,
 };
 
 /// What every function of this crate returns.

@@ -17,15 +17,19 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 mod agent;
+mod ca;
 mod clock;
 mod cluster;
 mod database;
+mod external;
 mod people;
 mod wait;
 
 pub use agent::{Behaviour, Hook, SimAgent, SocketAgent, SocketOptions, new_key_of, registration};
+pub use ca::{TestCa, TestCertificate};
 pub use clock::ManualClock;
 pub use cluster::{Cluster, PrivateCluster, URL_VARIABLE};
 pub use database::{BOOTSTRAP_KEY, MASTER_KEY, Outage, TestDb};
+pub use external::ExternalPostgres;
 pub use people::{TestOrg, TestUser, new_session};
 pub use wait::{DEADLINE, eventually, eventually_some};
