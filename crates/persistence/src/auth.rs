@@ -70,6 +70,10 @@ impl PasswordLookup {
 
 /// The user of this name, in any case.
 pub async fn user_by_name(db: &Db, name: &str) -> Result<PasswordLookup> {
+    // PostgreSQL has no such text, so nobody has such a name.
+    if name.contains('\0') {
+        return Err(Error::NotFound);
+    }
     let mut connection = db.connection().await?;
     let rows: Vec<(UserId, String, Option<String>, bool, Provider)> =
         statement::<(Uuid, Text, Nullable<Text>, Bool, Text)>(

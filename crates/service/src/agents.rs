@@ -151,7 +151,7 @@ impl Agents {
             same(&self.0.vault.digest(Purpose::AgentClaim, claim.expose()), hash)
         });
         if !claims {
-            self.0.throttle.failure(presented.source)?;
+            self.0.throttle.failure(presented.source, now)?;
             let handle = &known.handle;
             let detail = json!({"address": presented.source.map(|source| source.to_string())});
             self.platform(async |tx| audit(tx, "agent.register.refused", handle, detail, now).await).await?;
@@ -225,7 +225,7 @@ impl Agents {
         let fits =
             |found: &auth::AgentLookup| found.key_hash.as_deref().is_some_and(|hash| same(hash, &digest));
         let Some(found) = found.filter(fits) else {
-            self.0.throttle.failure(source)?;
+            self.0.throttle.failure(source, self.0.clock.now())?;
             return Err(WRONG_KEY);
         };
         if found.approval != ApprovalStatus::Approved {

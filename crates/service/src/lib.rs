@@ -59,7 +59,7 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) nudges: Nudges,
     pub(crate) passwords: passwords::Passwords,
-    pub(crate) throttle: throttle::Throttle,
+    pub(crate) throttle: Arc<throttle::Throttle>,
 }
 
 /// Every use case, wired once. Cheap to clone.
@@ -91,7 +91,7 @@ impl Services {
         let core = Arc::new(Core {
             vault: Vault::new(master_key)?,
             passwords: passwords::Passwords::new(options.password_workers),
-            throttle: throttle::Throttle::new(&options),
+            throttle: Arc::new(throttle::Throttle::new(&options)),
             nudges: Nudges::new(),
             db,
             clock,

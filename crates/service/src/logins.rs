@@ -44,21 +44,21 @@ const NOT_GOOD: Error = Error::Unauthenticated("the token is missing, wrong or h
 
 impl Logins {
     /// Logs in with a password. Unknown users, wrong passwords and deactivated users look the same, in words and time.
+    /// Too many failures of an address or on a name are refused before any hashing; whoever logged in from this address
+    /// before is held to failures of their own.
     pub async fn login(&self, request: LoginRequest, source: Option<IpAddr>) -> Result<LoggedIn> {
         let core = &self.0;
-        core.throttle.attempt(&request.username)?;
+        let attempt = core.throttle.attempt(&request.username, source, Arc::clone(&core.clock));
+        attempt.allowed()?;
         let found = match auth::user_by_name(&core.db, &request.username).await {
             Ok(found) => Some(found),
             Err(DbError::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
-        let stored = found.as_ref().and_then(|found| found.password_hash.clone());
-        let fits = core.passwords.verify(request.password, stored).await?;
-        let usable = found.filter(|found| fits && found.active && found.provider == Provider::Local);
-        let Some(found) = usable else {
-            core.throttle.failure(source)?;
-            return Err(Error::InvalidCredentials);
-        };
+        let usable = found.filter(|found| found.active && found.provider == Provider::Local);
+        let stored = usable.as_ref().and_then(|found| found.password_hash.clone());
+        let fits = core.passwords.verify(request.password, stored, attempt).await?;
+        let Some(found) = usable.filter(|_| fits) else { return Err(Error::InvalidCredentials) };
         let login_id = LoginSessionId::new();
         let scope = found.into_scope(login_id);
         let (now, refresh) = (core.clock.now(), random_token()?);
@@ -80,7 +80,7 @@ impl Logins {
         let found = match auth::refresh(&core.db, old.clone()).await {
             Ok(found) => found,
             Err(DbError::NotFound) => {
-                core.throttle.failure(source)?;
+                core.throttle.failure(source, core.clock.now())?;
                 return Err(NOT_GOOD);
             }
             Err(error) => return Err(error.into()),

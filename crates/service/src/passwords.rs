@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use tidegate_model::Secret;
 use tokio::sync::Semaphore;
 
-use crate::{Error, Result};
+use crate::{Error, Result, throttle::Attempt};
 
 /// OWASP's choice: 19 MiB, two passes, one lane; about 26 ms of a core.
 const MEMORY_KIB: u32 = 19 * 1_024;
@@ -52,18 +52,23 @@ impl Passwords {
         .await
     }
 
-    /// Whether the password fits. Without a stored hash the same work is done in vain, so that time tells nothing.
-    pub(crate) async fn verify(&self, password: Secret<String>, stored: Option<String>) -> Result<bool> {
+    /// Whether the password fits, as one attempt of somebody: refused where there were too many failures, and its own
+    /// failure counted before the next one's turn.
+    pub(crate) async fn verify(
+        &self,
+        password: Secret<String>,
+        stored: Option<String>,
+        attempt: Attempt,
+    ) -> Result<bool> {
         self.work(move || {
-            let Some(stored) = stored else {
-                let salt = [0; 16];
-                let computed = argon2()?.hash_password_with_salt(password.expose().as_bytes(), &salt);
-                return computed.map(|_| false).map_err(|error| Error::internal(error.to_string()));
-            };
-            let Ok(hash) = PasswordHash::new(&stored) else { return Ok(false) };
-            let affordable = Params::try_from(&hash)
-                .is_ok_and(|params| params.m_cost() <= MOST_MEMORY_KIB && params.t_cost() <= 16);
-            Ok(affordable && argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
+            attempt.allowed()?;
+            let fits = fits(&password, stored.as_deref())?;
+            if fits {
+                attempt.succeeded()
+            } else {
+                attempt.failed()
+            }
+            Ok(fits)
         })
         .await
     }
@@ -81,6 +86,18 @@ impl Passwords {
     }
 }
 
+/// Whether the password fits. Without a stored hash the same work is done in vain, so that time tells nothing.
+fn fits(password: &Secret<String>, stored: Option<&str>) -> Result<bool> {
+    let Some(stored) = stored else {
+        let computed = argon2()?.hash_password_with_salt(password.expose().as_bytes(), &[0; 16]);
+        return computed.map(|_| false).map_err(|error| Error::internal(error.to_string()));
+    };
+    let Ok(hash) = PasswordHash::new(stored) else { return Ok(false) };
+    let affordable = Params::try_from(&hash)
+        .is_ok_and(|params| params.m_cost() <= MOST_MEMORY_KIB && params.t_cost() <= 16);
+    Ok(affordable && argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,9 +111,9 @@ mod tests {
         let passwords = Passwords::new(1);
         let hash = passwords.hash(secret("tidewater gate")).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(passwords.verify(secret("tidewater gate"), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify(secret("tidewater gates"), Some(hash)).await.unwrap());
-        assert!(!passwords.verify(secret("tidewater gate"), None).await.unwrap());
+        assert!(fits(&secret("tidewater gate"), Some(&hash)).unwrap());
+        assert!(!fits(&secret("tidewater gates"), Some(&hash)).unwrap());
+        assert!(!fits(&secret("tidewater gate"), None).unwrap());
     }
 
     #[tokio::test]
@@ -106,10 +123,10 @@ mod tests {
         assert!(matches!(passwords.hash(secret("tidewater gate")).await, Err(Error::RateLimited(_))));
     }
 
-    #[tokio::test]
-    async fn a_stored_hash_with_absurd_parameters_is_refused() {
+    #[test]
+    fn a_stored_hash_with_absurd_parameters_is_refused() {
         let absurd =
             "$argon2id$v=19$m=4194304,t=100,p=1$c2FsdHNhbHRzYWx0$8SyfTuS5xrwXBgVZBvHrVbrKRNkLdcvFPEGvGRfdmOM";
-        assert!(!Passwords::new(1).verify(secret("x"), Some(absurd.into())).await.unwrap());
+        assert!(!fits(&secret("x"), Some(absurd)).unwrap());
     }
 }

@@ -1,67 +1,218 @@
 //! Limits on attempts. They count failures: a valid credential from the same address goes on working.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, RandomState},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use chrono::TimeDelta;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use chrono::{DateTime, TimeDelta, Utc};
+use tidegate_model::Clock;
 
 use crate::{Error, Options, Result};
 
 /// Keys kept before those that recovered are dropped.
 const KEYS: usize = 100_000;
 
+/// A name that somebody tried, as a number: no name of theirs is kept, however long it is.
+type Subject = u64;
+
+#[derive(Debug)]
 pub(crate) struct Throttle {
-    sources: DefaultKeyedRateLimiter<IpAddr>,
-    subjects: DefaultKeyedRateLimiter<String>,
-}
-
-impl std::fmt::Debug for Throttle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Throttle")
-            .field("sources", &self.sources.len())
-            .field("subjects", &self.subjects.len())
-            .finish()
-    }
-}
-
-fn per_minute(count: u32) -> Quota {
-    Quota::per_minute(NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN))
+    /// Wrong keys and tokens. These cost one probe each, so the right one is let in whatever came before it.
+    keys: Failures<IpAddr>,
+    /// Wrong passwords of a source. These cost a hash each, and are refused before it.
+    sources: Failures<IpAddr>,
+    /// Wrong passwords for a name, from wherever.
+    subjects: Failures<Subject>,
+    /// Wrong passwords for a name, from where it has logged in before.
+    familiar: Failures<(IpAddr, Subject)>,
+    /// Who logged in from where. Others who fail behind the same address, or who fail on this name elsewhere, do not
+    /// lock them out.
+    known: Mutex<HashMap<(IpAddr, Subject), DateTime<Utc>>>,
+    remembered: TimeDelta,
+    hasher: RandomState,
 }
 
 impl Throttle {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
-            sources: RateLimiter::keyed(per_minute(options.failures_per_source)),
-            subjects: RateLimiter::keyed(per_minute(options.failures_per_subject)),
+            keys: Failures::per_minute(options.failures_per_source),
+            sources: Failures::per_minute(options.failures_per_source),
+            subjects: Failures::per_minute(options.failures_per_subject),
+            familiar: Failures::per_minute(options.failures_per_subject),
+            known: Mutex::default(),
+            remembered: Options::seconds(options.login_days * 86_400),
+            hasher: RandomState::new(),
         }
     }
 
-    /// Takes an attempt for a subject (a username), before any hashing.
-    pub(crate) fn attempt(&self, subject: &str) -> Result<()> {
-        self.tidy();
-        self.subjects.check_key(&subject.to_lowercase()).map_err(|wait| limited(&wait))
+    /// Counts a wrong key or token of a source; the answer is 429 once there were too many.
+    pub(crate) fn failure(&self, source: Option<IpAddr>, now: DateTime<Utc>) -> Result<()> {
+        let Some(source) = source.map(network) else { return Ok(()) };
+        self.keys.allows(&source, now)?;
+        self.keys.count(source, now);
+        Ok(())
     }
 
-    /// Counts a failure of a source; the answer is 429 once there were too many.
-    pub(crate) fn failure(&self, source: Option<IpAddr>) -> Result<()> {
-        self.tidy();
-        source.map_or(Ok(()), |source| self.sources.check_key(&source).map_err(|wait| limited(&wait)))
+    /// An attempt at a name's password.
+    pub(crate) fn attempt(
+        self: &Arc<Self>,
+        username: &str,
+        source: Option<IpAddr>,
+        clock: Arc<dyn Clock>,
+    ) -> Attempt {
+        let subject = self.hasher.hash_one(username.to_lowercase());
+        Attempt { throttle: Arc::clone(self), clock, subject, source: source.map(network) }
     }
 
-    fn tidy(&self) {
-        if self.sources.len() > KEYS {
-            self.sources.retain_recent();
+    fn knows(&self, who: &(IpAddr, Subject), now: DateTime<Utc>) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(who).is_some_and(|since| now - since < self.remembered)
+    }
+
+    fn remember(&self, who: (IpAddr, Subject), now: DateTime<Utc>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEYS {
+            known.retain(|_, since| now - *since < self.remembered);
         }
-        if self.subjects.len() > KEYS {
-            self.subjects.retain_recent();
+        // Whoever finds no place is held to the common limits, like a stranger.
+        if known.len() < KEYS || known.contains_key(&who) {
+            known.insert(who, now);
         }
     }
 }
 
-fn limited(wait: &governor::NotUntil<governor::clock::QuantaInstant>) -> Error {
-    use governor::clock::Clock;
-    let wait = wait.wait_time_from(governor::clock::DefaultClock::default().now());
-    Error::RateLimited(
-        TimeDelta::from_std(wait.max(Duration::from_secs(1))).unwrap_or(TimeDelta::seconds(60)),
-    )
+/// One attempt at a password.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    throttle: Arc<Throttle>,
+    clock: Arc<dyn Clock>,
+    subject: Subject,
+    source: Option<IpAddr>,
+}
+
+impl Attempt {
+    /// Refuses it where there were too many failures. Asked before any hashing, and again when it is this one's turn.
+    pub(crate) fn allowed(&self) -> Result<()> {
+        let (throttle, now) = (&self.throttle, self.clock.now());
+        match self.source.map(|source| (source, self.subject)) {
+            Some(who) if throttle.knows(&who, now) => throttle.familiar.allows(&who, now),
+            Some((source, subject)) => {
+                throttle.sources.allows(&source, now)?;
+                throttle.subjects.allows(&subject, now)
+            }
+            None => throttle.subjects.allows(&self.subject, now),
+        }
+    }
+
+    /// The password was wrong.
+    pub(crate) fn failed(&self) {
+        let (throttle, now) = (&self.throttle, self.clock.now());
+        match self.source.map(|source| (source, self.subject)) {
+            Some(who) if throttle.knows(&who, now) => throttle.familiar.count(who, now),
+            who => {
+                if let Some((source, _)) = who {
+                    throttle.sources.count(source, now);
+                }
+                throttle.subjects.count(self.subject, now);
+            }
+        }
+    }
+
+    /// The password was right.
+    pub(crate) fn succeeded(&self) {
+        if let Some(source) = self.source {
+            self.throttle.remember((source, self.subject), self.clock.now());
+        }
+    }
+}
+
+/// So many failures a minute of each key.
+#[derive(Debug)]
+struct Failures<K> {
+    /// What one failure costs.
+    each: TimeDelta,
+    /// Until when all failures of a key are paid for.
+    paid: Mutex<HashMap<K, DateTime<Utc>>>,
+}
+
+const WINDOW: TimeDelta = TimeDelta::minutes(1);
+
+impl<K: Hash + Eq> Failures<K> {
+    fn per_minute(count: u32) -> Self {
+        let each = TimeDelta::nanoseconds(60_000_000_000 / i64::from(count.max(1)));
+        Self { each, paid: Mutex::default() }
+    }
+
+    /// Whether one more failure could be paid for.
+    fn allows(&self, key: &K, now: DateTime<Utc>) -> Result<()> {
+        let paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(debt) = paid.get(key).map(|until| (*until - now).min(WINDOW)) else { return Ok(()) };
+        let wait = debt + self.each - WINDOW;
+        if wait <= TimeDelta::zero() {
+            return Ok(());
+        }
+        // Whole seconds, and never too early.
+        Err(Error::RateLimited(TimeDelta::seconds(wait.num_seconds() + 1)))
+    }
+
+    fn count(&self, key: K, now: DateTime<Utc>) {
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        if paid.len() >= KEYS {
+            paid.retain(|_, until| *until > now);
+        }
+        if paid.len() >= KEYS {
+            // More sources than any honest minute has: forgetting them all bounds the memory, and hashing has a
+            // bounded queue of its own.
+            paid.clear();
+        }
+        let until = paid.entry(key).or_insert(now);
+        // Failures that were under way together cost no more than the window.
+        *until = ((*until).max(now) + self.each).min(now + WINDOW);
+    }
+}
+
+/// What one network has: of IPv6 everybody has 2^64 addresses.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn failures_are_paid_for_one_after_the_other() {
+        let failures = Failures::per_minute(3);
+        for _ in 0..3 {
+            failures.allows(&"a", at(0)).unwrap();
+            failures.count("a", at(0));
+        }
+        let Err(Error::RateLimited(wait)) = failures.allows(&"a", at(0)) else { panic!("it is refused") };
+        assert!((20..=21).contains(&wait.num_seconds()), "{wait}");
+        failures.allows(&"b", at(0)).unwrap();
+        failures.allows(&"a", at(20)).unwrap();
+        failures.count("a", at(20));
+        failures.allows(&"a", at(20)).unwrap_err();
+        // However many were under way at one time, the wait is no longer.
+        (0..50).for_each(|_| failures.count("a", at(20)));
+        failures.allows(&"a", at(40)).unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_source() {
+        let one = network("2001:db8::1".parse().unwrap());
+        assert_eq!(one, network("2001:db8::ffff:0:1".parse().unwrap()));
+        assert_ne!(one, network("2001:db8:0:1::1".parse().unwrap()));
+        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), network("192.0.2.1".parse().unwrap()));
+    }
 }

@@ -157,19 +157,6 @@ async fn a_suspended_organization_opens_for_nobody() {
 }
 
 #[tokio::test]
-async fn too_many_attempts_on_one_name_are_refused_before_any_hashing() {
-    let test = TestDb::new().await;
-    let user = user(&test).await;
-    let strict =
-        test.services_with(tidegate_service::Options { failures_per_subject: 2, ..TestDb::options() });
-    let attempt =
-        || strict.logins.login(LoginRequest { password: Secret::new("wrong".into()), ..user.login() }, None);
-    assert!(wrong(&attempt().await));
-    assert!(wrong(&attempt().await));
-    assert!(matches!(attempt().await, Err(Error::RateLimited(_))));
-}
-
-#[tokio::test]
 async fn exactly_one_of_two_bootstraps_wins() {
     let test = TestDb::new().await;
     let (operators, operator) = (&test.services().operators, Operator::console());
