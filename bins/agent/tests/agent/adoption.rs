@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The program itself, as an operator starts it.
-fn spawn(folder: &Folder, server: &str, more: &[&str]) -> Child {
+pub(crate) fn spawn(folder: &Folder, server: &str, more: &[&str]) -> Child {
     let private = folder.path().join("private");
     std::fs::create_dir_all(&private).unwrap();
     std::fs::write(private.join("agent.key"), "ab".repeat(32)).unwrap();

@@ -7,5 +7,6 @@ mod commands;
 mod control_plane;
 mod platform;
 mod registration;
+mod start_once;
 mod support;
 mod terminal;

@@ -1,9 +1,6 @@
 //! Starting a session: user, home, limits, environment, and the shim that holds it all.
 
-use std::{
-    collections::BTreeMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -12,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Inner,
+    Inner, START, hold,
     tree::{MARK, MARK_AGENT, MARK_GENERATION},
 };
 use crate::{
@@ -22,8 +19,6 @@ use crate::{
     shim::{READY, ShimSpec},
 };
 
-/// How long a shim may take until it listens.
-const START: Duration = Duration::from_secs(20);
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 impl Inner {
@@ -52,14 +47,10 @@ impl Inner {
     }
 
     async fn spawn(&self, spec: &ShimSpec) -> Result<(), Error> {
-        let log = spec.folder.join("shim.log");
-        let errors = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&log)
-            .map_err(Error::file("write", &log))?;
+        let Some(log) = hold::take(&self.hold(&spec.key))? else {
+            return Err(Error::Refused("another shim holds the session".into()));
+        };
+        log.set_len(0).map_err(Error::file("empty", spec.folder.clone()))?;
         let mut child = Command::new(&self.options.program)
             .arg("session-shim")
             // The agent's own environment may hold its keys: nothing of it goes on.
@@ -68,7 +59,8 @@ impl Inner {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(errors)
+            // Its log, and its hold on the session: from here on it is the shim's alone.
+            .stderr(log)
             .spawn()
             .map_err(Error::system("start the session's shim"))?;
         let said = timeout(START, hand_over(&mut child, spec)).await;

@@ -1,5 +1,6 @@
 //! The process platform: a session is a group of this machine's processes, kept by a shim that outlives the agent.
 
+pub(crate) mod hold;
 mod launch;
 pub(crate) mod limits;
 mod shim;
@@ -15,7 +16,7 @@ use std::{
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use nix::sys::signal::Signal;
 use serde_json::{Map, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Ended, Error, Exit, Found, Keep, Platform, SessionKey, SessionSpec, SessionStream, StreamFrame,
@@ -29,6 +30,8 @@ use crate::{
 use limits::Limits;
 use users::Users;
 
+/// How long a shim may take until it listens.
+const START: Duration = Duration::from_secs(20);
 /// Longest path of a Unix socket, without its closing NUL.
 const SOCKET_PATH: usize = 107;
 
@@ -105,11 +108,18 @@ impl Inner {
         Ok(path)
     }
 
+    /// The file that the shim of a session holds.
+    fn hold(&self, key: &SessionKey) -> PathBuf {
+        hold::path(&self.folder(key), key)
+    }
+
     /// The processes of a session, found without its shim.
     fn strays(&self, key: &SessionKey) -> Vec<i32> {
         let mut pids: Vec<i32> =
             self.limits.cgroups(key).iter().flat_map(|cgroup| tree::members(cgroup)).collect();
         pids.extend(tree::marked(&self.name, &key.session_id, key.generation));
+        // A shim that neither listens nor ends: it must not start anything later.
+        pids.extend(hold::holders(&self.hold(key)));
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -142,9 +152,26 @@ impl Inner {
         Ended::Lost("the process that held the session was killed, or the machine restarted".into())
     }
 
+    /// Connects to a session's shim and says what is wanted. One that lives and does not listen is only just starting
+    /// (the agent that started it may be dead) or ending: that is waited for.
+    async fn reach(&self, key: &SessionKey, request: &Request) -> Result<Option<shim::Connection>, Error> {
+        let (socket, hold) = (self.socket(key)?, self.hold(key));
+        let patience = Instant::now() + START;
+        loop {
+            // In this order: a shim that is gone by the second look has left its exit.
+            if let Ok(connection) = shim::connect(&socket, request).await {
+                return Ok(Some(connection));
+            }
+            if !hold::is_taken(&hold) || Instant::now() > patience {
+                return Ok(None);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     async fn find(&self, key: &SessionKey) -> Result<Found, Error> {
-        let connected = shim::connect(&self.socket(key)?, &Request::Watch).await;
-        let Ok(mut connection) = connected else { return Ok(Found::Ended(self.remains(key).await)) };
+        let connected = self.reach(key, &Request::Watch).await?;
+        let Some(mut connection) = connected else { return Ok(Found::Ended(self.remains(key).await)) };
         match shim::report(connection.0.next().await) {
             Some(Report::Running) => Ok(Found::Running),
             _ => Ok(Found::Ended(self.remains(key).await)),
@@ -153,8 +180,7 @@ impl Inner {
 
     /// Follows a shim's reports to the end.
     async fn follow(&self, key: &SessionKey, request: &Request) -> Option<Exit> {
-        let socket = self.socket(key).ok()?;
-        let mut connection = shim::connect(&socket, request).await.ok()?;
+        let mut connection = self.reach(key, request).await.ok()??;
         loop {
             match shim::report(connection.0.next().await)? {
                 Report::Running => {}
@@ -167,8 +193,10 @@ impl Inner {
     }
 
     async fn start(&self, spec: &SessionSpec) -> Result<(), Error> {
-        // Without a socket there never was a shim, and nothing to look for.
-        if self.socket(&spec.key)?.exists() && self.find(&spec.key).await? == Found::Running {
+        // Without a log there never was a shim, and nothing to look for.
+        let begun = self.hold(&spec.key).exists() || self.socket(&spec.key)?.exists();
+        if begun && !matches!(self.find(&spec.key).await?, Found::Ended(Ended::Lost(_))) {
+            // It runs, or has run to its end: whoever watches it is told.
             return Ok(());
         }
         self.launch(spec).await

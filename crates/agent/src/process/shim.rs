@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-type Connection = (FramedRead<OwnedReadHalf, FrameCodec>, FramedWrite<OwnedWriteHalf, FrameCodec>);
+pub(super) type Connection = (FramedRead<OwnedReadHalf, FrameCodec>, FramedWrite<OwnedWriteHalf, FrameCodec>);
 
 /// Connects to a shim and says what is wanted.
 pub(super) async fn connect(socket: &Path, request: &Request) -> io::Result<Connection> {

@@ -73,6 +73,13 @@ pub(crate) fn marked(agent: &str, session_id: &str, generation: i64) -> Vec<i32>
         .collect()
 }
 
+/// Every process whose standard error is this file.
+pub(crate) fn with_errors_to(file: &Path) -> Vec<i32> {
+    pids()
+        .filter(|pid| fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|target| target == file))
+        .collect()
+}
+
 /// The processes of a cgroup.
 pub(crate) fn members(cgroup: &Path) -> Vec<i32> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();

@@ -25,7 +25,7 @@ use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use crate::{Error, exec::ExecSpec, platform::SessionKey};
+use crate::{Error, exec::ExecSpec, platform::SessionKey, process::hold};
 use output::Output;
 use terminal::Terminal;
 
@@ -68,6 +68,9 @@ fn run() -> Result<(), Error> {
     io::stdin().read_to_string(&mut text).map_err(Error::system("read what to run"))?;
     let spec: ShimSpec = serde_json::from_str(&text)
         .map_err(|_| Error::Refused("session-shim is started by the agent, not by hand".into()))?;
+    if !hold::is_own().map_err(Error::system("hold the session"))? {
+        return Err(Error::Refused("another shim holds the session".into()));
+    }
     // A session of its own: neither the agent's end nor a Ctrl-C at its terminal reaches this process.
     unistd::setsid().map_err(Error::system("leave the agent's session"))?;
     prctl::set_child_subreaper(true).map_err(Error::system("adopt the session's orphans"))?;
