@@ -64,6 +64,9 @@ pub(crate) struct Settings {
     /// Address of the control plane, for example `https://tidegate.example`
     #[arg(long, value_name = "URL", env = "TIDEGATE_AGENT_SERVER")]
     server: Option<String>,
+    /// Certificate authorities (PEM) to trust beside the system's, for a control plane with a certificate of its own
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_CA_FILE")]
+    ca_file: Option<PathBuf>,
     /// Name of this agent, 3 to 100 characters [default: the host's name]
     #[arg(long, value_name = "NAME", env = "TIDEGATE_AGENT_ID")]
     agent_id: Option<String>,
@@ -117,6 +120,7 @@ impl Settings {
             .with_context(|| format!("configuration {}", path.display()))?;
         Ok(Self {
             server: self.server.or(file.server),
+            ca_file: self.ca_file.or(file.ca_file),
             agent_id: self.agent_id.or(file.agent_id),
             bootstrap_key_file: self.bootstrap_key_file.or(file.bootstrap_key_file),
             bootstrap_key: self.bootstrap_key,
@@ -160,6 +164,7 @@ impl Settings {
         };
         let mut options = Options::new(server, agent_id, data_dir.clone());
         options.bootstrap_key = bootstrap_key;
+        options.ca_file = self.ca_file;
         options.region = self.region;
         options.max_sessions = self.max_sessions.unwrap_or(options.max_sessions);
         options.stop_sessions_on_exit = self.stop_sessions_on_exit;

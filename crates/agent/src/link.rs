@@ -18,9 +18,9 @@ use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Options,
+    Error,
     register::capacity,
-    server::{Keys, Refusal, Socket, address, open_socket},
+    server::{Dial, Refusal, Socket, address},
     sessions::Sessions,
 };
 
@@ -48,8 +48,7 @@ pub(crate) enum Parted {
 
 /// What a link needs.
 pub(crate) struct Link {
-    pub(crate) options: Arc<Options>,
-    pub(crate) keys: Keys,
+    pub(crate) dial: Dial,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) boot_id: String,
     pub(crate) platform: Platform,
@@ -69,12 +68,12 @@ impl Link {
         cancel: &CancellationToken,
         connected: &mut bool,
     ) -> Result<Parted, Error> {
-        let mut url = address(&self.options.server, "agents/connect", ["ws", "wss"])?;
-        url.query_pairs_mut().append_pair("agent_id", self.options.agent_id.as_str());
+        let mut url = address(&self.dial.options.server, "agents/connect", ["ws", "wss"])?;
+        url.query_pairs_mut().append_pair("agent_id", self.dial.options.agent_id.as_str());
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME_BYTES))
             .max_frame_size(Some(MAX_FRAME_BYTES));
-        let dial = timeout(PATIENCE, open_socket(&url, key, config));
+        let dial = timeout(PATIENCE, self.dial.socket(&url, key, config));
         let opened = tokio::select! {
             opened = dial => opened.unwrap_or_else(|_| Err(Refusal::Unreachable("no answer in time".into()))),
             () = cancel.cancelled() => return Ok(Parted::Cancelled),
@@ -86,7 +85,7 @@ impl Link {
             Err(refusal) => return Ok(Parted::Lost(refusal.to_string())),
         };
         *connected = true;
-        tracing::info!(server = %self.options.server, "connected");
+        tracing::info!(server = %self.dial.options.server, "connected");
         let parted = self.talk(socket, cancel).await;
         self.sessions.outbox.send_again();
         Ok(parted)
@@ -121,7 +120,7 @@ impl Link {
         HeartbeatMessage {
             status,
             active_sessions: u32::try_from(active).unwrap_or(u32::MAX),
-            capacity: Some(capacity(&self.options)),
+            capacity: Some(capacity(&self.dial.options)),
         }
         .into()
     }

@@ -10,6 +10,8 @@ use url::Url;
 pub struct Options {
     /// The control plane, for example `https://tidegate.example`.
     pub server: Url,
+    /// Certificate authorities (PEM) to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// The name it chooses for itself.
     pub agent_id: AgentHandle,
     /// Opens registration, and nothing else; not needed once the agent has its own key.
@@ -35,6 +37,7 @@ impl Options {
     pub fn new(server: Url, agent_id: AgentHandle, data_dir: PathBuf) -> Self {
         Self {
             server,
+            ca_file: None,
             agent_id,
             bootstrap_key: None,
             data_dir,

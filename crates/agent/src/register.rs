@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
+use rustls::ClientConfig;
 use serde::Deserialize;
 use tidegate_model::{AgentCapacity, AgentMetadata, AgentRegistrationRequest, Platform, Secret};
 use tidegate_protocol::{API_KEY_HEADER, CLAIM_HEADER};
 
 use crate::{
     Error, Options,
-    server::{Keys, address},
+    server::{Dial, Keys, address},
 };
 
 /// Longest answer to a registration.
@@ -35,8 +36,7 @@ struct Answer {
 
 /// Registers once.
 pub(crate) async fn register(
-    options: &Options,
-    keys: &Keys,
+    Dial { options, keys, tls }: &Dial,
     platform: Platform,
     metadata: AgentMetadata,
 ) -> Result<Registered, Error> {
@@ -54,9 +54,10 @@ pub(crate) async fn register(
         metadata: Some(metadata),
     };
     let url = address(&options.server, "agents/register", ["http", "https"])?;
-    let link = |error: reqwest::Error| Error::Link(format!("registration failed: {error}"));
+    let link = |error: reqwest::Error| Error::Link(format!("registration failed: {}", whole(&error)));
     let client = Client::builder()
         .timeout(TIMEOUT)
+        .tls_backend_preconfigured(ClientConfig::clone(tls))
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(link)?;
@@ -85,6 +86,16 @@ pub(crate) async fn register(
         StatusCode::CONFLICT => Ok(Registered::Refused(needs_key(options, keys))),
         status => Err(Error::Link(format!("registration was answered with {status}"))),
     }
+}
+
+/// An error of the HTTP client with what caused it: by itself it does not say that a certificate was refused.
+fn whole(error: &reqwest::Error) -> String {
+    let (mut text, mut source) = (error.to_string(), std::error::Error::source(error));
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn needs_key(options: &Options, keys: &Keys) -> String {

@@ -19,7 +19,7 @@ use crate::{
     link::{Link, Parted},
     records::Records,
     register::{Registered, register},
-    server::Keys,
+    server::{Dial, Keys},
     sessions::Sessions,
     tunnel,
 };
@@ -51,6 +51,8 @@ pub async fn run(
     let private = options.data_dir.join("private");
     make_dir(&private, 0o700)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let dial = Dial::new(Arc::new(options), Keys::new(private.clone()))?;
+    let options = Arc::clone(&dial.options);
     let records = Records::open(&options.data_dir.join("sessions"))?;
     let (journal, unfinished) = Journal::open(&private.join("journal.jsonl"), Arc::clone(&clock))?;
     let sessions = Sessions::new(Arc::clone(&platform), records, journal, clock, options.max_sessions);
@@ -58,14 +60,10 @@ pub async fn run(
     let tasks = TaskTracker::new();
     let (commands, accepted) = mpsc::channel(COMMANDS);
     let (tunnels, wanted) = mpsc::channel(TUNNELS);
-    let options = Arc::new(options);
-    let keys = Keys::new(private);
     let accepting = tasks.spawn(Arc::clone(&sessions).accept(accepted));
-    let dialling =
-        tasks.spawn(dial_tunnels(Arc::clone(&sessions), Arc::clone(&options), keys.clone(), wanted));
+    let dialling = tasks.spawn(dial_tunnels(Arc::clone(&sessions), dial.clone(), wanted));
     let link = Link {
-        options,
-        keys,
+        dial,
         sessions,
         boot_id: CommandId::new().to_string(),
         platform: platform.kind(),
@@ -76,7 +74,7 @@ pub async fn run(
     let stop = shutdown.child_token();
     let leaving = tasks.spawn(leave_when_asked(
         Arc::clone(&link.sessions),
-        link.options.farewell,
+        options.farewell,
         link.asked.clone(),
         stop.clone(),
     ));
@@ -111,12 +109,7 @@ async fn leave_when_asked(
 }
 
 /// Each tunnel is a task of its own; all end with this one.
-async fn dial_tunnels(
-    sessions: Arc<Sessions>,
-    options: Arc<Options>,
-    keys: Keys,
-    mut wanted: mpsc::Receiver<TunnelOpenMessage>,
-) {
+async fn dial_tunnels(sessions: Arc<Sessions>, dial: Dial, mut wanted: mpsc::Receiver<TunnelOpenMessage>) {
     let mut open = tokio::task::JoinSet::new();
     let room = Arc::new(Semaphore::new(OPEN_TUNNELS));
     while let Some(tunnel) = wanted.recv().await {
@@ -125,9 +118,9 @@ async fn dial_tunnels(
             tracing::warn!("{OPEN_TUNNELS} tunnels are open: another one is refused");
             continue;
         };
-        let (sessions, options, keys) = (Arc::clone(&sessions), Arc::clone(&options), keys.clone());
+        let (sessions, dial) = (Arc::clone(&sessions), dial.clone());
         open.spawn(async move {
-            tunnel::run(sessions, &options, keys, tunnel).await;
+            tunnel::run(sessions, &dial, tunnel).await;
             drop(permit);
         });
     }
@@ -157,7 +150,7 @@ impl Life {
         if shutdown.is_cancelled() {
             return Ok(Next::Cancelled);
         }
-        let Some(key) = self.link.keys.key()? else {
+        let Some(key) = self.link.dial.keys.key()? else {
             return Ok(self.register_once(shutdown, attempts).await);
         };
         let mut connected = false;
@@ -186,9 +179,9 @@ impl Life {
     }
 
     async fn register_once(&self, shutdown: &CancellationToken, attempts: &mut u32) -> Next {
-        let Link { options, keys, platform, .. } = &self.link;
+        let Link { dial, platform, .. } = &self.link;
         let registered = tokio::select! {
-            registered = register(options, keys, *platform, self.metadata.clone()) => registered,
+            registered = register(dial, *platform, self.metadata.clone()) => registered,
             () = shutdown.cancelled() => return Next::Cancelled,
         };
         match registered {
@@ -198,12 +191,12 @@ impl Life {
                 Next::Wait(Duration::ZERO)
             }
             Ok(Registered::Waiting) => {
-                tracing::info!(agent_id = %options.agent_id, "registered: waits for an operator's approval");
+                tracing::info!(agent_id = %dial.options.agent_id, "registered: waits for an operator's approval");
                 Next::Wait(self.back_off(attempts))
             }
             Ok(Registered::Refused(reason)) => {
                 tracing::error!(reason, "not registered");
-                Next::Wait(SLOWLY.min(options.reconnect_max))
+                Next::Wait(SLOWLY.min(dial.options.reconnect_max))
             }
             Err(error) => {
                 tracing::warn!(error = error.chain(), "not registered");
@@ -214,7 +207,7 @@ impl Life {
 
     /// Full jitter: many agents that lost the same control plane do not come back at once.
     fn back_off(&self, attempts: &mut u32) -> Duration {
-        let Options { reconnect_min, reconnect_max, .. } = *self.link.options;
+        let Options { reconnect_min, reconnect_max, .. } = *self.link.dial.options;
         let most = reconnect_min.saturating_mul(1 << (*attempts + 1).min(16)).min(reconnect_max);
         *attempts = attempts.saturating_add(1);
         reconnect_min.max(most.mul_f64(rand::rng().random::<f64>()))
@@ -222,7 +215,8 @@ impl Life {
 
     /// Goes: ends the sessions if that is wanted, reports, and waits for work in progress.
     async fn go(&self) -> Result<Exited, Error> {
-        let Link { sessions, options, .. } = &self.link;
+        let Link { sessions, dial, .. } = &self.link;
+        let options = &dial.options;
         let exited = if self.link.asked.is_cancelled() { Exited::Asked } else { Exited::Cancelled };
         if options.stop_sessions_on_exit {
             sessions.end_all().await;
@@ -233,7 +227,7 @@ impl Life {
         if sessions.outbox.is_settled() {
             return Ok(exited);
         }
-        let Some(key) = self.link.keys.key()? else { return Ok(exited) };
+        let Some(key) = self.link.dial.keys.key()? else { return Ok(exited) };
         // One last connection for the last reports.
         let done = CancellationToken::new();
         let settled = async {

@@ -1,17 +1,19 @@
-//! Where the control plane is, and how the agent shows who it is.
+//! Where the control plane is, whom to take for it, and how the agent shows who it is.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
+use rustls::{ClientConfig, RootCertStore};
+use tidegate_client::tls_config;
 use tidegate_protocol::API_KEY_HEADER;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
     tungstenite::{self, client::IntoClientRequest, http::HeaderValue, protocol::WebSocketConfig},
 };
 use url::Url;
 
 use crate::{
-    Error,
+    Error, Options,
     files::{read_line, write_private},
 };
 
@@ -55,18 +57,60 @@ pub(crate) fn address(server: &Url, path: &str, scheme: [&str; 2]) -> Result<Url
     Ok(url)
 }
 
-/// Opens a WebSocket with the agent's own key. Small frames leave at once.
-pub(crate) async fn open_socket(url: &Url, key: &str, config: WebSocketConfig) -> Result<Socket, Refusal> {
-    let unreachable = |error: &dyn std::fmt::Display| Refusal::Unreachable(error.to_string());
-    let mut request = url.as_str().into_client_request().map_err(|error| unreachable(&error))?;
-    let mut value = HeaderValue::from_str(key).map_err(|error| unreachable(&error))?;
-    value.set_sensitive(true);
-    request.headers_mut().insert(API_KEY_HEADER, value);
-    match connect_async_with_config(request, Some(config), true).await {
-        Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::Error::Http(response)) => Err(Refusal::Status(response.status().as_u16())),
-        Err(error) => Err(unreachable(&error)),
+/// What everything needs that dials the control plane: registration, link and tunnels trust the same certificates.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    pub(crate) options: Arc<Options>,
+    pub(crate) keys: Keys,
+    pub(crate) tls: Arc<ClientConfig>,
+}
+
+impl Dial {
+    /// Reads the CA file; what is wrong with it is said at the start.
+    pub(crate) fn new(options: Arc<Options>, keys: Keys) -> Result<Self, Error> {
+        let extra = match &options.ca_file {
+            Some(path) => std::fs::read(path).map_err(Error::file("read", path))?,
+            None => Vec::new(),
+        };
+        let secure = matches!(options.server.scheme(), "https" | "wss");
+        // Without TLS nothing is to be trusted, and a machine without any certificate is good enough.
+        let tls = if secure || options.ca_file.is_some() {
+            tls_config(&extra).map_err(|error| Error::Setting(error.to_string()))?
+        } else {
+            trusts_nobody()?
+        };
+        Ok(Self { options, keys, tls })
     }
+
+    /// Opens a WebSocket with the agent's own key. Small frames leave at once.
+    pub(crate) async fn socket(
+        &self,
+        url: &Url,
+        key: &str,
+        config: WebSocketConfig,
+    ) -> Result<Socket, Refusal> {
+        let unreachable = |error: &dyn std::fmt::Display| Refusal::Unreachable(error.to_string());
+        let mut request = url.as_str().into_client_request().map_err(|error| unreachable(&error))?;
+        let mut value = HeaderValue::from_str(key).map_err(|error| unreachable(&error))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(API_KEY_HEADER, value);
+        let connector = Connector::Rustls(Arc::clone(&self.tls));
+        let secure = url.scheme() == "wss";
+        let connector = if secure { connector } else { Connector::Plain };
+        match connect_async_tls_with_config(request, Some(config), true, Some(connector)).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(response)) => Err(Refusal::Status(response.status().as_u16())),
+            Err(error) => Err(unreachable(&error)),
+        }
+    }
+}
+
+fn trusts_nobody() -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Setting(format!("TLS cannot be set up: {error}")))?;
+    Ok(Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()))
 }
 
 /// The agent's own key and its claim to one, in files only the agent may read.

@@ -13,8 +13,8 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
-    Error, Options, SessionStream, StreamFrame, StreamRequest,
-    server::{Keys, Refusal, Socket, address, open_socket},
+    Error, SessionStream, StreamFrame, StreamRequest,
+    server::{Dial, Refusal, Socket, address},
     sessions::Sessions,
 };
 
@@ -26,7 +26,7 @@ const DIAL: Duration = Duration::from_secs(10);
 const CLOSE: Duration = Duration::from_secs(5);
 
 /// Dials a tunnel and carries it to its end; says so if it cannot be made.
-pub(crate) async fn run(sessions: Arc<Sessions>, options: &Options, keys: Keys, open: TunnelOpenMessage) {
+pub(crate) async fn run(sessions: Arc<Sessions>, to: &Dial, open: TunnelOpenMessage) {
     let tunnel_id = open.tunnel_id.to_string();
     let stream = match session_stream(&sessions, &open).await {
         Ok(stream) => stream,
@@ -36,7 +36,7 @@ pub(crate) async fn run(sessions: Arc<Sessions>, options: &Options, keys: Keys, 
             return;
         }
     };
-    match dial(options, &keys, &tunnel_id).await {
+    match dial(to, &tunnel_id).await {
         Ok(socket) => carry(socket, stream, open.target, open.mode).await,
         // Whoever waits for the tunnel is told by its own clock: the socket that failed was the way to say so.
         Err(error) => tracing::warn!(tunnel = ?open.tunnel_id, error = error.chain(), "tunnel was not made"),
@@ -63,7 +63,8 @@ async fn session_stream(sessions: &Sessions, open: &TunnelOpenMessage) -> Result
     sessions.platform.open(&current, request).await
 }
 
-async fn dial(options: &Options, keys: &Keys, tunnel_id: &str) -> Result<Socket, Error> {
+async fn dial(to: &Dial, tunnel_id: &str) -> Result<Socket, Error> {
+    let Dial { options, keys, .. } = to;
     let mut url = address(&options.server, &format!("agents/tunnels/{tunnel_id}"), ["ws", "wss"])?;
     // Whose key it is: the server need not try it against every agent that is asked to dial.
     url.query_pairs_mut().append_pair("agent_id", options.agent_id.as_str());
@@ -73,7 +74,7 @@ async fn dial(options: &Options, keys: &Keys, tunnel_id: &str) -> Result<Socket,
         .max_frame_size(Some(MAX_INPUT))
         .read_buffer_size(32 * 1024)
         .write_buffer_size(0);
-    timeout(DIAL, open_socket(&url, &key, config))
+    timeout(DIAL, to.socket(&url, &key, config))
         .await
         .unwrap_or_else(|_| Err(Refusal::Unreachable("no answer in time".into())))
         .map_err(|refusal| Error::Link(refusal.to_string()))

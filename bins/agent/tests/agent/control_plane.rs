@@ -28,7 +28,11 @@ impl ControlPlane {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.listener.local_addr().unwrap())
+        format!("http://{}", self.address())
+    }
+
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.listener.local_addr().unwrap()
     }
 
     /// The next connection and the head of its request.

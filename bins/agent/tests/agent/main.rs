@@ -10,3 +10,4 @@ mod registration;
 mod start_once;
 mod support;
 mod terminal;
+mod tls;

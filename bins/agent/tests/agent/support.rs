@@ -201,6 +201,11 @@ impl Agent {
         self.exited().await
     }
 
+    /// Waits until it refuses to run, and why.
+    pub(crate) async fn refused(self) -> String {
+        soon("the agent to refuse", self.task).await.unwrap().unwrap_err().chain()
+    }
+
     /// Waits until it goes by itself.
     pub(crate) async fn exited(self) -> Exited {
         soon("the agent to exit", self.task).await.unwrap().unwrap()
