@@ -142,6 +142,38 @@ async fn hibernate_and_wake_raise_the_generation_and_old_starts_are_refused() {
 }
 
 #[tokio::test]
+async fn a_failed_wake_leaves_the_session_asleep_with_its_home() {
+    let (folder, plane) = (Folder::new(), ControlPlane::new().await);
+    let agent = Agent::start(&folder, &plane.url());
+    let mut link = plane.link().await;
+    link.start("s-1", "echo kept > ~/note; sleep 86467.5").await;
+    let note = folder.path().join("homes/ephemeral/s-1/note");
+    until("the note", || std::fs::read_to_string(&note).is_ok_and(|text| text == "kept\n")).await;
+    link.command("cmd-2", CommandAction::HibernateSession, of("s-1")).await;
+    link.completed("cmd-2").await;
+    link.status("s-1", SessionState::Hibernated).await;
+    // Where the next shim has to listen lies something that is no socket.
+    let obstacle = folder.path().join("run/s-1.2.sock");
+    std::fs::create_dir(&obstacle).unwrap();
+    let wake = |generation: i64| {
+        let mut wake = start_payload("s-1", "cat ~/note; sleep 86467.5");
+        wake["generation"] = json!(generation);
+        wake
+    };
+    link.command("cmd-3", CommandAction::WakeSession, wake(2)).await;
+    assert!(link.failed("cmd-3").await.contains("listen"));
+    link.status("s-1", SessionState::Hibernated).await;
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), "kept\n");
+    link.command("cmd-4", CommandAction::WakeSession, wake(3)).await;
+    link.completed("cmd-4").await;
+    let stop = json!({"sessionId": "s-1", "generation": 3});
+    link.command("cmd-5", CommandAction::StopSession, stop).await;
+    link.completed("cmd-5").await;
+    assert!(!note.exists());
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_stop_of_an_unknown_session_succeeds_and_a_full_agent_says_so() {
     let (folder, plane) = (Folder::new(), ControlPlane::new().await);
     std::fs::create_dir_all(folder.path().join("private")).unwrap();

@@ -43,6 +43,20 @@ async fn an_agent_that_says_hello_is_welcomed_before_its_first_command() {
 }
 
 #[tokio::test]
+async fn an_agent_whose_hello_names_a_session_twice_is_welcomed_and_works() {
+    let stand = Stand::with(Options { hello_grace: Duration::from_hours(1), ..Options::default() }).await;
+    let mut wire = stand.connect(&stand.agent("vm-1").await).await;
+    let session = stand.ask().await;
+    let unknown = json!({"sessionId": "sess-nobody-knows", "generation": 1, "state": "running"});
+    let sessions = [unknown.clone(), unknown];
+    wire.say("hello", json!({"protocolVersions": [1], "bootId": "boot-1", "sessions": sessions})).await;
+    assert!(matches!(wire.message().await, ToAgent::Welcome(_)));
+    let command = wire.command().await;
+    wire.carry_out(&command).await;
+    stand.until_running(&session).await;
+}
+
+#[tokio::test]
 async fn after_a_lost_connection_the_same_command_is_written_to_the_next_one() {
     let stand = Stand::new().await;
     let agent = stand.agent("vm-1").await;
