@@ -9,7 +9,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::{
         StatusCode,
-        header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue},
+        header::{ALLOW, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
     web::Data,
@@ -27,8 +27,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnShape;
 
-/// The middleware around everything.
-pub(crate) async fn envelope<B: MessageBody + 'static>(
+/// The middleware around everything: request ids, one shape for refusals, a handler that panics ends its own request only.
+pub async fn envelope<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
@@ -47,7 +47,11 @@ pub(crate) async fn envelope<B: MessageBody + 'static>(
         Err(panic) => return Err(about.refusal(Problem::fault(words(&*panic)), started).into()),
     };
     if let Some(problem) = problem_in(&response) {
-        let answer = about.answer(&problem, started);
+        let mut answer = about.answer(&problem, started);
+        // A 405 says which methods the path takes (RFC 9110, 15.5.6): the router knows.
+        if let Some(allow) = response.headers().get(ALLOW) {
+            answer.headers_mut().insert(ALLOW, allow.clone());
+        }
         return Ok(response.into_response(answer).map_into_right_body());
     }
     about.finish(response.status(), started);

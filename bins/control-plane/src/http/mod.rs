@@ -19,7 +19,7 @@ mod users;
 mod valid;
 
 pub use context::Context;
-pub(crate) use envelope::envelope;
+pub use envelope::envelope;
 pub use error::{ErrorAnswer, ErrorBody, Problem};
 pub use openapi::document;
 pub use origin::Origin;

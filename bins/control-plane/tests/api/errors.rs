@@ -6,12 +6,27 @@ use tidegate_model::OrgRole;
 use crate::support::World;
 
 #[tokio::test]
-async fn an_unknown_path_and_a_wrong_method_are_refused_in_the_one_shape() {
+async fn an_unknown_path_is_refused_in_the_one_shape() {
     let world = World::new().await;
     world.call("GET", "/nothing", "", None).await.refused(404, "E_NOT_FOUND");
     world.call("GET", "/api/v1/nothing", "", None).await.refused(404, "E_NOT_FOUND");
-    world.call("DELETE", "/api/v1/auth/login", "", None).await.refused(405, "E_METHOD_NOT_ALLOWED");
-    world.call("POST", "/healthz", "", None).await.refused(405, "E_METHOD_NOT_ALLOWED");
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let world = World::new().await;
+    let token = world.member("acme", OrgRole::User).await;
+    let cases = [
+        ("DELETE", "/api/v1/auth/login", "POST"),
+        ("POST", "/healthz", "GET"),
+        ("PUT", "/api/v1/sessions", "GET, POST"),
+        ("POST", "/api/v1/sessions/01970000-0000-7000-8000-000000000001", "GET, DELETE"),
+    ];
+    for (method, path, right) in cases {
+        let answer = world.call(method, path, &token, None).await;
+        answer.refused(405, "E_METHOD_NOT_ALLOWED");
+        assert_eq!(answer.header("allow"), Some(right), "{method} {path}");
+    }
 }
 
 #[tokio::test]

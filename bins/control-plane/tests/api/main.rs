@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod agents;
+mod direct_tls;
 mod errors;
 mod handshake;
 mod sessions;
 mod support;
 mod terminal;
+mod viewers;
 mod walls;

@@ -1,0 +1,146 @@
+//! A viewer whose rights end is cut off within a second, and nothing it types arrives any more.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
+use tidegate_model::{OrgRole, Secret};
+use tidegate_protocol::ToAgent;
+use tidegate_service::Operator;
+use tidegate_test_support::{SocketAgent, SocketOptions, TestUser, eventually, new_key_of};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+use crate::support::World;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What is promised, and as much again for a machine that is busy with other tests.
+const CUT: Duration = Duration::from_secs(2);
+
+/// Somebody at a terminal, and both ends of it.
+struct Stand {
+    world: World,
+    user: TestUser,
+    token: String,
+    viewer: Socket,
+    tunnel: Socket,
+    _agent: SocketAgent,
+}
+
+impl Stand {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let key = new_key_of(&world.services, "vm-1", 10).await;
+        let url = world.handle.url().replace("http", "ws");
+        let options = SocketOptions { url, handle: "vm-1".into(), key: key.clone(), hello: true };
+        let agent = SocketAgent::connect(options).await.unwrap();
+        eventually("the agent is connected", async || world.handle.hub().connected() > 0).await;
+        world.services.operators.create_organization(&Operator::console(), "acme").await.unwrap();
+        let user = world.db.user_in("acme", OrgRole::User).await;
+        let token = world.token(&user).await;
+        let made = world.call("POST", "/api/v1/sessions", &token, Some(json!({"template": "shell"}))).await;
+        let path = format!("/api/v1/sessions/{}", made.body["session"]["id"].as_str().unwrap());
+        let state = async || world.call("GET", &path, &token, None).await.body["state"] == "running";
+        eventually("it runs", state).await;
+        let terminal = format!("{path}/terminal");
+        let (viewer, tunnel) = tokio::join!(
+            dial(&world, &terminal, "Authorization", format!("Bearer {token}")),
+            dialled(&world, &agent, &key)
+        );
+        let mut stand = Self { world, user, token, viewer, tunnel, _agent: agent };
+        stand.viewer.send(Message::binary("before")).await.unwrap();
+        assert_eq!(stand.arrived().await.as_deref(), Some(&b"before"[..]));
+        stand
+    }
+
+    /// The next bytes at the agent's end, none when that has ended.
+    async fn arrived(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match timeout(CUT, self.tunnel.next()).await.expect("the tunnel lives on, or ends in time") {
+                Some(Ok(Message::Binary(bytes))) => return Some(bytes.to_vec()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Types on and on, and checks that it ends in time, at both ends.
+    async fn is_cut(mut self) {
+        let since = Instant::now();
+        let code = timeout(CUT, async {
+            loop {
+                // What is typed before the cut may arrive.
+                drop(self.viewer.send(Message::binary("after")).await);
+                match timeout(Duration::from_millis(20), self.viewer.next()).await {
+                    Ok(Some(Ok(Message::Close(close)))) => return close.map(|close| u16::from(close.code)),
+                    Ok(Some(Err(_)) | None) => return None,
+                    Ok(Some(Ok(_))) | Err(_) => {}
+                }
+            }
+        })
+        .await;
+        assert_eq!(code.expect("it is cut in time"), Some(1_008));
+        drop(self.viewer.send(Message::binary("too late")).await);
+        while let Some(bytes) = self.arrived().await {
+            assert_eq!(bytes, b"after");
+        }
+        assert!(since.elapsed() < CUT, "{:?}", since.elapsed());
+    }
+}
+
+async fn dial(world: &World, path: &str, header: &'static str, value: String) -> Socket {
+    let url = world.handle.url().replace("http", "ws");
+    let mut request = format!("{url}{path}").into_client_request().unwrap();
+    request.headers_mut().insert(header, value.parse().unwrap());
+    connect_async(request).await.unwrap().0
+}
+
+/// The agent's end, when it is asked for.
+async fn dialled(world: &World, agent: &SocketAgent, key: &Secret<String>) -> Socket {
+    let wanted = |message: &ToAgent| match message {
+        ToAgent::TunnelOpen(open) => Some(serde_json::to_value(&open.tunnel_id).unwrap()),
+        _ => None,
+    };
+    let id = agent.told("a tunnel is asked for", wanted).await;
+    let path = format!("/api/v1/agents/tunnels/{}?agent_id=vm-1", id.as_str().unwrap());
+    dial(world, &path, "X-Agent-API-Key", key.expose().clone()).await
+}
+
+#[tokio::test]
+async fn a_viewer_who_logs_out_is_cut() {
+    let stand = Stand::new().await;
+    let answer = stand.world.call("POST", "/api/v1/auth/logout", &stand.token, None).await;
+    assert!(answer.status < 300, "{answer:?}");
+    stand.is_cut().await;
+}
+
+#[tokio::test]
+async fn a_viewer_whose_logins_another_program_revokes_is_cut() {
+    let stand = Stand::new().await;
+    // Services of their own tell this server nothing: as `tidegate-admin` does it beside it.
+    let elsewhere = stand.world.db.services();
+    let new = Secret::new("a brand new password".to_owned());
+    elsewhere.operators.set_password(&Operator::console(), &stand.user.username, new).await.unwrap();
+    stand.is_cut().await;
+}
+
+#[tokio::test]
+async fn a_viewer_who_is_deactivated_is_cut() {
+    let stand = Stand::new().await;
+    stand.world.db.execute("UPDATE users SET active = false").await;
+    stand.is_cut().await;
+}
+
+#[tokio::test]
+async fn a_viewer_of_a_suspended_organization_is_cut() {
+    let stand = Stand::new().await;
+    stand.world.db.execute("UPDATE organizations SET status = 'suspended'").await;
+    stand.is_cut().await;
+}

@@ -1,0 +1,106 @@
+//! The program itself: how it ends when it is told to.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    process::Stdio,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+use tidegate_test_support::{TestDb, eventually};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// A running program on a database of its own, which is patient with requests.
+struct Program {
+    child: Child,
+    address: String,
+    _folder: TempDir,
+    _db: TestDb,
+}
+
+impl Program {
+    async fn start() -> Self {
+        let (db, folder) = (TestDb::new().await, tempfile::tempdir().unwrap());
+        let key = folder.path().join("master.key");
+        fs::write(&key, [9; 32]).unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let toml = format!(
+            "listen = \"{address}\"\nworkers = 1\n[database]\nurl = \"{}\"\n[secrets]\nmaster_key_file = \"{}\"\n\
+             [limits]\nshutdown_seconds = 600\nbody_seconds = 600\n",
+            db.app_url().expose(),
+            key.display()
+        );
+        let config = folder.path().join("control-plane.toml");
+        fs::write(&config, toml).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_tidegate-control-plane"))
+            .arg("--config")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let program = Self { child, address, _folder: folder, _db: db };
+        eventually("it serves", async || TcpStream::connect(&program.address).await.is_ok()).await;
+        program
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()), signal).unwrap();
+    }
+
+    /// A request whose body is on its way for ever.
+    async fn endless_request(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The server asks for the body: it is in the middle of the request.
+        let mut asked = [0; 12];
+        stream.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100");
+        stream
+    }
+
+    async fn ended(&mut self, within: Duration) -> Option<i32> {
+        timeout(within, self.child.wait()).await.ok().and_then(|status| status.unwrap().code())
+    }
+}
+
+#[tokio::test]
+async fn the_first_signal_waits_for_requests_and_the_second_does_not() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut program = Program::start().await;
+        let _request = program.endless_request().await;
+        program.signal(signal);
+        eventually("it takes no new connection", async || {
+            TcpStream::connect(&program.address).await.is_err()
+        })
+        .await;
+        assert_eq!(program.ended(Duration::from_millis(500)).await, None, "it waits for the request");
+        program.signal(signal);
+        assert_eq!(program.ended(Duration::from_secs(5)).await, Some(1), "{signal}");
+        let mut said = String::new();
+        program.child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
+        assert!(said.contains("second signal, not waiting any longer"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn one_signal_is_enough_where_nothing_is_under_way() {
+    let mut program = Program::start().await;
+    program.signal(Signal::SIGTERM);
+    assert_eq!(program.ended(Duration::from_secs(30)).await, Some(0));
+}
