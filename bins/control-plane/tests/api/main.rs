@@ -5,6 +5,7 @@ mod agents;
 mod direct_tls;
 mod errors;
 mod handshake;
+mod rights;
 mod sessions;
 mod support;
 mod terminal;
