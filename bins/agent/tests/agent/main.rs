@@ -5,6 +5,7 @@
 mod adoption;
 mod commands;
 mod control_plane;
+mod forks;
 mod platform;
 mod registration;
 mod start_once;

@@ -62,23 +62,6 @@ async fn the_loader_of_a_process_with_rights_sees_nothing_of_the_sessions_enviro
 }
 
 #[tokio::test]
-async fn a_session_that_forks_without_end_is_stopped() {
-    let folder = Folder::new();
-    let platform = folder.platform();
-    if platform.metadata().get("limits").is_some_and(|limits| limits == "rlimits") {
-        eprintln!("NOT TESTED: without cgroups nothing can be kept from forking");
-        return;
-    }
-    let spec = script("s-1", 1, "f() { f & }; trap '' HUP TERM; echo up; f; exec sleep 86413.5");
-    platform.start(&spec).await.unwrap();
-    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
-    read_until(&mut logs, "up\r\n").await;
-    let exit = soon("the stop", platform.stop(&spec.key, Keep::Nothing)).await.unwrap().unwrap();
-    assert_eq!(exit.signal.as_deref(), Some("SIGKILL"));
-    assert!(with_argument("86413.5").is_empty());
-}
-
-#[tokio::test]
 async fn a_stop_ends_children_that_escaped_the_group() {
     let folder = Folder::new();
     let platform = folder.platform();
