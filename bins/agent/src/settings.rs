@@ -83,6 +83,9 @@ pub(crate) struct Settings {
     /// Folder of the sessions' sockets; a short path [default: run in the data folder]
     #[arg(long, value_name = "FOLDER", env = "TIDEGATE_AGENT_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
+    /// Where the machine's cgroups are [default: as mounted]
+    #[arg(long, value_name = "FOLDER", env = "TIDEGATE_AGENT_CGROUP_ROOT")]
+    cgroup_root: Option<PathBuf>,
     /// Where this agent stands, for example eu-west
     #[arg(long, value_name = "NAME", env = "TIDEGATE_AGENT_REGION")]
     region: Option<String>,
@@ -126,6 +129,7 @@ impl Settings {
             bootstrap_key: self.bootstrap_key,
             data_dir: self.data_dir.or(file.data_dir),
             runtime_dir: self.runtime_dir.or(file.runtime_dir),
+            cgroup_root: self.cgroup_root.or(file.cgroup_root),
             region: self.region.or(file.region),
             max_sessions: self.max_sessions.or(file.max_sessions),
             stop_grace: self.stop_grace.or(file.stop_grace),
@@ -171,6 +175,7 @@ impl Settings {
         let process = ProcessOptions {
             data_dir,
             runtime_dir: self.runtime_dir,
+            cgroup_root: self.cgroup_root,
             program: std::env::current_exe().context("the agent's own program")?,
             grace: Duration::from_secs(self.stop_grace.unwrap_or(5)),
             first_reader: Duration::from_secs(10),

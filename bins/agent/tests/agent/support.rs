@@ -49,6 +49,7 @@ impl Folder {
         let options = ProcessOptions {
             data_dir: self.path().to_owned(),
             runtime_dir: None,
+            cgroup_root: None,
             program: PathBuf::from(PROGRAM),
             grace: Duration::from_secs(2),
             first_reader: Duration::from_secs(10),

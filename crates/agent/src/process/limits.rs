@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -33,10 +34,9 @@ pub(crate) struct Prepared {
 }
 
 impl Limits {
-    /// Looks what is mounted and may be written. `name` keeps agents of one machine apart.
-    pub(crate) fn detect(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    /// Looks what is mounted, or lies below `root`, and may be written. `name` keeps agents of one machine apart.
+    pub(crate) fn detect(name: &str, root: Option<&Path>) -> Self {
+        let (mounts, own) = root.map_or_else(mounted, as_if_mounted);
         Self::unified(&mounts, &own, name)
             .or_else(|| Self::by_controller(&mounts, &own, name))
             .unwrap_or(Self::Rlimits)
@@ -155,6 +155,26 @@ impl Limits {
     }
 }
 
+/// What the kernel says of this process's cgroups: mounts, and its places in them.
+fn mounted() -> (String, String) {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    (read("/proc/self/mounts"), read("/proc/self/cgroup"))
+}
+
+/// The same for a tree of cgroups that is all the agent's own.
+fn as_if_mounted(root: &Path) -> (String, String) {
+    let mut mounts = format!("cgroup2 {} cgroup2 rw 0 0\n", root.display());
+    let mut own = "0::/\n".to_owned();
+    for controller in ["cpu", "memory", "pids"] {
+        let folder = root.join(controller);
+        if folder.is_dir() {
+            let _ = writeln!(mounts, "cgroup {} cgroup rw,{controller} 0 0", folder.display());
+            let _ = writeln!(own, "1:{controller}:/");
+        }
+    }
+    (mounts, own)
+}
+
 fn mount_points(mounts: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     mounts.lines().filter_map(|line| {
         let mut words = line.split(' ');
@@ -187,4 +207,79 @@ fn make(folder: &Path, key: &SessionKey) -> Result<PathBuf, Error> {
 fn set(cgroup: &Path, file: &str, value: &str) -> Result<(), Error> {
     let path = cgroup.join(file);
     fs::write(&path, value).map_err(Error::file("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A folder that looks like the root of a tree of cgroups, with these controllers.
+    fn tree_with(controllers: &str) -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cgroup.controllers"), controllers).unwrap();
+        fs::write(root.path().join("cgroup.procs"), "").unwrap();
+        root
+    }
+
+    fn key() -> SessionKey {
+        SessionKey::new("s-1", 2).unwrap()
+    }
+
+    fn read(folder: &Path, file: &str) -> String {
+        fs::read_to_string(folder.join(file)).unwrap()
+    }
+
+    #[test]
+    fn one_tree_with_its_controllers_limits_each_session_in_a_cgroup_of_its_own() {
+        let root = tree_with("cpuset cpu io memory hugetlb pids\n");
+        let limits = Limits::detect("tidegate-x", Some(root.path()));
+        let agent = root.path().join("tidegate-x");
+        assert_eq!((limits.name(), &limits), ("cgroup2", &Limits::Cgroup2(agent.clone())));
+        for shares_out in [root.path(), &agent] {
+            assert_eq!(read(shares_out, "cgroup.subtree_control"), "+cpu +memory +pids");
+        }
+        let prepared = limits.prepare(&key(), Some(1_500), Some(256 << 20)).unwrap();
+        let cgroup = agent.join("s-1.2");
+        assert_eq!(limits.cgroups(&key()), [cgroup.clone()]);
+        assert_eq!((prepared.cgroups, prepared.rlimits.len()), (vec![cgroup.join("cgroup.procs")], 0));
+        let written = ["cpu.max", "memory.max", "pids.max"].map(|file| read(&cgroup, file));
+        assert_eq!(written, ["150000 100000", "268435456", "2048"]);
+        limits.prepare(&key(), None, None).unwrap();
+        let written = ["cpu.max", "memory.max", "pids.max"].map(|file| read(&cgroup, file));
+        assert_eq!(written, ["max 100000", "max", "2048"]);
+        tree::forbid_forks(limits.cgroups(&key()).iter().map(PathBuf::as_path));
+        assert_eq!(read(&cgroup, "pids.max"), "0");
+    }
+
+    #[test]
+    fn one_tree_without_the_controllers_gives_way_to_a_tree_for_each() {
+        for missing in ["", "cpuset cpu io memory hugetlb\n", "cpuset memory pids\n"] {
+            let root = tree_with(missing);
+            for controller in ["cpu", "memory", "pids"] {
+                fs::create_dir(root.path().join(controller)).unwrap();
+            }
+            let limits = Limits::detect("tidegate-x", Some(root.path()));
+            assert_eq!(limits.name(), "cgroup1", "{missing}");
+            limits.prepare(&key(), Some(500), Some(1 << 20)).unwrap();
+            let of = |controller: &str, file: &str| {
+                read(&root.path().join(controller).join("tidegate-x/s-1.2"), file)
+            };
+            assert_eq!(of("cpu", "cpu.cfs_quota_us"), "50000");
+            assert_eq!(of("memory", "memory.limit_in_bytes"), "1048576");
+            assert_eq!(of("pids", "pids.max"), "2048");
+        }
+    }
+
+    #[test]
+    fn without_any_controller_rlimits_are_what_is_left() {
+        let root = tree_with("");
+        let limits = Limits::detect("tidegate-x", Some(root.path()));
+        assert_eq!((limits.name(), limits.cgroups(&key()).len()), ("rlimits", 0));
+        let prepared = limits.prepare(&key(), Some(500), Some(1 << 20)).unwrap();
+        assert!(prepared.cgroups.is_empty());
+        assert_eq!(prepared.rlimits, BTreeMap::from([("data".into(), 1 << 20), ("nproc".into(), PROCESSES)]));
+        assert!(!root.path().join("tidegate-x").exists());
+    }
 }

@@ -42,6 +42,8 @@ pub struct ProcessOptions {
     pub data_dir: PathBuf,
     /// Folder of the shims' sockets; `run` in the data folder when absent.
     pub runtime_dir: Option<PathBuf>,
+    /// Where the machine's cgroups are, as one tree or a folder per controller; as mounted when absent.
+    pub cgroup_root: Option<PathBuf>,
     /// The agent's program, for its hidden subcommands.
     pub program: PathBuf,
     /// How long a program may take to end by itself.
@@ -78,7 +80,7 @@ impl ProcessPlatform {
         }
         let users = Users::open(&options.data_dir, &private)?;
         let name = name_of(&options.data_dir);
-        let limits = Limits::detect(&name);
+        let limits = Limits::detect(&name, options.cgroup_root.as_deref());
         tracing::info!(limits = limits.name(), "process platform is ready");
         Ok(Self { inner: Arc::new(Inner { options, sessions, sockets, users, limits, name }) })
     }

@@ -83,7 +83,8 @@ pub(crate) fn with_errors_to(file: &Path) -> Vec<i32> {
 /// The processes of a cgroup.
 pub(crate) fn members(cgroup: &Path) -> Vec<i32> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+    // 0 stands for processes that cannot be seen from here, and so not be ended.
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
 /// Sends a signal to each; those that are gone are gone.
