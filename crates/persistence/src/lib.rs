@@ -35,6 +35,7 @@ pub mod roles;
 pub mod schema;
 mod scope;
 pub mod session;
+pub mod session_end;
 mod statement;
 pub mod system;
 pub mod ticket;

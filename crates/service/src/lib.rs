@@ -6,6 +6,7 @@
 mod agents;
 mod caller;
 mod error;
+mod force;
 mod idempotency;
 mod links;
 mod logins;

@@ -112,3 +112,22 @@ async fn a_login_is_renewed_once_per_token_and_ends_with_logout() {
     let wrong = json!({"username": user.username, "password": "not the password"});
     world.call("POST", "/api/v1/auth/login", "", Some(wrong)).await.refused(401, "E_INVALID_CREDENTIALS");
 }
+
+#[tokio::test]
+async fn a_session_of_an_agent_that_is_away_is_ended_by_force() {
+    let world = World::new().await;
+    let agent = world.agent("vm-1").await;
+    let token = world.member("acme", OrgRole::User).await;
+    let made = world.call("POST", "/api/v1/sessions", &token, Some(json!({"template": "shell"}))).await;
+    let path = format!("/api/v1/sessions/{}", made.body["session"]["id"].as_str().unwrap());
+    let running = async || world.call("GET", &path, &token, None).await.body["state"] == "running";
+    eventually("it runs", running).await;
+    drop(agent.cut());
+    world.db.execute("UPDATE agents SET status = 'offline'").await;
+    let odd = world.call("POST", &format!("{path}/terminate?force=perhaps"), &token, None).await;
+    assert_eq!(odd.refused(400, "E_INVALID").fields(), ["force"]);
+    let plain = world.call("POST", &format!("{path}/terminate?force=false"), &token, None).await;
+    assert_eq!((plain.status, &plain.body["session"]["state"]), (202, &json!("terminating")));
+    let forced = world.call("POST", &format!("{path}/terminate?force=true"), &token, None).await;
+    assert_eq!((forced.status, &forced.body["session"]["state"]), (200, &json!("terminated")), "{forced:?}");
+}

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
 mod attempts;
+mod force;
 mod logins;
 mod registration;
 mod reports;

@@ -1,24 +1,65 @@
-//! `POST sessions/{id}/terminate` and `DELETE sessions/{id}`: two names of one verb.
+//! `POST sessions/{id}/terminate` and `DELETE sessions/{id}`: two names of one verb, the first of which may insist.
 
-use actix_web::{HttpResponse, web::Data};
-use tidegate_model::SessionId;
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use tidegate_model::{Fields, FromFields, SessionId};
 
 use super::answer::{Accepted, changed};
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, valid::Segment};
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    valid::{Segment, read_query},
+};
+
+/// What the query may say.
+#[derive(Debug)]
+struct How {
+    force: bool,
+}
+
+impl FromFields for How {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let force = match fields.optional::<String>("force").as_deref() {
+            None | Some("false") => false,
+            // The bare word is enough.
+            Some("" | "true") => true,
+            Some(_) => {
+                fields.errors().add("force", "must be true or false");
+                false
+            }
+        };
+        Some(Self { force })
+    }
+}
 
 /// Ends a session, whatever it is doing. A failed one is cleaned up and not shown any more.
-#[utoipa::path(post, path = "/api/v1/sessions/{id}/terminate", tag = "sessions", params(("id" = String, Path)), responses(
+///
+/// With `force`, a session whose agent is offline is terminated at once; its stop waits for the agent all the same.
+#[utoipa::path(post, path = "/api/v1/sessions/{id}/terminate", tag = "sessions", params(
+    ("id" = String, Path),
+    ("force" = Option<bool>, Query, description = "do not wait for an agent that is offline"),
+), responses(
     (status = 200, description = "it was so already", body = Accepted),
     (status = 202, description = "asked for", body = Accepted),
+    (status = 400, description = "a bad query", body = ErrorAnswer),
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 404, description = "no such session", body = ErrorAnswer),
 ))]
 pub(crate) async fn terminate(
+    request: HttpRequest,
     context: Data<Context>,
     caller: Identified,
     id: Segment<SessionId>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(changed(context.services.sessions.terminate(caller.org()?, id.0).await?))
+    let (sessions, org) = (&context.services.sessions, caller.org()?);
+    match read_query::<How>(request.query_string()) {
+        Ok(How { force: true }) => Ok(changed(sessions.terminate_by_force(org, id.0).await?)),
+        Ok(How { force: false }) => Ok(changed(sessions.terminate(org, id.0).await?)),
+        Err(complaints) => {
+            // What is not there comes before what is wrong with the request for it.
+            sessions.get(org, id.0).await?;
+            Err(Problem::invalid(complaints))
+        }
+    }
 }
 
 /// Ends a session, whatever it is doing. A failed one is cleaned up and not shown any more.
@@ -33,5 +74,5 @@ pub(crate) async fn terminate_it(
     caller: Identified,
     id: Segment<SessionId>,
 ) -> Result<HttpResponse, Problem> {
-    terminate(context, caller, id).await
+    Ok(changed(context.services.sessions.terminate(caller.org()?, id.0).await?))
 }
