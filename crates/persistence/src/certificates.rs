@@ -27,7 +27,7 @@ pub(crate) enum Check {
 
 /// What connections speak TLS with. `ca_file` holds PEM certificates of the CAs that are trusted instead of the
 /// machine's.
-pub(crate) fn client_config(check: &Check, ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
+pub(crate) fn client_config(check: Check, ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match check {
         Check::Nothing => Arc::new(Lenient { chain: None, provider: Arc::clone(&provider) }),

@@ -41,7 +41,7 @@ impl Connector {
         let mut config: Config = rest.parse().map_err(Error::unavailable)?;
         let mode = mode_of(mode.as_deref(), ca_file.is_some(), is_local(&config))?;
         config.ssl_mode(mode.asks_driver_for());
-        let tls = client_config(&mode.check(), ca_file.as_deref()).map_err(Error::unavailable)?;
+        let tls = client_config(mode.check(), ca_file.as_deref()).map_err(Error::unavailable)?;
         Ok(Self { config, tls: MakeRustlsConnect::new(tls), ca_file })
     }
 
@@ -170,9 +170,8 @@ fn mode_of(named: Option<&str>, has_ca_file: bool, local: bool) -> Result<Mode> 
         // Nobody names a CA to have its certificates passed over.
         None if has_ca_file && !local => Mode::VerifyFull,
         None if local => Mode::Disable,
-        None => Mode::Prefer,
+        None | Some("prefer") => Mode::Prefer,
         Some("disable") => Mode::Disable,
-        Some("prefer") => Mode::Prefer,
         // As libpq does it: with a CA at hand, its word is asked for.
         Some("require") if has_ca_file => Mode::VerifyCa,
         Some("require") => Mode::Require,

@@ -64,9 +64,9 @@ impl Passwords {
             attempt.allowed()?;
             let fits = fits(&password, stored.as_deref())?;
             if fits {
-                attempt.succeeded()
+                attempt.succeeded();
             } else {
-                attempt.failed()
+                attempt.failed();
             }
             Ok(fits)
         })
