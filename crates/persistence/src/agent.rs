@@ -269,7 +269,8 @@ pub async fn disconnect(tx: &mut AgentTx, id: AgentId, epoch: i64) -> Result<boo
 pub async fn expire(tx: &mut AgentTx, agents: &[AgentId], heard_before: DateTime<Utc>) -> Result<usize> {
     let changed = statement::<()>(
         "UPDATE agents SET status = 'offline', websocket_id = NULL, active_sessions = 0
-         WHERE id = ANY(?) AND status <> 'offline' AND COALESCE(last_heartbeat, created_at) < ?",
+         WHERE id IN (SELECT a.id FROM agents a WHERE a.id = ANY(?) AND a.status <> 'offline'
+                        AND COALESCE(a.last_heartbeat, a.created_at) < ? FOR NO KEY UPDATE SKIP LOCKED)",
     )
     .bind::<Array<Uuid>, _>(agents.to_vec())
     .bind::<Timestamptz, _>(heard_before)
@@ -374,10 +375,20 @@ pub async fn sample(
     limit: i64,
 ) -> Result<Vec<Candidate>> {
     let rows: Vec<CandidateRow> = statement::<(Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
+        // Neighbours on a ring in random order, from a random place on: a few steps in the index, however many agents
+        // there are, and all of them where there are only a few.
         "WITH few AS MATERIALIZED (
-             SELECT id, agent_id, region, status, operator_drain, max_sessions FROM agents
-             WHERE platform = ? AND status = 'online' AND NOT operator_drain AND max_sessions > 0
-               AND (?::text IS NULL OR region = ?) ORDER BY random() LIMIT ?)
+             SELECT a.* FROM (SELECT random() AS place) p CROSS JOIN LATERAL (
+                 (SELECT id, agent_id, region, status, operator_drain, max_sessions FROM agents
+                  WHERE approval_status = 'approved' AND deleted_at IS NULL AND status = 'online' AND NOT operator_drain
+                    AND max_sessions > 0 AND platform = ? AND (?::text IS NULL OR region = ?) AND shuffle >= p.place
+                  ORDER BY shuffle LIMIT ?)
+                 UNION ALL
+                 (SELECT id, agent_id, region, status, operator_drain, max_sessions FROM agents
+                  WHERE approval_status = 'approved' AND deleted_at IS NULL AND status = 'online' AND NOT operator_drain
+                    AND max_sessions > 0 AND platform = ? AND (?::text IS NULL OR region = ?) AND shuffle < p.place
+                  ORDER BY shuffle LIMIT ?)
+                 LIMIT ?) a)
          SELECT s.id, s.agent_id, s.region, s.status, s.operator_drain, s.max_sessions, l.active
          FROM few s JOIN agent_load(ARRAY(SELECT id FROM few)) l ON l.agent_id = s.id
          WHERE l.active < s.max_sessions ORDER BY l.active::float8 / s.max_sessions",
@@ -385,6 +396,11 @@ pub async fn sample(
     .bind::<Text, _>(platform)
     .bind::<Nullable<Text>, _>(region.map(str::to_owned))
     .bind::<Nullable<Text>, _>(region.map(str::to_owned))
+    .bind::<BigInt, _>(limit)
+    .bind::<Text, _>(platform)
+    .bind::<Nullable<Text>, _>(region.map(str::to_owned))
+    .bind::<Nullable<Text>, _>(region.map(str::to_owned))
+    .bind::<BigInt, _>(limit)
     .bind::<BigInt, _>(limit)
     .load(tx.conn()?)
     .await?;

@@ -91,7 +91,7 @@ pub async fn insert_for_agent(tx: &mut AgentTx, org_id: OrgId, new: NewCommand) 
     Ok(())
 }
 
-fn insert_statement(org_id: OrgId, new: NewCommand) -> crate::statement::Statement<()> {
+pub(crate) fn insert_statement(org_id: OrgId, new: NewCommand) -> crate::statement::Statement<()> {
     statement::<()>(INSERT)
         .bind::<Uuid, _>(new.id)
         .bind::<Uuid, _>(org_id)
@@ -289,7 +289,8 @@ pub async fn finish(tx: &mut AgentTx, outcomes: Vec<Outcome>, now: DateTime<Utc>
     Ok(rows.into_iter().map(finished).collect())
 }
 
-/// Fails the open commands of these agents that are past their deadline.
+/// Fails the open commands of these agents that are past their deadline. One that somebody writes at this moment is left
+/// to the next sweep: waiting for several rows, two writers could wait for each other.
 pub async fn expire(tx: &mut AgentTx, agents: &[AgentId], now: DateTime<Utc>) -> Result<Vec<Finished>> {
     let rows: Vec<FinishedRow> =
         statement::<(Uuid, Uuid, Nullable<Uuid>, Nullable<BigInt>, Text, Text, Nullable<Text>, Nullable<Jsonb>)>(
@@ -297,7 +298,8 @@ pub async fn expire(tx: &mut AgentTx, agents: &[AgentId], now: DateTime<Utc>) ->
                     error_message = CASE c.status WHEN 'pending' THEN 'the agent was not connected before the deadline'
                                                   WHEN 'sent' THEN 'the agent did not acknowledge before the deadline'
                                                   ELSE 'the agent did not finish before the deadline' END
-             WHERE c.agent_id = ANY(?) AND c.status IN ('pending', 'sent', 'ack') AND c.deadline <= ?
+             WHERE c.id IN (SELECT d.id FROM commands d WHERE d.agent_id = ANY(?) AND d.status IN ('pending', 'sent', 'ack')
+                            AND d.deadline <= ? FOR NO KEY UPDATE SKIP LOCKED)
              RETURNING c.id, c.agent_id, c.session_id, c.generation, c.action, c.status, c.error_message, c.result",
         )
         .bind::<Timestamptz, _>(now)

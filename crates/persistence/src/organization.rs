@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join;
 use tidegate_model::{OrgId, OrgRole, OrgStatus, Organization, UserId};
 
-use crate::{Error, OrgTx, PlatformTx, Result, statement::statement};
+use crate::{Error, PlatformTx, Result, statement::statement};
 
 type Row = (OrgId, String, String, String, String, OrgStatus, Option<UserId>, DateTime<Utc>, DateTime<Utc>);
 
@@ -83,10 +83,8 @@ pub struct Locked {
     pub role: OrgRole,
 }
 
-/// Locks the organization, then the caller's membership, so that requests of one organization take turns.
-pub async fn lock(tx: &mut OrgTx) -> Result<Locked> {
-    let (org_id, user_id) = (tx.context.org_id, tx.context.user_id);
-    let conn: &AsyncPgConnection = tx.conn()?;
+/// Locks the organization, then a membership of it, so that requests of one organization take turns.
+pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserId) -> Result<Locked> {
     let (mut first, mut second) = (conn, conn);
     let org = statement::<(Text, Text)>(
         "SELECT status, k8s_namespace FROM organizations WHERE id = ? FOR NO KEY UPDATE",

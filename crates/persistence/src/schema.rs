@@ -112,6 +112,7 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         deleted_at -> Nullable<Timestamptz>,
+        shuffle -> Double,
     }
 }
 

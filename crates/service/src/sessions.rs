@@ -12,7 +12,7 @@ use tidegate_model::{
 use tidegate_persistence::{
     Constraint, Error as DbError, OrgScope, OrgTx, agent, audit,
     command::{self, NewCommand},
-    organization::{self, Locked},
+    organization::Locked,
     session::{self, Advance, NewRow, Page, Spec},
 };
 
@@ -90,31 +90,22 @@ impl Sessions {
         let placed = &mut placed_on;
         let changed = core
             .db
-            .in_org(scope, async |tx| {
+            .in_org_locked(scope, async |tx, locked| {
+                let locked = locked.named("organization")?;
                 if let Some(key) = idempotency
                     && let Some(replay) = key.find_in(tx, now).await?
                 {
                     return Ok(Changed::Replay(replay));
                 }
-                let locked = organization::lock(tx).await.named("organization")?;
                 may_start(&locked)?;
                 let agent = placement::place_in(tx, template.platform(), new.region.as_deref()).await?;
                 let row = new_row(scope, new, template, &agent, now);
-                let session = session::insert(tx, &row).await?;
+                let session = row.session()?;
                 let spec = self.spec(&session, new)?;
-                if spec.command.is_some() || spec.environment.is_some() {
-                    session::insert_spec(tx, session.id, spec.clone()).await?;
-                }
-                let id = self
-                    .queue_in(
-                        tx,
-                        &session,
-                        agent.id,
-                        CommandAction::StartSession,
-                        Some((&spec, &locked)),
-                        now,
-                    )
-                    .await?;
+                let start = Some((&spec, &locked));
+                let command = self.command(&session, agent.id, CommandAction::StartSession, start, now)?;
+                let id = command.id;
+                session::start(tx, &row, &spec, command).await?;
                 if let Some(key) = idempotency {
                     key.keep_in(tx, 202, answer(&session, id), now).await?;
                 }
@@ -229,8 +220,8 @@ impl Sessions {
         let nudged = &mut nudge;
         let changed = core
             .db
-            .in_org(scope, async |tx| {
-                let locked = organization::lock(tx).await.named("organization")?;
+            .in_org_locked(scope, async |tx, locked| {
+                let locked = locked.named("organization")?;
                 let session = visible_in(tx, scope, id).await?;
                 let agent = session::placement(tx, id).await?;
                 if to == SessionState::Waking && session.state == SessionState::Hibernated {
@@ -250,9 +241,11 @@ impl Sessions {
                 let agent = agent.ok_or_else(|| Error::internal("a live session has no agent"))?;
                 let spec = if starts { Some(session::find_spec(tx, id).await?) } else { None };
                 let with = spec.as_ref().map(|spec| (spec, &locked));
-                let command = self.queue_in(tx, &moved, agent, action, with, now).await?;
+                let command = self.command(&moved, agent, action, with, now)?;
+                let id = command.id;
+                command::insert(tx, command).await?;
                 *nudged = Some(agent);
-                Ok::<_, Error>(Changed::Queued(moved, command))
+                Ok::<_, Error>(Changed::Queued(moved, id))
             })
             .await?;
         if let Some(agent) = nudge {
@@ -292,15 +285,15 @@ impl Sessions {
         Ok(Spec { command: new.command.clone(), environment })
     }
 
-    async fn queue_in(
+    /// The command that a change of state needs.
+    fn command(
         &self,
-        tx: &mut OrgTx,
         session: &Session,
         agent_id: AgentId,
         action: CommandAction,
         start: Option<(&Spec, &Locked)>,
         now: DateTime<Utc>,
-    ) -> Result<CommandId> {
+    ) -> Result<NewCommand> {
         let options = &self.0.options;
         let (payload, seconds) = match start {
             Some((spec, locked)) => (start_payload(session, spec, locked)?, options.start_deadline_seconds),
@@ -309,9 +302,8 @@ impl Sessions {
                 options.stop_deadline_seconds,
             ),
         };
-        let id = CommandId::new();
-        let new = NewCommand {
-            id,
+        Ok(NewCommand {
+            id: CommandId::new(),
             agent_id,
             agent_handle: session
                 .agent_id
@@ -324,9 +316,7 @@ impl Sessions {
             sealed: start.and_then(|(spec, _)| spec.environment.clone()),
             deadline: now + Options::seconds(seconds),
             now,
-        };
-        command::insert(tx, new).await?;
-        Ok(id)
+        })
     }
 }
 

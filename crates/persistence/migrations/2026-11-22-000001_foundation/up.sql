@@ -94,11 +94,14 @@ CREATE TABLE agents (
     placed_at            timestamptz,
     created_at           timestamptz NOT NULL,
     updated_at           timestamptz NOT NULL,
-    deleted_at           timestamptz
+    deleted_at           timestamptz,
+    -- Where it stands on the ring that placement walks.
+    shuffle              double precision NOT NULL DEFAULT random()
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX agents_agent_id_key ON agents (agent_id) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX agents_api_key_hash_key ON agents (api_key_hash);
-CREATE INDEX agents_live ON agents (platform) WHERE approval_status = 'approved' AND deleted_at IS NULL;
+CREATE INDEX agents_placeable ON agents (platform, shuffle)
+    WHERE approval_status = 'approved' AND deleted_at IS NULL AND status = 'online' AND NOT operator_drain AND max_sessions > 0;
 
 CREATE TABLE sessions (
     id                uuid PRIMARY KEY,
@@ -318,7 +321,7 @@ CREATE POLICY org ON agents TO tidegate_org USING (approval_status = 'approved' 
 -- The list of agents is asked for once a statement: called in the condition itself, it would be parsed for every row.
 CREATE POLICY hub ON agents TO tidegate_hub USING (id = ANY ((SELECT tidegate_agent_ids())::uuid[])) WITH CHECK (id = ANY ((SELECT tidegate_agent_ids())::uuid[]));
 CREATE POLICY platform ON agents TO tidegate_platform USING (true) WITH CHECK (true);
-GRANT SELECT (id, agent_id, platform, region, status, operator_drain, max_sessions, approval_status, deleted_at), UPDATE (placed_at) ON agents TO tidegate_org;
+GRANT SELECT (id, agent_id, platform, region, status, operator_drain, max_sessions, approval_status, deleted_at, shuffle), UPDATE (placed_at) ON agents TO tidegate_org;
 GRANT SELECT, UPDATE (status, capacity, max_sessions, active_sessions, last_heartbeat, websocket_id, epoch, boot_id, api_key_last_used_at, claim_hash) ON agents TO tidegate_hub;
 GRANT SELECT, INSERT, UPDATE ON agents TO tidegate_platform;
 

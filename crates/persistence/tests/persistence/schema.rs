@@ -39,6 +39,7 @@ fn diesel_type(name: &str, nullable: bool) -> String {
         "int4" => "Integer",
         "int8" => "BigInt",
         "bool" => "Bool",
+        "float8" => "Double",
         "bytea" => "Bytea",
         "jsonb" => "Jsonb",
         "timestamptz" => "Timestamptz",

@@ -1,0 +1,157 @@
+//! The start of a session: its row, its spec and its first command, sent at once.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    ExpressionMethods, Insertable, QueryDsl,
+    sql_types::{Bytea, Jsonb, Nullable, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::join3;
+use serde_json::Value;
+use tidegate_model::{AgentId, OrgId, Platform, Session, SessionId, SessionState, UserId};
+
+use super::Row;
+use crate::{
+    Error, OrgTx, Result,
+    command::{self, NewCommand},
+    schema::{session_specs, sessions},
+    statement::statement,
+};
+
+/// A session to insert, already placed.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = sessions)]
+pub struct NewRow {
+    /// The id.
+    pub id: SessionId,
+    /// The organization; row-level security refuses any but the transaction's.
+    pub org_id: OrgId,
+    /// The owner.
+    pub user_id: UserId,
+    /// The owner's username.
+    pub username: String,
+    /// For people.
+    pub name: String,
+    /// Template name.
+    pub template: String,
+    /// Where it is placed.
+    pub agent_id: AgentId,
+    /// That agent's name.
+    pub agent_handle: String,
+    /// That agent's platform.
+    pub platform: Platform,
+    /// That agent's region.
+    pub region: Option<String>,
+    /// Pending.
+    pub state: SessionState,
+    /// The present.
+    pub state_since: DateTime<Utc>,
+    /// 1.
+    pub generation: i64,
+    /// Millicores.
+    pub cpu_millis: i64,
+    /// Bytes.
+    pub memory_bytes: i64,
+    /// Bytes of the persistent home.
+    pub storage_bytes: i64,
+    /// Whether the home outlives the session.
+    pub persistent_home: bool,
+    /// Seconds, 0 for never.
+    pub idle_seconds: i32,
+    /// Seconds, 0 for never.
+    pub max_seconds: i32,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// The present.
+    pub created_at: DateTime<Utc>,
+}
+
+impl NewRow {
+    /// The session as it will be read back: what is not here yet is what the table's defaults say.
+    pub fn session(&self) -> Result<Session> {
+        Row {
+            id: self.id,
+            org_id: self.org_id,
+            user_id: self.user_id,
+            username: self.username.clone(),
+            name: self.name.clone(),
+            template: self.template.clone(),
+            application_id: None,
+            agent_handle: Some(self.agent_handle.clone()),
+            platform: self.platform,
+            region: self.region.clone(),
+            state: self.state,
+            state_reason: None,
+            state_since: self.state_since,
+            generation: self.generation,
+            cpu_millis: self.cpu_millis,
+            memory_bytes: self.memory_bytes,
+            storage_bytes: self.storage_bytes,
+            persistent_home: self.persistent_home,
+            idle_seconds: self.idle_seconds,
+            max_seconds: self.max_seconds,
+            tags: self.tags.clone(),
+            streaming_ready: false,
+            streaming_port: None,
+            platform_metadata: Value::Object(serde_json::Map::new()),
+            created_at: self.created_at,
+            started_at: None,
+            last_activity_at: None,
+            hibernated_at: None,
+            ended_at: None,
+        }
+        .try_into()
+    }
+}
+
+/// What a start needs beyond the row.
+#[derive(Debug, Clone, Default)]
+pub struct Spec {
+    /// Program and arguments.
+    pub command: Option<Vec<String>>,
+    /// Sealed environment.
+    pub environment: Option<Vec<u8>>,
+}
+
+/// Inserts a placed session with its spec, if it has one, and the command that starts it: one round trip.
+pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewCommand) -> Result<()> {
+    let org_id = tx.org_id();
+    let conn: &AsyncPgConnection = tx.conn()?;
+    let (mut first, mut second, mut third) = (conn, conn, conn);
+    let row = diesel::insert_into(sessions::table).values(new).execute(&mut first);
+    let spec = async {
+        if spec.command.is_none() && spec.environment.is_none() {
+            return Ok(0);
+        }
+        statement::<()>(
+            "INSERT INTO session_specs (org_id, session_id, command, environment) VALUES (?, ?, ?, ?)",
+        )
+        .bind::<Uuid, _>(org_id)
+        .bind::<Uuid, _>(new.id)
+        .bind::<Nullable<Jsonb>, _>(spec.command.clone().map(Value::from))
+        .bind::<Nullable<Bytea>, _>(spec.environment.clone())
+        .execute(&mut second)
+        .await
+    };
+    let command = command::insert_statement(org_id, command);
+    // Polled in this order, sent in this order: the spec and the command refer to the row. Joined, and not given up at
+    // the first error: an answer nobody waits for would be the next statement's.
+    let (row, spec, command) = join3(row, spec, command.execute(&mut third)).await;
+    // The first one to fail is the cause; what was sent after it only says that the transaction is void.
+    row?;
+    spec?;
+    command?;
+    Ok(())
+}
+
+/// A session's spec; empty when it has none.
+pub async fn find_spec(tx: &mut OrgTx, session: SessionId) -> Result<Spec> {
+    let rows: Vec<(Option<Value>, Option<Vec<u8>>)> = session_specs::table
+        .select((session_specs::command, session_specs::environment))
+        .filter(session_specs::session_id.eq(session))
+        .load(tx.conn()?)
+        .await?;
+    let Some((command, environment)) = rows.into_iter().next() else { return Ok(Spec::default()) };
+    let command = command.map(serde_json::from_value).transpose();
+    Ok(Spec { command: command.map_err(|error| Error::corrupt("session spec", error))?, environment })
+}
