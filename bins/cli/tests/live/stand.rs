@@ -1,0 +1,198 @@
+//! A control plane and an agent of one test, in a folder of their own. Whatever they start ends with the test.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command as Plain, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::interval,
+};
+
+/// How long a start may take on a busy machine.
+const CALM: Duration = Duration::from_mins(2);
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The other programs lie beside the one under test. `cargo test --workspace` has built them; otherwise this does.
+fn program(name: &str, package: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().unwrap();
+    let path = folder.join(name);
+    if !path.exists() {
+        let mut build = Plain::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", package, "--target-dir"]).arg(folder.parent().unwrap());
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "{package} was not built");
+    }
+    path
+}
+
+/// One program that is killed and started again.
+pub(crate) struct Program {
+    path: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Program {
+    pub(crate) fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new(&self.path)
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn();
+        self.child = Some(child.unwrap());
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub(crate) async fn kill(&mut self) {
+        self.child.take().unwrap().kill().await.unwrap();
+    }
+}
+
+pub(crate) struct Stand {
+    pub(crate) agent: Program,
+    pub(crate) control_plane: Program,
+    pub(crate) url: String,
+    folder: TempDir,
+}
+
+impl Stand {
+    /// Both programs running, the agent let in, and `admin` logged in.
+    pub(crate) async fn start() -> Self {
+        // Short, because sockets lie in it; passable, because the database and the sessions are users of their own.
+        let folder = tempfile::Builder::new().prefix("tgl").tempdir_in("/tmp").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let root = folder.path().to_owned();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let config = text(root.join("control-plane.toml"));
+        let data = text(root.join("data"));
+        let settings = format!(
+            "listen = \"{address}\"\ndata_dir = \"{data}\"\nrun_dir = \"{}\"\n",
+            text(root.join("run"))
+        );
+        fs::write(&config, settings).unwrap();
+        let url = format!("http://{address}");
+        let new = |name: &str, package: &str, arguments: Vec<String>| Program {
+            path: program(name, package),
+            arguments,
+            log: root.join(format!("{name}.log")),
+            child: None,
+        };
+        let control_plane =
+            new("tidegate-control-plane", "tidegate-control-plane", vec!["--config".into(), config.clone()]);
+        let key = text(root.join("data/secrets/agent-bootstrap-key"));
+        let agent =
+            ["--server", &url, "--agent-id", "live-agent", "--bootstrap-key-file", &key, "--data-dir"];
+        let mut agent: Vec<String> = agent.map(str::to_owned).to_vec();
+        agent.extend([text(root.join("agent")), "--runtime-dir".into(), text(root.join("s"))]);
+        let agent = new("tidegate-agent", "tidegate-agent-bin", agent);
+        let mut stand = Self { agent, control_plane, url, folder };
+        stand.set_up(&config).await;
+        stand
+    }
+
+    async fn set_up(&mut self, config: &str) {
+        let admin = program("tidegate-admin", "tidegate-admin");
+        let password = self.folder.path().join("password");
+        let password = password.to_str().unwrap();
+        self.control_plane.start();
+        let words = ["--config", config, "bootstrap", "--password-file", password];
+        self.succeeds(&admin, &words).await;
+        // Who answers has written the key that the agent reads at its start.
+        let tidegate = Path::new(env!("CARGO_BIN_EXE_tidegate"));
+        self.succeeds(tidegate, &["login", "--username", "admin", "--password-file", password]).await;
+        self.agent.start();
+        self.succeeds(&admin, &["--config", config, "agents", "approve", "live-agent"]).await;
+        // The first session goes to an agent that is there.
+        self.succeeds(tidegate, &["run", "command", "--", "true"]).await;
+    }
+
+    /// Calls a program until it succeeds.
+    async fn succeeds(&self, program: &Path, words: &[&str]) {
+        let began = Instant::now();
+        let mut look = interval(Duration::from_millis(200));
+        loop {
+            look.tick().await;
+            let mut command = Command::new(program);
+            command.args(words).env_clear().env("PATH", PATH).stdin(Stdio::null()).kill_on_drop(true);
+            command.env("TIDEGATE_URL", &self.url).env("XDG_CONFIG_HOME", self.home());
+            let output = command.output().await.unwrap();
+            if output.status.success() {
+                return;
+            }
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(began.elapsed() < CALM, "{words:?}: {said}");
+        }
+    }
+
+    /// Where the login is kept.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// The shims and the programs of the agent's sessions.
+    fn processes_of_sessions(&self) -> Vec<String> {
+        let agent = self.folder.path().join("agent");
+        let home = [b"HOME=", agent.as_os_str().as_encoded_bytes()].concat();
+        let entries = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let ours = |process: &PathBuf| {
+            let environment = fs::read(process.join("environ")).unwrap_or_default();
+            fs::read_link(process.join("fd/2")).is_ok_and(|log| log.starts_with(&agent))
+                || environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(&home))
+        };
+        entries.filter(ours).filter_map(|process| Some(process.file_name()?.to_str()?.to_owned())).collect()
+    }
+}
+
+fn send(signal: &str, pid: &str) {
+    let _ = Plain::new("kill").args([signal, pid]).stderr(Stdio::null()).status();
+}
+
+/// Whether a process is this cluster's: the file that names it outlives it, and its number may be a stranger's by now.
+fn is_of(postmaster: &str, cluster: &Path) -> bool {
+    let command = fs::read(format!("/proc/{postmaster}/cmdline")).unwrap_or_default();
+    !postmaster.is_empty()
+        && command.split(|byte| *byte == 0).any(|part| part == cluster.as_os_str().as_encoded_bytes())
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.child.take() {
+            let _ = agent.start_kill();
+        }
+        for pid in self.processes_of_sessions() {
+            send("-KILL", &pid);
+        }
+        // The control plane ends its database; where it is dead itself, that is done here.
+        let cluster = self.folder.path().join("data/postgres");
+        let database = fs::read_to_string(cluster.join("postmaster.pid")).unwrap_or_default();
+        let postmaster = database.lines().next().unwrap_or_default();
+        if let Some(mut control_plane) = self.control_plane.child.take() {
+            send("-TERM", &control_plane.id().unwrap_or_default().to_string());
+            let asked = Instant::now();
+            while matches!(control_plane.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(20) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let asked = Instant::now();
+        while is_of(postmaster, &cluster) && asked.elapsed() < Duration::from_secs(10) {
+            send("-QUIT", postmaster);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
