@@ -242,7 +242,7 @@ mod tests {
         }
         let prepared = limits.prepare(&key(), Some(1_500), Some(256 << 20)).unwrap();
         let cgroup = agent.join("s-1.2");
-        assert_eq!(limits.cgroups(&key()), [cgroup.clone()]);
+        assert_eq!(limits.cgroups(&key()), std::slice::from_ref(&cgroup));
         assert_eq!((prepared.cgroups, prepared.rlimits.len()), (vec![cgroup.join("cgroup.procs")], 0));
         let written = ["cpu.max", "memory.max", "pids.max"].map(|file| read(&cgroup, file));
         assert_eq!(written, ["150000 100000", "268435456", "2048"]);
