@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use tidegate_model::{
     AgentHandle, AgentId, AgentStatusUpdate, CommandAction, CommandId, SessionId, SessionState,
@@ -113,6 +114,14 @@ pub struct Ingested {
     pub ignored: usize,
 }
 
+/// What a batch did.
+struct Written {
+    applied: usize,
+    moved: Vec<Moved>,
+    /// Agents that were asked for something.
+    stopped: Vec<AgentId>,
+}
+
 impl Links {
     /// Opens a connection: raises the fence. From here on nothing an older connection says counts.
     pub async fn open(&self, identity: &AgentIdentity, connection: &str) -> Result<Link> {
@@ -211,9 +220,13 @@ impl Links {
         let resend = now - Options::seconds(core.options.resend_seconds);
         let connections: Vec<(AgentId, i64)> = links.iter().map(|link| (link.agent_id, link.epoch)).collect();
         let scope = AgentScope::union(links.iter().map(|link| &link.scope));
+        // A claim that a power cut takes back is a command that is still pending: it is sent again, under a new epoch,
+        // and the agent's journal answers the repeat.
         let claimed = core
             .db
-            .in_agents(&scope, async |tx| command::claim(tx, &connections, limit, resend, now).await)
+            .in_agents_unflushed(&scope, async |tx| {
+                command::claim(tx, &connections, limit, resend, now).await
+            })
             .await?;
         let (mut outbound, mut broken) = (Vec::with_capacity(claimed.len()), Vec::new());
         for claimed in claimed {
@@ -276,37 +289,46 @@ impl Links {
         let (now, total) = (core.clock.now(), batch.len());
         let scope = AgentScope::union(batch.iter().map(|report| &report.link.scope));
         let sorted = reports::Sorted::new(batch);
-        let (applied, moved, stopped) = core
-            .db
-            .in_agents(&scope, async |tx| {
-                let mut applied = sorted.merged;
-                applied += agent::heartbeats(tx, sorted.heartbeats, now).await?;
-                applied += command::acknowledge(tx, &sorted.acks, now).await?;
-                let finished = command::finish(tx, sorted.outcomes, now).await?;
-                applied += finished.len();
-                let mut moved = Vec::new();
-                for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
-                    moved.extend(session::apply(tx, round, now).await?);
-                }
-                let mut seen = HashSet::new();
-                for round in reports::rounds(sorted.moves) {
-                    let changed = session::apply(tx, round, now).await?;
-                    seen.extend(changed.iter().map(|moved| moved.id));
-                    moved.extend(changed);
-                }
-                applied += sorted.statuses.iter().filter(|said| seen.contains(&said.id)).count();
-                let stopped = self.question_in(tx, &sorted.statuses, &seen).await?;
-                for (link, unknown) in &sorted.unknown {
-                    quarantine::upsert(tx, link.agent_id, unknown, now).await?;
-                }
-                Ok::<_, Error>((applied, moved, stopped))
-            })
-            .await?;
+        let written = if sorted.is_stamps() {
+            core.db.in_agents_unflushed(&scope, async |tx| self.write_in(tx, sorted, now).await).await
+        } else {
+            core.db.in_agents(&scope, async |tx| self.write_in(tx, sorted, now).await).await
+        };
+        let Written { applied, moved, stopped } = written?;
         self.tell(&moved);
         for agent in stopped {
             core.nudges.send(Nudge::Commands(agent));
         }
         Ok(Ingested { applied: applied.min(total), ignored: total.saturating_sub(applied) })
+    }
+
+    async fn write_in(
+        &self,
+        tx: &mut AgentTx,
+        sorted: reports::Sorted,
+        now: DateTime<Utc>,
+    ) -> Result<Written> {
+        let mut applied = sorted.merged;
+        applied += agent::heartbeats(tx, sorted.heartbeats, now).await?;
+        applied += command::acknowledge(tx, &sorted.acks, now).await?;
+        let finished = command::finish(tx, sorted.outcomes, now).await?;
+        applied += finished.len();
+        let mut moved = Vec::new();
+        for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
+            moved.extend(session::apply(tx, round, now).await?);
+        }
+        let mut seen = HashSet::new();
+        for round in reports::rounds(sorted.moves) {
+            let changed = session::apply(tx, round, now).await?;
+            seen.extend(changed.iter().map(|moved| moved.id));
+            moved.extend(changed);
+        }
+        applied += sorted.statuses.iter().filter(|said| seen.contains(&said.id)).count();
+        let stopped = self.question_in(tx, &sorted.statuses, &seen).await?;
+        for (link, unknown) in &sorted.unknown {
+            quarantine::upsert(tx, link.agent_id, unknown, now).await?;
+        }
+        Ok(Written { applied, moved, stopped })
     }
 
     /// Looks at reports of sessions that did not fit: what runs and should not is stopped or hibernated, what sleeps

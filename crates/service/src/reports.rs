@@ -211,6 +211,14 @@ pub(crate) struct Sorted {
 }
 
 impl Sorted {
+    /// Whether it holds heartbeats and acks alone: what a power cut takes of them is said again, or does not matter.
+    pub(crate) fn is_stamps(&self) -> bool {
+        self.outcomes.is_empty()
+            && self.moves.is_empty()
+            && self.statuses.is_empty()
+            && self.unknown.is_empty()
+    }
+
     pub(crate) fn new(batch: Vec<Report>) -> Self {
         let mut sorted = Self::default();
         let mut beats: HashMap<(AgentId, i64), Heartbeat> = HashMap::new();
