@@ -77,6 +77,8 @@ fn give_up_rights(spec: &ExecSpec) -> Result<(), (&'static str, io::Error)> {
     for file in &spec.cgroups {
         fs::write(file, "0").map_err(|error| ("enter the session's cgroup", error))?;
     }
+    // Where no cgroup weighs it, its terminal's scheduling group does.
+    let _ = fs::write("/proc/self/autogroup", "10");
     // Under memory pressure a session goes before the agent and its shims do.
     let _ = fs::write("/proc/self/oom_score_adj", "300");
     for (name, limit) in &spec.rlimits {

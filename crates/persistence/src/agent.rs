@@ -6,7 +6,7 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use futures_util::future::join;
+use futures_util::future::join3;
 use serde_json::Value;
 use tidegate_model::{
     Agent, AgentCapacity, AgentHandle, AgentId, AgentMetadata, AgentRegistrationRequest, AgentReportedStatus,
@@ -429,19 +429,25 @@ pub async fn survey(tx: &mut OrgTx) -> Result<Vec<(Platform, Candidate)>> {
 /// Locks an agent, the last of the lock order, and counts again. `None` when it is gone. Only one agent is ever locked
 /// at a time: see [`unlock`].
 pub async fn lock(tx: &mut OrgTx, id: AgentId) -> Result<Option<Candidate>> {
-    // One round trip: the id is ours, and nothing of the answer is needed.
-    let lock = format!("SAVEPOINT placement; SELECT id FROM agents WHERE id = '{id}' FOR NO KEY UPDATE");
     let conn: &AsyncPgConnection = tx.conn()?;
-    let (mut first, mut second) = (conn, conn);
+    let (mut first, mut second, mut third) = (conn, conn, conn);
+    let lock =
+        statement::<(Uuid,)>("SELECT id FROM agents WHERE id = ? FOR NO KEY UPDATE").bind::<Uuid, _>(id);
     // A statement of its own: only one that begins after the lock was granted sees what the holder before us wrote.
-    // Both are sent at once; the server begins the second when the first is done.
+    // All are sent at once; the server begins each when the one before is done.
     let count = statement::<(Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
         "SELECT a.id, a.agent_id, a.region, a.status, a.operator_drain, a.max_sessions, l.active
          FROM agents a, agent_load(ARRAY[a.id]) l WHERE a.id = ?",
     )
     .bind::<Uuid, _>(id);
     // Joined, and not given up at the first error: an answer nobody waits for would be the next statement's.
-    let (locked, rows) = join(first.batch_execute(&lock), count.load::<CandidateRow>(&mut second)).await;
+    let (saved, locked, rows) = join3(
+        first.batch_execute("SAVEPOINT placement"),
+        lock.load::<(AgentId,)>(&mut second),
+        count.load::<CandidateRow>(&mut third),
+    )
+    .await;
+    saved?;
     locked?;
     rows?.into_iter().next().map(candidate).transpose()
 }

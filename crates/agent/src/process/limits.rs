@@ -15,6 +15,17 @@ const PROCESSES: u64 = 2_048;
 /// Length of a CPU period in microseconds.
 const PERIOD: u64 = 100_000;
 
+/// What all sessions of an agent weigh together where a program outside weighs 1024: when the processors are taken, the
+/// agent and the control plane beside it carry everybody's keystrokes first, whatever one session computes.
+const TOGETHER: u64 = 256;
+/// What one of them weighs among the others, for each core it may use.
+const PER_CORE: u64 = 1_024;
+/// Where cgroup v1 says 1024, v2 says 100.
+const fn weight(shares: u64) -> u64 {
+    let weight = shares * 100 / 1_024;
+    if weight == 0 { 1 } else { weight }
+}
+
 /// How this machine lets sessions be limited, found out once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Limits {
@@ -54,6 +65,8 @@ impl Limits {
         enable(&base).or_else(|_| step_aside(&base).and_then(|()| enable(&base))).ok()?;
         let folder = base.join(name);
         fs::create_dir_all(&folder).and_then(|()| enable(&folder)).ok()?;
+        // Fairness, not a limit: a kernel that knows no weights is no reason to go without the limits.
+        let _ = fs::write(folder.join("cpu.weight"), weight(TOGETHER).to_string());
         Some(Self::Cgroup2(folder))
     }
 
@@ -72,6 +85,9 @@ impl Limits {
             let folder =
                 bases.iter().map(|base| base.join(name)).find(|folder| fs::create_dir_all(folder).is_ok());
             if let Some(folder) = folder {
+                if controller == "cpu" {
+                    let _ = fs::write(folder.join("cpu.shares"), TOGETHER.to_string());
+                }
                 found.insert(controller, folder);
             }
         }
@@ -105,11 +121,13 @@ impl Limits {
     ) -> Result<Prepared, Error> {
         let mut prepared = Prepared::default();
         let quota = cpu.map(|millis| (millis * PERIOD / 1_000).max(1_000));
+        let shares = cpu.map_or(PER_CORE, |millis| (millis * PER_CORE / 1_000).clamp(2, 10_000));
         match self {
             Self::Cgroup2(folder) => {
                 let cgroup = make(folder, key)?;
                 let cpu = quota.map_or("max".to_owned(), |quota| quota.to_string());
                 set(&cgroup, "cpu.max", &format!("{cpu} {PERIOD}"))?;
+                let _ = fs::write(cgroup.join("cpu.weight"), weight(shares).to_string());
                 set(&cgroup, "memory.max", &memory.map_or("max".to_owned(), |bytes| bytes.to_string()))?;
                 set(&cgroup, "pids.max", &PROCESSES.to_string())?;
                 prepared.cgroups.push(cgroup.join("cgroup.procs"));
@@ -119,6 +137,7 @@ impl Limits {
                     let cgroup = make(folder, key)?;
                     match *controller {
                         "cpu" => {
+                            let _ = fs::write(cgroup.join("cpu.shares"), shares.to_string());
                             set(&cgroup, "cpu.cfs_period_us", &PERIOD.to_string())?;
                             set(
                                 &cgroup,
@@ -246,6 +265,7 @@ mod tests {
         assert_eq!((prepared.cgroups, prepared.rlimits.len()), (vec![cgroup.join("cgroup.procs")], 0));
         let written = ["cpu.max", "memory.max", "pids.max"].map(|file| read(&cgroup, file));
         assert_eq!(written, ["150000 100000", "268435456", "2048"]);
+        assert_eq!([read(&agent, "cpu.weight"), read(&cgroup, "cpu.weight")], ["25", "150"]);
         limits.prepare(&key(), None, None).unwrap();
         let written = ["cpu.max", "memory.max", "pids.max"].map(|file| read(&cgroup, file));
         assert_eq!(written, ["max 100000", "max", "2048"]);
@@ -267,6 +287,8 @@ mod tests {
                 read(&root.path().join(controller).join("tidegate-x/s-1.2"), file)
             };
             assert_eq!(of("cpu", "cpu.cfs_quota_us"), "50000");
+            assert_eq!(of("cpu", "cpu.shares"), "512");
+            assert_eq!(read(&root.path().join("cpu/tidegate-x"), "cpu.shares"), "256");
             assert_eq!(of("memory", "memory.limit_in_bytes"), "1048576");
             assert_eq!(of("pids", "pids.max"), "2048");
         }

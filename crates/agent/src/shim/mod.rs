@@ -73,6 +73,9 @@ fn run() -> Result<(), Error> {
     }
     // A session of its own: neither the agent's end nor a Ctrl-C at its terminal reaches this process.
     unistd::setsid().map_err(Error::system("leave the agent's session"))?;
+    // Its session is a scheduling group of its own (autogroup), as heavy as everything that carries all sessions: one
+    // that prints without end would delay the others' keystrokes.
+    let _ = std::fs::write("/proc/self/autogroup", "10");
     prctl::set_child_subreaper(true).map_err(Error::system("adopt the session's orphans"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, Insertable, QueryDsl,
-    sql_types::{Bytea, Jsonb, Nullable, Uuid},
+    ExpressionMethods, QueryDsl,
+    sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join3;
@@ -14,13 +14,12 @@ use super::Row;
 use crate::{
     Error, OrgTx, Result,
     command::{self, NewCommand},
-    schema::{session_specs, sessions},
-    statement::statement,
+    schema::session_specs,
+    statement::{Statement, statement},
 };
 
 /// A session to insert, already placed.
-#[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = sessions)]
+#[derive(Debug, Clone)]
 pub struct NewRow {
     /// The id.
     pub id: SessionId,
@@ -113,12 +112,43 @@ pub struct Spec {
     pub environment: Option<Vec<u8>>,
 }
 
+/// Diesel's own insert is prepared anew at each call.
+fn insert_statement(new: NewRow) -> Statement<()> {
+    statement::<()>(
+        "INSERT INTO sessions (id, org_id, user_id, username, name, template, agent_id, agent_handle, platform, region, state,
+             state_since, generation, cpu_millis, memory_bytes, storage_bytes, persistent_home, idle_seconds, max_seconds, tags, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind::<Uuid, _>(new.id)
+    .bind::<Uuid, _>(new.org_id)
+    .bind::<Uuid, _>(new.user_id)
+    .bind::<Text, _>(new.username)
+    .bind::<Text, _>(new.name)
+    .bind::<Text, _>(new.template)
+    .bind::<Uuid, _>(new.agent_id)
+    .bind::<Text, _>(new.agent_handle)
+    .bind::<Text, _>(new.platform)
+    .bind::<Nullable<Text>, _>(new.region)
+    .bind::<Text, _>(new.state)
+    .bind::<Timestamptz, _>(new.state_since)
+    .bind::<BigInt, _>(new.generation)
+    .bind::<BigInt, _>(new.cpu_millis)
+    .bind::<BigInt, _>(new.memory_bytes)
+    .bind::<BigInt, _>(new.storage_bytes)
+    .bind::<Bool, _>(new.persistent_home)
+    .bind::<Integer, _>(new.idle_seconds)
+    .bind::<Integer, _>(new.max_seconds)
+    .bind::<Array<Text>, _>(new.tags)
+    .bind::<Timestamptz, _>(new.created_at)
+}
+
 /// Inserts a placed session with its spec, if it has one, and the command that starts it: one round trip.
 pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewCommand) -> Result<()> {
     let org_id = tx.org_id();
     let conn: &AsyncPgConnection = tx.conn()?;
     let (mut first, mut second, mut third) = (conn, conn, conn);
-    let row = diesel::insert_into(sessions::table).values(new).execute(&mut first);
+    let row = insert_statement(new.clone());
+    let row = row.execute(&mut first);
     let spec = async {
         if spec.command.is_none() && spec.environment.is_none() {
             return Ok(0);
