@@ -266,13 +266,12 @@ pub async fn disconnect(tx: &mut AgentTx, id: AgentId, epoch: i64) -> Result<boo
 }
 
 /// Marks agents offline that were not heard of since `heard_before`, whatever their connection.
-pub async fn expire(tx: &mut AgentTx, agents: &[AgentId], heard_before: DateTime<Utc>) -> Result<usize> {
+pub async fn expire(tx: &mut AgentTx, agent: AgentId, heard_before: DateTime<Utc>) -> Result<usize> {
     let changed = statement::<()>(
         "UPDATE agents SET status = 'offline', websocket_id = NULL, active_sessions = 0
-         WHERE id IN (SELECT a.id FROM agents a WHERE a.id = ANY(?) AND a.status <> 'offline'
-                        AND COALESCE(a.last_heartbeat, a.created_at) < ? FOR NO KEY UPDATE SKIP LOCKED)",
+         WHERE id = ? AND status <> 'offline' AND COALESCE(last_heartbeat, created_at) < ?",
     )
-    .bind::<Array<Uuid>, _>(agents.to_vec())
+    .bind::<Uuid, _>(agent)
     .bind::<Timestamptz, _>(heard_before)
     .execute(tx.conn()?)
     .await?;

@@ -5,7 +5,7 @@ use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{
     AgentHandle, AgentId, ApprovalStatus, LoginSessionId, OrgId, OrgRole, Provider, SessionId, SystemRole,
-    TicketId, UserId,
+    TicketId, UserId, validate_username,
 };
 
 use crate::{
@@ -70,8 +70,8 @@ impl PasswordLookup {
 
 /// The user of this name, in any case.
 pub async fn user_by_name(db: &Db, name: &str) -> Result<PasswordLookup> {
-    // PostgreSQL has no such text, so nobody has such a name.
-    if name.contains('\0') {
+    // Nobody has such a name; and some of these letters are the same to PostgreSQL as others that are not counted together.
+    if validate_username(name).is_err() {
         return Err(Error::NotFound);
     }
     let mut connection = db.connection().await?;

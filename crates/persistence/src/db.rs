@@ -69,10 +69,8 @@ impl fmt::Debug for Db {
 impl Db {
     /// Sets the pool up; connections are made when they are needed.
     pub fn new(options: &Options) -> Result<Self> {
-        // Plans that do not depend on the bound values are made once a connection: planning a create's statements anew
-        // costs more than carrying them out, and the indexes leave one good plan for each.
         let settings = format!(
-            "SET plan_cache_mode = force_generic_plan; SET statement_timeout = '{}s'; SET lock_timeout = '{}s'; SET idle_in_transaction_session_timeout = '60s'",
+            "SET statement_timeout = '{}s'; SET lock_timeout = '{}s'; SET idle_in_transaction_session_timeout = '60s'",
             options.statement_timeout_seconds, options.lock_timeout_seconds
         );
         let mut config = ManagerConfig::default();
@@ -118,7 +116,8 @@ impl Db {
         work: impl AsyncFnOnce(&mut OrgTx, Result<Locked>) -> Result<T, E>,
     ) -> Result<T, E> {
         let context = org_context(scope);
-        let (lease, locked) = self.begin_and(&org_setup(scope), Some(context)).await?;
+        let setup = format!("{}, {KEPT_PLANS}", org_setup(scope));
+        let (lease, locked) = self.begin_and(&setup, Some(context)).await?;
         let locked = locked.unwrap_or(Err(Error::NotFound));
         let mut tx = OrgTx::new(lease, context);
         let outcome = work(&mut tx, locked).await;
@@ -143,7 +142,7 @@ impl Db {
         scope: &AgentScope,
         work: impl AsyncFnOnce(&mut AgentTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.agents(begin_as("tidegate_hub", "app.agent_ids", &listed(scope)), work).await
+        self.agents(agents_setup(scope), work).await
     }
 
     /// Runs `work` in a transaction of some agents whose end is not waited for until it is on the disk. Only for stamps
@@ -154,8 +153,8 @@ impl Db {
         scope: &AgentScope,
         work: impl AsyncFnOnce(&mut AgentTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let begin = begin_as("tidegate_hub", "app.agent_ids", &listed(scope));
-        self.agents(format!("{begin}, set_config('synchronous_commit', 'off', true)"), work).await
+        let setup = format!("{}, set_config('synchronous_commit', 'off', true)", agents_setup(scope));
+        self.agents(setup, work).await
     }
 
     async fn agents<T, E: From<Error>>(
@@ -209,13 +208,14 @@ impl Db {
     ) -> Result<(Lease, Option<Result<Locked>>)> {
         let mut last = None;
         for _ in 0..=self.pool.status().max_size {
-            let connection = self.connection().await?;
-            let (begun, locked) = begin_on(&connection, setup, lock).await;
+            // From here on a lease: whoever stops waiting leaves no connection behind that has begun something.
+            let mut lease = Lease::new(self.connection().await?);
+            let (begun, locked) = begin_on(lease.conn()?, setup, lock).await;
             match begun {
-                Ok(()) => return Ok((Lease::new(connection), locked)),
+                Ok(()) => return Ok((lease, locked)),
                 Err(error) => {
                     // Out of the pool with it: it is not known what state it is in.
-                    drop(Object::take(connection));
+                    drop(lease);
                     match Error::from(error) {
                         unavailable @ Error::Unavailable(_) => last = Some(unavailable),
                         other => return Err(other),
@@ -240,10 +240,14 @@ async fn begin_on(
     (begun, Some(locked))
 }
 
-/// The agents of a scope, as PostgreSQL writes an array.
-fn listed(scope: &AgentScope) -> String {
+/// The hot statements keep one plan a connection, whatever is bound: planning them anew costs more than carrying them out,
+/// and the indexes leave one good plan for each. Lists and deletions in bites are planned for what they are given.
+const KEPT_PLANS: &str = "set_config('plan_cache_mode', 'force_generic_plan', true)";
+
+fn agents_setup(scope: &AgentScope) -> String {
     let ids: Vec<String> = scope.agents.iter().map(ToString::to_string).collect();
-    format!("{{{}}}", ids.join(","))
+    let begin = begin_as("tidegate_hub", "app.agent_ids", &format!("{{{}}}", ids.join(",")));
+    format!("{begin}, {KEPT_PLANS}")
 }
 
 fn org_setup(scope: &OrgScope) -> String {

@@ -114,6 +114,11 @@ impl AgentScope {
         &self.agents
     }
 
+    /// A scope for each of the agents: a transaction that writes one row at a time waits in no circle.
+    pub fn each(&self) -> impl Iterator<Item = Self> + '_ {
+        self.agents.iter().map(|agent| Self { agents: vec![*agent] })
+    }
+
     /// The agents of all these scopes together.
     pub fn union<'a>(scopes: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut agents: Vec<AgentId> =

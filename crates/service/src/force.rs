@@ -14,6 +14,10 @@ impl Sessions {
         // Two transactions, each of them whole: after the first one the session is being terminated, and a repeat of
         // this request finds it so.
         let asked = self.terminate(scope, id).await?;
+        let (Changed::Queued(session, _) | Changed::Already(session)) = &asked else { return Ok(asked) };
+        if session.state != SessionState::Terminating {
+            return Ok(asked);
+        }
         let core = &self.0;
         let ended = core.db.in_org(scope, async |tx| self.end_in(tx, scope, id).await).await?;
         if !ended {
@@ -30,8 +34,11 @@ impl Sessions {
     /// Ends a session that is being terminated, if nobody is there to do it.
     async fn end_in(&self, tx: &mut OrgTx, scope: &OrgScope, id: SessionId) -> Result<bool> {
         let now = self.0.clock.now();
-        if visible_in(tx, scope, id).await?.state != SessionState::Terminating {
-            return Ok(false);
+        match visible_in(tx, scope, id).await {
+            Ok(session) if session.state == SessionState::Terminating => {}
+            // Somebody was faster: it has ended, and may be cleaned up already.
+            Ok(_) | Err(Error::NotFound(_)) => return Ok(false),
+            Err(error) => return Err(error),
         }
         // Locked, so that an agent that returns meanwhile does so before or after, not in between.
         let agent = match session::placement(tx, id).await? {

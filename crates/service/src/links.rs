@@ -220,8 +220,8 @@ impl Links {
         let resend = now - Options::seconds(core.options.resend_seconds);
         let connections: Vec<(AgentId, i64)> = links.iter().map(|link| (link.agent_id, link.epoch)).collect();
         let scope = AgentScope::union(links.iter().map(|link| &link.scope));
-        // A claim that a power cut takes back is a command that is still pending: it is sent again, under a new epoch,
-        // and the agent's journal answers the repeat.
+        // A claim that a power cut takes back is a command that is still pending: it is sent again, and the
+        // agent's journal answers the repeat.
         let claimed = core
             .db
             .in_agents_unflushed(&scope, async |tx| {
@@ -391,10 +391,10 @@ impl Links {
         let now = core.clock.now();
         let heard_before = now - core.options.silence();
         let silent = core.db.as_system(Reason::SilentAgents, heard_before).await?;
-        if !silent.agents().is_empty() {
-            core.db
-                .in_agents(&silent, async |tx| agent::expire(tx, silent.agents(), heard_before).await)
-                .await?;
+        for scope in silent.each() {
+            for agent in scope.agents() {
+                core.db.in_agents(&scope, async |tx| agent::expire(tx, *agent, heard_before).await).await?;
+            }
         }
         let overdue = core.db.as_system(Reason::OverdueCommands, now).await?;
         if !overdue.agents().is_empty() {

@@ -37,6 +37,8 @@ pub struct Options {
     pub failures_per_source: u32,
     /// Failed logins a minute for one username before the answer is 429. Default 10.
     pub failures_per_subject: u32,
+    /// Logins a minute of one username from one address, right passwords too, before the answer is 429. Default 30.
+    pub logins_per_minute: u32,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             password_workers: 2,
             failures_per_source: 20,
             failures_per_subject: 10,
+            logins_per_minute: 30,
         }
     }
 }

@@ -8,7 +8,7 @@ use argon2::{
 };
 use chrono::TimeDelta;
 use tidegate_model::Secret;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{Error, Result, throttle::Attempt};
 
@@ -24,10 +24,14 @@ pub(crate) struct Passwords {
     /// Places to wait in. A full queue refuses at once: whoever waited longer would have given up anyway, and nobody
     /// may make everybody wait.
     queue: Semaphore,
+    /// The part of the queue for those who never logged in from where they are: strangers cannot fill all of it.
+    strangers: Semaphore,
 }
 
 /// Hashes that may wait or run: at two workers the last one waits less than a second.
 const QUEUE: usize = 64;
+/// Of these, strangers' attempts.
+const STRANGERS: usize = 48;
 
 fn argon2() -> Result<Argon2<'static>> {
     let params =
@@ -37,7 +41,11 @@ fn argon2() -> Result<Argon2<'static>> {
 
 impl Passwords {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { workers: Arc::new(Semaphore::new(workers.max(1))), queue: Semaphore::new(QUEUE) }
+        Self {
+            workers: Arc::new(Semaphore::new(workers.max(1))),
+            queue: Semaphore::new(QUEUE),
+            strangers: Semaphore::new(STRANGERS),
+        }
     }
 
     /// The PHC string of a new password.
@@ -60,6 +68,7 @@ impl Passwords {
         stored: Option<String>,
         attempt: Attempt,
     ) -> Result<bool> {
+        let _part = if attempt.is_familiar() { None } else { Some(place(&self.strangers)?) };
         self.work(move || {
             attempt.allowed()?;
             let fits = fits(&password, stored.as_deref())?;
@@ -74,7 +83,7 @@ impl Passwords {
     }
 
     async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let _place = self.queue.try_acquire().map_err(|_| Error::RateLimited(TimeDelta::seconds(1)))?;
+        let _place = place(&self.queue)?;
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || {
             let done = job();
@@ -84,6 +93,10 @@ impl Passwords {
         .await
         .map_err(Error::internal)?
     }
+}
+
+fn place(queue: &Semaphore) -> Result<SemaphorePermit<'_>> {
+    queue.try_acquire().map_err(|_| Error::RateLimited(TimeDelta::seconds(1)))
 }
 
 /// Whether the password fits. Without a stored hash the same work is done in vain, so that time tells nothing.

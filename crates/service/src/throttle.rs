@@ -14,6 +14,10 @@ use crate::{Error, Options, Result};
 
 /// Keys kept before those that recovered are dropped.
 const KEYS: usize = 100_000;
+/// Networks remembered of one name; the one not used for longest gives way.
+const NETWORKS: usize = 16;
+/// How many networks' failures a whole site may make: who has many networks is still one neighbour.
+const SITE: u32 = 5;
 
 /// A name that somebody tried, as a number: no name of theirs is kept, however long it is.
 type Subject = u64;
@@ -24,13 +28,17 @@ pub(crate) struct Throttle {
     keys: Failures<IpAddr>,
     /// Wrong passwords of a source. These cost a hash each, and are refused before it.
     sources: Failures<IpAddr>,
+    /// Wrong passwords of an IPv6 site, which has 2^16 networks and more.
+    sites: Failures<IpAddr>,
+    /// Right passwords of a name from one source: each costs a hash and a row, too.
+    logins: Failures<(Option<IpAddr>, Subject)>,
     /// Wrong passwords for a name, from wherever.
     subjects: Failures<Subject>,
     /// Wrong passwords for a name, from where it has logged in before.
     familiar: Failures<(IpAddr, Subject)>,
     /// Who logged in from where. Others who fail behind the same address, or who fail on this name elsewhere, do not
     /// lock them out.
-    known: Mutex<HashMap<(IpAddr, Subject), DateTime<Utc>>>,
+    known: Mutex<HashMap<Subject, Vec<(IpAddr, DateTime<Utc>)>>>,
     remembered: TimeDelta,
     hasher: RandomState,
 }
@@ -40,6 +48,8 @@ impl Throttle {
         Self {
             keys: Failures::per_minute(options.failures_per_source),
             sources: Failures::per_minute(options.failures_per_source),
+            sites: Failures::per_minute(options.failures_per_source.saturating_mul(SITE)),
+            logins: Failures::per_minute(options.logins_per_minute),
             subjects: Failures::per_minute(options.failures_per_subject),
             familiar: Failures::per_minute(options.failures_per_subject),
             known: Mutex::default(),
@@ -69,18 +79,25 @@ impl Throttle {
 
     fn knows(&self, who: &(IpAddr, Subject), now: DateTime<Utc>) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(who).is_some_and(|since| now - since < self.remembered)
+        known.get(&who.1).is_some_and(|networks| {
+            networks.iter().any(|(network, since)| *network == who.0 && now - *since < self.remembered)
+        })
     }
 
     fn remember(&self, who: (IpAddr, Subject), now: DateTime<Utc>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEYS {
-            known.retain(|_, since| now - *since < self.remembered);
+        if known.len() >= KEYS && !known.contains_key(&who.1) {
+            // Only names that have logged in stand here. Whoever is forgotten is a stranger until the next login.
+            if let Some(some) = known.keys().next().copied() {
+                known.remove(&some);
+            }
         }
-        // Whoever finds no place is held to the common limits, like a stranger.
-        if known.len() < KEYS || known.contains_key(&who) {
-            known.insert(who, now);
+        let networks = known.entry(who.1).or_default();
+        networks.retain(|(network, since)| *network != who.0 && now - *since < self.remembered);
+        if networks.len() >= NETWORKS {
+            networks.remove(0);
         }
+        networks.push((who.0, now));
     }
 }
 
@@ -97,10 +114,12 @@ impl Attempt {
     /// Refuses it where there were too many failures. Asked before any hashing, and again when it is this one's turn.
     pub(crate) fn allowed(&self) -> Result<()> {
         let (throttle, now) = (&self.throttle, self.clock.now());
+        throttle.logins.allows(&(self.source, self.subject), now)?;
         match self.source.map(|source| (source, self.subject)) {
             Some(who) if throttle.knows(&who, now) => throttle.familiar.allows(&who, now),
             Some((source, subject)) => {
                 throttle.sources.allows(&source, now)?;
+                throttle.sites.allows(&site(source), now)?;
                 throttle.subjects.allows(&subject, now)
             }
             None => throttle.subjects.allows(&self.subject, now),
@@ -115,6 +134,7 @@ impl Attempt {
             who => {
                 if let Some((source, _)) = who {
                     throttle.sources.count(source, now);
+                    throttle.sites.count(site(source), now);
                 }
                 throttle.subjects.count(self.subject, now);
             }
@@ -123,9 +143,17 @@ impl Attempt {
 
     /// The password was right.
     pub(crate) fn succeeded(&self) {
+        let now = self.clock.now();
+        self.throttle.logins.count((self.source, self.subject), now);
         if let Some(source) = self.source {
-            self.throttle.remember((source, self.subject), self.clock.now());
+            self.throttle.remember((source, self.subject), now);
         }
+    }
+
+    /// Whether this name has logged in from here before.
+    pub(crate) fn is_familiar(&self) -> bool {
+        let now = self.clock.now();
+        self.source.is_some_and(|source| self.throttle.knows(&(source, self.subject), now))
     }
 }
 
@@ -182,6 +210,14 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What one subscriber may have: of IPv6 up to 2^16 networks.
+fn site(network: IpAddr) -> IpAddr {
+    match network {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +242,51 @@ mod tests {
         // However many were under way at one time, the wait is no longer.
         (0..50).for_each(|_| failures.count("a", at(20)));
         failures.allows(&"a", at(40)).unwrap();
+    }
+
+    fn throttle() -> Arc<Throttle> {
+        Arc::new(Throttle::new(&Options::default()))
+    }
+
+    fn attempt(throttle: &Arc<Throttle>, name: &str, from: &str) -> Attempt {
+        throttle.attempt(name, Some(from.parse().unwrap()), Arc::new(tidegate_model::SystemClock::new()))
+    }
+
+    #[test]
+    fn right_passwords_cost_too() {
+        let throttle = throttle();
+        let ada = || attempt(&throttle, "ada", "192.0.2.1");
+        (0..Options::default().logins_per_minute).for_each(|_| ada().succeeded());
+        assert!(matches!(ada().allowed(), Err(Error::RateLimited(_))));
+        attempt(&throttle, "ada", "192.0.2.2").allowed().unwrap();
+        attempt(&throttle, "bob", "192.0.2.1").allowed().unwrap();
+    }
+
+    #[test]
+    fn a_site_with_many_networks_is_one_neighbour() {
+        let throttle = throttle();
+        let each = Options::default().failures_per_source;
+        for network in 0..=SITE {
+            let from = format!("2001:db8:0:{network:x}::1");
+            (0..each).for_each(|n| attempt(&throttle, &format!("user-{network}-{n}"), &from).failed());
+        }
+        assert!(matches!(
+            attempt(&throttle, "ada", "2001:db8:0:ff::1").allowed(),
+            Err(Error::RateLimited(_))
+        ));
+        attempt(&throttle, "ada", "2001:db8:1::1").allowed().unwrap();
+    }
+
+    #[test]
+    fn one_name_takes_the_place_of_no_other() {
+        let throttle = throttle();
+        attempt(&throttle, "bob", "192.0.2.1").succeeded();
+        for network in 0..100 {
+            attempt(&throttle, "ada", &format!("2001:db8:{network:x}::1")).succeeded();
+        }
+        assert!(attempt(&throttle, "bob", "192.0.2.1").is_familiar());
+        assert!(attempt(&throttle, "ada", "2001:db8:63::1").is_familiar());
+        assert!(!attempt(&throttle, "ada", "2001:db8:0::1").is_familiar());
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl TestDb {
             agent_bootstrap_key: Some(Secret::new(BOOTSTRAP_KEY.to_owned())),
             failures_per_source: 1_000_000,
             failures_per_subject: 1_000_000,
+            logins_per_minute: 1_000_000,
             ..Options::default()
         }
     }

@@ -2,15 +2,17 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command as Plain, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 use tokio::{
+    net::TcpStream,
     process::{Child, Command},
     time::interval,
 };
@@ -57,6 +59,26 @@ impl Program {
         self.child = Some(child.unwrap());
     }
 
+    /// Whether it accepts connections at `address`; false when it ended instead.
+    async fn listens(&mut self, address: SocketAddr) -> bool {
+        let began = Instant::now();
+        let mut look = interval(Duration::from_millis(50));
+        loop {
+            look.tick().await;
+            if TcpStream::connect(address).await.is_ok() {
+                return true;
+            }
+            if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(began.elapsed() < CALM, "it does not listen: {}", self.said());
+        }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub(crate) async fn kill(&mut self) {
         self.child.take().unwrap().kill().await.unwrap();
@@ -77,15 +99,12 @@ impl Stand {
         let folder = tempfile::Builder::new().prefix("tgl").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let root = folder.path().to_owned();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free_address();
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         let config = text(root.join("control-plane.toml"));
         let data = text(root.join("data"));
-        let settings = format!(
-            "listen = \"{address}\"\ndata_dir = \"{data}\"\nrun_dir = \"{}\"\n",
-            text(root.join("run"))
-        );
-        fs::write(&config, settings).unwrap();
+        let settings = format!("data_dir = \"{data}\"\nrun_dir = \"{}\"\n", text(root.join("run")));
+        fs::write(&config, format!("listen = \"{address}\"\n{settings}")).unwrap();
         let url = format!("http://{address}");
         let new = |name: &str, package: &str, arguments: Vec<String>| Program {
             path: program(name, package),
@@ -111,6 +130,8 @@ impl Stand {
         let password = self.folder.path().join("password");
         let password = password.to_str().unwrap();
         self.control_plane.start();
+        let address = self.url.trim_start_matches("http://").parse().unwrap();
+        assert!(self.control_plane.listens(address).await, "it ended: {}", self.control_plane.said());
         let words = ["--config", config, "bootstrap", "--password-file", password];
         self.succeeds(&admin, &words).await;
         // Who answers has written the key that the agent reads at its start.
@@ -156,6 +177,19 @@ impl Stand {
                 || environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(&home))
         };
         entries.filter(ours).filter_map(|process| Some(process.file_name()?.to_str()?.to_owned())).collect()
+    }
+}
+
+/// A port below those that the kernel gives to outgoing connections: nobody else takes it meanwhile but another test, and
+/// those each look at another place first.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 8_000).unwrap();
+    loop {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 8_000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
     }
 }
 

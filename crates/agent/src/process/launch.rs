@@ -1,11 +1,11 @@
 //! Starting a session: user, home, limits, environment, and the shim that holds it all.
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, fs::File, path::Path, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -16,9 +16,12 @@ use crate::{
     Error, Program, SessionSpec,
     exec::ExecSpec,
     files::make_dir,
+    platform::SessionKey,
     shim::{READY, ShimSpec},
 };
 
+/// How often a hold is tried for, every 10 ms.
+const GIVEN_BACK: u32 = 100;
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 impl Inner {
@@ -46,10 +49,19 @@ impl Inner {
         self.spawn(&shim).await
     }
 
+    /// Takes the hold on a start. A shim that has just been killed gives it back a moment after it is gone.
+    async fn take_hold(&self, key: &SessionKey) -> Result<File, Error> {
+        for _ in 0..GIVEN_BACK {
+            if let Some(log) = hold::take(&self.hold(key))? {
+                return Ok(log);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Err(Error::Refused("another shim holds the session".into()))
+    }
+
     async fn spawn(&self, spec: &ShimSpec) -> Result<(), Error> {
-        let Some(log) = hold::take(&self.hold(&spec.key))? else {
-            return Err(Error::Refused("another shim holds the session".into()));
-        };
+        let log = self.take_hold(&spec.key).await?;
         log.set_len(0).map_err(Error::file("empty", spec.folder.clone()))?;
         let mut child = Command::new(&self.options.program)
             .arg("session-shim")

@@ -379,7 +379,7 @@ GRANT SELECT, INSERT, DELETE ON audit_log TO tidegate_platform;
 -- plpgsql keeps its plan for the connection's life; a plain SQL function is planned at every call.
 CREATE FUNCTION auth_login_session(login uuid, wanted text)
 RETURNS TABLE (user_id uuid, username text, role text, org_id uuid, org_role text, revoked_at timestamptz, expires_at timestamptz)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT u.id, u.username, u.role, o.id, m.role, l.revoked_at, l.expires_at
@@ -430,7 +430,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 $$;
 -- How many sessions of all organizations count on each of these agents.
 CREATE FUNCTION agent_load(agents uuid[]) RETURNS TABLE (agent_id uuid, active bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 4 SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 4 SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT a, (SELECT count(*) FROM sessions s WHERE s.agent_id = a

@@ -57,6 +57,15 @@ async fn a_session_of_an_agent_that_is_offline_ends_at_once_and_the_agent_is_tol
 }
 
 #[tokio::test]
+async fn a_failed_session_is_cleaned_up_by_force_as_without_it() {
+    let stage = Stage::new().await;
+    stage.test.execute("UPDATE sessions SET state = 'failed'").await;
+    let Changed::Already(session) = stage.force().await else { panic!("there is nothing to ask for") };
+    assert_eq!(session.state, SessionState::Failed);
+    assert_eq!(stage.test.look::<i64>("SELECT count(*) FROM sessions WHERE hidden_at IS NULL").await, 0);
+}
+
+#[tokio::test]
 async fn what_was_asked_for_before_can_be_forced_later() {
     let stage = Stage::new().await;
     let scope = stage.org.admin.org().unwrap();
