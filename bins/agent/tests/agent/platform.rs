@@ -62,6 +62,25 @@ async fn the_loader_of_a_process_with_rights_sees_nothing_of_the_sessions_enviro
 }
 
 #[tokio::test]
+async fn a_shim_that_ends_while_it_is_asked_for_a_stream_leaves_the_whole_output() {
+    let folder = Folder::new();
+    let platform = folder.platform();
+    let spec = script("s-1", 1, "echo all of it");
+    platform.start(&spec).await.unwrap();
+    soon("the end", platform.watch(&spec.key)).await;
+    until("the shim's end", || shims(folder.path()).is_empty()).await;
+    // Takes connections and is gone before it answers, as a shim that has just ended.
+    let socket = folder.socket(&spec.key);
+    let _ = std::fs::remove_file(&socket);
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let gone = tokio::spawn(async move { drop(listener.accept().await) });
+    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+    let (bytes, _) = read_all(&mut logs).await;
+    assert_eq!(String::from_utf8_lossy(&bytes), "all of it\r\n");
+    soon("the stand-in", gone).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stop_ends_children_that_escaped_the_group() {
     let folder = Folder::new();
     let platform = folder.platform();

@@ -45,6 +45,11 @@ impl Folder {
         self.0.path()
     }
 
+    /// Where a session's shim listens.
+    pub(crate) fn socket(&self, key: &SessionKey) -> PathBuf {
+        self.path().join("run").join(format!("{key}.sock"))
+    }
+
     pub(crate) fn platform(&self) -> Arc<ProcessPlatform> {
         let options = ProcessOptions {
             data_dir: self.path().to_owned(),

@@ -229,8 +229,9 @@ impl Inner {
             StreamRequest::Terminal(mode) => Request::Terminal { mode },
             StreamRequest::Logs { after, follow } => Request::Logs { after, follow },
         };
-        match shim::connect(&self.socket(key)?, &wish).await {
-            Ok((output, input)) => Ok(SessionStream { output: Box::pin(output), input: Box::pin(input) }),
+        match shim::attach(&self.socket(key)?, &wish).await {
+            Ok(stream) => Ok(stream),
+            // It has ended, perhaps at this moment: what it left tells the rest.
             Err(_) => shim::replay(&self.folder(key), key, request).await,
         }
     }

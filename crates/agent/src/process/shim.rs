@@ -1,14 +1,17 @@
 //! The agent's side of a shim's socket, and the streams of sessions whose shim is gone.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{SinkExt, sink, stream};
+use futures_util::{SinkExt, StreamExt, sink, stream};
 use tidegate_model::StreamMode;
 use tidegate_protocol::TerminalFrame;
-use tokio::net::{
-    UnixStream,
-    unix::{OwnedReadHalf, OwnedWriteHalf},
+use tokio::{
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::timeout,
 };
 use tokio_util::codec::{FramedRead, FramedWrite};
 
@@ -21,6 +24,9 @@ use crate::{
     },
 };
 
+/// How long a shim that has taken the connection may be silent.
+const FIRST_FRAME: Duration = Duration::from_secs(10);
+
 pub(super) type Connection = (FramedRead<OwnedReadHalf, FrameCodec>, FramedWrite<OwnedWriteHalf, FrameCodec>);
 
 /// Connects to a shim and says what is wanted.
@@ -30,6 +36,14 @@ pub(super) async fn connect(socket: &Path, request: &Request) -> io::Result<Conn
     let mut writer = FramedWrite::new(writer, FrameCodec);
     writer.send(StreamFrame::Text(serde_json::to_string(request)?)).await?;
     Ok((reader, writer))
+}
+
+/// Opens a stream. A shim says something at once; one that ends instead, while it is being asked, is an error.
+pub(super) async fn attach(socket: &Path, request: &Request) -> io::Result<SessionStream> {
+    let (mut output, input) = connect(socket, request).await?;
+    let first = timeout(FIRST_FRAME, output.next()).await?.ok_or(io::ErrorKind::UnexpectedEof)??;
+    let output = stream::iter([Ok(first)]).chain(output);
+    Ok(SessionStream { output: Box::pin(output), input: Box::pin(input) })
 }
 
 /// A shim's report, if that is what came.
