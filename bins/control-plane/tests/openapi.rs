@@ -27,6 +27,7 @@ fn registered() -> BTreeSet<String> {
             "configure" => "",
             "api" => "/api/v1",
             "of_sessions" => "/api/v1/sessions",
+            "of_an_organization" => "/api/v1/organizations/{id}",
             "of_operators" => "/api/v1/admin",
             other => {
                 panic!("{other} registers routes under a prefix that this test does not know, after {prefix}")

@@ -68,6 +68,8 @@ id! {
     TicketId,
     /// One line of the audit log.
     AuditId,
+    /// An invite into an organization.
+    InviteId,
     /// One change in a session's history.
     SessionEventId,
     /// One HTTP request, named in every error answer.

@@ -17,7 +17,9 @@ mod clock;
 mod command;
 mod fields;
 mod id;
+mod invite;
 mod organization;
+mod permission;
 mod quantity;
 mod resources;
 mod secret;
@@ -35,10 +37,15 @@ pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
 pub use fields::{FieldErrors, Fields, FromFields, PatchField};
 pub use id::{
-    AgentId, AuditId, ClaimId, CommandId, LoginSessionId, OrgId, RequestId, SessionEventId, SessionId,
-    TicketId, UserId,
+    AgentId, AuditId, ClaimId, CommandId, InviteId, LoginSessionId, OrgId, RequestId, SessionEventId,
+    SessionId, TicketId, UserId,
 };
-pub use organization::{OrgRole, OrgStatus, Organization, validate_org_name};
+pub use invite::{CreateInviteRequest, Invite, InviteStatus};
+pub use organization::{
+    CreateOrganizationRequest, Member, OrgRole, OrgStatus, Organization, UpdateOrganizationRequest,
+    default_namespace, validate_namespace, validate_org_name,
+};
+pub use permission::{Operation, Standing};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use resources::{ResourceRequest, Resources};
 pub use secret::Secret;

@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 use tidegate_model::{AuditId, OrgId};
 
-use crate::{Actor, OrgTx, PlatformTx, Result, statement::statement};
+use crate::{Actor, OrgTx, PlatformTx, Result, UserTx, statement::statement};
 
 /// One line.
 #[derive(Debug, Clone)]
@@ -29,10 +29,22 @@ pub async fn insert_platform(tx: &mut PlatformTx, entry: Entry) -> Result<()> {
     insert(tx.conn()?, None, actor, entry).await
 }
 
+/// Writes a line of an organization's log, about what the platform did to it.
+pub async fn insert_platform_about(tx: &mut PlatformTx, org: OrgId, entry: Entry) -> Result<()> {
+    let actor = tx.actor;
+    insert(tx.conn()?, Some(org), actor, entry).await
+}
+
 /// Writes a line of the organization's log.
 pub async fn insert_org(tx: &mut OrgTx, entry: Entry) -> Result<()> {
     let (org_id, actor) = (tx.context.org_id, Actor::User(tx.context.user_id));
     insert(tx.conn()?, Some(org_id), actor, entry).await
+}
+
+/// Writes a line of what a user did by themselves, in the log of the organization it was about.
+pub async fn insert_user(tx: &mut UserTx, org: Option<OrgId>, entry: Entry) -> Result<()> {
+    let actor = Actor::User(tx.user_id);
+    insert(tx.conn()?, org, actor, entry).await
 }
 
 async fn insert(conn: &mut AsyncPgConnection, org: Option<OrgId>, actor: Actor, entry: Entry) -> Result<()> {

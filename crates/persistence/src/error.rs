@@ -43,6 +43,9 @@ pub enum Constraint {
     /// Two agents of one name.
     #[error("the unique agent id")]
     AgentHandle,
+    /// Two pending invites of one organization and username.
+    #[error("the one pending invite")]
+    PendingInvite,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,
@@ -55,6 +58,7 @@ impl Constraint {
             "users_email_key" => Some(Self::Email),
             "organizations_name_key" => Some(Self::OrganizationName),
             "agents_agent_id_key" => Some(Self::AgentHandle),
+            "invites_pending_key" => Some(Self::PendingInvite),
             "idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,
         }

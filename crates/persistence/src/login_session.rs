@@ -1,11 +1,11 @@
 //! Login sessions: what tokens hang on.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Bytea, Timestamptz, Uuid};
+use diesel::sql_types::{Bytea, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::LoginSessionId;
+use tidegate_model::{LoginSessionId, OrgId};
 
-use crate::{Result, UserTx, statement::statement};
+use crate::{Error, Result, UserTx, statement::statement};
 
 /// Makes the login session of a scope that a verified password made.
 pub async fn insert(
@@ -59,4 +59,21 @@ pub async fn revoke(tx: &mut UserTx, id: LoginSessionId, now: DateTime<Utc>) -> 
         .execute(tx.conn()?)
         .await?;
     Ok(())
+}
+
+/// Chooses an active organization of the user's, by id or name, for all later requests of a login that name none.
+pub async fn choose(tx: &mut UserTx, id: LoginSessionId, wanted: &str) -> Result<OrgId> {
+    let user = tx.user_id;
+    let rows: Vec<OrgId> = statement::<Uuid>(
+        "UPDATE login_sessions l SET org_id = o.id FROM organizations o JOIN memberships m ON m.org_id = o.id
+         WHERE l.id = ? AND l.user_id = m.user_id AND m.user_id = ? AND o.status = 'active'
+           AND (o.id::text = lower(?) OR o.name = ?) RETURNING o.id",
+    )
+    .bind::<Uuid, _>(id)
+    .bind::<Uuid, _>(user)
+    .bind::<Text, _>(wanted.to_owned())
+    .bind::<Text, _>(wanted.to_owned())
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
 }

@@ -1,13 +1,20 @@
 //! Organizations.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join;
-use tidegate_model::{OrgId, OrgRole, OrgStatus, Organization, UserId};
+use tidegate_model::{
+    CreateOrganizationRequest, OrgId, OrgRole, OrgStatus, Organization, UpdateOrganizationRequest, UserId,
+    default_namespace,
+};
 
-use crate::{Error, PlatformTx, Result, statement::statement};
+use crate::{
+    Error, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx, membership,
+    statement::{Statement, statement},
+};
 
+type Columns = (Uuid, Text, Text, Text, Text, Text, Nullable<Uuid>, Timestamptz, Timestamptz);
 type Row = (OrgId, String, String, String, String, OrgStatus, Option<UserId>, DateTime<Utc>, DateTime<Utc>);
 
 fn organization(row: Row) -> Organization {
@@ -31,38 +38,60 @@ fn organization(row: Row) -> Organization {
 pub struct NewOrganization {
     /// The id.
     pub id: OrgId,
-    /// Unique across the platform.
-    pub name: String,
-    /// For people.
-    pub display_name: String,
+    /// Name, display name, description and namespace, checked.
+    pub request: CreateOrganizationRequest,
     /// Who owns it.
     pub owner: Option<UserId>,
     /// The present.
     pub now: DateTime<Utc>,
 }
 
+impl NewOrganization {
+    /// One with nothing but a name.
+    pub fn named(id: OrgId, name: &str, owner: Option<UserId>, now: DateTime<Utc>) -> Self {
+        let request = CreateOrganizationRequest {
+            name: name.to_owned(),
+            display_name: name.to_owned(),
+            description: String::new(),
+            k8s_namespace: default_namespace(name),
+        };
+        Self { id, request, owner, now }
+    }
+
+    fn statement(self) -> Statement<()> {
+        statement::<()>(
+            "INSERT INTO organizations (id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, 'active', ?, ?, ?)",
+        )
+        .bind::<Uuid, _>(self.id)
+        .bind::<Text, _>(self.request.name)
+        .bind::<Text, _>(self.request.display_name)
+        .bind::<Text, _>(self.request.description)
+        .bind::<Text, _>(self.request.k8s_namespace)
+        .bind::<Nullable<Uuid>, _>(self.owner)
+        .bind::<Timestamptz, _>(self.now)
+        .bind::<Timestamptz, _>(self.now)
+    }
+}
+
 /// Inserts an active organization.
 pub async fn insert(tx: &mut PlatformTx, new: NewOrganization) -> Result<()> {
-    let namespace = format!("tidegate-{}", new.name);
-    statement::<()>(
-        "INSERT INTO organizations (id, name, display_name, k8s_namespace, status, owner_user_id, created_at, updated_at)
-         VALUES (?, ?, ?, ?, 'active', ?, ?, ?)",
-    )
-    .bind::<Uuid, _>(new.id)
-    .bind::<Text, _>(new.name)
-    .bind::<Text, _>(new.display_name)
-    .bind::<Text, _>(namespace)
-    .bind::<Nullable<Uuid>, _>(new.owner)
-    .bind::<Timestamptz, _>(new.now)
-    .bind::<Timestamptz, _>(new.now)
-    .execute(tx.conn()?)
-    .await?;
+    new.statement().execute(tx.conn()?).await?;
+    Ok(())
+}
+
+/// Inserts an active organization of the user's own, and makes them its first member.
+pub async fn insert_own(tx: &mut UserTx, mut new: NewOrganization) -> Result<()> {
+    let (id, user, now) = (new.id, tx.user_id, new.now);
+    new.owner = Some(user);
+    new.statement().execute(tx.conn()?).await?;
+    membership::join(tx, id, OrgRole::Admin, now).await?;
     Ok(())
 }
 
 /// The organization of this name.
 pub async fn find_by_name(tx: &mut PlatformTx, name: &str) -> Result<Organization> {
-    let rows: Vec<Row> = statement::<(Uuid, Text, Text, Text, Text, Text, Nullable<Uuid>, Timestamptz, Timestamptz)>(
+    let rows: Vec<Row> = statement::<Columns>(
         "SELECT id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at
          FROM organizations WHERE name = ?",
     )
@@ -70,6 +99,176 @@ pub async fn find_by_name(tx: &mut PlatformTx, name: &str) -> Result<Organizatio
     .load(tx.conn()?)
     .await?;
     rows.into_iter().next().map(organization).ok_or(Error::NotFound)
+}
+
+/// The organization of the transaction.
+pub async fn find(tx: &mut OrgTx) -> Result<Organization> {
+    let id = tx.org_id();
+    one(tx.conn()?, FIND, id).await
+}
+
+/// The organization of the transaction, locked: the first lock of the lock order. Changes of its members take turns.
+pub async fn lock_own(tx: &mut OrgTx) -> Result<Organization> {
+    const LOCK: &str =
+        "SELECT id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at
+         FROM organizations WHERE id = ? AND status <> 'deleted' FOR NO KEY UPDATE";
+    let id = tx.org_id();
+    one(tx.conn()?, LOCK, id).await
+}
+
+/// Any organization that has not ended.
+pub async fn find_any(tx: &mut PlatformTx, id: OrgId) -> Result<Organization> {
+    one(tx.conn()?, FIND, id).await
+}
+
+const FIND: &str =
+    "SELECT id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at
+     FROM organizations WHERE id = ? AND status <> 'deleted'";
+
+async fn one(conn: &mut AsyncPgConnection, sql: &'static str, id: OrgId) -> Result<Organization> {
+    let rows: Vec<Row> = statement::<Columns>(sql).bind::<Uuid, _>(id).load(conn).await?;
+    rows.into_iter().next().map(organization).ok_or(Error::NotFound)
+}
+
+/// The scope of an operator inside an organization that they need not be a member of. The transaction is the proof that
+/// they are one, the row that there is such an organization.
+pub async fn enter(tx: &mut PlatformTx, operator: &UserScope, id: OrgId) -> Result<OrgScope> {
+    let org = find_any(tx, id).await?;
+    Ok(OrgScope { org_id: org.id, user: operator.clone(), role: OrgRole::Admin })
+}
+
+/// Organizations by name, from the one after `after` on, with how many there are on all pages.
+pub async fn list_all(tx: &mut PlatformTx, after: &str, limit: i64) -> Result<(Vec<Organization>, i64)> {
+    let conn = tx.conn()?;
+    let rows: Vec<Row> = statement::<Columns>(
+        "SELECT id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at
+         FROM organizations WHERE name > ? AND status <> 'deleted' ORDER BY name LIMIT ?",
+    )
+    .bind::<Text, _>(after.to_owned())
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    let total: Vec<i64> = statement::<BigInt>(
+        "SELECT count(*) FROM (SELECT 1 FROM organizations WHERE status <> 'deleted' LIMIT 10001) o",
+    )
+    .load(conn)
+    .await?;
+    Ok((rows.into_iter().map(organization).collect(), total.into_iter().next().unwrap_or(0)))
+}
+
+/// The user's organizations by name, suspended ones too, each with the role in it and how many there are on all pages.
+pub async fn list_own(
+    tx: &mut UserTx,
+    after: &str,
+    limit: i64,
+) -> Result<(Vec<(Organization, OrgRole)>, i64)> {
+    type OwnRow = (
+        OrgId,
+        String,
+        String,
+        String,
+        String,
+        OrgStatus,
+        Option<UserId>,
+        DateTime<Utc>,
+        DateTime<Utc>,
+        OrgRole,
+    );
+    type OwnColumns = (Uuid, Text, Text, Text, Text, Text, Nullable<Uuid>, Timestamptz, Timestamptz, Text);
+    let user = tx.user_id;
+    let conn = tx.conn()?;
+    let rows: Vec<OwnRow> = statement::<OwnColumns>(
+        "SELECT o.id, o.name, o.display_name, o.description, o.k8s_namespace, o.status, o.owner_user_id, o.created_at, o.updated_at, m.role
+         FROM organizations o JOIN memberships m ON m.org_id = o.id
+         WHERE m.user_id = ? AND o.name > ? AND o.status <> 'deleted' ORDER BY o.name LIMIT ?",
+    )
+    .bind::<Uuid, _>(user)
+    .bind::<Text, _>(after.to_owned())
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    let total: Vec<i64> = statement::<BigInt>(
+        "SELECT count(*) FROM organizations o JOIN memberships m ON m.org_id = o.id WHERE m.user_id = ? AND o.status <> 'deleted'",
+    )
+    .bind::<Uuid, _>(user)
+    .load(conn)
+    .await?;
+    let own = |(id, name, display, description, namespace, status, owner, created, updated, role): OwnRow| {
+        (organization((id, name, display, description, namespace, status, owner, created, updated)), role)
+    };
+    Ok((rows.into_iter().map(own).collect(), total.into_iter().next().unwrap_or(0)))
+}
+
+/// Changes what is given; its status is not among it.
+pub async fn update(tx: &mut OrgTx, change: UpdateOrganizationRequest, now: DateTime<Utc>) -> Result<()> {
+    let id = tx.org_id();
+    let changed = statement::<()>(
+        "UPDATE organizations SET display_name = COALESCE(?, display_name), description = COALESCE(?, description),
+                k8s_namespace = COALESCE(?, k8s_namespace), updated_at = ? WHERE id = ? AND status <> 'deleted'",
+    )
+    .bind::<Nullable<Text>, _>(change.display_name)
+    .bind::<Nullable<Text>, _>(change.description)
+    .bind::<Nullable<Text>, _>(change.k8s_namespace)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(tx.conn()?)
+    .await?;
+    if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Suspends an organization or lets it go on.
+pub async fn set_status(tx: &mut PlatformTx, id: OrgId, status: OrgStatus, now: DateTime<Utc>) -> Result<()> {
+    let changed = statement::<()>(
+        "UPDATE organizations SET status = ?, updated_at = ? WHERE id = ? AND status <> 'deleted'",
+    )
+    .bind::<Text, _>(status)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(tx.conn()?)
+    .await?;
+    if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Gives the organization to another member, if it is still `from`'s: one racer wins.
+pub async fn transfer(tx: &mut OrgTx, from: Option<UserId>, to: UserId, now: DateTime<Utc>) -> Result<bool> {
+    let id = tx.org_id();
+    let changed = statement::<()>(
+        "UPDATE organizations SET owner_user_id = ?, updated_at = ?
+         WHERE id = ? AND owner_user_id IS NOT DISTINCT FROM ? AND status <> 'deleted'",
+    )
+    .bind::<Uuid, _>(to)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .bind::<Nullable<Uuid>, _>(from)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// Ends the organization: its row stays for the books, its pending invites are revoked, and no login chooses it any more.
+pub async fn delete(tx: &mut OrgTx, now: DateTime<Utc>) -> Result<()> {
+    let id = tx.org_id();
+    let conn = tx.conn()?;
+    let changed = statement::<()>(
+        "UPDATE organizations SET status = 'deleted', updated_at = ? WHERE id = ? AND status <> 'deleted'",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(conn)
+    .await?;
+    if changed != 1 {
+        return Err(Error::NotFound);
+    }
+    statement::<()>(
+        "UPDATE invites SET status = 'revoked', decided_at = ? WHERE org_id = ? AND status = 'pending'",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(conn)
+    .await?;
+    // The policy picks the rows: this role may not read whose logins they are, not even to name them here.
+    statement::<()>("UPDATE login_sessions SET org_id = NULL").execute(conn).await?;
+    Ok(())
 }
 
 /// What a session request must hold while it decides: the first two locks of the lock order.

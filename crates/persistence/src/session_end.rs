@@ -1,9 +1,9 @@
 //! A session that ends without its agent's word: beside `session`, whose rows are moved by requests and reports.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::SessionId;
+use tidegate_model::{AgentId, SessionId, SessionState, UserId};
 
 use crate::{OrgTx, Result, statement::statement};
 
@@ -25,4 +25,47 @@ pub async fn end(tx: &mut OrgTx, id: SessionId, reason: &str, now: DateTime<Utc>
     .load(tx.conn()?)
     .await?;
     Ok(ended == [1])
+}
+
+/// Sessions to be ended together.
+#[derive(Debug, Clone)]
+pub struct EndAll {
+    /// Of this member alone; else all of the organization.
+    pub of: Option<UserId>,
+    /// Why.
+    pub reason: String,
+    /// When their stops fail by themselves.
+    pub deadline: DateTime<Utc>,
+    /// The present.
+    pub now: DateTime<Utc>,
+}
+
+/// Begins the end of every session that has not ended, with a stop for each, in one statement. Gives the agents that
+/// have work by it.
+pub async fn end_all(tx: &mut OrgTx, end: EndAll) -> Result<Vec<AgentId>> {
+    let org_id = tx.org_id();
+    let rows: Vec<AgentId> = statement::<Uuid>(
+        "WITH moved AS (
+             UPDATE sessions s SET state = 'terminating', state_reason = ?, state_since = ?, streaming_ready = false
+             WHERE s.org_id = ? AND (s.user_id = ? OR ?) AND s.agent_id IS NOT NULL AND s.hidden_at IS NULL AND s.state = ANY(?)
+             RETURNING s.id, s.org_id, s.agent_id, s.agent_handle, s.generation),
+         queued AS (
+             INSERT INTO commands (id, org_id, agent_id, agent_handle, session_id, generation, action, payload, status, deadline, created_at)
+             SELECT tidegate_uuid_v7(?), m.org_id, m.agent_id, m.agent_handle, m.id, m.generation, 'stop_session',
+                    jsonb_build_object('sessionId', m.id, 'generation', m.generation), 'pending', ?, ? FROM moved m
+             RETURNING agent_id)
+         SELECT DISTINCT agent_id FROM queued",
+    )
+    .bind::<Text, _>(end.reason)
+    .bind::<Timestamptz, _>(end.now)
+    .bind::<Uuid, _>(org_id)
+    .bind::<Nullable<Uuid>, _>(end.of)
+    .bind::<diesel::sql_types::Bool, _>(end.of.is_none())
+    .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
+    .bind::<Timestamptz, _>(end.now)
+    .bind::<Timestamptz, _>(end.deadline)
+    .bind::<Timestamptz, _>(end.now)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows)
 }

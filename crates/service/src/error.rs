@@ -114,6 +114,10 @@ impl From<DbError> for Error {
             DbError::Violation(Constraint::AgentHandle) => {
                 conflict("E_AGENT_TAKEN", "an agent of this id is registered")
             }
+            DbError::Violation(Constraint::PendingInvite) => conflict(
+                "E_INVITE_PENDING",
+                "this user has a pending invite: revoke it before you make another one",
+            ),
             DbError::Violation(Constraint::IdempotencyKey) => {
                 conflict("E_IDEMPOTENCY_RUNNING", "the first request with this key is still running")
             }

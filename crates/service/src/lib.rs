@@ -4,16 +4,22 @@
 //! [`Services::new`] wires everything once, for both binaries, for tests and for whoever embeds Tidegate.
 
 mod agents;
+mod all_organizations;
 mod caller;
 mod error;
 mod force;
 mod idempotency;
+mod invites;
 mod links;
 mod logins;
+mod members;
 mod nudge;
 mod operators;
 mod options;
+mod organizations;
+mod page;
 mod passwords;
+mod permissions;
 mod placement;
 mod reports;
 mod secrets;
@@ -26,14 +32,19 @@ use std::sync::Arc;
 use tidegate_model::{Clock, Secret};
 
 pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
+pub use all_organizations::AllOrganizations;
 pub use caller::Caller;
 pub use error::{Error, NoRoom};
 pub use idempotency::{Idempotency, Replay};
+pub use invites::{Invited, Invites};
 pub use links::{Ingested, Link, Links, Outbound, Report, ReportKind};
 pub use logins::{LoggedIn, Logins};
+pub use members::{Added, Members, Person};
 pub use nudge::{Nudge, Nudges};
 pub use operators::{Bootstrapped, NewLocalUser, Operators};
 pub use options::Options;
+pub use organizations::{Organizations, Permissions};
+pub use page::{Listed, Paging};
 pub use secrets::Vault;
 pub use sessions::{Changed, SessionPage, Sessions};
 pub use streams::{OpenedStream, StreamTicket, Streams};
@@ -68,6 +79,14 @@ pub(crate) struct Core {
 pub struct Services {
     /// Logging in and out, and who a token stands for.
     pub logins: Logins,
+    /// Organizations of the caller.
+    pub organizations: Organizations,
+    /// Every organization of the platform, for operators.
+    pub all_organizations: AllOrganizations,
+    /// Members of an organization.
+    pub members: Members,
+    /// Invites into organizations.
+    pub invites: Invites,
     /// Sessions of an organization.
     pub sessions: Sessions,
     /// Tickets and rights of streams.
@@ -100,6 +119,10 @@ impl Services {
         });
         Ok(Self {
             logins: Logins(Arc::clone(&core)),
+            organizations: Organizations(Arc::clone(&core)),
+            all_organizations: AllOrganizations(Arc::clone(&core)),
+            members: Members(Arc::clone(&core)),
+            invites: Invites(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

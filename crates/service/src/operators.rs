@@ -8,7 +8,9 @@ use tidegate_model::{
     FieldErrors, OrgId, OrgRole, Secret, SystemRole, User, UserId, validate_org_name, validate_password,
 };
 use tidegate_persistence::{
-    Operator, PlatformTx, audit, auth, organization, retention,
+    Operator, PlatformTx, audit, auth,
+    organization::{self, NewOrganization},
+    retention,
     user::{self, UserSummary},
 };
 
@@ -71,13 +73,7 @@ impl Operators {
                     return Err(already_set_up());
                 }
                 user::insert(tx, new_user(user_id, admin, hash, now)).await?;
-                let new = organization::NewOrganization {
-                    id: org_id,
-                    name: org_name.to_owned(),
-                    display_name: org_name.to_owned(),
-                    owner: Some(user_id),
-                    now,
-                };
+                let new = NewOrganization::named(org_id, org_name, Some(user_id), now);
                 organization::insert(tx, new).await?;
                 user::add_member(tx, org_id, user_id, OrgRole::Admin, now).await?;
                 audit_in(tx, "platform.bootstrap", format!("organization:{org_name}"), now).await
@@ -115,13 +111,7 @@ impl Operators {
     pub async fn create_organization(&self, operator: &Operator, name: &str) -> Result<OrgId> {
         validate_org_name(name).map_err(|complaint| Error::Invalid(FieldErrors::one("name", complaint)))?;
         let (id, now) = (OrgId::new(), self.0.clock.now());
-        let new = organization::NewOrganization {
-            id,
-            name: name.to_owned(),
-            display_name: name.to_owned(),
-            owner: None,
-            now,
-        };
+        let new = NewOrganization::named(id, name, None, now);
         let resource = format!("organization:{name}");
         self.0
             .db

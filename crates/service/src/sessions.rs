@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
     AgentId, BuiltInTemplate, CommandAction, CommandId, CreateSessionCommand, FieldErrors, NewSession,
-    OrgStatus, Resources, Session, SessionEvent, SessionFilter, SessionId, SessionState, TimeLimit,
+    Operation, OrgStatus, Resources, Session, SessionEvent, SessionFilter, SessionId, SessionState,
+    TimeLimit,
 };
 use tidegate_persistence::{
     Constraint, Error as DbError, OrgScope, OrgTx, agent, audit,
@@ -16,7 +17,13 @@ use tidegate_persistence::{
     session::{self, Advance, NewRow, Page, Spec},
 };
 
-use crate::{Core, Error, Idempotency, Nudge, Replay, Result, error::Named, options::Options, placement};
+use crate::{
+    Core, Error, Idempotency, Nudge, Replay, Result,
+    error::Named,
+    options::Options,
+    permissions::{may, standing},
+    placement,
+};
 
 /// Sessions of an organization.
 #[derive(Debug, Clone)]
@@ -97,7 +104,7 @@ impl Sessions {
                 {
                     return Ok(Changed::Replay(replay));
                 }
-                may_start(&locked)?;
+                may_start(scope, &locked)?;
                 let agent = placement::place_in(tx, template.platform(), new.region.as_deref()).await?;
                 let row = new_row(scope, new, template, &agent, now);
                 let session = row.session()?;
@@ -134,7 +141,7 @@ impl Sessions {
     ) -> Result<SessionPage> {
         let limit = i64::from(limit.clamp(1, 100));
         let before = cursor.map(read_cursor).transpose()?;
-        let owner = (!scope.role().manages_sessions()).then(|| scope.user_id());
+        let owner = (!may(scope, Operation::ManageSessions)).then(|| scope.user_id());
         // One more than asked for says whether there is a next page.
         let page = Page { filter, owner, limit: limit + 1, before };
         let (mut sessions, total) =
@@ -225,7 +232,7 @@ impl Sessions {
                 let session = visible_in(tx, scope, id).await?;
                 let agent = session::placement(tx, id).await?;
                 if to == SessionState::Waking && session.state == SessionState::Hibernated {
-                    may_start(&locked)?;
+                    may_start(scope, &locked)?;
                     room_to_wake_in(tx, agent).await?;
                 }
                 let starts = to == SessionState::Waking;
@@ -324,11 +331,11 @@ fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-fn may_start(locked: &Locked) -> Result<()> {
+fn may_start(scope: &OrgScope, locked: &Locked) -> Result<()> {
     if locked.status != OrgStatus::Active {
         return Err(Error::Forbidden("the organization is suspended: no session can be started".into()));
     }
-    if !locked.role.may_start_sessions() {
+    if !Operation::StartSessions.allows(standing(scope, locked.role)) {
         return Err(Error::Forbidden(
             "a viewer cannot start sessions: ask an org_admin for the role user".into(),
         ));
@@ -352,7 +359,7 @@ async fn room_to_wake_in(tx: &mut OrgTx, agent: Option<AgentId>) -> Result<()> {
 pub(crate) async fn visible_in(tx: &mut OrgTx, scope: &OrgScope, id: SessionId) -> Result<Session> {
     let what = || format!("session {id}");
     let session = session::find(tx, id).await.named(what())?;
-    let may_see = session.user_id == scope.user_id() || scope.role().manages_sessions();
+    let may_see = session.user_id == scope.user_id() || may(scope, Operation::ManageSessions);
     if may_see { Ok(session) } else { Err(Error::not_found(what())) }
 }
 

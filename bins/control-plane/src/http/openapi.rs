@@ -5,7 +5,7 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{admin, agents, auth, pages, sessions, users};
+use super::{admin, agents, auth, invites, members, organizations, pages, sessions, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,8 +13,16 @@ use super::{admin, agents, auth, pages, sessions, users};
     modifiers(&Credentials),
     security(("bearer" = [])),
     paths(
-        auth::login::login, auth::refresh::refresh, auth::logout::logout, auth::setup_status::setup_status,
-        users::me::me,
+        auth::login::login, auth::refresh::refresh, auth::logout::logout, auth::setup_status::setup_status, auth::setup::setup,
+        auth::switch::switch, users::me::me, users::permissions::permissions,
+        organizations::create::create, organizations::list::list, organizations::get::get,
+        organizations::update::update, organizations::delete::delete, organizations::transfer::transfer,
+        members::list::list, members::add::add, members::set_role::set_role, members::remove::remove,
+        invites::create::create, invites::list::list, invites::revoke::revoke, invites::mine::mine,
+        invites::answer::accept, invites::answer::decline,
+        admin::organizations::list::list_organizations, admin::organizations::list::get_organization,
+        admin::organizations::create::create_organization, admin::organizations::change::update_organization,
+        admin::organizations::change::delete_organization, admin::organizations::change::transfer_organization,
         sessions::create::create, sessions::list::list, sessions::get::get, sessions::terminate::terminate_it,
         sessions::terminate::terminate, sessions::hibernate::hibernate, sessions::wake::wake,
         sessions::tags::set_tags, sessions::history::history, sessions::logs::logs, sessions::connect::connect,
@@ -28,6 +36,9 @@ use super::{admin, agents, auth, pages, sessions, users};
     tags(
         (name = "auth", description = "Logging in and out"),
         (name = "users", description = "People"),
+        (name = "organizations", description = "Organizations, named by id or name"),
+        (name = "members", description = "Who belongs to an organization"),
+        (name = "invites", description = "Asking people in"),
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
         (name = "agents", description = "What agents call, with their own key"),
         (name = "admin", description = "What operators of the platform do"),

@@ -8,6 +8,8 @@ use actix_web::{
 use super::{
     Context, admin, agents, auth,
     gate::{bearer, member, operator},
+    invites, members,
+    organizations::{self, gate::member_of_path},
     pages, sessions, users,
 };
 
@@ -29,8 +31,11 @@ pub fn configure(app: &mut ServiceConfig, context: &Data<Context>) {
 fn api(api: &mut ServiceConfig) {
     api.service(resource("/auth/login").route(post().to(auth::login)))
         .service(resource("/auth/refresh").route(post().to(auth::refresh)))
+        .service(resource("/auth/setup").route(post().to(auth::setup)))
         .service(resource("/auth/setup/status").route(get().to(auth::setup_status)))
         .service(resource("/auth/logout").wrap(from_fn(bearer)).route(post().to(auth::logout)))
+        .service(resource("/auth/switch").wrap(from_fn(bearer)).route(post().to(auth::switch)))
+        .service(resource("/me/permissions").wrap(from_fn(bearer)).route(get().to(users::permissions)))
         .service(resource("/users/me").wrap(from_fn(member)).route(get().to(users::me)))
         .service(resource("/agents/register").route(post().to(agents::register)))
         .service(resource("/agents/connect").route(get().to(agents::connect)))
@@ -39,6 +44,16 @@ fn api(api: &mut ServiceConfig) {
         // Proves its caller itself: browsers bring a ticket where programs bring a bearer token.
         .service(resource("/sessions/{id}/terminal").route(get().to(sessions::terminal)))
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
+        .service(
+            resource("/organizations")
+                .wrap(from_fn(bearer))
+                .route(get().to(organizations::list))
+                .route(post().to(organizations::create)),
+        )
+        .service(scope("/organizations/{id}").wrap(from_fn(member_of_path)).configure(of_an_organization))
+        .service(resource("/invites").wrap(from_fn(bearer)).route(get().to(invites::mine)))
+        .service(resource("/invites/{id}/accept").wrap(from_fn(bearer)).route(post().to(invites::accept)))
+        .service(resource("/invites/{id}/decline").wrap(from_fn(bearer)).route(post().to(invites::decline)))
         .service(scope("/admin").wrap(from_fn(operator)).configure(of_operators));
 }
 
@@ -55,6 +70,25 @@ fn of_sessions(inside: &mut ServiceConfig) {
         .service(resource("/{id}/connect").route(post().to(sessions::connect)));
 }
 
+fn of_an_organization(inside: &mut ServiceConfig) {
+    inside
+        .service(
+            resource("")
+                .route(get().to(organizations::get))
+                .route(patch().to(organizations::update))
+                .route(delete().to(organizations::delete)),
+        )
+        .service(resource("/transfer").route(post().to(organizations::transfer)))
+        .service(resource("/members").route(get().to(members::list)).route(post().to(members::add)))
+        .service(
+            resource("/members/{userId}")
+                .route(patch().to(members::set_role))
+                .route(delete().to(members::remove)),
+        )
+        .service(resource("/invites").route(get().to(invites::list)).route(post().to(invites::create)))
+        .service(resource("/invites/{inviteId}/revoke").route(post().to(invites::revoke)));
+}
+
 fn of_operators(inside: &mut ServiceConfig) {
     inside
         .service(resource("/agents").route(get().to(admin::list)))
@@ -66,5 +100,20 @@ fn of_operators(inside: &mut ServiceConfig) {
         .service(resource("/agents/{agentId}/undrain").route(post().to(admin::undrain)))
         .service(resource("/agents/{agentId}/commands").route(get().to(admin::commands)))
         .service(resource("/commands/{commandId}").route(get().to(admin::command)))
+        .service(
+            resource("/organizations")
+                .route(get().to(admin::organizations::list_organizations))
+                .route(post().to(admin::organizations::create_organization)),
+        )
+        .service(
+            resource("/organizations/{id}")
+                .route(get().to(admin::organizations::get_organization))
+                .route(patch().to(admin::organizations::update_organization))
+                .route(delete().to(admin::organizations::delete_organization)),
+        )
+        .service(
+            resource("/organizations/{id}/transfer")
+                .route(post().to(admin::organizations::transfer_organization)),
+        )
         .service(resource("/quarantine").route(get().to(admin::quarantine)));
 }

@@ -125,13 +125,30 @@ pub(crate) fn parsed<T: std::str::FromStr>(
 #[derive(Debug)]
 pub(crate) struct Segment<T>(pub(crate) T);
 
+/// The last part of a path: what is inside of what the part before names.
+#[derive(Debug)]
+pub(crate) struct Last<T>(pub(crate) T);
+
+impl<T: std::str::FromStr + 'static> FromRequest for Last<T> {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(segment(request.match_info().iter().last()).map(Self))
+    }
+}
+
+fn segment<T: std::str::FromStr>(part: Option<(&str, &str)>) -> Result<T, Problem> {
+    let text = part.map(|(_, text)| text).unwrap_or_default();
+    let shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
+    text.parse().map_err(|_| Problem::not_found(shown))
+}
+
 impl<T: std::str::FromStr + 'static> FromRequest for Segment<T> {
     type Error = Problem;
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().iter().next().map(|(_, text)| text.to_owned()).unwrap_or_default();
-        let shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
-        std::future::ready(text.parse().map(Self).map_err(|_| Problem::not_found(shown)))
+        std::future::ready(segment(request.match_info().iter().next()).map(Self))
     }
 }

@@ -19,6 +19,13 @@ pub(crate) struct World {
     pub(crate) handle: Handle,
 }
 
+/// A user with a token.
+pub(crate) struct Somebody {
+    pub(crate) token: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -75,6 +82,30 @@ impl World {
     pub(crate) async fn member(&self, org: &str, role: OrgRole) -> String {
         drop(self.services.operators.create_organization(&tidegate_service::Operator::console(), org).await);
         self.token(&self.db.user_in(org, role).await).await
+    }
+
+    /// Somebody in an organization, with a name to be called by.
+    pub(crate) async fn somebody(&self, org: &str, role: OrgRole) -> Somebody {
+        drop(self.services.operators.create_organization(&tidegate_service::Operator::console(), org).await);
+        let user = self.db.user_in(org, role).await;
+        Somebody { token: self.token(&user).await, id: user.id.to_string(), name: user.username }
+    }
+
+    /// Somebody who owns an organization of this name.
+    pub(crate) async fn owner(&self, org: &str) -> Somebody {
+        let owner = self.somebody("lobby", OrgRole::User).await;
+        let body = Some(serde_json::json!({"name": org, "displayName": "Of somebody"}));
+        let made = self.call("POST", "/api/v1/organizations", &owner.token, body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        owner
+    }
+
+    /// The token of an admin of the platform.
+    pub(crate) async fn admin(&self) -> String {
+        drop(
+            self.services.operators.create_organization(&tidegate_service::Operator::console(), "ops").await,
+        );
+        self.token(&self.db.user_with("ops", OrgRole::User, SystemRole::Admin).await).await
     }
 
     /// The token of an operator.

@@ -15,6 +15,7 @@ const OPEN: &[(&str, &str)] = &[
     ("GET /metrics", "loopback alone, or a token of its own: see errors.rs"),
     ("POST /api/v1/auth/login", "the credential is in the body"),
     ("POST /api/v1/auth/refresh", "the credential is in the body"),
+    ("POST /api/v1/auth/setup", "makes the first admin, and refuses once there is one: see setup.rs"),
     ("GET /api/v1/auth/setup/status", "says whether there is an admin, before anybody can log in"),
 ];
 
@@ -22,6 +23,17 @@ const OPEN: &[(&str, &str)] = &[
 const NO_TENANT: &[(&str, &str)] = &[
     ("POST /api/v1/auth/logout", "the caller's own login"),
     ("GET /api/v1/users/me", "the caller's own user"),
+    ("POST /api/v1/auth/switch", "the caller's own login; another organization: see organizations.rs"),
+    ("GET /api/v1/me/permissions", "the caller's own rights"),
+    ("GET /api/v1/organizations", "lists the caller's own, asserted in organizations.rs"),
+    ("POST /api/v1/organizations", "makes one of the caller's own"),
+    ("GET /api/v1/invites", "the caller's own, asserted in invites.rs"),
+    ("GET /api/v1/admin/organizations", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/organizations", "admins only, 403 for anybody else"),
+    ("GET /api/v1/admin/organizations/{id}", "operators only, 403 for anybody else"),
+    ("PATCH /api/v1/admin/organizations/{id}", "admins only, 403 for anybody else"),
+    ("DELETE /api/v1/admin/organizations/{id}", "admins only, 403 for anybody else"),
+    ("POST /api/v1/admin/organizations/{id}/transfer", "admins only, 403 for anybody else"),
     (
         "GET /api/v1/sessions",
         "lists what the caller's organization has: asserted empty in sessions of others below",
@@ -56,7 +68,8 @@ fn operations() -> Vec<(String, String)> {
 }
 
 fn fill(path: &str, id: &str) -> String {
-    path.replace("{id}", id).replace("{agentId}", "vm-1").replace("{commandId}", id)
+    let path = path.replace("{id}", id).replace("{agentId}", "vm-1").replace("{commandId}", id);
+    path.replace("{userId}", id).replace("{inviteId}", id)
 }
 
 #[tokio::test]
@@ -82,6 +95,7 @@ async fn what_belongs_to_another_organization_is_not_found() {
     let owner = world.member("acme", OrgRole::User).await;
     let made = world.call("POST", "/api/v1/sessions", &owner, Some(json!({"template": "shell"}))).await;
     let id = made.body["session"]["id"].as_str().unwrap().to_owned();
+    let org = made.body["session"]["orgId"].as_str().unwrap().to_owned();
     let stranger = world.member("rival", OrgRole::Admin).await;
     let colleague = world.member("acme", OrgRole::User).await;
     let listed: BTreeSet<&str> = OPEN.iter().chain(NO_TENANT).map(|(operation, _)| *operation).collect();
@@ -92,10 +106,14 @@ async fn what_belongs_to_another_organization_is_not_found() {
             unneeded.remove(operation.as_str());
             continue;
         }
-        for token in [&stranger, &colleague] {
+        // An organization is there for its members, whatever they may do in it.
+        let of_organization = path.starts_with("/api/v1/organizations/{id}");
+        let (id, tokens) =
+            if of_organization { (&org, vec![&stranger]) } else { (&id, vec![&stranger, &colleague]) };
+        for token in tokens {
             // A bad body must not beat what is not there.
             for body in [json!({}), json!({"odd": 1})] {
-                let answer = world.call(&method, &fill(&path, &id), token, Some(body)).await;
+                let answer = world.call(&method, &fill(&path, id), token, Some(body)).await;
                 answer.refused(404, "E_NOT_FOUND");
             }
         }

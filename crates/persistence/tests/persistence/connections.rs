@@ -12,8 +12,7 @@ use tokio::sync::Notify;
 
 async fn insert(test: &TestDb, tx: &mut PlatformTx, name: &str) -> Result<(), Error> {
     let now = test.manual_clock().now();
-    let new =
-        NewOrganization { id: OrgId::new(), name: name.into(), display_name: name.into(), owner: None, now };
+    let new = NewOrganization::named(OrgId::new(), name, None, now);
     organization::insert(tx, new).await
 }
 

@@ -55,6 +55,12 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     agent.work().await;
     let streams = &test.services().streams;
     streams.connect(scope, session.id, StreamKind::Terminal, StreamMode::Control).await.unwrap();
+    let request = tidegate_model::CreateInviteRequest {
+        username: format!("friend-of-{name}"),
+        role: OrgRole::User,
+        expires_in: chrono::TimeDelta::days(1),
+    };
+    test.services().invites.create(scope, request, None, |_| serde_json::Value::Null).await.unwrap();
     let stop_later = test.pending_session(&org.admin).await;
     test.services().sessions.terminate(scope, stop_later.id).await.unwrap();
     (org, agent)

@@ -6,6 +6,7 @@ pub(crate) mod decide;
 pub(crate) mod drain;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod organizations;
 pub(crate) mod quarantine;
 pub(crate) mod rotate_key;
 

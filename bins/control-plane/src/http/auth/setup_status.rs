@@ -10,7 +10,7 @@ use crate::http::{Context, Problem};
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SetupStatus {
-    /// There is no admin yet: run `tidegate-admin bootstrap`.
+    /// There is no admin yet: `POST auth/setup`, or run `tidegate-admin bootstrap`.
     setup_required: bool,
 }
 

@@ -1,0 +1,162 @@
+//! Who may do what: the permission matrix as data. A golden file beside it shows every operation for every role.
+
+use crate::{OrgRole, SystemRole, text_enum::text_enum};
+
+text_enum! {
+    /// Something that needs a right. What is one's own (user, login, sessions) needs none beyond these.
+    Operation, "operation" {
+        /// See and end one's own sessions.
+        OwnSessions = "session.own",
+        /// Start and wake sessions.
+        StartSessions = "session.start",
+        /// See, stop and wake everybody's sessions in the organization.
+        ManageSessions = "session.manage",
+        /// Make an organization and own it.
+        CreateOrganization = "organization.create",
+        /// See the organization.
+        ReadOrganization = "organization.read",
+        /// Change the organization's names and settings.
+        UpdateOrganization = "organization.update",
+        /// Give the organization to another member.
+        TransferOrganization = "organization.transfer",
+        /// End the organization.
+        DeleteOrganization = "organization.delete",
+        /// See who is a member.
+        ReadMembers = "member.read",
+        /// Add and remove members and change their roles.
+        ManageMembers = "member.manage",
+        /// See, make and revoke invites of the organization.
+        ManageInvites = "invite.manage",
+        /// See the invites one got, accept and decline them.
+        AnswerInvites = "invite.answer",
+        /// Approve, drain and command agents.
+        ManageAgents = "platform.agent.manage",
+        /// See every organization of the platform.
+        ReadAllOrganizations = "platform.organization.read",
+        /// Make organizations for others, change, suspend and end any of them.
+        ManageAllOrganizations = "platform.organization.manage",
+    }
+}
+
+/// What an operation needs; every role that has it is named.
+enum Needs {
+    /// A login is enough.
+    Login,
+    /// One of these roles in the organization.
+    Member(&'static [OrgRole]),
+    /// To own the organization.
+    Ownership,
+    /// One of these roles on the platform.
+    Platform(&'static [SystemRole]),
+}
+
+/// Where somebody stands when they ask for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Role on the platform.
+    pub system: SystemRole,
+    /// Role in the organization of the request, if it has one.
+    pub org: Option<OrgRole>,
+    /// Whether the organization is theirs.
+    pub owner: bool,
+}
+
+impl Operation {
+    /// The matrix.
+    const fn needs(self) -> Needs {
+        use OrgRole::{Admin, Maintainer, User, Viewer};
+        match self {
+            Self::CreateOrganization | Self::AnswerInvites => Needs::Login,
+            Self::OwnSessions | Self::ReadOrganization | Self::ReadMembers => {
+                Needs::Member(&[Admin, Maintainer, User, Viewer])
+            }
+            Self::StartSessions => Needs::Member(&[Admin, Maintainer, User]),
+            Self::ManageSessions => Needs::Member(&[Admin, Maintainer]),
+            Self::UpdateOrganization | Self::ManageMembers | Self::ManageInvites => Needs::Member(&[Admin]),
+            Self::TransferOrganization | Self::DeleteOrganization => Needs::Ownership,
+            Self::ManageAgents | Self::ReadAllOrganizations => {
+                Needs::Platform(&[SystemRole::Operator, SystemRole::Admin])
+            }
+            Self::ManageAllOrganizations => Needs::Platform(&[SystemRole::Admin]),
+        }
+    }
+
+    /// Whether somebody who stands there may do it. Roles on the platform open nothing inside an organization.
+    pub fn allows(self, standing: Standing) -> bool {
+        match self.needs() {
+            Needs::Login => true,
+            Needs::Member(roles) => standing.org.is_some_and(|role| roles.contains(&role)),
+            Needs::Ownership => standing.org.is_some() && standing.owner,
+            Needs::Platform(roles) => roles.contains(&standing.system),
+        }
+    }
+
+    /// Who may, for the refusal of somebody who may not.
+    pub const fn who(self) -> &'static str {
+        match self.needs() {
+            Needs::Login => "anybody who is logged in",
+            Needs::Member([OrgRole::Admin]) => "an org_admin of the organization",
+            Needs::Member([OrgRole::Admin, OrgRole::Maintainer]) => "an org_admin or maintainer",
+            Needs::Member(_) => "a member with the role user or higher",
+            Needs::Ownership => "the owner of the organization",
+            Needs::Platform([SystemRole::Admin]) => "the system role admin",
+            Needs::Platform(_) => "the system role operator or admin",
+        }
+    }
+
+    /// Everything that somebody who stands there may do.
+    pub fn allowed(standing: Standing) -> Vec<Self> {
+        Self::ALL.iter().copied().filter(|operation| operation.allows(standing)).collect()
+    }
+}
+
+impl OrgRole {
+    /// Whether somebody of this role may give `other` to somebody: nobody grants more than they hold.
+    pub fn may_grant(self, other: Self) -> bool {
+        // Declared from the most to the least.
+        self <= other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    /// The columns: the owner, every role of a member, and somebody outside.
+    fn columns() -> Vec<(String, Option<OrgRole>, bool)> {
+        let mut columns = vec![("owner".to_owned(), Some(OrgRole::Admin), true)];
+        columns.extend(OrgRole::ALL.iter().map(|role| (role.to_string(), Some(*role), false)));
+        columns.push(("nobody".to_owned(), None, false));
+        columns
+    }
+
+    #[test]
+    fn the_matrix_of_every_role_and_operation_changes_on_purpose_only() {
+        let mut text = format!("{:<30}{:<10}", "operation", "system");
+        for (name, _, _) in columns() {
+            write!(text, "{name:<12}").unwrap();
+        }
+        for operation in Operation::ALL {
+            for system in SystemRole::ALL {
+                write!(text, "\n{operation:<30}{system:<10}").unwrap();
+                for (_, org, owner) in columns() {
+                    let allowed = operation.allows(Standing { system: *system, org, owner });
+                    write!(text, "{:<12}", if allowed { "yes" } else { "-" }).unwrap();
+                }
+            }
+        }
+        let text: Vec<&str> = text.lines().map(str::trim_end).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn nobody_grants_more_than_they_hold() {
+        for (place, role) in OrgRole::ALL.iter().enumerate() {
+            for (other_place, other) in OrgRole::ALL.iter().enumerate() {
+                assert_eq!(role.may_grant(*other), place <= other_place, "{role} grants {other}");
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Invites: made by org_admins, answered by whom they are for, each once.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tidegate_model::{CreateInviteRequest, Invite, InviteId, Operation, OrgId, OrgRole};
+use tidegate_persistence::{
+    Error as DbError, OrgScope, UserTx, audit,
+    invite::{self, NewInvite},
+    membership,
+};
+
+use crate::{
+    Caller, Core, Error, Idempotency, Listed, Paging, Replay, Result,
+    error::Named,
+    members::may_grant,
+    organizations::conflict,
+    page,
+    permissions::{require, standing},
+};
+
+/// Invites into organizations.
+#[derive(Debug, Clone)]
+pub struct Invites(pub(crate) Arc<Core>);
+
+/// What asking for an invite gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Invited {
+    /// A new one.
+    New(Invite),
+    /// The kept answer to an earlier request with the same key.
+    Replay(Replay),
+}
+
+/// Most pending invites of one user that are listed.
+const MINE: i64 = 100;
+
+impl Invites {
+    /// Invites somebody by username, whether or not there is such a user.
+    pub async fn create(
+        &self,
+        scope: &OrgScope,
+        request: CreateInviteRequest,
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&Invite) -> Value + Send + Sync,
+    ) -> Result<Invited> {
+        let (id, now) = (InviteId::new(), self.0.clock.now());
+        self.0
+            .db
+            .in_org_locked(scope, async |tx, locked| {
+                let locked = locked.named("organization")?;
+                require(Operation::ManageInvites, standing(scope, locked.role))?;
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_in(tx, now).await?
+                {
+                    return Ok(Invited::Replay(replay));
+                }
+                may_grant(locked.role, request.role)?;
+                if membership::is_member(tx, &request.username).await? {
+                    return Err(conflict("E_ALREADY_MEMBER", "this user is a member already"));
+                }
+                let detail = json!({"after": {"username": request.username, "role": request.role}});
+                let new = NewInvite {
+                    id,
+                    invitee: request.username,
+                    inviter: (scope.user_id(), scope.username().to_owned()),
+                    role: request.role,
+                    expires_at: now + request.expires_in,
+                    now,
+                };
+                invite::insert(tx, new).await?;
+                audit::insert_org(tx, entry("invite.create", id, detail, now)).await?;
+                let made = invite::find(tx, id).await?;
+                if let Some(key) = idempotency {
+                    key.keep_in(tx, 201, answer(&made), now).await?;
+                }
+                Ok(Invited::New(made))
+            })
+            .await
+    }
+
+    /// The organization's invites, the newest first.
+    pub async fn list(&self, scope: &OrgScope, paging: &Paging) -> Result<Listed<Invite>> {
+        require(Operation::ManageInvites, standing(scope, scope.role()))?;
+        let (before, rows) = (paging.after_moment()?, paging.rows());
+        let listed = self.0.db.in_org(scope, async |tx| invite::list(tx, before, rows).await);
+        let (items, total) = listed.await?;
+        Ok(paging.page(items, total, |invite| page::moment(invite.created_at, invite.id)))
+    }
+
+    /// Takes a pending invite back.
+    pub async fn revoke(&self, scope: &OrgScope, id: InviteId) -> Result<Invite> {
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_org_locked(scope, async |tx, locked| {
+                let locked = locked.named("organization")?;
+                require(Operation::ManageInvites, standing(scope, locked.role))?;
+                let revoked = invite::revoke(tx, id, now).await?;
+                let after = invite::find(tx, id).await.named(format_args!("invite {id}"))?;
+                if !revoked {
+                    return Err(not_pending());
+                }
+                audit::insert_org(tx, entry("invite.revoke", id, json!({}), now)).await?;
+                Ok::<_, Error>(after)
+            })
+            .await
+    }
+
+    /// The pending invites for the caller.
+    pub async fn mine(&self, caller: &Caller) -> Result<Vec<Invite>> {
+        let now = self.0.clock.now();
+        let listed = self.0.db.in_user(&caller.user, async |tx| invite::list_for_me(tx, now, MINE).await);
+        Ok(listed.await?)
+    }
+
+    /// Accepts an invite: of several at the same time exactly one does. Gives the organization and the role in it.
+    pub async fn accept(&self, caller: &Caller, id: InviteId) -> Result<(OrgId, OrgRole)> {
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_user(&caller.user, async |tx| {
+                mine_in(tx, id).await?;
+                let (org, role) = invite::accept(tx, id, now).await?.ok_or_else(not_pending)?;
+                // Whoever was made a member meanwhile stays what they are.
+                membership::join(tx, org, role, now).await?;
+                let detail = json!({"after": {"role": role}});
+                audit::insert_user(tx, Some(org), entry("invite.accept", id, detail, now)).await?;
+                Ok::<_, Error>((org, role))
+            })
+            .await
+    }
+
+    /// Declines an invite.
+    pub async fn decline(&self, caller: &Caller, id: InviteId) -> Result<()> {
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_user(&caller.user, async |tx| {
+                mine_in(tx, id).await?;
+                let org = invite::decline(tx, id, now).await?.ok_or_else(not_pending)?;
+                audit::insert_user(tx, Some(org), entry("invite.decline", id, json!({}), now)).await?;
+                Ok::<_, Error>(())
+            })
+            .await
+    }
+}
+
+/// Whose an invite is comes before how it stands: nobody learns the state of an invite that is not theirs.
+async fn mine_in(tx: &mut UserTx, id: InviteId) -> Result<()> {
+    match invite::is_for_me(tx, id).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Forbidden("this invite is for somebody else".into())),
+        Err(DbError::NotFound) => Err(Error::not_found(format_args!("invite {id}"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn not_pending() -> Error {
+    conflict("E_INVITE_NOT_PENDING", "this invite was answered, taken back or has expired: ask for a new one")
+}
+
+fn entry(action: &'static str, id: InviteId, detail: Value, at: DateTime<Utc>) -> audit::Entry {
+    audit::Entry { action, resource: format!("invite:{id}"), address: None, detail, at }
+}

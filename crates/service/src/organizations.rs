@@ -1,0 +1,231 @@
+//! Organizations: made by anybody, changed by their org_admins, ended and given away by their owner alone. What the
+//! platform's admins do to organizations of others stands in `all_organizations`.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tidegate_model::{
+    CreateOrganizationRequest, Operation, OrgId, OrgRole, Organization, Standing, UpdateOrganizationRequest,
+    UserId,
+};
+use tidegate_persistence::{
+    Error as DbError, OrgScope, OrgTx, audit, login_session, membership,
+    organization::{self, NewOrganization},
+    session_end::{self, EndAll},
+};
+
+use crate::{
+    Caller, Core, Error, Listed, Nudge, Paging, Result,
+    error::Named,
+    options::Options,
+    permissions::{require, standing},
+};
+
+/// Organizations of the caller.
+#[derive(Debug, Clone)]
+pub struct Organizations(pub(crate) Arc<Core>);
+
+/// What a caller may do in the organization of the request.
+#[derive(Debug, Clone)]
+pub struct Permissions {
+    /// The organization, if the request has one.
+    pub organization: Option<Organization>,
+    /// Where the caller stands.
+    pub standing: Standing,
+    /// Everything they may do.
+    pub operations: Vec<Operation>,
+}
+
+impl Organizations {
+    /// Makes an organization of the caller's own.
+    pub async fn create(&self, caller: &Caller, request: CreateOrganizationRequest) -> Result<Organization> {
+        let (core, id, now) = (&self.0, OrgId::new(), self.0.clock.now());
+        let name = request.name.clone();
+        let new = NewOrganization { id, request, owner: Some(caller.user.user_id()), now };
+        core.db
+            .in_user(&caller.user, async |tx| {
+                organization::insert_own(tx, new).await?;
+                audit::insert_user(tx, Some(id), entry("organization.create", &name, json!({}), now)).await
+            })
+            .await?;
+        // Read in its own scope, as its owner will.
+        let caller =
+            crate::Logins(Arc::clone(core)).caller(caller.user.login_id(), Some(&id.to_string())).await?;
+        self.get(caller.org()?).await
+    }
+
+    /// The caller's organizations by name, with the role in each.
+    pub async fn list(&self, caller: &Caller, paging: &Paging) -> Result<Listed<(Organization, OrgRole)>> {
+        let after = paging.after()?.unwrap_or_default();
+        let rows = paging.rows();
+        let (items, total) = self
+            .0
+            .db
+            .in_user(&caller.user, async |tx| organization::list_own(tx, &after, rows).await)
+            .await?;
+        Ok(paging.page(items, total, |(organization, _)| organization.name.clone()))
+    }
+
+    /// The organization of the scope.
+    pub async fn get(&self, scope: &OrgScope) -> Result<Organization> {
+        self.0.db.in_org(scope, async |tx| organization::find(tx).await).await.named("organization")
+    }
+
+    /// Changes names and namespace. The status is the platform's to change.
+    pub async fn update(&self, scope: &OrgScope, change: UpdateOrganizationRequest) -> Result<Organization> {
+        if change.status.is_some() {
+            require(Operation::ManageAllOrganizations, standing(scope, scope.role()))?;
+        }
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_org_locked(scope, async |tx, locked| {
+                let locked = locked.named("organization")?;
+                require(Operation::UpdateOrganization, standing(scope, locked.role))?;
+                update_in(tx, change, now).await
+            })
+            .await
+    }
+
+    /// Gives the organization to another member, who becomes org_admin.
+    pub async fn transfer(&self, scope: &OrgScope, to: UserId) -> Result<Organization> {
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_org_locked(scope, async |tx, locked| {
+                let locked = locked.named("organization")?;
+                let before = organization::find(tx).await?;
+                let owner = before.owner_user_id == Some(scope.user_id());
+                require(Operation::TransferOrganization, Standing { owner, ..standing(scope, locked.role) })?;
+                transfer_in(tx, &before, to, now).await
+            })
+            .await
+    }
+
+    /// Ends the organization: sessions are stopped by commands, invites revoked, and nobody gets in any more.
+    pub async fn delete(&self, scope: &OrgScope) -> Result<()> {
+        let core = &self.0;
+        let now = core.clock.now();
+        let agents = core
+            .db
+            .in_org_locked(scope, async |tx, locked| {
+                let locked = locked.named("organization")?;
+                let before = organization::find(tx).await?;
+                let owner = before.owner_user_id == Some(scope.user_id());
+                require(Operation::DeleteOrganization, Standing { owner, ..standing(scope, locked.role) })?;
+                delete_in(core, tx, &before, now).await
+            })
+            .await?;
+        core.ended(agents);
+        Ok(())
+    }
+
+    /// Chooses the organization of all later requests of this login that name none.
+    pub async fn switch(&self, caller: &Caller, wanted: &str) -> Result<(Organization, OrgRole)> {
+        let core = &self.0;
+        let shown: String = wanted.chars().filter(|c| !c.is_control()).take(64).collect();
+        let what = || Error::not_found(format_args!("organization {shown}"));
+        if wanted.contains('\0') {
+            return Err(what());
+        }
+        let login = caller.user.login_id();
+        let chosen =
+            core.db.in_user(&caller.user, async |tx| login_session::choose(tx, login, wanted).await).await;
+        let chosen = chosen.map_err(|error| match error {
+            DbError::NotFound => what(),
+            other => other.into(),
+        })?;
+        let caller = crate::Logins(Arc::clone(core)).caller(login, Some(&chosen.to_string())).await?;
+        let scope = caller.org()?;
+        Ok((self.get(scope).await?, scope.role()))
+    }
+
+    /// What the caller may do in the organization of the request.
+    pub async fn permissions(&self, caller: &Caller) -> Result<Permissions> {
+        let organization = match &caller.org {
+            Some(scope) => Some(self.get(scope).await?),
+            None => None,
+        };
+        let owner = organization.as_ref().is_some_and(|org| org.owner_user_id == Some(caller.user.user_id()));
+        let org = caller.org.as_ref().map(OrgScope::role);
+        let standing = Standing { system: caller.role(), org, owner };
+        Ok(Permissions { organization, standing, operations: Operation::allowed(standing) })
+    }
+}
+
+impl Core {
+    /// Tells agents of their stops, and viewers that some of them are members no more.
+    pub(crate) fn ended(&self, agents: Vec<tidegate_model::AgentId>) {
+        for agent in agents {
+            self.nudges.send(Nudge::Commands(agent));
+        }
+        self.nudges.send(Nudge::Revalidate);
+    }
+}
+
+/// Begins the end of sessions: all of the organization's, or one member's.
+pub(crate) async fn end_sessions_in(
+    core: &Core,
+    tx: &mut OrgTx,
+    of: Option<UserId>,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<tidegate_model::AgentId>> {
+    let deadline = now + Options::seconds(core.options.stop_deadline_seconds);
+    Ok(session_end::end_all(tx, EndAll { of, reason: reason.to_owned(), deadline, now }).await?)
+}
+
+pub(crate) async fn update_in(
+    tx: &mut OrgTx,
+    change: UpdateOrganizationRequest,
+    now: DateTime<Utc>,
+) -> Result<Organization> {
+    let before = organization::find(tx).await.named("organization")?;
+    organization::update(tx, change, now).await?;
+    let after = organization::find(tx).await?;
+    let shown = |org: &Organization| json!({"displayName": org.display_name, "description": org.description, "k8sNamespace": org.k8s_namespace});
+    let detail = json!({"before": shown(&before), "after": shown(&after)});
+    audit::insert_org(tx, entry("organization.update", &after.name, detail, now)).await?;
+    Ok(after)
+}
+
+pub(crate) async fn transfer_in(
+    tx: &mut OrgTx,
+    before: &Organization,
+    to: UserId,
+    now: DateTime<Utc>,
+) -> Result<Organization> {
+    let member = membership::find(tx, to).await.named(format_args!("member {to}"))?;
+    if !member.active {
+        return Err(conflict("E_USER_INACTIVE", "this member is deactivated and cannot own anything"));
+    }
+    if !organization::transfer(tx, before.owner_user_id, to, now).await? {
+        return Err(conflict("E_OWNER_CHANGED", "somebody else has given the organization away meanwhile"));
+    }
+    membership::put(tx, to, OrgRole::Admin, now).await?;
+    let detail = json!({"before": {"ownerUserId": before.owner_user_id}, "after": {"ownerUserId": to}});
+    audit::insert_org(tx, entry("organization.transfer", &before.name, detail, now)).await?;
+    Ok(organization::find(tx).await?)
+}
+
+pub(crate) async fn delete_in(
+    core: &Core,
+    tx: &mut OrgTx,
+    before: &Organization,
+    now: DateTime<Utc>,
+) -> Result<Vec<tidegate_model::AgentId>> {
+    let agents = end_sessions_in(core, tx, None, "the organization was deleted", now).await?;
+    organization::delete(tx, now).await.named("organization")?;
+    let detail = json!({"before": {"status": before.status}, "after": {"status": "deleted"}});
+    audit::insert_org(tx, entry("organization.delete", &before.name, detail, now)).await?;
+    Ok(agents)
+}
+
+pub(crate) fn conflict(code: &'static str, message: &str) -> Error {
+    Error::Conflict { code, message: message.to_owned() }
+}
+
+pub(crate) fn entry(action: &'static str, name: &str, detail: Value, at: DateTime<Utc>) -> audit::Entry {
+    audit::Entry { action, resource: format!("organization:{name}"), address: None, detail, at }
+}
