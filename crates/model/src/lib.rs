@@ -13,13 +13,16 @@
 //! ```
 
 mod agent;
+mod api_key;
 mod clock;
 mod command;
+mod credential;
 mod fields;
 mod id;
 mod organization;
 mod quantity;
 mod resources;
+mod scopes;
 mod secret;
 mod session;
 mod template;
@@ -31,16 +34,19 @@ pub use agent::{
     Agent, AgentCapacity, AgentHandle, AgentHeartbeatRequest, AgentMetadata, AgentRegistrationRequest,
     AgentReportedStatus, AgentStatus, AgentStatusUpdate, ApprovalStatus, Platform,
 };
+pub use api_key::{ApiKey, NewApiKey};
 pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
+pub use credential::{CredentialId, UnknownCredential};
 pub use fields::{FieldErrors, Fields, FromFields, PatchField};
 pub use id::{
-    AgentId, AuditId, ClaimId, CommandId, LoginSessionId, OrgId, RequestId, SessionEventId, SessionId,
-    TicketId, UserId,
+    AgentId, ApiKeyId, AuditId, ClaimId, CommandId, LoginSessionId, OrgId, RequestId, SessionEventId,
+    SessionId, TicketId, UserId,
 };
 pub use organization::{OrgRole, OrgStatus, Organization, validate_org_name};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use resources::{ResourceRequest, Resources};
+pub use scopes::{Scope, Scopes};
 pub use secret::Secret;
 pub use session::{NewSession, Session, SessionEvent, SessionFilter, SessionState, StreamKind, StreamMode};
 pub use template::BuiltInTemplate;

@@ -10,7 +10,10 @@ use crate::{Error, Result, connector::Connector, roles};
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// The same texts, readable: diesel embeds them and does not show them.
-const TEXTS: &[&str] = &[include_str!("../migrations/2026-11-22-000001_foundation/up.sql")];
+const TEXTS: &[&str] = &[
+    include_str!("../migrations/2026-11-22-000001_foundation/up.sql"),
+    include_str!("../migrations/2026-11-22-000002_keys/up.sql"),
+];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).
 const LOCK: i64 = 0x7469_6465_6761_7465;

@@ -1,12 +1,12 @@
 //! Organizations.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Bool, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join;
 use tidegate_model::{OrgId, OrgRole, OrgStatus, Organization, UserId};
 
-use crate::{Error, PlatformTx, Result, statement::statement};
+use crate::{Error, OrgTx, PlatformTx, Result, statement::statement};
 
 type Row = (OrgId, String, String, String, String, OrgStatus, Option<UserId>, DateTime<Utc>, DateTime<Utc>);
 
@@ -101,4 +101,16 @@ pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserI
     let (status, k8s_namespace) = orgs?.into_iter().next().ok_or(Error::NotFound)?;
     let (role,) = members?.into_iter().next().ok_or(Error::NotFound)?;
     Ok(Locked { status, k8s_namespace, role })
+}
+
+/// Whether the transaction's user owns its organization.
+pub async fn is_owned(tx: &mut OrgTx) -> Result<bool> {
+    let context = tx.context;
+    let rows: Vec<(bool,)> =
+        statement::<(Bool,)>("SELECT COALESCE(owner_user_id = ?, false) FROM organizations WHERE id = ?")
+            .bind::<Uuid, _>(context.user_id)
+            .bind::<Uuid, _>(context.org_id)
+            .load(tx.conn()?)
+            .await?;
+    Ok(rows.into_iter().next().is_some_and(|row| row.0))
 }

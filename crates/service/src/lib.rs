@@ -8,6 +8,7 @@ mod caller;
 mod error;
 mod force;
 mod idempotency;
+mod keys;
 mod links;
 mod logins;
 mod nudge;
@@ -29,6 +30,7 @@ pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use caller::Caller;
 pub use error::{Error, NoRoom};
 pub use idempotency::{Idempotency, Replay};
+pub use keys::{KeyPage, Keys, Minted, generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};
 pub use links::{Ingested, Link, Links, Outbound, Report, ReportKind};
 pub use logins::{LoggedIn, Logins};
 pub use nudge::{Nudge, Nudges};
@@ -61,6 +63,7 @@ pub(crate) struct Core {
     pub(crate) nudges: Nudges,
     pub(crate) passwords: passwords::Passwords,
     pub(crate) throttle: Arc<throttle::Throttle>,
+    pub(crate) uses: keys::Uses,
 }
 
 /// Every use case, wired once. Cheap to clone.
@@ -68,6 +71,8 @@ pub(crate) struct Core {
 pub struct Services {
     /// Logging in and out, and who a token stands for.
     pub logins: Logins,
+    /// API keys of an organization.
+    pub keys: Keys,
     /// Sessions of an organization.
     pub sessions: Sessions,
     /// Tickets and rights of streams.
@@ -94,12 +99,14 @@ impl Services {
             passwords: passwords::Passwords::new(options.password_workers),
             throttle: Arc::new(throttle::Throttle::new(&options)),
             nudges: Nudges::new(),
+            uses: keys::Uses::default(),
             db,
             clock,
             options,
         });
         Ok(Self {
             logins: Logins(Arc::clone(&core)),
+            keys: Keys(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

@@ -73,7 +73,11 @@ impl Passwords {
         .await
     }
 
-    async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    /// Does `job`, which hashes, when it is its turn.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let _place = self.queue.try_acquire().map_err(|_| Error::RateLimited(TimeDelta::seconds(1)))?;
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || {

@@ -7,8 +7,8 @@ use actix_web::{
 
 use super::{
     Context, admin, agents, auth,
-    gate::{bearer, member, operator},
-    pages, sessions, users,
+    gate::{bearer, member, operator, organization},
+    keys, pages, sessions, users,
 };
 
 /// Where the API lives.
@@ -32,6 +32,20 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/auth/setup/status").route(get().to(auth::setup_status)))
         .service(resource("/auth/logout").wrap(from_fn(bearer)).route(post().to(auth::logout)))
         .service(resource("/users/me").wrap(from_fn(member)).route(get().to(users::me)))
+        .service(
+            resource("/organizations/{id}/keys")
+                .wrap(from_fn(organization))
+                .route(get().to(keys::list))
+                .route(post().to(keys::create)),
+        )
+        .service(
+            resource("/orgs/{id}/keys")
+                .wrap(from_fn(organization))
+                .route(get().to(keys::list_alias))
+                .route(post().to(keys::create_alias)),
+        )
+        .service(resource("/keys/{id}/revoke").wrap(from_fn(member)).route(post().to(keys::revoke)))
+        .service(resource("/keys/{id}/rotate").wrap(from_fn(member)).route(post().to(keys::rotate)))
         .service(resource("/agents/register").route(post().to(agents::register)))
         .service(resource("/agents/connect").route(get().to(agents::connect)))
         .service(resource("/agents/tunnels/{id}").route(get().to(agents::tunnel)))

@@ -5,6 +5,7 @@ mod agents;
 mod direct_tls;
 mod errors;
 mod handshake;
+mod keys;
 mod rights;
 mod sessions;
 mod support;
