@@ -17,20 +17,30 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// With the stored login, or the token of the environment.
+    /// With the API key or token of the environment, else with what the last login here was made with.
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
         let target = Target::find(global)?;
         let builder = target.builder()?;
-        let client = match env::var_os("TIDEGATE_TOKEN").filter(|token| !token.is_empty()) {
-            Some(token) => {
-                let token =
-                    token.into_string().map_err(|_| anyhow::anyhow!("TIDEGATE_TOKEN is not UTF-8"))?;
-                builder.token(Secret::new(token.trim().to_owned()))
-            }
-            None => builder.store(Arc::new(target.credentials.store(&target.url))),
+        let client = match of_environment()? {
+            Some(credential) => builder.token(credential),
+            None => match target.credentials.api_key(&target.url)? {
+                Some(key) => builder.token(key),
+                None => builder.store(Arc::new(target.credentials.store(&target.url))),
+            },
         };
         Ok(Self { client: client.build()?, output: Output::new(global.json) })
     }
+}
+
+/// The credential that a program was given.
+fn of_environment() -> anyhow::Result<Option<Secret<String>>> {
+    for name in ["TIDEGATE_API_KEY", "TIDEGATE_TOKEN"] {
+        if let Some(text) = env::var_os(name).filter(|text| !text.is_empty()) {
+            let text = text.into_string().map_err(|_| anyhow::anyhow!("{name} is not UTF-8"))?;
+            return Ok(Some(Secret::new(text.trim().to_owned())));
+        }
+    }
+    Ok(None)
 }
 
 /// Which control plane is meant.

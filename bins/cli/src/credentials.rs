@@ -38,6 +38,9 @@ struct Server {
     ca_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     login: Option<Login>,
+    /// Instead of a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +80,21 @@ impl Credentials {
     pub(crate) fn ca_file(&self, url: &Url) -> anyhow::Result<Option<PathBuf>> {
         let content = self.read().with_context(|| self.unreadable())?;
         Ok(content.servers.get(url.as_str()).and_then(|server| server.ca_file.clone()))
+    }
+
+    /// The API key that the login at this control plane was made with.
+    pub(crate) fn api_key(&self, url: &Url) -> anyhow::Result<Option<Secret<String>>> {
+        let content = self.read().with_context(|| self.unreadable())?;
+        Ok(content.servers.get(url.as_str()).and_then(|server| server.api_key.clone()).map(Secret::new))
+    }
+
+    /// Keeps an API key in the place of a login, or forgets it. The caller holds the store's lock.
+    pub(crate) fn set_api_key(&self, url: &Url, key: Option<&Secret<String>>) -> io::Result<()> {
+        let mut content = self.read()?;
+        let server = content.servers.entry(url.to_string()).or_default();
+        server.api_key = key.map(|key| key.expose().clone());
+        server.login = None;
+        self.write(&content)
     }
 
     /// The tokens of one control plane.
@@ -135,7 +153,10 @@ pub(crate) struct FileStore {
 impl FileStore {
     fn put(&self, login: Option<Login>) -> io::Result<()> {
         let mut content = self.file.read()?;
-        content.servers.entry(self.url.to_string()).or_default().login = login;
+        let server = content.servers.entry(self.url.to_string()).or_default();
+        server.login = login;
+        // One way in at a time: the last login counts.
+        server.api_key = None;
         self.file.write(&content)
     }
 }
@@ -204,6 +225,19 @@ mod tests {
 
         store.clear().unwrap();
         assert_eq!(store.load().unwrap(), None);
+    }
+
+    #[test]
+    fn an_api_key_and_a_login_take_each_others_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Credentials::at(folder.path().join("credentials.json"));
+        let url = "https://here.example".parse().unwrap();
+        let key = Secret::new("ppz_0123456789abcdef0123456789".to_owned());
+        file.store(&url).save(&tokens("secret")).unwrap();
+        file.set_api_key(&url, Some(&key)).unwrap();
+        assert_eq!((file.api_key(&url).unwrap(), file.store(&url).load().unwrap()), (Some(key), None));
+        file.store(&url).save(&tokens("secret")).unwrap();
+        assert_eq!(file.api_key(&url).unwrap(), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use tidegate_model::{Clock, Session, SessionEvent, SystemClock};
+use tidegate_model::{ApiKey, Clock, Session, SessionEvent, SystemClock};
 
 /// For people or for programs.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,30 @@ pub(crate) fn sessions(sessions: &[Session]) -> String {
             session.agent_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             age(now - session.created_at),
             plain(&session.tags.join(",")),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of API keys.
+pub(crate) fn keys(keys: &[ApiKey]) -> String {
+    let now = SystemClock::new().now();
+    let mut table = table(["ID", "KEY", "LABEL", "SCOPES", "STATE", "LAST USED", "AGE"]);
+    for key in keys {
+        let state = match (key.revoked_at, key.expires_at) {
+            (Some(_), _) => "revoked".to_owned(),
+            (None, Some(end)) if end <= now => "expired".to_owned(),
+            (None, Some(end)) => format!("until {}", time(end)),
+            (None, None) => "active".to_owned(),
+        };
+        table.add_row([
+            key.id.to_string(),
+            format!("ppz_{}\u{2026}", plain(&key.key_prefix)),
+            plain(&key.label),
+            key.scopes.to_string(),
+            state,
+            key.last_used_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(now - at))),
+            age(now - key.created_at),
         ]);
     }
     table.trim_fmt()

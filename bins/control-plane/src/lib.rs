@@ -11,6 +11,7 @@ mod embedded;
 mod error;
 mod health;
 pub mod http;
+mod key_uses;
 pub mod log;
 mod metrics;
 mod retention;

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error, clock, database,
     http::{self, Context},
-    retention, tls,
+    key_uses, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -70,7 +70,8 @@ impl Server {
         let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let hub = Hub::new(services.links.clone(), config.hub_options(), Arc::clone(&clock) as _);
-        let (db, operators) = (services.db().clone(), services.operators.clone());
+        let (db, operators, keys) =
+            (services.db().clone(), services.operators.clone(), services.keys.clone());
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
         let context = Data::new(context);
         let factory =
@@ -97,6 +98,7 @@ impl Server {
         let hubbing = Some(tokio::spawn(async move { running.run(stop).await }));
         tasks.spawn(clock::follow(db, clock, shutdown.clone()));
         tasks.spawn(retention::keep(operators, shutdown.clone()));
+        tasks.spawn(key_uses::write(keys, shutdown.clone()));
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tidegate_control_plane::http::document;
+use tidegate_control_plane::http::{KEY_NEEDS, document, needs};
 
 fn operations() -> Vec<(String, String, Value)> {
     let document = serde_json::to_value(document()).unwrap();
@@ -65,6 +65,20 @@ fn every_operation_says_what_it_does_and_what_it_refuses() {
         assert!(public || responses.contains_key("401"), "{method} {path} says nothing of 401");
         assert!(method != "GET" || !operation["requestBody"].is_object(), "{method} {path}");
     }
+}
+
+#[test]
+fn every_operation_that_takes_an_api_key_says_which_scope_it_needs() {
+    let mut unneeded: BTreeSet<String> =
+        KEY_NEEDS.iter().map(|(method, path, _)| format!("{method} /api/v1{path}")).collect();
+    assert_eq!(unneeded.len(), KEY_NEEDS.len(), "a route stands twice in the table");
+    for (method, path, operation) in operations() {
+        // Those with a credential of their own say so themselves.
+        let takes_keys = operation["security"].is_null();
+        assert_eq!(needs(&method, &path).is_some(), takes_keys, "{method} {path} in the table of scopes");
+        unneeded.remove(&format!("{method} {path}"));
+    }
+    assert!(unneeded.is_empty(), "no longer needed: {unneeded:?}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Client {
 }
 
 impl ClientBuilder {
-    /// Calls with this token and never renews it; the store is not asked.
+    /// Calls with this token or API key and never renews it; the store is not asked.
     #[must_use]
     pub fn token(mut self, token: Secret<String>) -> Self {
         self.token = Some(token);

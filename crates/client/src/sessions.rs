@@ -36,6 +36,10 @@ impl IdempotencyKey {
             _ => Err(Error::Setting("an idempotency key has 1 to 255 visible ASCII characters".to_owned())),
         }
     }
+
+    pub(crate) fn into_header(self) -> HeaderValue {
+        self.0
+    }
 }
 
 /// A session with the command that was given for it.

@@ -64,6 +64,8 @@ id! {
     CommandId,
     /// A login session: what a token and its refresh token hang on.
     LoginSessionId,
+    /// An API key.
+    ApiKeyId,
     /// A single-use ticket for a stream.
     TicketId,
     /// One line of the audit log.

@@ -13,8 +13,10 @@
 //! ```
 
 mod agent;
+mod api_key;
 mod clock;
 mod command;
+mod credential;
 mod fields;
 mod id;
 mod invite;
@@ -22,6 +24,7 @@ mod organization;
 mod permission;
 mod quantity;
 mod resources;
+mod scopes;
 mod secret;
 mod session;
 mod template;
@@ -33,12 +36,14 @@ pub use agent::{
     Agent, AgentCapacity, AgentHandle, AgentHeartbeatRequest, AgentMetadata, AgentRegistrationRequest,
     AgentReportedStatus, AgentStatus, AgentStatusUpdate, ApprovalStatus, Platform,
 };
+pub use api_key::{ApiKey, NewApiKey};
 pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
+pub use credential::{CredentialId, UnknownCredential};
 pub use fields::{FieldErrors, Fields, FromFields, PatchField};
 pub use id::{
-    AgentId, AuditId, ClaimId, CommandId, InviteId, LoginSessionId, OrgId, RequestId, SessionEventId,
-    SessionId, TicketId, UserId,
+    AgentId, ApiKeyId, AuditId, ClaimId, CommandId, InviteId, LoginSessionId, OrgId, RequestId,
+    SessionEventId, SessionId, TicketId, UserId,
 };
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
 pub use organization::{
@@ -48,6 +53,7 @@ pub use organization::{
 pub use permission::{Operation, Standing};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use resources::{ResourceRequest, Resources};
+pub use scopes::{Scope, Scopes};
 pub use secret::Secret;
 pub use session::{NewSession, Session, SessionEvent, SessionFilter, SessionState, StreamKind, StreamMode};
 pub use template::BuiltInTemplate;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{Jsonb, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
-use tidegate_model::{AuditId, OrgId};
+use tidegate_model::{AuditId, CredentialId, OrgId};
 
 use crate::{Actor, OrgTx, PlatformTx, Result, UserTx, statement::statement};
 
@@ -25,35 +25,45 @@ pub struct Entry {
 
 /// Writes a line of the platform's own log.
 pub async fn insert_platform(tx: &mut PlatformTx, entry: Entry) -> Result<()> {
-    let actor = tx.actor;
-    insert(tx.conn()?, None, actor, entry).await
+    let who = Who { org: None, actor: tx.actor, credential: tx.credential };
+    insert(tx.conn()?, who, entry).await
 }
 
 /// Writes a line of an organization's log, about what the platform did to it.
 pub async fn insert_platform_about(tx: &mut PlatformTx, org: OrgId, entry: Entry) -> Result<()> {
-    let actor = tx.actor;
-    insert(tx.conn()?, Some(org), actor, entry).await
+    let who = Who { org: Some(org), actor: tx.actor, credential: tx.credential };
+    insert(tx.conn()?, who, entry).await
 }
 
 /// Writes a line of the organization's log.
 pub async fn insert_org(tx: &mut OrgTx, entry: Entry) -> Result<()> {
-    let (org_id, actor) = (tx.context.org_id, Actor::User(tx.context.user_id));
-    insert(tx.conn()?, Some(org_id), actor, entry).await
+    let context = tx.context;
+    let (org, credential) = (Some(context.org_id), Some(context.credential));
+    insert(tx.conn()?, Who { org, actor: Actor::User(context.user_id), credential }, entry).await
 }
 
 /// Writes a line of what a user did by themselves, in the log of the organization it was about.
 pub async fn insert_user(tx: &mut UserTx, org: Option<OrgId>, entry: Entry) -> Result<()> {
-    let actor = Actor::User(tx.user_id);
-    insert(tx.conn()?, org, actor, entry).await
+    let who = Who { org, actor: Actor::User(tx.user_id), credential: Some(tx.credential) };
+    insert(tx.conn()?, who, entry).await
 }
 
-async fn insert(conn: &mut AsyncPgConnection, org: Option<OrgId>, actor: Actor, entry: Entry) -> Result<()> {
+/// Whose line, by whom, with what.
+struct Who {
+    org: Option<OrgId>,
+    actor: Actor,
+    credential: Option<CredentialId>,
+}
+
+async fn insert(conn: &mut AsyncPgConnection, who: Who, entry: Entry) -> Result<()> {
     statement::<()>(
-        "INSERT INTO audit_log (id, org_id, actor, action, resource, address, detail, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO audit_log (id, org_id, actor, credential, action, resource, address, detail, at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind::<Uuid, _>(AuditId::new())
-    .bind::<Nullable<Uuid>, _>(org)
-    .bind::<Text, _>(actor.to_string())
+    .bind::<Nullable<Uuid>, _>(who.org)
+    .bind::<Text, _>(who.actor.to_string())
+    .bind::<Nullable<Text>, _>(who.credential)
     .bind::<Text, _>(entry.action)
     .bind::<Text, _>(entry.resource)
     .bind::<Nullable<Text>, _>(entry.address)

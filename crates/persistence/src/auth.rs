@@ -1,17 +1,22 @@
 //! The lookups that run before a scope exists, each one probe, each a function owned by `tidegate_lister`.
 
+mod keys;
+
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{
-    AgentHandle, AgentId, ApprovalStatus, LoginSessionId, OrgId, OrgRole, Provider, SessionId, SystemRole,
-    TicketId, UserId, validate_username,
+    AgentHandle, AgentId, ApprovalStatus, CredentialId, LoginSessionId, OrgId, OrgRole, Provider, Scopes,
+    SessionId, SystemRole, TicketId, UserId, validate_username,
 };
 
 use crate::{
     AgentScope, Db, Error, OrgScope, Result, UserScope,
     statement::{Statement, statement},
 };
+
+pub(crate) use keys::read_scopes;
+pub use keys::{KeyLookup, KeyName, Undigested, api_key, undigested};
 
 /// A live login, as far as it reaches.
 #[derive(Debug, Clone)]
@@ -41,9 +46,14 @@ pub async fn login(db: &Db, id: LoginSessionId, wanted: Option<&str>, now: DateT
     if revoked.is_some() || expires <= now {
         return Err(Error::NotFound);
     }
-    let user = UserScope { user_id, username, role, login_id: id };
+    let user = of_login(user_id, username, role, id);
     let org = org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role });
     Ok(Login { user, org })
+}
+
+fn of_login(user_id: UserId, username: String, role: SystemRole, login: LoginSessionId) -> UserScope {
+    let credential = CredentialId::Login(login);
+    UserScope { user_id, username, role, credential, scopes: Scopes::UNLIMITED }
 }
 
 /// What a password login is checked against.
@@ -64,7 +74,7 @@ pub struct PasswordLookup {
 impl PasswordLookup {
     /// The scope of the login session about to be made for this user. Call it only after the password was verified.
     pub fn into_scope(self, login_id: LoginSessionId) -> UserScope {
-        UserScope { user_id: self.user_id, username: self.username, role: SystemRole::User, login_id }
+        of_login(self.user_id, self.username, SystemRole::User, login_id)
     }
 }
 
@@ -92,6 +102,8 @@ pub async fn user_by_name(db: &Db, name: &str) -> Result<PasswordLookup> {
 pub struct RefreshLookup {
     /// The user's scope within that login.
     pub scope: UserScope,
+    /// The login session.
+    pub login_id: LoginSessionId,
     /// Whether it is the current token; the one before it is a replay.
     pub current: bool,
 }
@@ -105,8 +117,8 @@ pub async fn refresh(db: &Db, hash: Vec<u8>) -> Result<RefreshLookup> {
             .load(&mut connection)
             .await?;
     let (login_id, user_id, current) = rows.into_iter().next().ok_or(Error::NotFound)?;
-    let scope = UserScope { user_id, username: String::new(), role: SystemRole::User, login_id };
-    Ok(RefreshLookup { scope, current })
+    let scope = of_login(user_id, String::new(), SystemRole::User, login_id);
+    Ok(RefreshLookup { scope, login_id, current })
 }
 
 /// What an agent's key or claim token is checked against.
@@ -170,20 +182,21 @@ pub struct TicketLookup {
     pub org_id: OrgId,
     /// The session it is good for.
     pub session_id: SessionId,
-    /// The login that asked for it.
-    pub login_id: LoginSessionId,
+    /// The credential that asked for it.
+    pub credential: CredentialId,
 }
 
 /// The ticket with this digest, used or not.
 pub async fn ticket(db: &Db, hash: Vec<u8>) -> Result<TicketLookup> {
     let mut connection = db.connection().await?;
-    let rows: Vec<(TicketId, OrgId, SessionId, LoginSessionId)> =
-        statement::<(Uuid, Uuid, Uuid, Uuid)>("SELECT id, org_id, session_id, login_id FROM auth_ticket(?)")
-            .bind::<Bytea, _>(hash)
-            .load(&mut connection)
-            .await?;
-    let (id, org_id, session_id, login_id) = rows.into_iter().next().ok_or(Error::NotFound)?;
-    Ok(TicketLookup { id, org_id, session_id, login_id })
+    let rows: Vec<(TicketId, OrgId, SessionId, CredentialId)> = statement::<(Uuid, Uuid, Uuid, Text)>(
+        "SELECT id, org_id, session_id, credential FROM auth_stream_ticket(?)",
+    )
+    .bind::<Bytea, _>(hash)
+    .load(&mut connection)
+    .await?;
+    let (id, org_id, session_id, credential) = rows.into_iter().next().ok_or(Error::NotFound)?;
+    Ok(TicketLookup { id, org_id, session_id, credential })
 }
 
 /// Whether somebody is admin yet: until then the platform waits to be set up.

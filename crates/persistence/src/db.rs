@@ -131,7 +131,8 @@ impl Db {
         work: impl AsyncFnOnce(&mut UserTx) -> Result<T, E>,
     ) -> Result<T, E> {
         let setup = begin_as("tidegate_user", "app.user_id", &scope.user_id.to_string());
-        let mut tx = UserTx { lease: self.begin(&setup).await?, user_id: scope.user_id };
+        let mut tx =
+            UserTx { lease: self.begin(&setup).await?, user_id: scope.user_id, credential: scope.credential };
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
     }
@@ -174,7 +175,8 @@ impl Db {
         work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, E>,
     ) -> Result<T, E> {
         let setup = begin_as("tidegate_platform", "app.org_id", "");
-        let mut tx = PlatformTx { lease: self.begin(&setup).await?, actor: operator.actor };
+        let lease = self.begin(&setup).await?;
+        let mut tx = PlatformTx { lease, actor: operator.actor, credential: operator.credential };
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
     }
@@ -255,7 +257,7 @@ fn org_setup(scope: &OrgScope) -> String {
 }
 
 fn org_context(scope: &OrgScope) -> OrgContext {
-    OrgContext { org_id: scope.org_id, user_id: scope.user.user_id }
+    OrgContext { org_id: scope.org_id, user_id: scope.user.user_id, credential: scope.user.credential }
 }
 
 /// Role and tenant of a transaction. The value is an id or a list of ids of ours, never text from outside.

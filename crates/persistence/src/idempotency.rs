@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bytea, Integer, Jsonb, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
-use tidegate_model::LoginSessionId;
+use tidegate_model::CredentialId;
 
 use crate::{OrgTx, Result, statement::statement};
 
@@ -12,7 +12,7 @@ use crate::{OrgTx, Result, statement::statement};
 #[derive(Debug, Clone)]
 pub struct Key {
     /// Whose request.
-    pub credential: LoginSessionId,
+    pub credential: CredentialId,
     /// Which route.
     pub route: &'static str,
     /// The header's value, at most 255 characters.
@@ -38,7 +38,7 @@ pub async fn find(tx: &mut OrgTx, key: &Key, since: DateTime<Utc>) -> Result<Opt
          WHERE org_id = ? AND credential = ? AND route = ? AND key = ? AND created_at > ?",
     )
     .bind::<Uuid, _>(org_id)
-    .bind::<Uuid, _>(key.credential)
+    .bind::<Uuid, _>(key.credential.as_uuid())
     .bind::<Text, _>(key.route)
     .bind::<Text, _>(key.key.clone())
     .bind::<Timestamptz, _>(since)
@@ -55,7 +55,7 @@ pub async fn insert(tx: &mut OrgTx, key: &Key, kept: Kept, now: DateTime<Utc>) -
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind::<Uuid, _>(org_id)
-    .bind::<Uuid, _>(key.credential)
+    .bind::<Uuid, _>(key.credential.as_uuid())
     .bind::<Text, _>(key.route)
     .bind::<Text, _>(key.key.clone())
     .bind::<Bytea, _>(kept.body_hash)

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod agent;
+pub mod api_key;
 pub mod audit;
 pub mod auth;
 mod certificates;

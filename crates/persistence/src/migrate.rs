@@ -12,6 +12,7 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// The same texts, readable: diesel embeds them and does not show them.
 const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-22-000001_foundation/up.sql"),
+    include_str!("../migrations/2026-11-22-000002_keys/up.sql"),
     include_str!("../migrations/2026-11-22-000003_organizations/up.sql"),
 ];
 

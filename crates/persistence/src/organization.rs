@@ -1,7 +1,7 @@
 //! Organizations.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join;
 use tidegate_model::{
@@ -300,4 +300,16 @@ pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserI
     let (status, k8s_namespace) = orgs?.into_iter().next().ok_or(Error::NotFound)?;
     let (role,) = members?.into_iter().next().ok_or(Error::NotFound)?;
     Ok(Locked { status, k8s_namespace, role })
+}
+
+/// Whether the transaction's user owns its organization.
+pub async fn is_owned(tx: &mut OrgTx) -> Result<bool> {
+    let context = tx.context;
+    let rows: Vec<(bool,)> =
+        statement::<(Bool,)>("SELECT COALESCE(owner_user_id = ?, false) FROM organizations WHERE id = ?")
+            .bind::<Uuid, _>(context.user_id)
+            .bind::<Uuid, _>(context.org_id)
+            .load(tx.conn()?)
+            .await?;
+    Ok(rows.into_iter().next().is_some_and(|row| row.0))
 }

@@ -20,6 +20,8 @@ pub struct Retention {
     pub audit: TimeDelta,
     /// Ended logins.
     pub logins: TimeDelta,
+    /// API keys that were revoked or have expired.
+    pub keys: TimeDelta,
     /// Answers kept for repeats, and used or late tickets.
     pub answers: TimeDelta,
 }
@@ -39,21 +41,23 @@ pub async fn sweep(tx: &mut PlatformTx, keep: Retention, now: DateTime<Utc>) -> 
         "DELETE FROM session_events WHERE id IN (SELECT id FROM session_events WHERE id < ? ORDER BY id LIMIT ?)",
         "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE id < ? ORDER BY id LIMIT ?)",
     ];
-    const BY_TIME: [&str; 4] = [
+    const BY_TIME: [&str; 5] = [
         "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)",
         "DELETE FROM stream_tickets WHERE id IN (SELECT id FROM stream_tickets WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
         // Its tickets first: they hang on it, and are gone long before it is.
         "DELETE FROM login_sessions WHERE id IN (SELECT l.id FROM login_sessions l WHERE LEAST(l.expires_at, l.revoked_at) < ?
            AND NOT EXISTS (SELECT 1 FROM stream_tickets t WHERE t.login_id = l.id) LIMIT ?)",
         "DELETE FROM quarantined_sessions WHERE ctid IN (SELECT ctid FROM quarantined_sessions WHERE last_seen < ? LIMIT ?)",
+        "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE LEAST(expires_at, revoked_at) < ?
+           ORDER BY LEAST(expires_at, revoked_at) LIMIT ?)",
     ];
     let mut gone = 0;
     for (sql, age) in BY_ID.into_iter().zip([keep.commands, keep.session_events, keep.audit]) {
         let delete = statement::<()>(sql).bind::<Uuid, _>(first_id_of(now - age)).bind::<BigInt, _>(BATCH);
         gone += delete.execute(tx.conn()?).await?;
     }
-    for (sql, age) in BY_TIME.into_iter().zip([keep.answers, keep.answers, keep.logins, keep.session_events])
-    {
+    let ages = [keep.answers, keep.answers, keep.logins, keep.session_events, keep.keys];
+    for (sql, age) in BY_TIME.into_iter().zip(ages) {
         let delete = statement::<()>(sql).bind::<Timestamptz, _>(now - age).bind::<BigInt, _>(BATCH);
         gone += delete.execute(tx.conn()?).await?;
     }

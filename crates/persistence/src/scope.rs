@@ -1,11 +1,11 @@
 //! The four scopes: proofs that somebody may see some rows. Each is made from a row alone.
 
-use tidegate_model::{AgentId, LoginSessionId, OrgId, OrgRole, SystemRole, UserId};
+use tidegate_model::{AgentId, CredentialId, OrgId, OrgRole, Scopes, SystemRole, UserId};
 
 /// Who acts, for the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
-    /// A person or program with a login.
+    /// A person, or a program with a key of theirs.
     User(UserId),
     /// An agent with its own key.
     Agent(AgentId),
@@ -55,9 +55,14 @@ impl OrgScope {
         &self.user.username
     }
 
-    /// The login that was presented: what idempotency keys are scoped to.
-    pub fn login_id(&self) -> LoginSessionId {
-        self.user.login_id
+    /// What was presented: what idempotency keys are scoped to, and tickets tied to.
+    pub fn credential(&self) -> CredentialId {
+        self.user.credential
+    }
+
+    /// What the credential may be used for, inside of what the roles allow.
+    pub fn scopes(&self) -> Scopes {
+        self.user.scopes
     }
 
     /// The member outside of the organization.
@@ -72,7 +77,8 @@ pub struct UserScope {
     pub(crate) user_id: UserId,
     pub(crate) username: String,
     pub(crate) role: SystemRole,
-    pub(crate) login_id: LoginSessionId,
+    pub(crate) credential: CredentialId,
+    pub(crate) scopes: Scopes,
 }
 
 impl UserScope {
@@ -86,19 +92,25 @@ impl UserScope {
         &self.username
     }
 
-    /// The system-wide role.
+    /// The system-wide role, as far as the credential brings it: that of `user` for a key without the scope `admin`.
     pub fn role(&self) -> SystemRole {
         self.role
     }
 
-    /// The login that was presented.
-    pub fn login_id(&self) -> LoginSessionId {
-        self.login_id
+    /// What was presented.
+    pub fn credential(&self) -> CredentialId {
+        self.credential
+    }
+
+    /// What the credential may be used for, inside of what the roles allow.
+    pub fn scopes(&self) -> Scopes {
+        self.scopes
     }
 
     /// The operator this user is, if the role says so.
     pub fn operator(&self) -> Option<Operator> {
-        self.role.is_operator().then_some(Operator { actor: Actor::User(self.user_id), role: self.role })
+        let (actor, credential) = (Actor::User(self.user_id), Some(self.credential));
+        self.role.is_operator().then_some(Operator { actor, role: self.role, credential })
     }
 }
 
@@ -134,17 +146,18 @@ impl AgentScope {
 pub struct Operator {
     pub(crate) actor: Actor,
     pub(crate) role: SystemRole,
+    pub(crate) credential: Option<CredentialId>,
 }
 
 impl Operator {
     /// Somebody with a shell on the machine and the database's password, which is proof enough.
     pub fn console() -> Self {
-        Self { actor: Actor::Console, role: SystemRole::Admin }
+        Self { actor: Actor::Console, role: SystemRole::Admin, credential: None }
     }
 
     /// The platform itself, where an agent's registration changes its own row.
     pub fn system() -> Self {
-        Self { actor: Actor::System, role: SystemRole::Admin }
+        Self { actor: Actor::System, role: SystemRole::Admin, credential: None }
     }
 
     /// Who it is.

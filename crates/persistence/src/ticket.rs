@@ -1,9 +1,9 @@
 //! Single-use tickets for streams.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Bytea, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Bytea, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{LoginSessionId, SessionId, StreamKind, StreamMode, TicketId};
+use tidegate_model::{CredentialId, SessionId, StreamKind, StreamMode, TicketId};
 
 use crate::{Error, OrgTx, Result, statement::statement};
 
@@ -16,8 +16,8 @@ pub struct NewTicket {
     pub hash: Vec<u8>,
     /// The session it is good for.
     pub session_id: SessionId,
-    /// The login that asked for it and whose end is its end.
-    pub login_id: LoginSessionId,
+    /// The credential that asked for it and whose end is its end.
+    pub credential: CredentialId,
     /// What it opens.
     pub kind: StreamKind,
     /// What its bearer may do.
@@ -30,15 +30,16 @@ pub struct NewTicket {
 pub async fn insert(tx: &mut OrgTx, new: NewTicket) -> Result<()> {
     let (org_id, user_id) = (tx.context.org_id, tx.context.user_id);
     statement::<()>(
-        "INSERT INTO stream_tickets (id, hash, org_id, session_id, user_id, login_id, kind, mode, expires_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO stream_tickets (id, hash, org_id, session_id, user_id, login_id, credential, kind, mode, expires_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind::<Uuid, _>(new.id)
     .bind::<Bytea, _>(new.hash)
     .bind::<Uuid, _>(org_id)
     .bind::<Uuid, _>(new.session_id)
     .bind::<Uuid, _>(user_id)
-    .bind::<Uuid, _>(new.login_id)
+    .bind::<Nullable<Uuid>, _>(new.credential.login())
+    .bind::<Text, _>(new.credential)
     .bind::<Text, _>(new.kind)
     .bind::<Text, _>(new.mode)
     .bind::<Timestamptz, _>(new.expires_at)

@@ -1,7 +1,7 @@
 //! The four transactions. Each knows what it may see; none can be made without its scope.
 
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection, pooled_connection::deadpool::Object};
-use tidegate_model::{OrgId, UserId};
+use tidegate_model::{CredentialId, OrgId, UserId};
 
 use crate::{Actor, Error, Result};
 
@@ -49,6 +49,7 @@ impl Drop for Lease {
 pub(crate) struct OrgContext {
     pub(crate) org_id: OrgId,
     pub(crate) user_id: UserId,
+    pub(crate) credential: CredentialId,
 }
 
 /// A transaction inside one organization.
@@ -72,6 +73,7 @@ impl OrgTx {
 pub struct UserTx {
     pub(crate) lease: Lease,
     pub(crate) user_id: UserId,
+    pub(crate) credential: CredentialId,
 }
 
 /// A transaction of some agents.
@@ -83,6 +85,7 @@ pub struct AgentTx {
 pub struct PlatformTx {
     pub(crate) lease: Lease,
     pub(crate) actor: Actor,
+    pub(crate) credential: Option<CredentialId>,
 }
 
 macro_rules! conn {

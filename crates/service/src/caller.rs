@@ -1,6 +1,6 @@
 //! Who makes a request: one type, whatever the credential was.
 
-use tidegate_model::SystemRole;
+use tidegate_model::{CredentialId, Scopes, SystemRole};
 use tidegate_persistence::{Operator, OrgScope, UserScope};
 
 use crate::{Error, Result};
@@ -36,7 +36,17 @@ impl Caller {
             .ok_or_else(|| Error::Forbidden("this needs the system role operator or admin".into()))
     }
 
-    /// The system-wide role.
+    /// What was presented.
+    pub fn credential(&self) -> CredentialId {
+        self.user.credential()
+    }
+
+    /// What it may be used for, inside of what the caller's roles allow.
+    pub fn scopes(&self) -> Scopes {
+        self.user.scopes()
+    }
+
+    /// The system-wide role, as far as the credential brings it.
     pub fn role(&self) -> SystemRole {
         self.user.role()
     }

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use tidegate_model::LoginSessionId;
+use tidegate_model::CredentialId;
 use tidegate_persistence::{OrgTx, idempotency};
 
 use crate::{Error, Result, secrets::sha256};
@@ -28,7 +28,7 @@ const KEPT: TimeDelta = TimeDelta::hours(24);
 
 impl Idempotency {
     /// The key of a credential on a route, at most 255 visible characters.
-    pub fn new(credential: LoginSessionId, route: &'static str, key: &str, body: &[u8]) -> Result<Self> {
+    pub fn new(credential: CredentialId, route: &'static str, key: &str, body: &[u8]) -> Result<Self> {
         let fits = (1..=255).contains(&key.len()) && key.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         if !fits {
             let complaint = "must have 1 to 255 visible ASCII characters";

@@ -10,6 +10,7 @@ mod error;
 mod force;
 mod idempotency;
 mod invites;
+mod keys;
 mod links;
 mod logins;
 mod members;
@@ -37,6 +38,7 @@ pub use caller::Caller;
 pub use error::{Error, NoRoom};
 pub use idempotency::{Idempotency, Replay};
 pub use invites::{Invited, Invites};
+pub use keys::{KeyPage, Keys, Minted, generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};
 pub use links::{Ingested, Link, Links, Outbound, Report, ReportKind};
 pub use logins::{LoggedIn, Logins};
 pub use members::{Added, Members, Person};
@@ -72,6 +74,7 @@ pub(crate) struct Core {
     pub(crate) nudges: Nudges,
     pub(crate) passwords: passwords::Passwords,
     pub(crate) throttle: Arc<throttle::Throttle>,
+    pub(crate) uses: keys::Uses,
 }
 
 /// Every use case, wired once. Cheap to clone.
@@ -87,6 +90,8 @@ pub struct Services {
     pub members: Members,
     /// Invites into organizations.
     pub invites: Invites,
+    /// API keys of an organization.
+    pub keys: Keys,
     /// Sessions of an organization.
     pub sessions: Sessions,
     /// Tickets and rights of streams.
@@ -113,6 +118,7 @@ impl Services {
             passwords: passwords::Passwords::new(options.password_workers),
             throttle: Arc::new(throttle::Throttle::new(&options)),
             nudges: Nudges::new(),
+            uses: keys::Uses::default(),
             db,
             clock,
             options,
@@ -123,6 +129,7 @@ impl Services {
             all_organizations: AllOrganizations(Arc::clone(&core)),
             members: Members(Arc::clone(&core)),
             invites: Invites(Arc::clone(&core)),
+            keys: Keys(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidegate_model::{LoginRequest, LoginSessionId, Provider, Secret, User, UserId};
+use tidegate_model::{CredentialId, LoginRequest, LoginSessionId, Provider, Secret, User, UserId};
 use tidegate_persistence::{Error as DbError, auth, login_session, user};
 
 use crate::{
-    Caller, Core, Error, Nudge, Result,
+    Caller, Core, Error, Keys, Nudge, Result,
+    keys::is_key,
     options::Options,
     secrets::{Purpose, random_token},
 };
@@ -85,7 +86,7 @@ impl Logins {
             }
             Err(error) => return Err(error.into()),
         };
-        let (login_id, now, refresh) = (found.scope.login_id(), core.clock.now(), random_token()?);
+        let (login_id, now, refresh) = (found.login_id, core.clock.now(), random_token()?);
         let new = core.vault.digest(Purpose::Refresh, &refresh);
         let rotated = core
             .db
@@ -104,17 +105,36 @@ impl Logins {
         self.issue(found.scope.user_id(), login_id, refresh).await
     }
 
-    /// Ends the caller's login at once.
+    /// Ends the caller's login at once. An API key is no login: it is revoked instead.
     pub async fn logout(&self, caller: &Caller) -> Result<()> {
-        let core = &self.0;
-        let (id, now) = (caller.user.login_id(), core.clock.now());
+        let (core, now) = (&self.0, self.0.clock.now());
+        let CredentialId::Login(id) = caller.credential() else {
+            return Err(Error::Forbidden("an API key has no login to end: revoke the key instead".into()));
+        };
         core.db.in_user(&caller.user, async |tx| login_session::revoke(tx, id, now).await).await?;
         core.nudges.send(Nudge::Revalidate);
         Ok(())
     }
 
-    /// Who a bearer token stands for, in one round trip. `wanted` is an organization's id or name.
-    pub async fn authenticate(&self, token: &str, wanted: Option<&str>) -> Result<Caller> {
+    /// Who a credential stands for, in one round trip. `wanted` is an organization's id or name.
+    pub async fn authenticate(&self, credential: &str, wanted: Option<&str>) -> Result<Caller> {
+        self.authenticate_from(credential, wanted, None).await
+    }
+
+    /// The same for a credential that came from `source`, whose wrong keys are counted.
+    pub async fn authenticate_from(
+        &self,
+        credential: &str,
+        wanted: Option<&str>,
+        source: Option<IpAddr>,
+    ) -> Result<Caller> {
+        if is_key(credential) {
+            return Keys(Arc::clone(&self.0)).authenticate(credential, wanted, source).await;
+        }
+        self.authenticate_token(credential, wanted).await
+    }
+
+    async fn authenticate_token(&self, token: &str, wanted: Option<&str>) -> Result<Caller> {
         let core = &self.0;
         let mut validation = Validation::new(Algorithm::HS256);
         // The library reads the machine's clock; ours decides below, on a claim that must be a number.
@@ -126,17 +146,17 @@ impl Logins {
         if claims.exp <= now.timestamp() {
             return Err(NOT_GOOD);
         }
-        let caller = self.caller(claims.sid, wanted).await?;
+        let caller = self.caller(CredentialId::Login(claims.sid), wanted).await?;
         if caller.user.user_id() == claims.sub { Ok(caller) } else { Err(NOT_GOOD) }
     }
 
-    /// Whether a caller's login and membership still stand, read again.
+    /// Whether a caller's credential and membership still stand with the same rights, read again.
     pub async fn still_stands(&self, caller: &Caller) -> Result<bool> {
         let org = caller.org.as_ref().map(|org| org.org_id().to_string());
-        match self.caller(caller.user.login_id(), org.as_deref()).await {
+        match self.caller(caller.credential(), org.as_deref()).await {
             Ok(now) => Ok(now.org.as_ref().map(|org| (org.org_id(), org.role()))
                 == caller.org.as_ref().map(|org| (org.org_id(), org.role()))
-                && now.role() == caller.role()),
+                && (now.role(), now.scopes()) == (caller.role(), caller.scopes())),
             Err(Error::Unauthenticated(_)) => Ok(false),
             Err(error) => Err(error),
         }
@@ -148,8 +168,13 @@ impl Logins {
         Ok(self.0.db.in_org(caller.org()?, async |tx| user::find_member(tx, id).await).await?)
     }
 
-    pub(crate) async fn caller(&self, id: LoginSessionId, wanted: Option<&str>) -> Result<Caller> {
+    /// Whom a credential stands for that was let in before.
+    pub(crate) async fn caller(&self, credential: CredentialId, wanted: Option<&str>) -> Result<Caller> {
         let core = &self.0;
+        let id = match credential {
+            CredentialId::Login(id) => id,
+            CredentialId::ApiKey(id) => return Keys(Arc::clone(core)).caller(id, wanted).await,
+        };
         let login =
             auth::login(&core.db, id, wanted, core.clock.now()).await.map_err(|error| match error {
                 DbError::NotFound => NOT_GOOD,
@@ -166,7 +191,7 @@ impl Logins {
         let key = EncodingKey::from_secret(core.vault.jwt());
         let token =
             jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(Error::internal)?;
-        let caller = self.caller(sid, None).await?;
+        let caller = self.caller(CredentialId::Login(sid), None).await?;
         let user = match &caller.org {
             Some(_) => Some(self.me(&caller).await?),
             None => None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tidegate_model::{Member, Operation, OrgRole, Standing, UserId};
 use tidegate_persistence::{
-    Error as DbError, OrgScope, OrgTx, audit, invite, membership, organization::Locked,
+    Error as DbError, OrgScope, OrgTx, api_key, audit, invite, membership, organization::Locked,
 };
 
 use crate::{
@@ -133,6 +133,7 @@ impl Members {
                 let agents =
                     end_sessions_in(core, tx, Some(id), "the owner is no member any more", now).await?;
                 invite::revoke_of(tx, id, now).await?;
+                api_key::revoke_of_member(tx, id, now).await?;
                 membership::remove(tx, id).await?;
                 let detail = json!({"before": {"role": before.role, "username": before.username}});
                 self.audit_in(tx, "member.remove", id, detail).await?;

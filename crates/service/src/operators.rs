@@ -155,6 +155,7 @@ impl Operators {
             session_events: days(options.keep_history_days),
             audit: days(options.keep_audit_days),
             logins: days(1),
+            keys: days(options.keep_audit_days),
             answers: days(1),
         };
         Ok(self

@@ -29,7 +29,7 @@ pub struct Options {
     pub heal_seconds: u32,
     /// Days that finished commands and sessions' histories are kept. Default 30.
     pub keep_history_days: u32,
-    /// Days that the audit log is kept. Default 365.
+    /// Days that the audit log is kept, and API keys after they were revoked or have expired. Default 365.
     pub keep_audit_days: u32,
     /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default 2.
     pub password_workers: usize,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateOrganizationRequest, Operation, OrgId, OrgRole, Organization, Standing, UpdateOrganizationRequest,
-    UserId,
+    CreateOrganizationRequest, CredentialId, Operation, OrgId, OrgRole, Organization, Standing,
+    UpdateOrganizationRequest, UserId,
 };
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx, audit, login_session, membership,
@@ -51,7 +51,7 @@ impl Organizations {
             .await?;
         // Read in its own scope, as its owner will.
         let caller =
-            crate::Logins(Arc::clone(core)).caller(caller.user.login_id(), Some(&id.to_string())).await?;
+            crate::Logins(Arc::clone(core)).caller(caller.credential(), Some(&id.to_string())).await?;
         self.get(caller.org()?).await
     }
 
@@ -129,14 +129,19 @@ impl Organizations {
         if wanted.contains('\0') {
             return Err(what());
         }
-        let login = caller.user.login_id();
+        let CredentialId::Login(login) = caller.credential() else {
+            return Err(Error::Forbidden(
+                "an API key is of one organization: log in to choose another".into(),
+            ));
+        };
         let chosen =
             core.db.in_user(&caller.user, async |tx| login_session::choose(tx, login, wanted).await).await;
         let chosen = chosen.map_err(|error| match error {
             DbError::NotFound => what(),
             other => other.into(),
         })?;
-        let caller = crate::Logins(Arc::clone(core)).caller(login, Some(&chosen.to_string())).await?;
+        let caller =
+            crate::Logins(Arc::clone(core)).caller(caller.credential(), Some(&chosen.to_string())).await?;
         let scope = caller.org()?;
         Ok((self.get(scope).await?, scope.role()))
     }

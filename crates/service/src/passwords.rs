@@ -82,7 +82,11 @@ impl Passwords {
         .await
     }
 
-    async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    /// Does `job`, which hashes, when it is its turn.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let _place = place(&self.queue)?;
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || {

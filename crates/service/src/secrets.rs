@@ -22,6 +22,7 @@ pub(crate) enum Purpose {
     AgentClaim,
     Refresh,
     Ticket,
+    ApiKey,
 }
 
 /// Keys derived from the master key (HKDF-SHA-256, RFC 5869).
@@ -85,10 +86,18 @@ impl Vault {
             Purpose::AgentClaim => b"agent-claim:",
             Purpose::Refresh => b"refresh:",
             Purpose::Ticket => b"ticket:",
+            Purpose::ApiKey => b"api-key:",
         };
         context.update(label);
         context.update(secret.as_bytes());
         context.sign().as_ref().to_vec()
+    }
+
+    /// Which pepper [`Vault::digest`] uses: a number that differs from master key to master key, so that digests made
+    /// with another one are known as such.
+    pub(crate) fn pepper_version(&self) -> i16 {
+        let tag = hmac::sign(&self.digests, b"pepper version");
+        i16::from_be_bytes([tag.as_ref()[0] & 0x7f, tag.as_ref()[1]])
     }
 
     /// Seals `plain` for one place: it opens only with the same `place`.
@@ -160,6 +169,8 @@ mod tests {
         let digest = |purpose| vault(1).digest(purpose, "same");
         assert_ne!(digest(Purpose::AgentKey), digest(Purpose::AgentClaim));
         assert_ne!(digest(Purpose::Refresh), digest(Purpose::Ticket));
+        assert_ne!(digest(Purpose::Ticket), digest(Purpose::ApiKey));
         assert_ne!(digest(Purpose::Ticket), vault(2).digest(Purpose::Ticket, "same"));
+        assert_ne!(vault(1).pepper_version(), vault(2).pepper_version());
     }
 }

@@ -67,7 +67,7 @@ impl Streams {
             id: TicketId::new(),
             hash: core.vault.digest(Purpose::Ticket, &secret),
             session_id: id,
-            login_id: scope.login_id(),
+            credential: scope.credential(),
             kind,
             mode,
             expires_at,
@@ -81,7 +81,7 @@ impl Streams {
         Ok(StreamTicket { session, ticket: secret, expires_at })
     }
 
-    /// Uses a ticket up. Used, late, for another session or kind, or of a login that ended: it is just not good.
+    /// Uses a ticket up. Used, late, for another session or kind, or of a credential that ended: it is just not good.
     pub async fn redeem(&self, secret: &str, id: SessionId, kind: StreamKind) -> Result<OpenedStream> {
         const NOT_GOOD: Error =
             Error::Unauthenticated("the ticket is wrong, used or too old: ask for a new one");
@@ -95,7 +95,7 @@ impl Streams {
             return Err(NOT_GOOD);
         }
         let org = found.org_id.to_string();
-        let caller = Logins(Arc::clone(core)).caller(found.login_id, Some(&org)).await?;
+        let caller = Logins(Arc::clone(core)).caller(found.credential, Some(&org)).await?;
         let scope = caller.org.clone().ok_or(NOT_GOOD)?;
         let now = core.clock.now();
         let mode = core.db.in_org(&scope, async |tx| ticket::consume(tx, found.id, kind, now).await).await;

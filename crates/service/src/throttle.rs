@@ -66,6 +66,11 @@ impl Throttle {
         Ok(())
     }
 
+    /// Whether one more wrong key of a source could be paid for: asked before a key costs more than a probe.
+    pub(crate) fn allows_key(&self, source: Option<IpAddr>, now: DateTime<Utc>) -> Result<()> {
+        source.map(network).map_or(Ok(()), |source| self.keys.allows(&source, now))
+    }
+
     /// An attempt at a name's password.
     pub(crate) fn attempt(
         self: &Arc<Self>,

@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+mod keys;
 mod parse;
 mod run;
 
@@ -11,6 +12,7 @@ use tidegate_model::{AgentHandle, SessionState};
 use url::Url;
 
 pub(crate) use self::{
+    keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
     run::{Resume, RunArgs, RunWhat},
 };
@@ -30,7 +32,7 @@ use crate::exit;
         tidegate ls\n  \
         tidegate attach calm-harbour\n\n\
         A session is named by its id, by the beginning of its id, or by its name.\n\
-        A token in TIDEGATE_TOKEN is used instead of the stored login."
+        An API key in TIDEGATE_API_KEY, or a token in TIDEGATE_TOKEN, is used instead of the stored login."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -57,7 +59,7 @@ pub(crate) struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Log in with username and password and remember it
+    /// Log in with username and password, or an API key, and remember it
     Login(LoginArgs),
     /// End the login and forget it
     Logout,
@@ -77,6 +79,8 @@ pub(crate) enum Verb {
     Wake(ChangeArgs),
     /// Show what a session printed
     Logs(LogArgs),
+    /// Make, list, rotate and revoke API keys
+    Keys(KeyArgs),
     /// Write completions for a shell
     #[command(after_help = "For example:\n  \
         tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate")]
@@ -112,7 +116,10 @@ pub(crate) struct LoginArgs {
     /// Read the password from the first line of this file; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
-    /// Send the password although the connection is neither encrypted nor local.
+    /// Remember the API key on the first line of this file instead of asking for a password; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["username", "password_file"])]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Send the password or key although the connection is neither encrypted nor local.
     #[arg(long)]
     pub(crate) allow_plain_http: bool,
 }
@@ -221,5 +228,10 @@ mod tests {
     #[test]
     fn the_help_of_logs_names_every_flag() {
         insta::assert_snapshot!(help(&["logs"]));
+    }
+
+    #[test]
+    fn the_help_of_keys_create_names_every_flag() {
+        insta::assert_snapshot!(help(&["keys", "create"]));
     }
 }

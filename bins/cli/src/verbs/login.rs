@@ -13,6 +13,7 @@ use crossterm::{
     event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
     terminal::{disable_raw_mode, enable_raw_mode},
 };
+use serde_json::json;
 use tidegate_client::{TokenStore, Url};
 use tidegate_model::Secret;
 
@@ -28,17 +29,17 @@ const LINE: u64 = 4_096;
 pub(super) async fn login(global: &Global, words: LoginArgs) -> anyhow::Result<ExitCode> {
     let target = Target::find(global)?;
     if !words.allow_plain_http && !is_private(&target.url) {
-        bail!(
-            "{} is not encrypted: use https, or send the password openly with --allow-plain-http",
-            target.url
-        );
+        bail!("{} is not encrypted: use https, or send it openly with --allow-plain-http", target.url);
+    }
+    if let Some(file) = &words.api_key_file {
+        return login_with_key(&target, file, Output::new(global.json)).await;
     }
     let username = match words.username {
         Some(name) => name,
         None => ask_name()?,
     };
     let password = match &words.password_file {
-        Some(file) => password_from(file)?,
+        Some(file) => secret_from(file, "password")?,
         None => ask_password(&username)?,
     };
     let store = Arc::new(target.credentials.store(&target.url));
@@ -53,12 +54,36 @@ pub(super) async fn login(global: &Global, words: LoginArgs) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn logout(context: &Context) -> anyhow::Result<ExitCode> {
+/// Remembers a key once the control plane has said whom it stands for.
+async fn login_with_key(target: &Target, file: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    let key = secret_from(file, "API key")?;
+    let key = Secret::new(key.expose().trim().to_owned());
+    let client = target.builder()?.token(key.clone()).build()?;
+    let user = client.me().await?;
+    let store = target.credentials.store(&target.url);
+    let guard =
+        store.lock().with_context(|| format!("cannot write {}", target.credentials.path().display()))?;
+    target.credentials.set_api_key(&target.url, Some(&key))?;
+    target.credentials.choose(&target.url, target.ca_file.clone())?;
+    drop(guard);
+    output.answer(&user, || format!("{} is used with an API key of {}", target.url, user.username))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn logout(global: &Global) -> anyhow::Result<ExitCode> {
+    let (target, output) = (Target::find(global)?, Output::new(global.json));
+    let answer = json!({"loggedOut": target.url.as_str()});
+    if target.credentials.api_key(&target.url)?.is_some() {
+        let guard = target.credentials.store(&target.url).lock()?;
+        target.credentials.set_api_key(&target.url, None)?;
+        drop(guard);
+        let forgotten = || format!("forgot the API key of {}: it stands until it is revoked", target.url);
+        output.answer(&answer, forgotten)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let context = Context::new(global)?;
     context.client.logout().await?;
-    let url = context.client.base_url();
-    context
-        .output
-        .answer(&serde_json::json!({"loggedOut": url.as_str()}), || format!("logged out of {url}"))?;
+    output.answer(&answer, || format!("logged out of {}", target.url))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,13 +109,13 @@ fn ask_name() -> anyhow::Result<String> {
     Ok(name)
 }
 
-fn password_from(file: &Path) -> anyhow::Result<Secret<String>> {
+fn secret_from(file: &Path, what: &str) -> anyhow::Result<Secret<String>> {
     let line = if file == Path::new("-") {
         first_line(io::stdin().lock())
     } else {
         File::open(file).and_then(first_line)
     };
-    Ok(Secret::new(line.with_context(|| format!("the password file {} cannot be read", file.display()))?))
+    Ok(Secret::new(line.with_context(|| format!("the {what} file {} cannot be read", file.display()))?))
 }
 
 fn first_line(input: impl Read) -> io::Result<String> {

@@ -3,6 +3,7 @@
 mod attach;
 mod change;
 mod follow;
+mod keys;
 mod list;
 mod login;
 mod logs;
@@ -24,7 +25,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let global = args.global;
     match args.verb {
         Verb::Login(words) => login::login(&global, words).await,
-        Verb::Logout => login::logout(&Context::new(&global)?).await,
+        Verb::Logout => login::logout(&global).await,
+        Verb::Keys(words) => keys::keys(&Context::new(&global)?, words.verb).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);

@@ -11,12 +11,14 @@ use actix_web::{
 use std::future::{Ready, ready};
 use tidegate_service::{Caller, Operator, OrgScope};
 
-use super::{Context, Problem};
+use super::{Context, Problem, scopes, source::source};
 
 /// The header that names the organization of a request, by id or name.
 const ORGANIZATION: &str = "X-Tidegate-Org";
+/// The header for programs that cannot set `Authorization`.
+const API_KEY: &str = "X-API-Key";
 
-/// Lets in who has a bearer token.
+/// Lets in who has a bearer token or an API key.
 pub(crate) async fn bearer(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -37,6 +39,18 @@ pub(crate) async fn member(
     next.call(request).await
 }
 
+/// Lets in members of the organization that the path begins with, by id or name.
+pub(crate) async fn organization(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let wanted = request.match_info().iter().next().map(|(_, wanted)| wanted.to_owned()).unwrap_or_default();
+    let caller = caller_in(request.request(), Some(&wanted)).await?;
+    caller.org().map_err(Problem::from)?;
+    request.extensions_mut().insert(caller);
+    next.call(request).await
+}
+
 /// Lets in operators of the platform.
 pub(crate) async fn operator(
     request: ServiceRequest,
@@ -48,13 +62,27 @@ pub(crate) async fn operator(
     next.call(request).await
 }
 
-/// Who makes the request, by its bearer token.
+/// Who makes the request, by its bearer token or API key.
 pub(crate) async fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
-    let context = context(request)?;
-    let token = bearer_of(request.headers())
-        .ok_or_else(|| Problem::unauthenticated("log in first: the header Authorization is missing"))?;
     let wanted = request.headers().get(ORGANIZATION).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-    Ok(context.services.logins.authenticate(token, wanted).await?)
+    caller_in(request, wanted).await
+}
+
+async fn caller_in(request: &HttpRequest, wanted: Option<&str>) -> Result<Caller, Problem> {
+    let context = context(request)?;
+    let credential = credential_of(request.headers()).ok_or_else(|| {
+        Problem::unauthenticated("log in first: neither the header Authorization nor X-API-Key is there")
+    })?;
+    let from = source(request, context);
+    let caller = context.services.logins.authenticate_from(credential, wanted, from).await?;
+    scopes::check(request, &caller)?;
+    Ok(caller)
+}
+
+/// The credential of a request. A header that is there and cannot be read counts as a wrong one.
+fn credential_of(headers: &HeaderMap) -> Option<&str> {
+    let key = || headers.get(API_KEY).map(|key| key.to_str().unwrap_or("\u{fffd}").trim());
+    bearer_of(headers).or_else(key)
 }
 
 /// The bearer token of a request.

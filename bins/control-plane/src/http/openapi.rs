@@ -5,13 +5,13 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{admin, agents, auth, invites, members, organizations, pages, sessions, users};
+use super::{admin, agents, auth, invites, keys, members, organizations, pages, sessions, users};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Tidegate", description = "A control plane for streamed sessions.", version = "1"),
     modifiers(&Credentials),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
     paths(
         auth::login::login, auth::refresh::refresh, auth::logout::logout, auth::setup_status::setup_status, auth::setup::setup,
         auth::switch::switch, users::me::me, users::permissions::permissions,
@@ -23,6 +23,8 @@ use super::{admin, agents, auth, invites, members, organizations, pages, session
         admin::organizations::list::list_organizations, admin::organizations::list::get_organization,
         admin::organizations::create::create_organization, admin::organizations::change::update_organization,
         admin::organizations::change::delete_organization, admin::organizations::change::transfer_organization,
+        keys::list::list, keys::create::create, keys::revoke::revoke, keys::rotate::rotate,
+        keys::alias::list_alias, keys::alias::create_alias,
         sessions::create::create, sessions::list::list, sessions::get::get, sessions::terminate::terminate_it,
         sessions::terminate::terminate, sessions::hibernate::hibernate, sessions::wake::wake,
         sessions::tags::set_tags, sessions::history::history, sessions::logs::logs, sessions::connect::connect,
@@ -39,6 +41,7 @@ use super::{admin, agents, auth, invites, members, organizations, pages, session
         (name = "organizations", description = "Organizations, named by id or name"),
         (name = "members", description = "Who belongs to an organization"),
         (name = "invites", description = "Asking people in"),
+        (name = "keys", description = "API keys of an organization, which programs bring as bearer token or in `X-API-Key`"),
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
         (name = "agents", description = "What agents call, with their own key"),
         (name = "admin", description = "What operators of the platform do"),
@@ -54,6 +57,8 @@ impl Modify for Credentials {
         let components = document.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let own = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
+        components.add_security_scheme("apiKey", SecurityScheme::ApiKey(own));
         let key = ApiKey::Header(ApiKeyValue::new(tidegate_protocol::API_KEY_HEADER));
         components.add_security_scheme("agentKey", SecurityScheme::ApiKey(key));
     }

@@ -7,10 +7,8 @@ use actix_web::{
 
 use super::{
     Context, admin, agents, auth,
-    gate::{bearer, member, operator},
-    invites, members,
-    organizations::{self, gate::member_of_path},
-    pages, sessions, users,
+    gate::{bearer, member, operator, organization},
+    invites, keys, members, organizations, pages, sessions, users,
 };
 
 /// Where the API lives.
@@ -37,6 +35,14 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/auth/switch").wrap(from_fn(bearer)).route(post().to(auth::switch)))
         .service(resource("/me/permissions").wrap(from_fn(bearer)).route(get().to(users::permissions)))
         .service(resource("/users/me").wrap(from_fn(member)).route(get().to(users::me)))
+        .service(
+            resource("/orgs/{id}/keys")
+                .wrap(from_fn(organization))
+                .route(get().to(keys::list_alias))
+                .route(post().to(keys::create_alias)),
+        )
+        .service(resource("/keys/{id}/revoke").wrap(from_fn(member)).route(post().to(keys::revoke)))
+        .service(resource("/keys/{id}/rotate").wrap(from_fn(member)).route(post().to(keys::rotate)))
         .service(resource("/agents/register").route(post().to(agents::register)))
         .service(resource("/agents/connect").route(get().to(agents::connect)))
         .service(resource("/agents/tunnels/{id}").route(get().to(agents::tunnel)))
@@ -50,7 +56,7 @@ fn api(api: &mut ServiceConfig) {
                 .route(get().to(organizations::list))
                 .route(post().to(organizations::create)),
         )
-        .service(scope("/organizations/{id}").wrap(from_fn(member_of_path)).configure(of_an_organization))
+        .service(scope("/organizations/{id}").wrap(from_fn(organization)).configure(of_an_organization))
         .service(resource("/invites").wrap(from_fn(bearer)).route(get().to(invites::mine)))
         .service(resource("/invites/{id}/accept").wrap(from_fn(bearer)).route(post().to(invites::accept)))
         .service(resource("/invites/{id}/decline").wrap(from_fn(bearer)).route(post().to(invites::decline)))
@@ -85,6 +91,7 @@ fn of_an_organization(inside: &mut ServiceConfig) {
                 .route(patch().to(members::set_role))
                 .route(delete().to(members::remove)),
         )
+        .service(resource("/keys").route(get().to(keys::list)).route(post().to(keys::create)))
         .service(resource("/invites").route(get().to(invites::list)).route(post().to(invites::create)))
         .service(resource("/invites/{inviteId}/revoke").route(post().to(invites::revoke)));
 }

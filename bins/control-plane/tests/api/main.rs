@@ -6,6 +6,7 @@ mod direct_tls;
 mod errors;
 mod handshake;
 mod invites;
+mod keys;
 mod members;
 mod organizations;
 mod rights;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
-use tidegate_model::{OrgRole, Secret};
+use tidegate_model::{ApiKeyId, NewApiKey, OrgRole, Scope, Scopes, Secret};
 use tidegate_protocol::ToAgent;
-use tidegate_service::Operator;
+use tidegate_service::{Minted, Operator};
 use tidegate_test_support::{SocketAgent, SocketOptions, TestUser, eventually, new_key_of};
 use tokio::{
     net::TcpStream,
@@ -36,6 +36,27 @@ struct Stand {
 
 impl Stand {
     async fn new() -> Self {
+        Self::with(OrgRole::User, async |_, token| token.to_owned()).await
+    }
+
+    /// The same, through an API key of the user.
+    async fn with_key() -> (Self, ApiKeyId) {
+        let mut id = None;
+        let made = &mut id;
+        let stand = Self::with(OrgRole::Admin, async |world, token| {
+            let caller = world.services.logins.authenticate(token, None).await.unwrap();
+            let scopes = Scopes::from_iter([Scope::Streams]);
+            let new = NewApiKey { label: "viewer".into(), scopes, expires_at: None };
+            let keys = &world.services.keys;
+            let minted = keys.insert_api_key(caller.org().unwrap(), &new, None, None, |_| ().into()).await;
+            let Minted::New(key, plaintext) = minted.unwrap() else { panic!("a new key") };
+            *made = Some(key.id);
+            plaintext.into_inner()
+        });
+        (stand.await, id.unwrap())
+    }
+
+    async fn with(role: OrgRole, credential: impl AsyncFnOnce(&World, &str) -> String) -> Self {
         let world = World::new().await;
         let key = new_key_of(&world.services, "vm-1", 10).await;
         let url = world.handle.url().replace("http", "ws");
@@ -43,15 +64,16 @@ impl Stand {
         let agent = SocketAgent::connect(options).await.unwrap();
         eventually("the agent is connected", async || world.handle.hub().connected() > 0).await;
         world.services.operators.create_organization(&Operator::console(), "acme").await.unwrap();
-        let user = world.db.user_in("acme", OrgRole::User).await;
+        let user = world.db.user_in("acme", role).await;
         let token = world.token(&user).await;
         let made = world.call("POST", "/api/v1/sessions", &token, Some(json!({"template": "shell"}))).await;
         let path = format!("/api/v1/sessions/{}", made.body["session"]["id"].as_str().unwrap());
         let state = async || world.call("GET", &path, &token, None).await.body["state"] == "running";
         eventually("it runs", state).await;
         let terminal = format!("{path}/terminal");
+        let credential = credential(&world, &token).await;
         let (viewer, tunnel) = tokio::join!(
-            dial(&world, &terminal, "Authorization", format!("Bearer {token}")),
+            dial(&world, &terminal, "Authorization", format!("Bearer {credential}")),
             dialled(&world, &agent, &key)
         );
         let mut stand = Self { world, user, token, viewer, tunnel, _agent: agent };
@@ -142,5 +164,27 @@ async fn a_viewer_who_is_deactivated_is_cut() {
 async fn a_viewer_of_a_suspended_organization_is_cut() {
     let stand = Box::pin(Stand::new()).await;
     stand.world.db.execute("UPDATE organizations SET status = 'suspended'").await;
+    Box::pin(stand.cut()).await;
+}
+
+#[tokio::test]
+async fn a_viewer_whose_api_key_is_revoked_is_cut() {
+    let (stand, id) = Box::pin(Stand::with_key()).await;
+    let path = format!("/api/v1/keys/{id}/revoke");
+    assert_eq!(stand.world.call("POST", &path, &stand.token, None).await.status, 200);
+    Box::pin(stand.cut()).await;
+}
+
+#[tokio::test]
+async fn a_viewer_whose_api_key_ends_by_itself_is_cut() {
+    let (stand, _) = Box::pin(Stand::with_key()).await;
+    stand.world.db.execute("UPDATE api_keys SET expires_at = created_at").await;
+    Box::pin(stand.cut()).await;
+}
+
+#[tokio::test]
+async fn a_viewer_whose_api_key_loses_its_scope_with_its_makers_role_is_cut() {
+    let (stand, _) = Box::pin(Stand::with_key()).await;
+    stand.world.db.execute("UPDATE memberships SET role = 'viewer'").await;
     Box::pin(stand.cut()).await;
 }

@@ -40,7 +40,7 @@ impl Filled {
 }
 
 async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
-    use tidegate_model::{StreamKind, StreamMode};
+    use tidegate_model::{NewApiKey, Scope, Scopes, StreamKind, StreamMode};
     use tidegate_service::Idempotency;
     let org = test.org_with_admin(name).await;
     test.user_in(name, OrgRole::Viewer).await;
@@ -48,7 +48,7 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     let mut new = tidegate_test_support::new_session("shell");
     new.environment.insert("TOKEN".into(), "hidden".into());
     let scope = org.admin.org().unwrap();
-    let key = Idempotency::new(scope.login_id(), "POST /sessions", "key-1", b"{}").unwrap();
+    let key = Idempotency::new(scope.credential(), "POST /sessions", "key-1", b"{}").unwrap();
     let made =
         test.services().sessions.create(scope, new, Some(&key), |session, _| serde_json::json!(session.id));
     let tidegate_service::Changed::Queued(session, _) = made.await.unwrap() else { panic!("a new session") };
@@ -61,6 +61,8 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
         expires_in: chrono::TimeDelta::days(1),
     };
     test.services().invites.create(scope, request, None, |_| serde_json::Value::Null).await.unwrap();
+    let ci = NewApiKey { label: "ci".into(), scopes: Scopes::from_iter([Scope::Streams]), expires_at: None };
+    test.services().keys.insert_api_key(scope, &ci, None, None, |_| ().into()).await.unwrap();
     let stop_later = test.pending_session(&org.admin).await;
     test.services().sessions.terminate(scope, stop_later.id).await.unwrap();
     (org, agent)

@@ -108,6 +108,12 @@ async fn an_organization_sees_its_own_people_and_neither_passwords_nor_strangers
         "SELECT password_hash FROM users",
         "SELECT refresh_hash FROM login_sessions",
         "SELECT api_key_hash FROM agents",
+        "SELECT key_hash FROM api_keys",
+        "SELECT digest FROM api_keys",
+        "UPDATE api_keys SET created_by_user_id = created_by_user_id",
+        "UPDATE api_keys SET scopes = ARRAY['admin']",
+        "UPDATE api_keys SET expires_at = NULL",
+        "DELETE FROM api_keys",
         "UPDATE agents SET status = 'offline'",
         "UPDATE organizations SET status = 'active'",
         "DELETE FROM audit_log",
@@ -119,11 +125,30 @@ async fn an_organization_sees_its_own_people_and_neither_passwords_nor_strangers
 }
 
 #[tokio::test]
+async fn the_platform_stamps_and_revokes_keys_and_reads_or_widens_none() {
+    let filled = Filled::new().await;
+    let app = filled.test.app().await;
+    enter(&app, "tidegate_platform", "app.org_id", "").await;
+    for sql in [
+        "SELECT key_hash FROM api_keys",
+        "SELECT digest FROM api_keys",
+        "UPDATE api_keys SET scopes = ARRAY['admin']",
+        "UPDATE api_keys SET digest = NULL, digest_version = NULL",
+        "UPDATE api_keys SET org_id = org_id",
+    ] {
+        assert_eq!(attempt(&app, sql).await, Err(DENIED.into()), "{sql}");
+    }
+    assert_eq!(attempt(&app, "UPDATE api_keys SET last_used_at = now()").await, Ok(2));
+    assert_eq!(attempt(&app, "UPDATE api_keys SET revoked_at = now()").await, Ok(2));
+}
+
+#[tokio::test]
 async fn a_scope_without_its_setting_sees_nothing() {
     let filled = Filled::new().await;
     let app = filled.test.app().await;
     for (role, setting, table) in [
         ("tidegate_org", "app.org_id", "sessions"),
+        ("tidegate_org", "app.org_id", "api_keys"),
         ("tidegate_hub", "app.agent_ids", "sessions"),
         ("tidegate_hub", "app.agent_ids", "agents"),
         ("tidegate_user", "app.user_id", "memberships"),
@@ -161,6 +186,7 @@ async fn a_user_sees_their_own_rows_alone() {
         ),
         "SELECT 1 FROM sessions".to_owned(),
         "SELECT 1 FROM commands".to_owned(),
+        "SELECT 1 FROM api_keys".to_owned(),
     ] {
         assert_eq!(attempt(&app, &sql).await, Err(DENIED.into()), "{sql}");
     }
@@ -206,6 +232,7 @@ async fn an_agent_sees_what_is_placed_on_it_and_changes_states_alone() {
         "SELECT 1 FROM users".to_owned(),
         "SELECT 1 FROM memberships".to_owned(),
         "SELECT 1 FROM stream_tickets".to_owned(),
+        "SELECT 1 FROM api_keys".to_owned(),
         format!(
             "INSERT INTO quarantined_sessions (agent_id, session_id, state, first_seen, last_seen)
              VALUES ('{other}', 'x', 'running', now(), now())"

@@ -3,6 +3,8 @@
 
 mod attempts;
 mod force;
+mod key_rights;
+mod keys;
 mod logins;
 mod registration;
 mod reports;

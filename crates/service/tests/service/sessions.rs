@@ -172,7 +172,7 @@ async fn the_same_key_and_body_get_the_first_answer_and_another_body_is_refused(
     test.online_agent("vm-1", 10).await;
     let scope = org.admin.org().unwrap();
     let create = async |body: &[u8]| {
-        let key = Idempotency::new(scope.login_id(), "POST /sessions", "key", body).unwrap();
+        let key = Idempotency::new(scope.credential(), "POST /sessions", "key", body).unwrap();
         let answer = |session: &tidegate_model::Session, _| serde_json::json!({"id": session.id});
         test.services().sessions.create(scope, new_session("shell"), Some(&key), answer).await
     };
@@ -193,7 +193,7 @@ async fn eight_racers_with_one_key_make_one_session() {
     let racers = (0..8).map(|_| {
         let (sessions, scope) = (test.services().sessions.clone(), scope.clone());
         tokio::spawn(async move {
-            let key = Idempotency::new(scope.login_id(), "POST /sessions", "key", b"one").unwrap();
+            let key = Idempotency::new(scope.credential(), "POST /sessions", "key", b"one").unwrap();
             let answer = |session: &tidegate_model::Session, _| serde_json::json!({"id": session.id});
             sessions.create(&scope, new_session("shell"), Some(&key), answer).await
         })

@@ -3,10 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use serde_json::json;
 use tidegate_model::{CreateInviteRequest, Invite, OrgRole};
-use tidegate_service::{Idempotency, Invited};
+use tidegate_service::Invited;
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, valid::Body};
+use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, idempotency::idempotency, valid::Body};
 
 /// Whom to invite.
 #[derive(Debug, ToSchema)]
@@ -43,14 +43,7 @@ pub(crate) async fn create(
     caller: Identified,
     body: Body<CreateInviteRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let key = match request.headers().get("Idempotency-Key") {
-        // What is no text cannot be a key either, and is refused as one.
-        Some(key) => {
-            let (key, credential) = (key.to_str().unwrap_or_default(), caller.0.user().login_id());
-            Some(Idempotency::new(credential, "POST invites", key, body.bytes())?)
-        }
-        None => None,
-    };
+    let key = idempotency(&request, &caller, "POST invites", body.bytes())?;
     let invites = &context.services.invites;
     let made = invites.create(caller.org()?, body.valid()?, key.as_ref(), |invite| json!(invite)).await?;
     Ok(match made {

@@ -3,7 +3,6 @@
 pub(crate) mod answer;
 pub(crate) mod create;
 pub(crate) mod delete;
-pub(crate) mod gate;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod transfer;

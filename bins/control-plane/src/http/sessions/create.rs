@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde_json::{Value, json};
 use tidegate_model::NewSession;
-use tidegate_service::Idempotency;
 use utoipa::ToSchema;
 
 use super::answer::{Accepted, changed};
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, valid::Body};
+use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, idempotency::idempotency, valid::Body};
 
 /// What is asked for; all but the template may be left out.
 #[derive(Debug, ToSchema)]
@@ -79,23 +78,11 @@ pub(crate) async fn create(
     caller: Identified,
     body: Body<NewSession>,
 ) -> Result<HttpResponse, Problem> {
-    let key = idempotency(&request, &caller, &body)?;
+    let key = idempotency(&request, &caller, "POST sessions", body.bytes())?;
     let new = body.valid()?;
     let answer = |session: &_, command: tidegate_model::CommandId| -> Value {
         json!({"session": session, "commandId": command.to_wire()})
     };
     let created = context.services.sessions.create(caller.org()?, new, key.as_ref(), answer).await?;
     Ok(changed(created))
-}
-
-fn idempotency(
-    request: &HttpRequest,
-    caller: &Identified,
-    body: &Body<NewSession>,
-) -> Result<Option<Idempotency>, Problem> {
-    let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(None) };
-    // What is no text cannot be a key either, and is refused as one.
-    let key = key.to_str().unwrap_or_default();
-    let credential = caller.0.user().login_id();
-    Ok(Some(Idempotency::new(credential, "POST sessions", key, body.bytes())?))
 }

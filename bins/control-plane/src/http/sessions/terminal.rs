@@ -12,7 +12,7 @@ use super::viewer::{self, Wanted};
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::caller,
-    origin,
+    origin, scopes,
     socket::{TUNNEL_FRAME, upgrade},
     valid::{Segment, read_query},
 };
@@ -64,7 +64,9 @@ async fn open(request: &HttpRequest, context: &Context, id: SessionId) -> Result
     let streams = &context.services.streams;
     if let Some(ticket) = ticket(request) {
         origin::check(request, context)?;
-        return Ok(streams.redeem(&ticket, id, StreamKind::Terminal).await?);
+        let opened = streams.redeem(&ticket, id, StreamKind::Terminal).await?;
+        scopes::check(request, &opened.caller)?;
+        return Ok(opened);
     }
     let caller = caller(request).await?;
     origin::check(request, context)?;

@@ -1,0 +1,20 @@
+//! The header `Idempotency-Key` of requests that make something.
+
+use actix_web::HttpRequest;
+use tidegate_service::Idempotency;
+
+use super::{Problem, gate::Identified};
+
+/// The key a repeat is known by, scoped to the caller's credential and to `route`. `body` is whatever must be the same
+/// for it to be a repeat.
+pub(crate) fn idempotency(
+    request: &HttpRequest,
+    caller: &Identified,
+    route: &'static str,
+    body: &[u8],
+) -> Result<Option<Idempotency>, Problem> {
+    let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(None) };
+    // What is no text cannot be a key either, and is refused as one.
+    let key = key.to_str().unwrap_or_default();
+    Ok(Some(Idempotency::new(caller.0.credential(), route, key, body)?))
+}

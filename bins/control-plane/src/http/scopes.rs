@@ -1,0 +1,114 @@
+//! What an API key needs for each route: one table, asked in one place, whoever proves the caller. A route that is not
+//! in it is closed to keys.
+
+use actix_web::{HttpRequest, http::Method};
+use tidegate_model::{CredentialId, Scope};
+use tidegate_service::Caller;
+
+use super::{Problem, routes::PREFIX};
+
+/// What a route asks of an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// This scope.
+    Scope(Scope),
+    /// Nothing: whoever holds a key may know whom it stands for.
+    AnyKey,
+    /// A login; keys are refused.
+    Login,
+}
+
+const READ: Needs = Needs::Scope(Scope::SessionsRead);
+const WRITE: Needs = Needs::Scope(Scope::SessionsWrite);
+const STREAMS: Needs = Needs::Scope(Scope::Streams);
+const KEYS: Needs = Needs::Scope(Scope::Keys);
+const ORG_READ: Needs = Needs::Scope(Scope::OrgRead);
+const ORG_WRITE: Needs = Needs::Scope(Scope::OrgWrite);
+const ADMIN: Needs = Needs::Scope(Scope::Admin);
+
+/// Method, path under the prefix, and what a key needs for it.
+pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
+    ("POST", "/auth/logout", Needs::Login),
+    ("POST", "/auth/switch", Needs::Login),
+    ("GET", "/users/me", Needs::AnyKey),
+    ("GET", "/me/permissions", Needs::AnyKey),
+    // A key is of one organization: what reaches across them, or ends one, is its owner's to do.
+    ("GET", "/organizations", Needs::Login),
+    ("POST", "/organizations", Needs::Login),
+    ("GET", "/organizations/{id}", ORG_READ),
+    ("PATCH", "/organizations/{id}", ORG_WRITE),
+    ("DELETE", "/organizations/{id}", Needs::Login),
+    ("POST", "/organizations/{id}/transfer", Needs::Login),
+    ("GET", "/organizations/{id}/members", ORG_READ),
+    ("POST", "/organizations/{id}/members", ORG_WRITE),
+    ("PATCH", "/organizations/{id}/members/{userId}", ORG_WRITE),
+    ("DELETE", "/organizations/{id}/members/{userId}", ORG_WRITE),
+    ("GET", "/organizations/{id}/invites", ORG_READ),
+    ("POST", "/organizations/{id}/invites", ORG_WRITE),
+    ("POST", "/organizations/{id}/invites/{inviteId}/revoke", ORG_WRITE),
+    ("GET", "/invites", Needs::Login),
+    ("POST", "/invites/{id}/accept", Needs::Login),
+    ("POST", "/invites/{id}/decline", Needs::Login),
+    ("GET", "/organizations/{id}/keys", KEYS),
+    ("POST", "/organizations/{id}/keys", KEYS),
+    ("GET", "/orgs/{id}/keys", KEYS),
+    ("POST", "/orgs/{id}/keys", KEYS),
+    ("POST", "/keys/{id}/revoke", KEYS),
+    ("POST", "/keys/{id}/rotate", KEYS),
+    ("GET", "/sessions", READ),
+    ("POST", "/sessions", WRITE),
+    ("GET", "/sessions/{id}", READ),
+    ("DELETE", "/sessions/{id}", WRITE),
+    ("POST", "/sessions/{id}/terminate", WRITE),
+    ("PUT", "/sessions/{id}/hibernate", WRITE),
+    ("PUT", "/sessions/{id}/wake", WRITE),
+    ("PATCH", "/sessions/{id}/tags", WRITE),
+    ("GET", "/sessions/{id}/history", READ),
+    ("GET", "/sessions/{id}/logs", STREAMS),
+    ("POST", "/sessions/{id}/connect", STREAMS),
+    ("GET", "/sessions/{id}/terminal", STREAMS),
+    ("GET", "/admin/agents", ADMIN),
+    ("GET", "/admin/agents/{agentId}", ADMIN),
+    ("POST", "/admin/agents/{agentId}/approve", ADMIN),
+    ("POST", "/admin/agents/{agentId}/reject", ADMIN),
+    ("POST", "/admin/agents/{agentId}/rotate-key", ADMIN),
+    ("POST", "/admin/agents/{agentId}/drain", ADMIN),
+    ("POST", "/admin/agents/{agentId}/undrain", ADMIN),
+    ("GET", "/admin/agents/{agentId}/commands", ADMIN),
+    ("GET", "/admin/commands/{commandId}", ADMIN),
+    ("GET", "/admin/organizations", ADMIN),
+    ("POST", "/admin/organizations", ADMIN),
+    ("GET", "/admin/organizations/{id}", ADMIN),
+    ("PATCH", "/admin/organizations/{id}", ADMIN),
+    ("DELETE", "/admin/organizations/{id}", ADMIN),
+    ("POST", "/admin/organizations/{id}/transfer", ADMIN),
+    ("GET", "/admin/quarantine", ADMIN),
+];
+
+/// What a key needs for a route, by its whole pattern; none for a route that the table does not name.
+pub fn needs(method: &str, pattern: &str) -> Option<Needs> {
+    let path = pattern.strip_prefix(PREFIX)?;
+    let entry = KEY_NEEDS.iter().find(|(verb, route, _)| *verb == method && *route == path)?;
+    Some(entry.2)
+}
+
+/// Refuses an API key whose scopes do not reach the request's route. Logins are held to their roles alone.
+pub(crate) fn check(request: &HttpRequest, caller: &Caller) -> Result<(), Problem> {
+    match caller.credential() {
+        CredentialId::Login(_) => return Ok(()),
+        CredentialId::ApiKey(_) => {}
+    }
+    // What has no pattern is nothing that is served: the router says so.
+    let Some(pattern) = request.match_pattern() else { return Ok(()) };
+    let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
+    match needs(method, &pattern) {
+        Some(Needs::AnyKey) => Ok(()),
+        Some(Needs::Scope(scope)) if caller.scopes().allow(scope) => Ok(()),
+        Some(Needs::Scope(scope)) => Err(Problem::forbidden(format!(
+            "this needs the scope `{scope}`, which the API key does not have or its owner's role does not allow"
+        ))),
+        Some(Needs::Login) | None => {
+            Err(Problem::forbidden("this needs a login: an API key does not open it"))
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Writes down when API keys were last used, every few seconds and once more at the end.
+
+use std::time::Duration;
+
+use tidegate_service::Keys;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// How often. A use is shown to the minute, so that more often would tell nobody more.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Writes until `shutdown`, and what is left then.
+pub(crate) async fn write(keys: Keys, shutdown: CancellationToken) {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = ticks.tick() => false,
+            () = shutdown.cancelled() => true,
+        };
+        // Outside of the select: work on the database is never cut half-way.
+        if let Err(error) = keys.flush_uses().await {
+            tracing::debug!(
+                error = crate::chain(&error),
+                "uses of API keys were not written, tried again later"
+            );
+        }
+        if last {
+            return;
+        }
+    }
+}

@@ -1,0 +1,1 @@
+-- Keys that were handed out cannot be made again: drop the database instead.
