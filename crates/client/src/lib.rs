@@ -29,7 +29,9 @@ mod auth;
 mod builder;
 mod call;
 mod error;
+mod invites;
 mod logs;
+mod organizations;
 mod sessions;
 mod terminal;
 mod tls;
@@ -39,7 +41,11 @@ pub use agents::{AgentList, Registration};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};
 pub use error::{ApiError, Error};
+pub use invites::{InviteList, Joined, NewInvite};
 pub use logs::{LogChunk, Logs};
+pub use organizations::{
+    MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
+};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
 pub use tls::tls_config;

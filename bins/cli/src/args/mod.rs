@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 mod parse;
+mod people;
 mod run;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use url::Url;
 
 pub(crate) use self::{
     parse::DetachKeys,
+    people::{InviteVerb, MemberVerb, OrgVerb},
     run::{Resume, RunArgs, RunWhat},
 };
 use crate::exit;
@@ -61,6 +63,17 @@ pub(crate) enum Verb {
     Login(LoginArgs),
     /// End the login and forget it
     Logout,
+    /// Show who you are, where, and what you may do
+    Whoami,
+    /// Your organizations
+    #[command(subcommand)]
+    Org(OrgVerb),
+    /// Who belongs to an organization
+    #[command(subcommand)]
+    Members(MemberVerb),
+    /// Invites into organizations
+    #[command(subcommand)]
+    Invites(InviteVerb),
     /// Start a session and attach to it
     Run(RunArgs),
     /// Attach this terminal to a running session

@@ -6,6 +6,7 @@ mod follow;
 mod list;
 mod login;
 mod logs;
+mod people;
 mod run;
 mod stop;
 
@@ -25,6 +26,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.verb {
         Verb::Login(words) => login::login(&global, words).await,
         Verb::Logout => login::logout(&Context::new(&global)?).await,
+        Verb::Whoami => people::whoami(&Context::new(&global)?).await,
+        Verb::Org(verb) => people::org(&Context::new(&global)?, verb).await,
+        Verb::Members(verb) => people::members(&Context::new(&global)?, verb).await,
+        Verb::Invites(verb) => people::invites(&Context::new(&global)?, verb).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);
