@@ -6,7 +6,10 @@ use std::io::{self, Write};
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use tidegate_model::{ApiKey, Clock, Session, SessionEvent, SystemClock};
+use tidegate_client::{MyOrganization, Permissions};
+use tidegate_model::{
+    ApiKey, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User,
+};
 
 /// For people or for programs.
 #[derive(Debug, Clone, Copy)]
@@ -131,8 +134,89 @@ pub(crate) fn session(session: &Session) -> String {
         ("Ended", or_none(session.ended_at.map(time))),
         ("Exit code", or_none(session.exit_code().map(|code| code.to_string()))),
     ];
+    named(&lines)
+}
+
+/// Who somebody is, where, and what they may do.
+pub(crate) fn who(user: &User, may: &Permissions) -> String {
+    let owner = if may.owner { ", its owner" } else { "" };
+    let permissions: Vec<&str> = may.permissions.iter().map(|operation| operation.as_str()).collect();
+    named(&[
+        ("User", user.username.clone()),
+        ("Name", user.full_name.clone()),
+        ("Role", may.role.to_string()),
+        ("Organization", may.organization.clone().unwrap_or_else(|| "-".to_owned())),
+        ("Role in it", may.org_role.map_or_else(|| "-".to_owned(), |role| format!("{role}{owner}"))),
+        ("May", permissions.join(", ")),
+    ])
+}
+
+/// A table of the caller's organizations.
+pub(crate) fn organizations(all: &[MyOrganization]) -> String {
+    let mut table = table(["NAME", "DISPLAY NAME", "STATUS", "ROLE", "ID"]);
+    for MyOrganization { organization, org_role } in all {
+        table.add_row([
+            plain(&organization.name),
+            plain(&organization.display_name),
+            organization.status.to_string(),
+            org_role.to_string(),
+            organization.id.to_string(),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// Everything that people want to know of an organization.
+pub(crate) fn organization(organization: &Organization) -> String {
+    named(&[
+        ("Id", organization.id.to_string()),
+        ("Name", organization.name.clone()),
+        ("Display name", organization.display_name.clone()),
+        ("Description", organization.description.clone()),
+        ("Namespace", organization.k8s_namespace.clone()),
+        ("Status", organization.status.to_string()),
+        ("Owner", organization.owner_user_id.map_or_else(|| "-".to_owned(), |id| id.to_string())),
+        ("Created", time(organization.created_at)),
+    ])
+}
+
+/// A table of members.
+pub(crate) fn members(members: &[Member]) -> String {
+    let mut table = table(["USER", "NAME", "ROLE", "OWNER", "ACTIVE", "SINCE"]);
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    for member in members {
+        table.add_row([
+            plain(&member.username),
+            plain(&member.full_name),
+            member.role.to_string(),
+            yes(member.owner),
+            yes(member.active),
+            time(member.joined_at),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of invites.
+pub(crate) fn invites(invites: &[Invite]) -> String {
+    let mut table = table(["ID", "ORGANIZATION", "FOR", "ROLE", "BY", "STATUS", "UNTIL"]);
+    for invite in invites {
+        table.add_row([
+            invite.id.to_string(),
+            plain(&invite.org_name),
+            plain(&invite.invitee_username),
+            invite.role.to_string(),
+            plain(&invite.inviter_username),
+            invite.status.to_string(),
+            time(invite.expires_at),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+fn named(lines: &[(&str, String)]) -> String {
     let lines: Vec<String> =
-        lines.into_iter().map(|(name, value)| format!("{name:<13} {}", plain(&value))).collect();
+        lines.iter().map(|(name, value)| format!("{name:<13} {}", plain(value))).collect();
     lines.join("\n")
 }
 

@@ -29,8 +29,10 @@ mod auth;
 mod builder;
 mod call;
 mod error;
+mod invites;
 mod keys;
 mod logs;
+mod organizations;
 mod sessions;
 mod terminal;
 mod tls;
@@ -40,8 +42,12 @@ pub use agents::{AgentList, Registration};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};
 pub use error::{ApiError, Error};
+pub use invites::{InviteList, Joined, NewInvite};
 pub use keys::{KeyPage, MadeKey};
 pub use logs::{LogChunk, Logs};
+pub use organizations::{
+    MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
+};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
 pub use tls::tls_config;

@@ -24,26 +24,14 @@ type Row = (
 );
 
 fn invite(row: Row) -> Invite {
-    let (
-        id,
-        org_id,
-        org_name,
-        invitee_username,
-        inviter_user_id,
-        inviter_username,
-        role,
-        status,
-        created_at,
-        expires_at,
-        decided_at,
-    ) = row;
+    let (id, org_id, org_name, to, from_id, from, role, status, created_at, expires_at, decided_at) = row;
     Invite {
         id,
         org_id,
         org_name,
-        invitee_username,
-        inviter_user_id,
-        inviter_username,
+        invitee_username: to,
+        inviter_user_id: from_id,
+        inviter_username: from,
         role,
         status,
         created_at,

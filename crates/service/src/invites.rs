@@ -1,4 +1,4 @@
-//! Invites: made by org_admins, answered by whom they are for, each once.
+//! Invites: made by `org_admin`s, answered by whom they are for, each once.
 
 use std::sync::Arc;
 

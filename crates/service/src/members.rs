@@ -144,7 +144,7 @@ impl Members {
         Ok(())
     }
 
-    /// Gives a member another role, as far as owner and last org_admin allow.
+    /// Gives a member another role, as far as owner and last `org_admin` allow.
     async fn change_in(&self, tx: &mut OrgTx, scope: &OrgScope, id: UserId, role: OrgRole) -> Result<Member> {
         let before = membership::find(tx, id).await.named(format_args!("member {id}"))?;
         if before.role == role {

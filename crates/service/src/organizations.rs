@@ -1,4 +1,4 @@
-//! Organizations: made by anybody, changed by their org_admins, ended and given away by their owner alone. What the
+//! Organizations: made by anybody, changed by their `org_admin`s, ended and given away by their owner alone. What the
 //! platform's admins do to organizations of others stands in `all_organizations`.
 
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Organizations {
             .await
     }
 
-    /// Gives the organization to another member, who becomes org_admin.
+    /// Gives the organization to another member, who becomes `org_admin`.
     pub async fn transfer(&self, scope: &OrgScope, to: UserId) -> Result<Organization> {
         let now = self.0.clock.now();
         self.0

@@ -2,6 +2,7 @@
 
 mod keys;
 mod parse;
+mod people;
 mod run;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use url::Url;
 pub(crate) use self::{
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
+    people::{InviteVerb, MemberVerb, OrgVerb},
     run::{Resume, RunArgs, RunWhat},
 };
 use crate::exit;
@@ -63,6 +65,17 @@ pub(crate) enum Verb {
     Login(LoginArgs),
     /// End the login and forget it
     Logout,
+    /// Show who you are, where, and what you may do
+    Whoami,
+    /// Your organizations
+    #[command(subcommand)]
+    Org(OrgVerb),
+    /// Who belongs to an organization
+    #[command(subcommand)]
+    Members(MemberVerb),
+    /// Invites into organizations
+    #[command(subcommand)]
+    Invites(InviteVerb),
     /// Start a session and attach to it
     Run(RunArgs),
     /// Attach this terminal to a running session

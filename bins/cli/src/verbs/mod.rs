@@ -7,6 +7,7 @@ mod keys;
 mod list;
 mod login;
 mod logs;
+mod people;
 mod run;
 mod stop;
 
@@ -27,6 +28,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Login(words) => login::login(&global, words).await,
         Verb::Logout => login::logout(&global).await,
         Verb::Keys(words) => keys::keys(&Context::new(&global)?, words.verb).await,
+        Verb::Whoami => people::whoami(&Context::new(&global)?).await,
+        Verb::Org(verb) => people::org(&Context::new(&global)?, verb).await,
+        Verb::Members(verb) => people::members(&Context::new(&global)?, verb).await,
+        Verb::Invites(verb) => people::invites(&Context::new(&global)?, verb).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);

@@ -6,6 +6,7 @@
 #[path = "../../../../crates/client/tests/client/fake.rs"]
 #[expect(dead_code, reason = "the client's tests need more of it")]
 mod fake;
+mod people;
 mod person;
 mod program;
 mod terminal;

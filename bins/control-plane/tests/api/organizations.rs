@@ -9,8 +9,8 @@ use crate::support::World;
 
 const ALL: &str = "/api/v1/organizations";
 
-fn new(name: &str) -> Option<Value> {
-    Some(json!({"name": name, "displayName": "Some Name"}))
+fn new(name: &str) -> Value {
+    json!({"name": name, "displayName": "Some Name"})
 }
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn an_organization_is_made_owned_and_listed_by_name() {
     let world = World::new().await;
     let me = world.somebody("lobby", OrgRole::User).await;
     for name in ["zebra", "acme"] {
-        assert_eq!(world.call("POST", ALL, &me.token, new(name)).await.status, 201);
+        assert_eq!(world.call("POST", ALL, &me.token, Some(new(name))).await.status, 201);
     }
     let acme = world.call("GET", "/api/v1/organizations/acme", &me.token, None).await.body;
     assert_eq!(
@@ -37,7 +37,7 @@ async fn an_organization_is_made_owned_and_listed_by_name() {
     let rest = format!("{ALL}?limit=2&cursor={}", first["nextCursor"].as_str().unwrap());
     let rest = world.call("GET", &rest, &me.token, None).await.body;
     assert_eq!((names(&rest), &rest["nextCursor"]), (vec![pair("zebra", "org_admin")], &Value::Null));
-    world.call("POST", ALL, &me.token, new("acme")).await.refused(409, "E_ORGANIZATION_TAKEN");
+    world.call("POST", ALL, &me.token, Some(new("acme"))).await.refused(409, "E_ORGANIZATION_TAKEN");
     let bad = world.call("POST", ALL, &me.token, Some(json!({"name": "A", "k8sNamespace": "-"}))).await;
     assert_eq!(bad.refused(400, "E_INVALID").fields(), ["displayName", "k8sNamespace", "name"]);
 }
@@ -46,7 +46,7 @@ async fn an_organization_is_made_owned_and_listed_by_name() {
 async fn of_thirty_two_who_take_a_name_at_once_exactly_one_has_it() {
     let world = World::new().await;
     let me = world.somebody("lobby", OrgRole::User).await;
-    let answers = join_all((0..32).map(|_| world.call("POST", ALL, &me.token, new("acme")))).await;
+    let answers = join_all((0..32).map(|_| world.call("POST", ALL, &me.token, Some(new("acme"))))).await;
     let won = answers.iter().filter(|answer| answer.status == 201).count();
     assert_eq!(won, 1);
     answers.iter().filter(|answer| answer.status != 201).for_each(|answer| {
@@ -181,7 +181,7 @@ async fn the_default_organization_is_ones_own_until_another_one_is_chosen() {
     };
     let (name, few) = here().await;
     assert_eq!(name, "lobby");
-    assert_eq!(world.call("POST", ALL, &me.token, new("mine")).await.status, 201);
+    assert_eq!(world.call("POST", ALL, &me.token, Some(new("mine"))).await.status, 201);
     let (name, many) = here().await;
     assert!(name == "mine" && many > few, "{name} {many} {few}");
     let switched =

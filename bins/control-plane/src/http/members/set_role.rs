@@ -23,7 +23,7 @@ impl FromFields for Role {
     }
 }
 
-/// Changes a member's role. The owner and the last org_admin keep theirs.
+/// Changes a member's role. The owner and the last `org_admin` keep theirs.
 #[utoipa::path(patch, path = "/api/v1/organizations/{id}/members/{userId}", tag = "members", request_body = Role,
     params(("id" = String, Path, description = "id or name"), ("userId" = String, Path)), responses(
     (status = 200, description = "the member", body = Member),

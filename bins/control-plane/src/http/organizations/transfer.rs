@@ -20,7 +20,7 @@ impl FromFields for Transfer {
     }
 }
 
-/// Gives the organization to another member, who becomes org_admin; the owner before stays org_admin.
+/// Gives the organization to another member, who becomes `org_admin`; the owner before stays `org_admin`.
 #[utoipa::path(post, path = "/api/v1/organizations/{id}/transfer", tag = "organizations", request_body = Transfer,
     params(("id" = String, Path, description = "id or name")), responses(
     (status = 200, description = "the organization", body = Organization),
