@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "the client's tests need more of it")]
 mod fake;
 mod people;
+mod keys;
 mod person;
 mod program;
 mod terminal;

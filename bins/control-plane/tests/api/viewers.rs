@@ -36,7 +36,7 @@ struct Stand {
 
 impl Stand {
     async fn new() -> Self {
-        Self::with(OrgRole::User, async |_, token| token.to_owned()).await
+        Box::pin(Self::with(OrgRole::User, async |_, token| token.to_owned())).await
     }
 
     /// The same, through an API key of the user.
@@ -53,7 +53,7 @@ impl Stand {
             *made = Some(key.id);
             plaintext.into_inner()
         });
-        (stand.await, id.unwrap())
+        (Box::pin(stand).await, id.unwrap())
     }
 
     async fn with(role: OrgRole, credential: impl AsyncFnOnce(&World, &str) -> String) -> Self {

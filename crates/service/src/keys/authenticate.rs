@@ -28,15 +28,13 @@ impl Keys {
         source: Option<IpAddr>,
     ) -> Result<Caller> {
         let core = &self.0;
-        let found = match self.probe(plaintext, wanted).await? {
-            Some(found) => found,
-            None => match self.by_hash(plaintext, wanted, source).await? {
-                Some(found) => found,
-                None => {
-                    core.throttle.failure(source, core.clock.now())?;
-                    return Err(NOT_GOOD);
-                }
-            },
+        let mut found = self.probe(plaintext, wanted).await?;
+        if found.is_none() {
+            found = self.by_hash(plaintext, wanted, source).await?;
+        }
+        let Some(found) = found else {
+            core.throttle.failure(source, core.clock.now())?;
+            return Err(NOT_GOOD);
         };
         core.uses.note(found.id, found.last_used_at, core.clock.now());
         Ok(caller(found, wanted))
