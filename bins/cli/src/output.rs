@@ -7,9 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use tidegate_client::{MyOrganization, Permissions};
-use tidegate_model::{
-    ApiKey, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User,
-};
+use tidegate_model::{ApiKey, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User};
 
 /// For people or for programs.
 #[derive(Debug, Clone, Copy)]

@@ -6,8 +6,8 @@
 #[path = "../../../../crates/client/tests/client/fake.rs"]
 #[expect(dead_code, reason = "the client's tests need more of it")]
 mod fake;
-mod people;
 mod keys;
+mod people;
 mod person;
 mod program;
 mod terminal;
