@@ -61,6 +61,10 @@ pub struct Organization {
 pub fn validate_org_name(name: &str) -> Result<(), &'static str> {
     let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let fits = (3..=50).contains(&name.len()) && plain && !name.starts_with('-') && !name.ends_with('-');
+    if uuid::Uuid::try_parse(name).is_ok() {
+        // Wherever a name fits an id does: one must not be taken for the other.
+        return Err("must not have the form of an id");
+    }
     fits.then_some(()).ok_or("must have 3 to 50 characters out of a-z, 0-9 and -, with no - at either end")
 }
 

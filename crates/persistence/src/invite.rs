@@ -211,3 +211,17 @@ pub async fn revoke_of(tx: &mut OrgTx, inviter: UserId, now: DateTime<Utc>) -> R
     .await?;
     Ok(())
 }
+
+/// Revokes the pending invite for somebody who is let in or out another way: it must not bring them back later.
+pub async fn revoke_for(tx: &mut OrgTx, invitee: &str, now: DateTime<Utc>) -> Result<()> {
+    let org = tx.org_id();
+    statement::<()>(
+        "UPDATE invites SET status = 'revoked', decided_at = ? WHERE org_id = ? AND lower(invitee_username) = lower(?) AND status = 'pending'",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(invitee.to_owned())
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}

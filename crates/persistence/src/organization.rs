@@ -266,6 +266,11 @@ pub async fn delete(tx: &mut OrgTx, now: DateTime<Utc>) -> Result<()> {
     .bind::<Uuid, _>(id)
     .execute(conn)
     .await?;
+    statement::<()>("UPDATE api_keys SET revoked_at = ? WHERE org_id = ? AND revoked_at IS NULL")
+        .bind::<Timestamptz, _>(now)
+        .bind::<Uuid, _>(id)
+        .execute(conn)
+        .await?;
     // The policy picks the rows: this role may not read whose logins they are, not even to name them here.
     statement::<()>("UPDATE login_sessions SET org_id = NULL").execute(conn).await?;
     Ok(())

@@ -56,7 +56,7 @@ impl Invites {
                 {
                     return Ok(Invited::Replay(replay));
                 }
-                may_grant(locked.role, request.role)?;
+                may_grant(scope, locked.role, request.role)?;
                 if membership::is_member(tx, &request.username).await? {
                     return Err(conflict("E_ALREADY_MEMBER", "this user is a member already"));
                 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tidegate_model::{Member, Operation, OrgRole, Standing, UserId};
+use tidegate_model::{Member, Operation, OrgRole, Scopes, Standing, SystemRole, UserId};
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx, api_key, audit, invite, membership, organization::Locked,
 };
@@ -90,6 +90,7 @@ impl Members {
                     Err(DbError::NotFound) => {}
                     Err(error) => return Err(error.into()),
                 }
+                invite::revoke_for(tx, &name, now).await?;
                 membership::put(tx, id, role, now).await?;
                 let detail = json!({"after": {"role": role, "username": name}});
                 self.audit_in(tx, "member.add", id, detail).await?;
@@ -130,6 +131,8 @@ impl Members {
                     return Err(owner_stays("be removed"));
                 }
                 somebody_else_manages_in(tx, &before).await?;
+                // First, so that an invite of theirs that is being accepted is decided before the membership is.
+                invite::revoke_for(tx, &before.username, now).await?;
                 let agents =
                     end_sessions_in(core, tx, Some(id), "the owner is no member any more", now).await?;
                 invite::revoke_of(tx, id, now).await?;
@@ -182,11 +185,17 @@ impl Members {
 /// Whether the caller may give this role to anybody, by the role they have at this moment.
 fn may_manage(scope: &OrgScope, locked: &Locked, role: OrgRole) -> Result<()> {
     require(Operation::ManageMembers, standing(scope, locked.role))?;
-    may_grant(locked.role, role)
+    may_grant(scope, locked.role, role)
 }
 
-/// Nobody grants more than they hold.
-pub(crate) fn may_grant(own: OrgRole, role: OrgRole) -> Result<()> {
+/// Nobody grants more than they hold: neither their role nor, where a key acts, what it may be used for. Whoever is let
+/// in logs in without the key's bounds.
+pub(crate) fn may_grant(scope: &OrgScope, own: OrgRole, role: OrgRole) -> Result<()> {
+    if !scope.scopes().cover(Scopes::of_role(role, SystemRole::User)) {
+        return Err(Error::Forbidden(format!(
+            "this API key cannot give the role {role} to anybody: it may do less than that role"
+        )));
+    }
     if own.may_grant(role) {
         return Ok(());
     }

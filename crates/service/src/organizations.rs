@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
     CreateOrganizationRequest, CredentialId, Operation, OrgId, OrgRole, Organization, Standing,
-    UpdateOrganizationRequest, UserId,
+    UpdateOrganizationRequest, UserId, default_namespace,
 };
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx, audit, login_session, membership,
@@ -19,7 +19,7 @@ use crate::{
     Caller, Core, Error, Listed, Nudge, Paging, Result,
     error::Named,
     options::Options,
-    permissions::{require, standing},
+    permissions::{require, require_platform, standing},
 };
 
 /// Organizations of the caller.
@@ -42,6 +42,10 @@ impl Organizations {
     pub async fn create(&self, caller: &Caller, request: CreateOrganizationRequest) -> Result<Organization> {
         let (core, id, now) = (&self.0, OrgId::new(), self.0.clock.now());
         let name = request.name.clone();
+        if request.k8s_namespace != default_namespace(&name) {
+            // Sessions run in it: whoever could choose it freely would choose another organization's.
+            require_platform(Operation::ManageAllOrganizations, caller)?;
+        }
         let new = NewOrganization { id, request, owner: Some(caller.user.user_id()), now };
         core.db
             .in_user(&caller.user, async |tx| {
@@ -74,7 +78,7 @@ impl Organizations {
 
     /// Changes names and namespace. The status is the platform's to change.
     pub async fn update(&self, scope: &OrgScope, change: UpdateOrganizationRequest) -> Result<Organization> {
-        if change.status.is_some() {
+        if change.status.is_some() || change.k8s_namespace.is_some() {
             require(Operation::ManageAllOrganizations, standing(scope, scope.role()))?;
         }
         let now = self.0.clock.now();

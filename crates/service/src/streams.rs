@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use tidegate_model::{AgentId, Session, SessionId, SessionState, StreamKind, StreamMode, TicketId};
+use tidegate_model::{AgentId, Scope, Session, SessionId, SessionState, StreamKind, StreamMode, TicketId};
 use tidegate_persistence::{Error as DbError, OrgScope, auth, session, ticket};
 
 use crate::{
@@ -54,6 +54,11 @@ impl Streams {
         let session = Sessions(Arc::clone(core)).get(scope, id).await?;
         own(scope, &session)?;
         let session = match session.state {
+            SessionState::Hibernated if !scope.scopes().allow(Scope::SessionsWrite) => {
+                return Err(Error::Forbidden(
+                    "the session sleeps, and waking it needs the scope `sessions:write`, which this API key does not have".into(),
+                ));
+            }
             SessionState::Hibernated => match Sessions(Arc::clone(core)).wake(scope, id).await? {
                 Changed::Queued(session, _) | Changed::Already(session) => session,
                 Changed::Replay(_) => session,

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use tidegate_model::{Clock, NewApiKey, OrgRole, Scope, StreamKind, StreamMode, SystemRole};
 use tidegate_persistence::{Operator, api_key};
-use tidegate_service::{Caller, Error, Minted};
+use tidegate_service::{Caller, Error, Minted, Person};
 
 use crate::keys::{Stage, ended, mint, wanted};
 
@@ -81,6 +81,60 @@ async fn keys_are_made_and_listed_by_admins_and_the_owner_alone() {
         stage.test.execute(&format!("UPDATE organizations SET owner_user_id = '{id}'")).await;
         mint(stage.keys(), &member, &wanted(&[Scope::SessionsRead])).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_member_who_was_removed_and_comes_back_finds_their_keys_revoked() {
+    let stage = Stage::new(&[Scope::Everything]).await;
+    let (services, admin) = (stage.test.services(), stage.org.admin.org().unwrap());
+    let member = stage.test.user_in("acme", OrgRole::Admin).await;
+    let caller = stage.test.caller(&member).await;
+    let (_, plaintext) = mint(stage.keys(), &caller, &wanted(&[Scope::SessionsRead])).await.unwrap();
+    services.logins.authenticate(&plaintext, None).await.unwrap();
+    services.members.remove(admin, member.id).await.unwrap();
+    assert!(ended(&services.logins.authenticate(&plaintext, None).await));
+    services.members.add(admin, Person::Id(member.id), OrgRole::Admin).await.unwrap();
+    assert!(ended(&services.logins.authenticate(&plaintext, None).await), "the old key stays dead");
+    stage.comes_in().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_lets_nobody_in_who_may_more_than_it() {
+    let stage = Stage::new(&[Scope::OrgWrite]).await;
+    let (services, key) = (stage.test.services(), stage.comes_in().await.unwrap());
+    let friend = stage.test.user_in("acme", OrgRole::Viewer).await;
+    for role in OrgRole::ALL {
+        let given = services.members.set_role(key.org().unwrap(), friend.id, *role).await;
+        assert!(forbidden(&given), "{role}: {given:?}");
+        let invited = tidegate_model::CreateInviteRequest {
+            username: "stranger".into(),
+            role: *role,
+            expires_in: TimeDelta::days(1),
+        };
+        let invited =
+            services.invites.create(key.org().unwrap(), invited, None, |_| serde_json::Value::Null).await;
+        assert!(forbidden(&invited), "{role}: {invited:?}");
+    }
+    services.members.set_role(stage.org.admin.org().unwrap(), friend.id, OrgRole::Admin).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_invite_brings_nobody_back_who_was_removed() {
+    let stage = Stage::new(&[Scope::Everything]).await;
+    let (services, admin) = (stage.test.services(), stage.org.admin.org().unwrap());
+    let member = stage.test.user_in("acme", OrgRole::Viewer).await;
+    stage
+        .test
+        .execute(&format!(
+            "INSERT INTO invites (id, org_id, invitee_username, inviter_user_id, inviter_username, role, status, created_at, expires_at)
+             SELECT gen_random_uuid(), '{}', username, id, username, 'org_admin', 'pending', now(), now() + interval '1 day' FROM users WHERE id = '{}'",
+            admin.org_id(),
+            member.id
+        ))
+        .await;
+    services.members.remove(admin, member.id).await.unwrap();
+    let pending = "SELECT count(*) FROM invites WHERE status = 'pending'";
+    assert_eq!(stage.test.look::<i64>(pending).await, 0);
 }
 
 #[tokio::test]
