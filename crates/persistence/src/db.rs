@@ -253,7 +253,8 @@ fn agents_setup(scope: &AgentScope) -> String {
 }
 
 fn org_setup(scope: &OrgScope) -> String {
-    begin_as("tidegate_org", "app.org_id", &scope.org_id.to_string())
+    let begin = begin_as("tidegate_org", "app.org_id", &scope.org_id.to_string());
+    format!("{begin}, set_config('app.user_id', '{}', true)", scope.user.user_id)
 }
 
 fn org_context(scope: &OrgScope) -> OrgContext {

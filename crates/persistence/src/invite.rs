@@ -161,7 +161,8 @@ pub async fn accept(tx: &mut UserTx, id: InviteId, now: DateTime<Utc>) -> Result
     let user = tx.user_id;
     let rows: Vec<(OrgId, OrgRole)> = statement::<(Uuid, Text)>(
         "UPDATE invites SET status = 'accepted', decided_at = ?, accepted_by = ?
-         WHERE id = ? AND status = 'pending' AND expires_at > ? RETURNING org_id, role",
+         WHERE id = ? AND status = 'pending' AND expires_at > ?
+           AND org_id IN (SELECT o.id FROM organizations o WHERE o.status = 'active') RETURNING org_id, role",
     )
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(user)

@@ -291,7 +291,7 @@ pub struct Locked {
 pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserId) -> Result<Locked> {
     let (mut first, mut second) = (conn, conn);
     let org = statement::<(Text, Text)>(
-        "SELECT status, k8s_namespace FROM organizations WHERE id = ? FOR NO KEY UPDATE",
+        "SELECT status, k8s_namespace FROM organizations WHERE id = ? AND status <> 'deleted' FOR NO KEY UPDATE",
     )
     .bind::<Uuid, _>(org_id);
     let member = statement::<(Text,)>(

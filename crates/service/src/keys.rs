@@ -253,7 +253,7 @@ impl Keys {
     async fn prepare(&self) -> Result<Prepared> {
         let plaintext = generate_plaintext_key()?;
         let text = plaintext.clone();
-        let hash = self.0.passwords.work(move || hash_api_key(text.expose())).await?;
+        let hash = self.0.passwords.work_for_key(move || hash_api_key(text.expose())).await?;
         let digest = self.digest(plaintext.expose());
         Ok(Prepared { id: ApiKeyId::new(), plaintext, hash, digest })
     }

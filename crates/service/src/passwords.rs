@@ -26,12 +26,16 @@ pub(crate) struct Passwords {
     queue: Semaphore,
     /// The part of the queue for those who never logged in from where they are: strangers cannot fill all of it.
     strangers: Semaphore,
+    /// The part for API keys: whoever makes many of them keeps nobody from logging in.
+    keys: Semaphore,
 }
 
 /// Hashes that may wait or run: at two workers the last one waits less than a second.
 const QUEUE: usize = 64;
 /// Of these, strangers' attempts.
 const STRANGERS: usize = 48;
+/// And those of API keys.
+const KEYS: usize = 8;
 
 fn argon2() -> Result<Argon2<'static>> {
     let params =
@@ -45,6 +49,7 @@ impl Passwords {
             workers: Arc::new(Semaphore::new(workers.max(1))),
             queue: Semaphore::new(QUEUE),
             strangers: Semaphore::new(STRANGERS),
+            keys: Semaphore::new(KEYS),
         }
     }
 
@@ -82,11 +87,17 @@ impl Passwords {
         .await
     }
 
-    /// Does `job`, which hashes, when it is its turn.
-    pub(crate) async fn work<T: Send + 'static>(
+    /// Hashes for an API key.
+    pub(crate) async fn work_for_key<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let _part = place(&self.keys)?;
+        self.work(job).await
+    }
+
+    /// Does `job`, which hashes, when it is its turn.
+    async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let _place = place(&self.queue)?;
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || {
@@ -138,6 +149,14 @@ mod tests {
         let passwords = Passwords::new(1);
         let _all = passwords.queue.try_acquire_many(u32::try_from(QUEUE).unwrap()).unwrap();
         assert!(matches!(passwords.hash(secret("tidewater gate")).await, Err(Error::RateLimited(_))));
+    }
+
+    #[tokio::test]
+    async fn keys_leave_room_for_logins() {
+        let passwords = Passwords::new(1);
+        let _all = passwords.keys.try_acquire_many(u32::try_from(KEYS).unwrap()).unwrap();
+        assert!(matches!(passwords.work_for_key(|| Ok(())).await, Err(Error::RateLimited(_))));
+        passwords.hash(secret("tidewater gate")).await.unwrap();
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) fn check(request: &HttpRequest, context: &Context) -> Result<(), Prob
         return Ok(());
     }
     let message =
-        "streams may not be opened from pages of another site; set `public_url` to this server's address";
+        "this may not be asked for from pages of another site; set `public_url` to this server's address";
     Err(Problem::new(actix_web::http::StatusCode::FORBIDDEN, "E_ORIGIN", message))
 }
 

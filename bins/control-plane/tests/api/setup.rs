@@ -51,6 +51,17 @@ async fn the_first_admin_logs_in_and_owns_the_organization_main() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_sets_nothing_up() {
+    let world = World::new().await;
+    let text = body("admin").to_string();
+    for origin in ["https://evil.example", "null"] {
+        let headers = [("Origin", origin.to_owned()), ("Content-Type", "text/plain".to_owned())];
+        world.raw("POST", PATH, &headers, text.as_bytes()).await.refused(403, "E_ORIGIN");
+    }
+    assert_eq!(world.db.look::<i64>("SELECT count(*) FROM users").await, 0);
+}
+
+#[tokio::test]
 async fn a_bad_setup_names_every_bad_field() {
     let world = World::new().await;
     let bad = json!({"username": "a b", "password": "short", "passwordConfirm": "other", "email": "nowhere",

@@ -31,7 +31,12 @@ ALTER TABLE api_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE api_keys FORCE ROW LEVEL SECURITY;
 REVOKE ALL ON api_keys FROM PUBLIC;
 CREATE POLICY lister ON api_keys FOR SELECT TO tidegate_lister USING (true);
-CREATE POLICY org ON api_keys TO tidegate_org USING (org_id = tidegate_org_id()) WITH CHECK (org_id = tidegate_org_id());
+-- Nobody makes a key that acts as somebody else, and a revoked one stays revoked.
+CREATE POLICY org ON api_keys FOR SELECT TO tidegate_org USING (org_id = tidegate_org_id());
+CREATE POLICY org_makes ON api_keys FOR INSERT TO tidegate_org
+    WITH CHECK (org_id = tidegate_org_id() AND created_by_user_id = tidegate_user_id());
+CREATE POLICY org_changes ON api_keys FOR UPDATE TO tidegate_org
+    USING (org_id = tidegate_org_id() AND revoked_at IS NULL) WITH CHECK (org_id = tidegate_org_id());
 CREATE POLICY platform ON api_keys TO tidegate_platform USING (true) WITH CHECK (true);
 GRANT SELECT ON api_keys TO tidegate_lister;
 -- Neither hash nor digest is read by anybody but the lookups below.
@@ -59,7 +64,8 @@ BEGIN
     IF wanted_digest IS NOT NULL THEN
         SELECT k.id INTO found_id FROM api_keys k WHERE k.digest = wanted_digest;
     END IF;
-    RETURN QUERY SELECT k.id, u.id, u.username, u.role, o.id, m.role,
+    -- An organization that is suspended or deleted takes the rights of an operator from its keys, too.
+    RETURN QUERY SELECT k.id, u.id, u.username, CASE o.status WHEN 'active' THEN u.role ELSE 'user' END, o.id, m.role,
         o.status = 'active' AND (wanted_org IS NULL OR o.id::text = lower(wanted_org) OR o.name = wanted_org),
         k.scopes, k.expires_at, k.revoked_at, k.last_used_at
     FROM api_keys k

@@ -29,8 +29,12 @@ REVOKE ALL ON invites FROM PUBLIC;
 CREATE POLICY lister ON invites FOR SELECT TO tidegate_lister USING (true);
 GRANT SELECT ON invites TO tidegate_lister;
 CREATE POLICY org ON invites TO tidegate_org USING (org_id = tidegate_org_id()) WITH CHECK (org_id = tidegate_org_id());
-CREATE POLICY "user" ON invites TO tidegate_user
+-- Whom it is for sees it, and may answer it while it is pending: nobody revives one that was revoked, declined or used.
+CREATE POLICY "user" ON invites FOR SELECT TO tidegate_user
     USING (lower(invitee_username) = (SELECT lower(u.username) FROM users u WHERE u.id = tidegate_user_id()));
+CREATE POLICY user_answers ON invites FOR UPDATE TO tidegate_user
+    USING (status = 'pending' AND lower(invitee_username) = (SELECT lower(u.username) FROM users u WHERE u.id = tidegate_user_id()))
+    WITH CHECK (status = 'declined' OR (status = 'accepted' AND accepted_by = tidegate_user_id()));
 CREATE POLICY platform ON invites TO tidegate_platform USING (true);
 GRANT SELECT, INSERT, UPDATE (status, decided_at, accepted_by) ON invites TO tidegate_org;
 GRANT SELECT, UPDATE (status, decided_at, accepted_by) ON invites TO tidegate_user;

@@ -280,3 +280,52 @@ async fn nothing_of_one_organization_can_hang_on_a_session_of_another() {
         superuser.batch_execute("ROLLBACK").await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn an_organization_makes_no_key_for_somebody_else_and_revives_none() {
+    let filled = Filled::new().await;
+    let (acme, app) = (filled.acme.id, filled.test.app().await);
+    let copy = "INSERT INTO api_keys (id, org_id, created_by_user_id, key_hash, key_prefix, label, scopes, created_at)
+                SELECT gen_random_uuid(), tidegate_org_id(), ";
+    let maker = format!("SELECT created_by_user_id::text FROM api_keys WHERE org_id = '{acme}'");
+    let maker: String = filled.test.look(&maker).await;
+    enter(&app, "tidegate_org", "app.org_id", &acme.to_string()).await;
+    app.execute(&format!("SELECT set_config('app.user_id', '{maker}', true)"), &[]).await.unwrap();
+    let insert = |who: &str| format!("{copy}{who}, 'x', '00000000', 'x', ARRAY['admin'], now()");
+    assert_eq!(attempt(&app, &insert("tidegate_user_id()")).await, Ok(1));
+    let other = "(SELECT user_id FROM memberships WHERE user_id <> tidegate_user_id() LIMIT 1)";
+    assert_eq!(attempt(&app, &insert(other)).await, Err(DENIED.to_owned()));
+    assert_eq!(attempt(&app, &insert("gen_random_uuid()")).await, Err(DENIED.to_owned()));
+    app.batch_execute("ROLLBACK").await.unwrap();
+
+    filled.test.execute("UPDATE api_keys SET revoked_at = now()").await;
+    enter(&app, "tidegate_org", "app.org_id", &acme.to_string()).await;
+    assert_eq!(attempt(&app, "UPDATE api_keys SET revoked_at = NULL").await, Ok(0));
+    app.batch_execute("ROLLBACK").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_invite_is_answered_while_it_is_pending_and_never_revived() {
+    let filled = Filled::new().await;
+    let app = filled.test.app().await;
+    let me: String = filled.test.look("SELECT user_id::text FROM memberships LIMIT 1").await;
+    let mine = format!(
+        "UPDATE invites SET invitee_username = (SELECT username FROM users WHERE id = '{me}'), status = "
+    );
+    let accept = format!("UPDATE invites SET status = 'accepted', accepted_by = '{me}'");
+    for (status, answered) in
+        [("pending", true), ("revoked", false), ("declined", false), ("accepted", false)]
+    {
+        filled
+            .test
+            .execute("DELETE FROM invites WHERE org_id <> (SELECT min(org_id::text)::uuid FROM invites)")
+            .await;
+        filled.test.execute(&format!("{mine}'{status}'")).await;
+        enter(&app, "tidegate_user", "app.user_id", &me).await;
+        assert_eq!(attempt(&app, &accept).await, Ok(u64::from(answered)), "{status}");
+        let for_other = "UPDATE invites SET status = 'accepted', accepted_by = gen_random_uuid()";
+        let refused = if answered { Err(DENIED.to_owned()) } else { Ok(0) };
+        assert_eq!(attempt(&app, for_other).await, refused, "{status}");
+        app.batch_execute("ROLLBACK").await.unwrap();
+    }
+}

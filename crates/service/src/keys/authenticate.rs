@@ -97,7 +97,7 @@ impl Keys {
         let (throttle, clock, key) =
             (Arc::clone(&core.throttle), Arc::clone(&core.clock), plaintext.to_owned());
         throttle.allows_key(source, clock.now())?;
-        let fitting = core.passwords.work(move || {
+        let fitting = core.passwords.work_for_key(move || {
             // Asked again when it is this one's turn: those before it may have failed.
             throttle.allows_key(source, clock.now())?;
             let fits = candidates.into_iter().find(|candidate| verify_api_key(&key, &candidate.key_hash));

@@ -176,6 +176,18 @@ async fn a_key_of_somebody_deactivated_or_of_a_suspended_organization_opens_noth
 }
 
 #[tokio::test]
+async fn an_operators_key_is_none_while_its_organization_is_suspended() {
+    let stage = Stage::new(&[Scope::Everything]).await;
+    let operator = stage.test.user_with("acme", OrgRole::Admin, SystemRole::Operator).await;
+    let operator = stage.test.caller(&operator).await;
+    let (_, plaintext) = mint(stage.keys(), &operator, &wanted(&[Scope::Admin])).await.unwrap();
+    let logins = &stage.test.services().logins;
+    assert!(logins.authenticate(&plaintext, None).await.unwrap().operator().is_ok());
+    stage.test.execute("UPDATE organizations SET status = 'suspended'").await;
+    assert!(logins.authenticate(&plaintext, None).await.unwrap().operator().is_err());
+}
+
+#[tokio::test]
 async fn an_operators_key_is_no_operator_unless_its_scope_says_so() {
     let stage = Stage::new(&[Scope::Everything]).await;
     assert!(forbidden(&mint(stage.keys(), &stage.org.admin, &wanted(&[Scope::Admin])).await));

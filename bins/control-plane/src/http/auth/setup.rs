@@ -1,6 +1,9 @@
 //! `POST auth/setup`.
 
-use actix_web::web::{Data, Json};
+use actix_web::{
+    HttpRequest,
+    web::{Data, Json},
+};
 use serde::Serialize;
 use tidegate_model::{
     Fields, FromFields, OrgId, Secret, SystemRole, User, UserId, validate_org_name, validate_password,
@@ -8,7 +11,7 @@ use tidegate_model::{
 use tidegate_service::{NewLocalUser, Operator};
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, valid::Body};
+use crate::http::{Context, ErrorAnswer, Problem, origin, valid::Body};
 
 /// The first admin, and the organization that is theirs.
 #[derive(Debug, ToSchema)]
@@ -76,10 +79,17 @@ pub(crate) struct SetUp {
 #[utoipa::path(post, path = "/api/v1/auth/setup", tag = "auth", request_body = Setup, security(()), responses(
     (status = 200, description = "set up; log in now", body = SetUp),
     (status = 400, description = "bad fields, each named", body = ErrorAnswer),
+    (status = 403, description = "asked from a page of another site", body = ErrorAnswer),
     (status = 409, description = "somebody is admin already", body = ErrorAnswer),
     (status = 429, description = "too many at a time", body = ErrorAnswer),
 ))]
-pub(crate) async fn setup(context: Data<Context>, body: Body<Setup>) -> Result<Json<SetUp>, Problem> {
+pub(crate) async fn setup(
+    request: HttpRequest,
+    context: Data<Context>,
+    body: Body<Setup>,
+) -> Result<Json<SetUp>, Problem> {
+    // The one change that needs no credential: a page of somebody else must not make it through a visitor's browser.
+    origin::check(&request, &context)?;
     let setup = body.valid()?;
     let admin = NewLocalUser {
         username: setup.username.clone(),
