@@ -10,6 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
@@ -197,6 +201,16 @@ fn send(signal: &str, pid: &str) {
     let _ = Plain::new("kill").args([signal, pid]).stderr(Stdio::null()).status();
 }
 
+/// Sends a signal and waits for the end of the process, however it comes.
+fn ends(pid: &str, signal: &str, limit: Duration) {
+    let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) else { return };
+    // Opened before the signal: a number may be a stranger's later, this is not.
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    send(signal, &pid.as_raw_nonzero().to_string());
+    let limit = Timespec::try_from(limit).unwrap();
+    let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
+}
+
 /// Whether a process is this cluster's: the file that names it outlives it, and its number may be a stranger's by now.
 fn is_of(postmaster: &str, cluster: &Path) -> bool {
     let command = fs::read(format!("/proc/{postmaster}/cmdline")).unwrap_or_default();
@@ -216,17 +230,11 @@ impl Drop for Stand {
         let cluster = self.folder.path().join("data/postgres");
         let database = fs::read_to_string(cluster.join("postmaster.pid")).unwrap_or_default();
         let postmaster = database.lines().next().unwrap_or_default();
-        if let Some(mut control_plane) = self.control_plane.child.take() {
-            send("-TERM", &control_plane.id().unwrap_or_default().to_string());
-            let asked = Instant::now();
-            while matches!(control_plane.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(20) {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+        if let Some(control_plane) = self.control_plane.child.take() {
+            ends(&control_plane.id().unwrap_or_default().to_string(), "-TERM", Duration::from_secs(20));
         }
-        let asked = Instant::now();
-        while is_of(postmaster, &cluster) && asked.elapsed() < Duration::from_secs(10) {
-            send("-QUIT", postmaster);
-            std::thread::sleep(Duration::from_millis(50));
+        if is_of(postmaster, &cluster) {
+            ends(postmaster, "-QUIT", Duration::from_secs(10));
         }
     }
 }
