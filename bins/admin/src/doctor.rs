@@ -44,7 +44,9 @@ fn binaries(settings: &Settings) -> Check {
         return check("engine", true, "not needed: database.url is set");
     }
     match postgres::find(None, None) {
-        Ok(found) => check("engine", true, format!("{found:?}")),
+        Ok(found) => {
+            check("engine", true, format!("PostgreSQL {} in {}", found.major, found.folder.display()))
+        }
         Err(error) => check("engine", false, error.to_string()),
     }
 }

@@ -5,7 +5,10 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{Member, OrgId, OrgRole, UserId};
 
-use crate::{Error, OrgTx, Result, UserTx, statement::statement};
+use crate::{
+    Error, OrgTx, PlatformTx, Result, UserTx,
+    statement::{Statement, statement},
+};
 
 type Columns = (Uuid, Text, Text, Text, Bool, Bool, Timestamptz);
 type Row = (UserId, String, String, OrgRole, bool, bool, DateTime<Utc>);
@@ -86,6 +89,23 @@ pub async fn is_member(tx: &mut OrgTx, username: &str) -> Result<bool> {
 /// Adds a member, or changes the role of one.
 pub async fn put(tx: &mut OrgTx, user: UserId, role: OrgRole, now: DateTime<Utc>) -> Result<()> {
     let org = tx.org_id();
+    put_statement(org, user, role, now).execute(tx.conn()?).await?;
+    Ok(())
+}
+
+/// The same for the platform, which makes organizations and users together.
+pub async fn put_for_platform(
+    tx: &mut PlatformTx,
+    org: OrgId,
+    user: UserId,
+    role: OrgRole,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    put_statement(org, user, role, now).execute(tx.conn()?).await?;
+    Ok(())
+}
+
+fn put_statement(org: OrgId, user: UserId, role: OrgRole, now: DateTime<Utc>) -> Statement<()> {
     statement::<()>(
         "INSERT INTO memberships (org_id, user_id, role, created_at) VALUES (?, ?, ?, ?)
          ON CONFLICT (org_id, user_id) DO UPDATE SET role = EXCLUDED.role",
@@ -94,9 +114,6 @@ pub async fn put(tx: &mut OrgTx, user: UserId, role: OrgRole, now: DateTime<Utc>
     .bind::<Uuid, _>(user)
     .bind::<Text, _>(role)
     .bind::<Timestamptz, _>(now)
-    .execute(tx.conn()?)
-    .await?;
-    Ok(())
 }
 
 /// Whether somebody other than `user` is `org_admin` and may log in.

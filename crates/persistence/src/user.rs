@@ -93,27 +93,6 @@ pub async fn touch_login(tx: &mut UserTx, now: DateTime<Utc>) -> Result<()> {
     Ok(())
 }
 
-/// Adds a member, or changes the role of one.
-pub async fn add_member(
-    tx: &mut PlatformTx,
-    org: OrgId,
-    user: UserId,
-    role: OrgRole,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    statement::<()>(
-        "INSERT INTO memberships (org_id, user_id, role, created_at) VALUES (?, ?, ?, ?)
-         ON CONFLICT (org_id, user_id) DO UPDATE SET role = EXCLUDED.role",
-    )
-    .bind::<Uuid, _>(org)
-    .bind::<Uuid, _>(user)
-    .bind::<Text, _>(role)
-    .bind::<Timestamptz, _>(now)
-    .execute(tx.conn()?)
-    .await?;
-    Ok(())
-}
-
 type Row = (
     UserId,
     String,

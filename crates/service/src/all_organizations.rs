@@ -9,7 +9,7 @@ use tidegate_model::{
     UserId,
 };
 use tidegate_persistence::{
-    OrgScope, audit,
+    OrgScope, audit, membership,
     organization::{self, NewOrganization},
     user,
 };
@@ -58,7 +58,7 @@ impl AllOrganizations {
                 let owner_id = user::find_id(tx, owner).await.named(format_args!("user {owner}"))?;
                 let new = NewOrganization { id, request, owner: Some(owner_id), now };
                 organization::insert(tx, new).await?;
-                user::add_member(tx, id, owner_id, OrgRole::Admin, now).await?;
+                membership::put_for_platform(tx, id, owner_id, OrgRole::Admin, now).await?;
                 let detail = json!({"after": {"ownerUserId": owner_id}});
                 audit::insert_platform(tx, entry("organization.create", &name, detail.clone(), now)).await?;
                 audit::insert_platform_about(tx, id, entry("organization.create", &name, detail, now))

@@ -8,7 +8,7 @@ use tidegate_model::{
     FieldErrors, OrgId, OrgRole, Secret, SystemRole, User, UserId, validate_org_name, validate_password,
 };
 use tidegate_persistence::{
-    Operator, PlatformTx, audit, auth,
+    Operator, PlatformTx, audit, auth, membership,
     organization::{self, NewOrganization},
     retention,
     user::{self, UserSummary},
@@ -75,7 +75,7 @@ impl Operators {
                 user::insert(tx, new_user(user_id, admin, hash, now)).await?;
                 let new = NewOrganization::named(org_id, org_name, Some(user_id), now);
                 organization::insert(tx, new).await?;
-                user::add_member(tx, org_id, user_id, OrgRole::Admin, now).await?;
+                membership::put_for_platform(tx, org_id, user_id, OrgRole::Admin, now).await?;
                 audit_in(tx, "platform.bootstrap", format!("organization:{org_name}"), now).await
             })
             .await?;
@@ -100,7 +100,7 @@ impl Operators {
                 let org =
                     organization::find_by_name(tx, org).await.named(format_args!("organization {org}"))?;
                 user::insert(tx, new_user(id, new, hash, now)).await?;
-                user::add_member(tx, org.id, id, role, now).await?;
+                membership::put_for_platform(tx, org.id, id, role, now).await?;
                 audit_in(tx, "user.create", resource, now).await
             })
             .await?;
