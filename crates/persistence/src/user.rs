@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bool, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use tidegate_model::{OrgId, OrgRole, Provider, SystemRole, User, UserId};
+use tidegate_model::{OrgRole, Provider, SystemRole, User, UserId};
 
 use crate::{Error, OrgTx, PlatformTx, Result, UserTx, statement::statement};
 
