@@ -29,6 +29,8 @@ text_enum! {
         ManageInvites = "invite.manage",
         /// See the invites one got, accept and decline them.
         AnswerInvites = "invite.answer",
+        /// Make, see and revoke API keys of the organization.
+        ManageKeys = "key.manage",
         /// Approve, drain and command agents.
         ManageAgents = "platform.agent.manage",
         /// See every organization of the platform.
@@ -72,7 +74,9 @@ impl Operation {
             }
             Self::StartSessions => Needs::Member(&[Admin, Maintainer, User]),
             Self::ManageSessions => Needs::Member(&[Admin, Maintainer]),
-            Self::UpdateOrganization | Self::ManageMembers | Self::ManageInvites => Needs::Member(&[Admin]),
+            Self::UpdateOrganization | Self::ManageMembers | Self::ManageInvites | Self::ManageKeys => {
+                Needs::Member(&[Admin])
+            }
             Self::TransferOrganization | Self::DeleteOrganization => Needs::Ownership,
             Self::ManageAgents | Self::ReadAllOrganizations => {
                 Needs::Platform(&[SystemRole::Operator, SystemRole::Admin])

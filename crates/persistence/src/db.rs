@@ -29,7 +29,7 @@ pub struct Options {
     pub url: Secret<String>,
     /// Connections at most. Default 16.
     pub max_connections: usize,
-    /// Longest wait for a free connection before the answer is 503. Default 5 s.
+    /// Longest wait for a free connection before the answer is 503. Default 2 s.
     pub acquire_timeout_seconds: u64,
     /// Longest statement. Default 15 s.
     pub statement_timeout_seconds: u64,
@@ -42,7 +42,7 @@ impl Default for Options {
         Self {
             url: Secret::new(String::new()),
             max_connections: 16,
-            acquire_timeout_seconds: 5,
+            acquire_timeout_seconds: 2,
             statement_timeout_seconds: 15,
             lock_timeout_seconds: 5,
         }

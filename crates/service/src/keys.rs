@@ -12,7 +12,10 @@ use std::{net::IpAddr, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use tidegate_model::{ApiKey, ApiKeyId, CredentialId, FieldErrors, NewApiKey, OrgRole, Scopes, Secret};
+use tidegate_model::{
+    ApiKey, ApiKeyId, CredentialId, FieldErrors, NewApiKey, Operation, OrgRole, Scopes, Secret, Standing,
+    SystemRole,
+};
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx,
     api_key::{self, After, Digest, NewKey},
@@ -328,12 +331,12 @@ impl Limits {
 
 /// The role that somebody who manages keys acts with: an owner's is that of an admin.
 async fn manager_in(tx: &mut OrgTx, role: OrgRole) -> Result<OrgRole> {
-    if role == OrgRole::Admin || organization::is_owned(tx).await? {
-        return Ok(OrgRole::Admin);
+    let standing = Standing { system: SystemRole::User, org: Some(role), owner: false };
+    if !Operation::ManageKeys.allows(standing) && !organization::is_owned(tx).await? {
+        let who = Operation::ManageKeys.who();
+        return Err(Error::Forbidden(format!("API keys are the organization's: this needs {who}")));
     }
-    Err(Error::Forbidden(
-        "API keys are made by the organization's admins: this needs the role org_admin".into(),
-    ))
+    Ok(OrgRole::Admin)
 }
 
 fn revoked(id: ApiKeyId) -> Error {

@@ -1,9 +1,15 @@
 //! Every refusal has one shape, whoever refuses.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tidegate_model::OrgRole;
+use tidegate_test_support::eventually;
 
-use crate::support::World;
+use crate::{
+    support::{World, upgrade},
+    walls::{OPEN, fill, operations},
+};
 
 #[tokio::test]
 async fn an_unknown_path_is_refused_in_the_one_shape() {
@@ -62,6 +68,47 @@ async fn a_database_that_is_away_is_503_and_never_401() {
     assert_eq!(world.call("GET", "/readyz", "", None).await.status, 503);
     assert_eq!(world.call("GET", "/healthz", "", None).await.status, 200);
     outage.end().await;
+}
+
+/// What a request waits for at most while the database is away.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn every_operation_with_a_credential_is_503_soon_while_the_database_is_away_and_recovers_alone() {
+    let world = World::new().await;
+    let token = world.member("acme", OrgRole::Admin).await;
+    let key = json!({"label": "ci"});
+    let key = world.call("POST", "/api/v1/organizations/acme/keys", &token, Some(key)).await;
+    let key = key.body["plaintext"].as_str().unwrap().to_owned();
+    let outage = world.db.outage().await;
+    for (method, path) in operations() {
+        if OPEN.iter().any(|(open, _)| *open == format!("{method} {path}")) {
+            continue;
+        }
+        let path = fill(&path, &"0".repeat(32));
+        for credential in [&token, &key] {
+            let (mut headers, agent) = (upgrade(), [("X-Agent-API-Key", "0".repeat(64))]);
+            if !path.ends_with("/terminal")
+                && !path.contains("/agents/connect")
+                && !path.contains("/tunnels/")
+            {
+                headers.clear();
+            }
+            headers.push(("Authorization", format!("Bearer {credential}")));
+            headers.extend(path.contains("v1/agents/").then_some(agent).into_iter().flatten());
+            let asked = path.replace("/agents/connect", "/agents/connect?agent_id=vm-1");
+            let body = json!({"agentId": "vm-1", "platform": "vm", "status": "online", "activeSessions": 0});
+            let body = body.to_string();
+            let answer = world.raw(&method, &asked, &headers, body.as_bytes());
+            let answer = tokio::time::timeout(PATIENCE, answer).await;
+            answer.unwrap_or_else(|_| panic!("{method} {path} hangs")).refused(503, "E_UNAVAILABLE");
+        }
+    }
+    outage.end().await;
+    for credential in [&token, &key] {
+        let back = async || world.call("GET", "/api/v1/users/me", credential, None).await.status == 200;
+        eventually("the server serves again", back).await;
+    }
 }
 
 #[tokio::test]

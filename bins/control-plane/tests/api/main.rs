@@ -15,4 +15,5 @@ mod setup;
 mod support;
 mod terminal;
 mod viewers;
+mod walk;
 mod walls;

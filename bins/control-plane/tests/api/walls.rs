@@ -9,7 +9,7 @@ use tidegate_model::OrgRole;
 use crate::support::World;
 
 /// Operations that let in whoever comes.
-const OPEN: &[(&str, &str)] = &[
+pub(crate) const OPEN: &[(&str, &str)] = &[
     ("GET /healthz", "a probe has no credential and is told nothing"),
     ("GET /readyz", "a probe has no credential and is told four booleans"),
     ("GET /metrics", "loopback alone, or a token of its own: see errors.rs"),
@@ -58,7 +58,7 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("GET /api/v1/admin/quarantine", "operators only, 403 for anybody else"),
 ];
 
-fn operations() -> Vec<(String, String)> {
+pub(crate) fn operations() -> Vec<(String, String)> {
     let document = serde_json::to_value(document()).unwrap();
     let paths = document["paths"].as_object().unwrap();
     let methods = |(path, all): (&String, &Value)| -> Vec<(String, String)> {
@@ -67,7 +67,7 @@ fn operations() -> Vec<(String, String)> {
     paths.iter().flat_map(methods).collect()
 }
 
-fn fill(path: &str, id: &str) -> String {
+pub(crate) fn fill(path: &str, id: &str) -> String {
     let path = path.replace("{id}", id).replace("{agentId}", "vm-1").replace("{commandId}", id);
     path.replace("{userId}", id).replace("{inviteId}", id)
 }

@@ -1,0 +1,503 @@
+//! A walk over the whole document with five callers: nobody, another organization's admin, a viewer, a user, an
+//! `org_admin`. Every body is good and every target is there, so that nothing but the permission matrix decides. A new
+//! operation fails the walk until it has a rule here.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tidegate_model::{Operation, OrgId, OrgRole, Standing, SystemRole};
+use tidegate_test_support::{BOOTSTRAP_KEY, SocketAgent, eventually, new_key_of};
+
+use crate::{
+    support::{Answer, Somebody, World, upgrade},
+    walls::operations,
+};
+
+/// What decides who is let in.
+#[derive(Clone, Copy)]
+enum Rule {
+    /// Nothing, or something that is no user's credential.
+    Open,
+    /// A login: it is about the caller's own.
+    Own,
+    /// A right, in the organization of the path or of the caller.
+    Right(Operation),
+    /// A session: one's own under the right, those of others for who manages them; else it is not found.
+    Session(Operation),
+    /// A stream: the owner's alone under the right; who manages sessions sees it and is refused.
+    Stream(Operation),
+    /// An agent's key; no user's credential is one.
+    Agent,
+}
+
+/// Method and path under the prefix, and what decides.
+const RULES: &[(&str, Rule)] = &[
+    ("GET /healthz", Rule::Open),
+    ("GET /readyz", Rule::Open),
+    ("GET /metrics", Rule::Open),
+    ("POST /auth/login", Rule::Open),
+    ("POST /auth/refresh", Rule::Open),
+    ("POST /auth/setup", Rule::Open),
+    ("GET /auth/setup/status", Rule::Open),
+    ("POST /auth/logout", Rule::Own),
+    ("POST /auth/switch", Rule::Own),
+    ("GET /me/permissions", Rule::Own),
+    ("GET /users/me", Rule::Own),
+    ("GET /organizations", Rule::Own),
+    ("POST /organizations", Rule::Right(Operation::CreateOrganization)),
+    ("GET /organizations/{id}", Rule::Right(Operation::ReadOrganization)),
+    ("PATCH /organizations/{id}", Rule::Right(Operation::UpdateOrganization)),
+    ("DELETE /organizations/{id}", Rule::Right(Operation::DeleteOrganization)),
+    ("POST /organizations/{id}/transfer", Rule::Right(Operation::TransferOrganization)),
+    ("GET /organizations/{id}/members", Rule::Right(Operation::ReadMembers)),
+    ("POST /organizations/{id}/members", Rule::Right(Operation::ManageMembers)),
+    ("PATCH /organizations/{id}/members/{userId}", Rule::Right(Operation::ManageMembers)),
+    ("DELETE /organizations/{id}/members/{userId}", Rule::Right(Operation::ManageMembers)),
+    ("GET /organizations/{id}/invites", Rule::Right(Operation::ManageInvites)),
+    ("POST /organizations/{id}/invites", Rule::Right(Operation::ManageInvites)),
+    ("POST /organizations/{id}/invites/{inviteId}/revoke", Rule::Right(Operation::ManageInvites)),
+    ("GET /invites", Rule::Right(Operation::AnswerInvites)),
+    ("POST /invites/{id}/accept", Rule::Own),
+    ("POST /invites/{id}/decline", Rule::Own),
+    ("GET /organizations/{id}/keys", Rule::Right(Operation::ManageKeys)),
+    ("POST /organizations/{id}/keys", Rule::Right(Operation::ManageKeys)),
+    ("GET /orgs/{id}/keys", Rule::Right(Operation::ManageKeys)),
+    ("POST /orgs/{id}/keys", Rule::Right(Operation::ManageKeys)),
+    ("POST /keys/{id}/revoke", Rule::Right(Operation::ManageKeys)),
+    ("POST /keys/{id}/rotate", Rule::Right(Operation::ManageKeys)),
+    ("GET /sessions", Rule::Right(Operation::OwnSessions)),
+    ("POST /sessions", Rule::Right(Operation::StartSessions)),
+    ("GET /sessions/{id}", Rule::Session(Operation::OwnSessions)),
+    ("DELETE /sessions/{id}", Rule::Session(Operation::OwnSessions)),
+    ("POST /sessions/{id}/terminate", Rule::Session(Operation::OwnSessions)),
+    ("PUT /sessions/{id}/hibernate", Rule::Session(Operation::OwnSessions)),
+    ("PUT /sessions/{id}/wake", Rule::Session(Operation::StartSessions)),
+    ("PATCH /sessions/{id}/tags", Rule::Session(Operation::OwnSessions)),
+    ("GET /sessions/{id}/history", Rule::Session(Operation::OwnSessions)),
+    ("GET /sessions/{id}/logs", Rule::Stream(Operation::OwnSessions)),
+    ("POST /sessions/{id}/connect", Rule::Stream(Operation::OwnSessions)),
+    ("GET /sessions/{id}/terminal", Rule::Stream(Operation::OwnSessions)),
+    ("POST /agents/register", Rule::Agent),
+    ("GET /agents/connect", Rule::Agent),
+    ("GET /agents/tunnels/{id}", Rule::Agent),
+    ("POST /agents/{agentId}/heartbeat", Rule::Agent),
+    ("GET /admin/agents", Rule::Right(Operation::ManageAgents)),
+    ("GET /admin/agents/{agentId}", Rule::Right(Operation::ManageAgents)),
+    ("POST /admin/agents/{agentId}/approve", Rule::Right(Operation::ManageAgents)),
+    ("POST /admin/agents/{agentId}/reject", Rule::Right(Operation::ManageAgents)),
+    ("POST /admin/agents/{agentId}/rotate-key", Rule::Right(Operation::ManageAgents)),
+    ("POST /admin/agents/{agentId}/drain", Rule::Right(Operation::ManageAgents)),
+    ("POST /admin/agents/{agentId}/undrain", Rule::Right(Operation::ManageAgents)),
+    ("GET /admin/agents/{agentId}/commands", Rule::Right(Operation::ManageAgents)),
+    ("GET /admin/commands/{commandId}", Rule::Right(Operation::ManageAgents)),
+    ("GET /admin/quarantine", Rule::Right(Operation::ManageAgents)),
+    ("GET /admin/organizations", Rule::Right(Operation::ReadAllOrganizations)),
+    ("GET /admin/organizations/{id}", Rule::Right(Operation::ReadAllOrganizations)),
+    ("POST /admin/organizations", Rule::Right(Operation::ManageAllOrganizations)),
+    ("PATCH /admin/organizations/{id}", Rule::Right(Operation::ManageAllOrganizations)),
+    ("DELETE /admin/organizations/{id}", Rule::Right(Operation::ManageAllOrganizations)),
+    ("POST /admin/organizations/{id}/transfer", Rule::Right(Operation::ManageAllOrganizations)),
+];
+/// Answers of operations that went through to what the tests have no real one of.
+const PAST_THE_GATE: &[(&str, u16)] = &[
+    // The agent of the test dials no tunnel.
+    ("GET /sessions/{id}/terminal", 504),
+    ("GET /sessions/{id}/logs", 504),
+];
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    Stranger,
+    Viewer,
+    User,
+    OrgAdmin,
+    /// Not of the five: shows that the body is good where none of them may.
+    Owner,
+    /// The same for the platform's operations.
+    Platform,
+}
+
+const FIVE: [Who; 5] = [Who::Nobody, Who::Stranger, Who::Viewer, Who::User, Who::OrgAdmin];
+
+/// What must be answered.
+#[derive(Debug, PartialEq, Eq)]
+enum Expected {
+    LetIn,
+    Refused(u16),
+}
+
+impl Who {
+    fn standing(self) -> Standing {
+        let org = match self {
+            Self::Nobody => None,
+            Self::Stranger | Self::OrgAdmin | Self::Owner => Some(OrgRole::Admin),
+            Self::Viewer => Some(OrgRole::Viewer),
+            Self::User | Self::Platform => Some(OrgRole::User),
+        };
+        let system = if self == Self::Platform { SystemRole::Admin } else { SystemRole::User };
+        Standing { system, org, owner: self == Self::Owner }
+    }
+}
+
+/// What the matrix says. `own` is whether the session asked for is the caller's.
+fn expected(operation: &str, rule: Rule, who: Who, own: bool) -> Expected {
+    let there = !operation.contains('{') || operation.contains(" /admin/");
+    let by_right = |right: Operation| {
+        if right.allows(who.standing()) { Expected::LetIn } else { Expected::Refused(403) }
+    };
+    match (rule, who) {
+        (Rule::Open, _) | (Rule::Own, Who::Stranger | Who::Viewer | Who::User | Who::OrgAdmin) => {
+            Expected::LetIn
+        }
+        (Rule::Agent, _) | (_, Who::Nobody) => Expected::Refused(401),
+        (Rule::Right(_), Who::Stranger) if !there => Expected::Refused(404),
+        (Rule::Right(right), _) => by_right(right),
+        (Rule::Session(_) | Rule::Stream(_), Who::Stranger) => Expected::Refused(404),
+        (Rule::Session(right) | Rule::Stream(right), _) if own => by_right(right),
+        (Rule::Session(_), _) if Operation::ManageSessions.allows(who.standing()) => Expected::LetIn,
+        (Rule::Stream(_), _) if Operation::ManageSessions.allows(who.standing()) => Expected::Refused(403),
+        (Rule::Session(_) | Rule::Stream(_), _) => Expected::Refused(404),
+        (Rule::Own, Who::Owner | Who::Platform) => Expected::LetIn,
+    }
+}
+
+/// An organization with one of each, an agent, and another organization.
+struct Stage {
+    world: World,
+    _agent: SocketAgent,
+    people: BTreeMap<&'static str, Somebody>,
+}
+
+/// One request.
+struct Ask {
+    path: String,
+    body: Option<Value>,
+    /// Where the operation uses up the credential: a fresh one.
+    token: Option<String>,
+}
+
+const ORG: &str = "/api/v1/organizations/acme";
+
+impl Stage {
+    async fn new() -> Self {
+        let world = World::with("[hub]\ntunnel_dial_seconds = 0").await;
+        let agent = world.agent("vm-1").await;
+        let mut people = BTreeMap::from([("Owner", world.owner("acme").await)]);
+        for (name, org, role) in [
+            ("Stranger", "rival", OrgRole::Admin),
+            ("Viewer", "acme", OrgRole::Viewer),
+            ("User", "acme", OrgRole::User),
+            ("OrgAdmin", "acme", OrgRole::Admin),
+            ("Colleague", "acme", OrgRole::User),
+        ] {
+            people.insert(name, world.somebody(org, role).await);
+        }
+        let admin = world.admin().await;
+        people.insert("Platform", Somebody { token: admin, id: String::new(), name: String::new() });
+        Self { world, _agent: agent, people }
+    }
+
+    fn token(&self, who: Who) -> &str {
+        self.people.get(format!("{who:?}").as_str()).map_or("", |somebody| &somebody.token)
+    }
+
+    fn of(&self, name: &str) -> &Somebody {
+        &self.people[name]
+    }
+
+    /// Asks as the owner for what a target needs, which must work.
+    async fn done(&self, method: &str, path: &str, body: Value) -> Value {
+        self.done_by(&self.of("Owner").token, method, path, body).await
+    }
+
+    async fn done_by(&self, token: &str, method: &str, path: &str, body: Value) -> Value {
+        let answer = self.world.call(method, path, token, Some(body)).await;
+        assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
+        answer.body
+    }
+
+    /// A session of the caller or of a colleague, in the state that the operation starts from.
+    async fn session(&self, operation: &str, who: Who, own: bool) -> String {
+        let name = format!("{who:?}");
+        let owner = if own { self.of(&name) } else { self.of("Colleague") };
+        let member = format!("{ORG}/members/{}", owner.id);
+        let lifted = who == Who::Viewer && own;
+        if lifted {
+            self.done("PATCH", &member, json!({"role": "user"})).await;
+        }
+        let made = self.done_by(&owner.token, "POST", "/api/v1/sessions", json!({"template": "shell"})).await;
+        let path = format!("/api/v1/sessions/{}", made["session"]["id"].as_str().unwrap());
+        self.reaches(&path, &owner.token, "running").await;
+        if operation == "PUT /sessions/{id}/wake" {
+            self.done_by(&owner.token, "PUT", &format!("{path}/hibernate"), json!({})).await;
+            self.reaches(&path, &owner.token, "hibernated").await;
+        }
+        if lifted {
+            self.done("PATCH", &member, json!({"role": "viewer"})).await;
+        }
+        path.rsplit_once('/').unwrap().1.to_owned()
+    }
+
+    async fn reaches(&self, path: &str, token: &str, state: &str) {
+        let reached = async || self.world.call("GET", path, token, None).await.body["state"] == state;
+        eventually(state, reached).await;
+    }
+
+    /// Ends what a request may have left, so that quotas and agents stay free.
+    async fn ended(&self, id: &str) {
+        let path = format!("/api/v1/sessions/{id}/terminate?force=true");
+        let answer = self.world.call("POST", &path, &self.of("OrgAdmin").token, None).await;
+        assert!(answer.status < 500, "{answer:?}");
+    }
+
+    async fn invite(&self, invitee: &str) -> String {
+        let body = json!({"username": invitee});
+        let made = self.done("POST", &format!("{ORG}/invites"), body).await;
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn key(&self, token: &str) -> String {
+        let body = json!({"label": "walked", "scopes": ["sessions:read"]});
+        let made = self.done_by(token, "POST", &format!("{ORG}/keys"), body).await;
+        made["key"]["id"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Stage {
+    /// A good request. What it is about was made for it alone.
+    async fn ask(&self, operation: &str, who: Who, own: bool) -> Ask {
+        let (method, pattern) = operation.split_once(' ').unwrap();
+        let mut ask = Ask { path: format!("/api/v1{pattern}"), body: None, token: None };
+        if pattern.starts_with("/sessions/{id}") {
+            ask.fill("{id}", &self.session(operation, who, own).await);
+        }
+        if pattern.starts_with("/organizations/{id}") || pattern.starts_with("/orgs/{id}") {
+            ask.fill("{id}", "acme");
+        }
+        match pattern.split('/').nth(1).unwrap_or_default() {
+            "admin" => self.ask_as_platform(operation, &mut ask).await,
+            "organizations" | "orgs" | "invites" | "keys" => {
+                self.ask_of_people(operation, who, &mut ask).await;
+            }
+            _ => self.ask_of_oneself(operation, who, &mut ask).await,
+        }
+        if ask.body.is_none() && method != "GET" {
+            ask.body = Some(json!({}));
+        }
+        assert!(!ask.path.contains('{'), "{operation}: nothing fills {}", ask.path);
+        ask
+    }
+
+    async fn ask_of_oneself(&self, operation: &str, who: Who, ask: &mut Ask) {
+        match operation {
+            "POST /auth/logout" if who != Who::Nobody => ask.token = Some(self.fresh().await.token),
+            "POST /auth/switch" => {
+                let org = if who == Who::Stranger { "rival" } else { "acme" };
+                ask.body = Some(json!({"organization": org}));
+            }
+            "POST /sessions" => ask.body = Some(json!({"template": "shell"})),
+            "PATCH /sessions/{id}/tags" => ask.body = Some(json!({"tags": ["walked"]})),
+            "POST /sessions/{id}/connect" => ask.body = Some(json!({"kind": "terminal", "mode": "view"})),
+            "GET /agents/tunnels/{id}" => ask.fill("{id}", &"0".repeat(32)),
+            _ => ask.fill("{agentId}", "vm-1"),
+        }
+    }
+
+    async fn ask_of_people(&self, operation: &str, who: Who, ask: &mut Ask) {
+        match operation {
+            "POST /organizations" => {
+                // Owning one changes which organization is one's own: somebody else does it.
+                ask.token = (who != Who::Nobody).then_some(self.fresh().await.token);
+                ask.body = Some(json!({"name": unique("org"), "displayName": "Walked"}));
+            }
+            "PATCH /organizations/{id}" => ask.body = Some(json!({"description": "walked"})),
+            "POST /organizations/{id}/transfer" | "DELETE /organizations/{id}" => {
+                let mut heir = self.of("OrgAdmin").id.clone();
+                if who == Who::Owner {
+                    // The play goes on in its own organization.
+                    let (owner, id, other) = self.another_organization().await;
+                    ask.path = ask.path.replace("acme", &id);
+                    (ask.token, heir) = (Some(owner.token), other);
+                }
+                ask.body = Some(json!({"userId": heir}));
+            }
+            "POST /organizations/{id}/members" => {
+                ask.body = Some(json!({"userId": self.of("Colleague").id, "role": "user"}));
+            }
+            "PATCH /organizations/{id}/members/{userId}" => {
+                ask.fill("{userId}", &self.world.somebody("acme", OrgRole::User).await.id);
+                ask.body = Some(json!({"role": "viewer"}));
+            }
+            "DELETE /organizations/{id}/members/{userId}" => {
+                ask.fill("{userId}", &self.world.somebody("acme", OrgRole::User).await.id);
+            }
+            "POST /organizations/{id}/invites" => {
+                ask.body = Some(json!({"username": self.fresh().await.name}));
+            }
+            "POST /organizations/{id}/invites/{inviteId}/revoke" => {
+                ask.fill("{inviteId}", &self.invite(&self.fresh().await.name).await);
+            }
+            "POST /invites/{id}/accept" | "POST /invites/{id}/decline" => {
+                let invitee = self.fresh().await;
+                ask.fill("{id}", &self.invite(&invitee.name).await);
+                ask.token = (who != Who::Nobody).then_some(invitee.token);
+            }
+            "POST /organizations/{id}/keys" | "POST /orgs/{id}/keys" => {
+                ask.body = Some(json!({"label": "walked"}));
+            }
+            "POST /keys/{id}/revoke" => ask.fill("{id}", &self.key(&self.of("Owner").token).await),
+            "POST /keys/{id}/rotate" => {
+                // Its maker alone may have the secret.
+                let maker = if who == Who::OrgAdmin { "OrgAdmin" } else { "Owner" };
+                ask.fill("{id}", &self.key(&self.of(maker).token).await);
+            }
+            _ => {}
+        }
+    }
+
+    async fn ask_as_platform(&self, operation: &str, ask: &mut Ask) {
+        match operation {
+            "POST /admin/agents/{agentId}/approve" | "POST /admin/agents/{agentId}/reject" => {
+                ask.fill("{agentId}", &self.pending_agent().await);
+            }
+            "POST /admin/agents/{agentId}/rotate-key" => {
+                let handle = unique("vm");
+                new_key_of(&self.world.services, &handle, 1).await;
+                ask.fill("{agentId}", &handle);
+            }
+            "GET /admin/commands/{commandId}" => {
+                let made = self
+                    .done_by(&self.of("User").token, "POST", "/api/v1/sessions", json!({"template": "shell"}))
+                    .await;
+                ask.fill("{commandId}", made["commandId"].as_str().unwrap());
+                self.ended(made["session"]["id"].as_str().unwrap()).await;
+            }
+            "POST /admin/organizations" => {
+                let owner = self.fresh().await.name;
+                ask.body = Some(json!({"name": unique("org"), "displayName": "Walked", "owner": owner}));
+            }
+            _ if operation.contains("/admin/organizations/{id}") => {
+                let (_, id, heir) = self.another_organization().await;
+                ask.fill("{id}", &id);
+                ask.body = match operation.split(' ').next().unwrap() {
+                    "PATCH" => Some(json!({"description": "walked"})),
+                    _ => Some(json!({"userId": heir})),
+                };
+            }
+            _ => ask.fill("{agentId}", "vm-1"),
+        }
+    }
+
+    /// Somebody without a part in the play, who has a login of their own.
+    async fn fresh(&self) -> Somebody {
+        self.world.somebody("lobby", OrgRole::User).await
+    }
+
+    /// An organization that may be changed and ended: its owner, its id and the id of another member.
+    async fn another_organization(&self) -> (Somebody, String, String) {
+        let (owner, heir) = (self.fresh().await, self.fresh().await.id);
+        let body = json!({"name": unique("org"), "displayName": "Walked"});
+        let made = self.done_by(&owner.token, "POST", "/api/v1/organizations", body).await;
+        let id = made["id"].as_str().unwrap().to_owned();
+        let members = format!("/api/v1/organizations/{id}/members");
+        self.done_by(&owner.token, "POST", &members, json!({"userId": heir})).await;
+        (owner, id, heir)
+    }
+
+    async fn pending_agent(&self) -> String {
+        let handle = unique("vm");
+        let key = [("X-Agent-API-Key", BOOTSTRAP_KEY.to_owned())];
+        let body = json!({"agentId": handle, "platform": "vm"}).to_string();
+        let made = self.world.raw("POST", "/api/v1/agents/register", &key, body.as_bytes()).await;
+        assert_eq!(made.status, 202, "{made:?}");
+        handle
+    }
+
+    async fn send(&self, operation: &str, who: Who, ask: &Ask) -> Answer {
+        let mut headers = if operation.ends_with("/terminal") { upgrade() } else { Vec::new() };
+        let token = if who == Who::Nobody { "" } else { ask.token.as_deref().unwrap_or(self.token(who)) };
+        if !token.is_empty() {
+            headers.push(("Authorization", format!("Bearer {token}")));
+        }
+        let method = operation.split(' ').next().unwrap();
+        let body = ask.body.as_ref().map(Value::to_string).unwrap_or_default();
+        self.world.raw(method, &ask.path, &headers, body.as_bytes()).await
+    }
+
+    /// Asks once, and says what is wrong with the answer.
+    async fn walk(&self, operation: &str, rule: Rule, who: Who, own: bool) -> Option<String> {
+        let ask = self.ask(operation, who, own).await;
+        let answer = self.send(operation, who, &ask).await;
+        if let Some(id) = ask.path.strip_prefix("/api/v1/sessions/") {
+            self.ended(id.split('/').next().unwrap()).await;
+        } else if let Some(id) = answer.body["session"]["id"].as_str() {
+            self.ended(id).await;
+        }
+        let past = PAST_THE_GATE.contains(&(operation, answer.status));
+        let seen = match answer.status {
+            101 | 200..400 => Expected::LetIn,
+            _ if past => Expected::LetIn,
+            refused => Expected::Refused(refused),
+        };
+        let wanted = expected(operation, rule, who, own);
+        (seen != wanted).then(|| format!("{operation} as {who:?} (own {own}): {wanted:?}, but {answer:?}"))
+    }
+}
+
+impl Ask {
+    fn fill(&mut self, name: &str, value: &str) {
+        self.path = self.path.replace(name, value);
+    }
+}
+
+fn unique(what: &str) -> String {
+    let id = OrgId::new().to_string();
+    format!("{what}-{}", &id[id.len() - 12..])
+}
+
+/// The documented operations without their prefix.
+fn walked() -> Vec<String> {
+    let short = |(method, path): (String, String)| {
+        format!("{method} {}", path.strip_prefix("/api/v1").unwrap_or(&path))
+    };
+    operations().into_iter().map(short).collect()
+}
+
+#[tokio::test]
+async fn every_operation_answers_five_callers_as_the_matrix_says() {
+    let stage = Stage::new().await;
+    let rules: BTreeMap<&str, Rule> = RULES.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for operation in walked() {
+        let Some(rule) = rules.get(operation.as_str()).copied() else {
+            panic!("{operation} has no rule: say in walk.rs what decides who is let in");
+        };
+        if matches!(rule, Rule::Open) {
+            continue; // Asserted in walls.rs: they let in whoever comes.
+        }
+        let mut callers: Vec<Who> = FIVE.to_vec();
+        let of_nobody = |who: &Who| expected(&operation, rule, *who, true) != Expected::LetIn;
+        if callers.iter().all(of_nobody) && !matches!(rule, Rule::Agent) {
+            callers.extend([Who::Owner, Who::Platform].into_iter().filter(|who| !of_nobody(who)));
+            assert!(callers.len() > FIVE.len(), "{operation}: nobody is let in, so nothing is shown");
+        }
+        for who in callers {
+            let others = matches!(rule, Rule::Session(_) | Rule::Stream(_))
+                && !matches!(who, Who::Nobody | Who::Stranger);
+            if others {
+                wrong.extend(stage.walk(&operation, rule, who, false).await);
+            }
+            wrong.extend(stage.walk(&operation, rule, who, others).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let documented = walked();
+    for (operation, _) in RULES {
+        assert!(
+            documented.iter().any(|known| known == operation),
+            "{operation} is gone: take it off the list"
+        );
+    }
+}
