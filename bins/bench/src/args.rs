@@ -62,6 +62,10 @@ pub(crate) enum Part {
     Memory,
     /// Heartbeats over WebSockets
     Heartbeats,
+    /// API keys, right and wrong
+    Keys,
+    /// Logins, and what others feel of them
+    Logins,
 }
 
 impl Args {

@@ -37,12 +37,18 @@ impl PgBench {
 
     /// Transactions a second of its simple-update script, 16 clients.
     pub(crate) async fn simple_update(&self, length: Duration) -> anyhow::Result<f64> {
+        self.rate("pgbench, simple update", "--skip-some-updates", length).await
+    }
+
+    /// Transactions a second of its select-only script, 16 clients.
+    pub(crate) async fn select_only(&self, length: Duration) -> anyhow::Result<f64> {
+        self.rate("pgbench, select only", "--select-only", length).await
+    }
+
+    async fn rate(&self, what: &str, script: &str, length: Duration) -> anyhow::Result<f64> {
         let seconds = format!("--time={}", length.as_secs().max(1));
-        let said = during(
-            "pgbench, simple update",
-            self.run(&["--skip-some-updates", "--client=16", "--jobs=2", "--no-vacuum", &seconds]),
-        )
-        .await?;
+        let said =
+            during(what, self.run(&[script, "--client=16", "--jobs=2", "--no-vacuum", &seconds])).await?;
         let line = said.lines().find_map(|line| line.strip_prefix("tps = "));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         number.with_context(|| format!("pgbench said no rate: {said}"))

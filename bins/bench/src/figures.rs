@@ -3,7 +3,12 @@
 use serde::Serialize;
 
 use crate::{
-    dispatch::Dispatch, heartbeats::Heartbeats, lifecycles::Lives, memory::Memory, stats::mean,
+    credentials::{Keys, Logins},
+    dispatch::Dispatch,
+    heartbeats::Heartbeats,
+    lifecycles::Lives,
+    memory::Memory,
+    stats::mean,
     terminal::Terminal,
 };
 
@@ -29,6 +34,10 @@ pub(crate) struct Figures {
     pub(crate) heartbeats: Option<Heartbeats>,
     pub(crate) memory: Option<Memory>,
     pub(crate) terminal: Option<Terminal>,
+    /// pgbench select-only transactions a second.
+    pub(crate) select_only: Option<f64>,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) logins: Option<Logins>,
     /// MiB a second of a tunnel fed from memory.
     pub(crate) tunnel: Option<f64>,
 }
@@ -108,6 +117,21 @@ impl Figures {
             line(format!("heartbeats of {} agents", beats.agents), beats.per_second, "/s");
             line("rows written for them".into(), beats.rows_per_second, "/s");
         }
+        if let Some(tps) = self.select_only {
+            line("pgbench select-only, 16 clients".into(), tps, "tx/s");
+        }
+        if let Some(keys) = &self.keys {
+            line("requests with API keys".into(), keys.per_second, "/s");
+            line("request with an API key, p50".into(), keys.p50, "ms");
+            line("request with an API key, p99".into(), keys.p99, "ms");
+            line(format!("{} wrong keys: most memory meanwhile", keys.wrong), keys.peak(), "MiB");
+            line(format!("{} wrong keys: memory left", keys.wrong), keys.growth(), "MiB");
+        }
+        if let Some(logins) = &self.logins {
+            line("logins".into(), logins.per_second, "/s");
+            line("another request without logins, p99".into(), logins.p99_alone, "ms");
+            line("another request beside logins, p99".into(), logins.p99_beside, "ms");
+        }
         lines
     }
 
@@ -137,6 +161,21 @@ impl Figures {
         }
         if let Some(tunnel) = self.tunnel {
             goals.push(Goal::least("tunnel fed from memory, of the TCP copy", tunnel / copy, 0.15));
+        }
+        if let Some(keys) = &self.keys {
+            goals.push(Goal {
+                unit: "/s",
+                ..Goal::least("requests with API keys", keys.per_second, 10_000.0)
+            });
+            if let Some(tps) = self.select_only {
+                let ratio = keys.per_second / tps;
+                goals.push(Goal::least("requests with API keys per pgbench select", ratio, 0.25));
+            }
+            goals.push(Goal::most("memory left by wrong keys", keys.growth(), "MiB", 16.0));
+        }
+        if let Some(logins) = &self.logins {
+            let ratio = logins.p99_beside / logins.p99_alone.max(f64::EPSILON);
+            goals.push(Goal::most("p99 of others beside logins", ratio, "×", 2.0));
         }
         goals
     }

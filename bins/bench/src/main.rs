@@ -7,6 +7,7 @@
 mod age;
 mod args;
 mod baseline;
+mod credentials;
 mod dispatch;
 mod figures;
 mod fleet;

@@ -6,7 +6,7 @@ use crate::{
     age,
     args::{Args, Part},
     baseline::{PgBench, tcp_copy},
-    dispatch,
+    credentials, dispatch,
     figures::Figures,
     fleet::{self, Arrivals, Ears, Fleet},
     heartbeats, lifecycles, memory,
@@ -48,6 +48,13 @@ pub(crate) async fn run(args: &Args, stage: &mut Stage, figures: &mut Figures) -
         figures.tunnel = Some(tunnel::run(stage, &tokens[0], &members[0], args.length()).await?);
         figures.tcp_copy.push(tcp_copy(short).await?);
         lifecycles::clear(stage).await?;
+    }
+    if args.wants(Part::Keys) {
+        figures.select_only = Some(pgbench.select_only(args.length()).await?);
+        figures.keys = Some(credentials::keys(stage, &tokens, args.connections, args.length()).await?);
+    }
+    if args.wants(Part::Logins) {
+        figures.logins = Some(credentials::logins(stage, &tokens, args.length()).await?);
     }
     if args.wants(Part::Memory) || args.wants(Part::Heartbeats) {
         idle(args, stage, figures, &pgbench).await?;
