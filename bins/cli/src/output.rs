@@ -7,7 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use tidegate_client::{MyOrganization, Permissions};
-use tidegate_model::{ApiKey, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User};
+use tidegate_model::{
+    ApiKey, AuditEntry, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User,
+};
 
 /// For people or for programs.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +86,22 @@ pub(crate) fn keys(keys: &[ApiKey]) -> String {
             state,
             key.last_used_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(now - at))),
             age(now - key.created_at),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of the audit log.
+pub(crate) fn audit(entries: &[AuditEntry]) -> String {
+    let mut table = table(["AT", "ACTOR", "ACTION", "RESOURCE", "ADDRESS", "WITH"]);
+    for entry in entries {
+        table.add_row([
+            time(entry.at),
+            plain(entry.actor_name.as_ref().unwrap_or(&entry.actor)),
+            plain(&entry.action),
+            plain(&entry.resource),
+            plain(entry.address.as_deref().unwrap_or("-")),
+            plain(entry.credential.as_deref().unwrap_or("-")),
         ]);
     }
     table.trim_fmt()

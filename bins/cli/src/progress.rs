@@ -1,4 +1,4 @@
-//! The line that moves while a session is waited for.
+//! The lines that move while something is waited for.
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -25,10 +25,26 @@ pub(crate) async fn wait_for(
     session
 }
 
-fn line(output: Output) -> ProgressBar {
+/// A bar of lines written, of `total` where that is known; only where a person looks.
+pub(crate) fn of_lines(output: Output, total: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total, target(output));
+    let template = match total {
+        Some(_) => "{bar:30} {pos} of {len} lines ({eta})",
+        None => "{spinner} {pos} lines ({elapsed})",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn target(output: Output) -> ProgressDrawTarget {
     let shown = !output.json && std::io::stderr().is_terminal();
-    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let line = ProgressBar::with_draw_target(None, target);
+    if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}
+
+fn line(output: Output) -> ProgressBar {
+    let line = ProgressBar::with_draw_target(None, target(output));
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
         line.set_style(style);
     }

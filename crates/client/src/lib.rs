@@ -25,6 +25,7 @@
 //! ```
 
 mod agents;
+mod audit;
 mod auth;
 mod builder;
 mod call;
@@ -39,6 +40,7 @@ mod tls;
 mod tokens;
 
 pub use agents::{AgentList, Registration};
+pub use audit::{AuditExport, AuditOf, AuditPage, AuditQuery};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};
 pub use error::{ApiError, Error};

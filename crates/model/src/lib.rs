@@ -14,6 +14,7 @@
 
 mod agent;
 mod api_key;
+mod audit;
 mod clock;
 mod command;
 mod credential;
@@ -37,6 +38,7 @@ pub use agent::{
     AgentReportedStatus, AgentStatus, AgentStatusUpdate, ApprovalStatus, Platform,
 };
 pub use api_key::{ApiKey, NewApiKey};
+pub use audit::{AuditEntry, AuditFilter, REDACTED, redacted};
 pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
 pub use credential::{CredentialId, UnknownCredential};

@@ -31,10 +31,14 @@ text_enum! {
         AnswerInvites = "invite.answer",
         /// Make, see and revoke API keys of the organization.
         ManageKeys = "key.manage",
+        /// Search and export the organization's audit log.
+        ReadAudit = "audit.read",
         /// Approve, drain and command agents.
         ManageAgents = "platform.agent.manage",
         /// See every organization of the platform.
         ReadAllOrganizations = "platform.organization.read",
+        /// Search and export the audit log of the platform and of every organization.
+        ReadAllAudit = "platform.audit.read",
         /// Make organizations for others, change, suspend and end any of them.
         ManageAllOrganizations = "platform.organization.manage",
     }
@@ -74,11 +78,13 @@ impl Operation {
             }
             Self::StartSessions => Needs::Member(&[Admin, Maintainer, User]),
             Self::ManageSessions => Needs::Member(&[Admin, Maintainer]),
-            Self::UpdateOrganization | Self::ManageMembers | Self::ManageInvites | Self::ManageKeys => {
-                Needs::Member(&[Admin])
-            }
+            Self::UpdateOrganization
+            | Self::ManageMembers
+            | Self::ManageInvites
+            | Self::ManageKeys
+            | Self::ReadAudit => Needs::Member(&[Admin]),
             Self::TransferOrganization | Self::DeleteOrganization => Needs::Ownership,
-            Self::ManageAgents | Self::ReadAllOrganizations => {
+            Self::ManageAgents | Self::ReadAllOrganizations | Self::ReadAllAudit => {
                 Needs::Platform(&[SystemRole::Operator, SystemRole::Admin])
             }
             Self::ManageAllOrganizations => Needs::Platform(&[SystemRole::Admin]),

@@ -170,7 +170,7 @@ pub async fn decide(
     approval: ApprovalStatus,
     now: DateTime<Utc>,
 ) -> Result<AgentId> {
-    let by = tx.actor.to_string();
+    let by = tx.author.actor.to_string();
     let rows: Vec<(AgentId,)> = statement::<(Uuid,)>(
         "UPDATE agents SET approval_status = ?, approved_at = ?, approved_by = ?, updated_at = ?
          WHERE agent_id = ? AND approval_status = 'pending' AND deleted_at IS NULL RETURNING id",

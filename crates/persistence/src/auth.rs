@@ -11,7 +11,7 @@ use tidegate_model::{
 };
 
 use crate::{
-    AgentScope, Db, Error, OrgScope, Result, UserScope,
+    AgentScope, Db, Error, OrgScope, Origin, Result, UserScope,
     statement::{Statement, statement},
 };
 
@@ -53,7 +53,7 @@ pub async fn login(db: &Db, id: LoginSessionId, wanted: Option<&str>, now: DateT
 
 fn of_login(user_id: UserId, username: String, role: SystemRole, login: LoginSessionId) -> UserScope {
     let credential = CredentialId::Login(login);
-    UserScope { user_id, username, role, credential, scopes: Scopes::UNLIMITED }
+    UserScope { user_id, username, role, credential, scopes: Scopes::UNLIMITED, origin: Origin::default() }
 }
 
 /// What a password login is checked against.

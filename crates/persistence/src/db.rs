@@ -103,7 +103,8 @@ impl Db {
         scope: &OrgScope,
         work: impl AsyncFnOnce(&mut OrgTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut tx = OrgTx::new(self.begin(&org_setup(scope)).await?, org_context(scope));
+        let mut tx =
+            OrgTx::new(self.begin(&org_setup(scope)).await?, org_context(scope), scope.user.author());
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
     }
@@ -119,7 +120,7 @@ impl Db {
         let setup = format!("{}, {KEPT_PLANS}", org_setup(scope));
         let (lease, locked) = self.begin_and(&setup, Some(context)).await?;
         let locked = locked.unwrap_or(Err(Error::NotFound));
-        let mut tx = OrgTx::new(lease, context);
+        let mut tx = OrgTx::new(lease, context, scope.user.author());
         let outcome = work(&mut tx, locked).await;
         tx.lease.finish(outcome).await
     }
@@ -132,7 +133,7 @@ impl Db {
     ) -> Result<T, E> {
         let setup = begin_as("tidegate_user", "app.user_id", &scope.user_id.to_string());
         let mut tx =
-            UserTx { lease: self.begin(&setup).await?, user_id: scope.user_id, credential: scope.credential };
+            UserTx { lease: self.begin(&setup).await?, user_id: scope.user_id, author: scope.author() };
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
     }
@@ -176,7 +177,7 @@ impl Db {
     ) -> Result<T, E> {
         let setup = begin_as("tidegate_platform", "app.org_id", "");
         let lease = self.begin(&setup).await?;
-        let mut tx = PlatformTx { lease, actor: operator.actor, credential: operator.credential };
+        let mut tx = PlatformTx { lease, author: operator.author.clone() };
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
     }
@@ -258,7 +259,7 @@ fn org_setup(scope: &OrgScope) -> String {
 }
 
 fn org_context(scope: &OrgScope) -> OrgContext {
-    OrgContext { org_id: scope.org_id, user_id: scope.user.user_id, credential: scope.user.credential }
+    OrgContext { org_id: scope.org_id, user_id: scope.user.user_id }
 }
 
 /// Role and tenant of a transaction. The value is an id or a list of ids of ours, never text from outside.

@@ -2,6 +2,8 @@
 
 use tidegate_model::{AgentId, CredentialId, OrgId, OrgRole, Scopes, SystemRole, UserId};
 
+use crate::{Origin, audit::Author};
+
 /// Who acts, for the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
@@ -69,6 +71,12 @@ impl OrgScope {
     pub fn as_user(&self) -> &UserScope {
         &self.user
     }
+
+    /// The same for a request that came from there.
+    #[must_use]
+    pub fn with_origin(self, origin: Origin) -> Self {
+        Self { user: self.user.with_origin(origin), ..self }
+    }
 }
 
 /// A user across organizations: their own row, memberships and logins.
@@ -79,6 +87,7 @@ pub struct UserScope {
     pub(crate) role: SystemRole,
     pub(crate) credential: CredentialId,
     pub(crate) scopes: Scopes,
+    pub(crate) origin: Origin,
 }
 
 impl UserScope {
@@ -107,10 +116,30 @@ impl UserScope {
         self.scopes
     }
 
+    /// Where the request came from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The same for a request that came from there.
+    #[must_use]
+    pub fn with_origin(self, origin: Origin) -> Self {
+        Self { origin, ..self }
+    }
+
     /// The operator this user is, if the role says so.
     pub fn operator(&self) -> Option<Operator> {
-        let (actor, credential) = (Actor::User(self.user_id), Some(self.credential));
-        self.role.is_operator().then_some(Operator { actor, role: self.role, credential })
+        self.role.is_operator().then(|| Operator { author: self.author(), role: self.role })
+    }
+
+    /// Who writes in the audit log.
+    pub(crate) fn author(&self) -> Author {
+        Author {
+            actor: Actor::User(self.user_id),
+            name: Some(self.username.clone()).filter(|name| !name.is_empty()),
+            credential: Some(self.credential),
+            origin: self.origin.clone(),
+        }
     }
 }
 
@@ -144,25 +173,31 @@ impl AgentScope {
 /// An operator of the platform: agents and the lists of users and organizations.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    pub(crate) actor: Actor,
+    pub(crate) author: Author,
     pub(crate) role: SystemRole,
-    pub(crate) credential: Option<CredentialId>,
 }
 
 impl Operator {
     /// Somebody with a shell on the machine and the database's password, which is proof enough.
     pub fn console() -> Self {
-        Self { actor: Actor::Console, role: SystemRole::Admin, credential: None }
+        Self { author: Author::of(Actor::Console), role: SystemRole::Admin }
     }
 
     /// The platform itself, where an agent's registration changes its own row.
     pub fn system() -> Self {
-        Self { actor: Actor::System, role: SystemRole::Admin, credential: None }
+        Self { author: Author::of(Actor::System), role: SystemRole::Admin }
+    }
+
+    /// The same for a request that came from there.
+    #[must_use]
+    pub fn with_origin(mut self, origin: Origin) -> Self {
+        self.author.origin = origin;
+        self
     }
 
     /// Who it is.
     pub fn actor(&self) -> Actor {
-        self.actor
+        self.author.actor
     }
 
     /// Operator or admin.

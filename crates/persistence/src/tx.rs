@@ -1,9 +1,9 @@
 //! The four transactions. Each knows what it may see; none can be made without its scope.
 
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection, pooled_connection::deadpool::Object};
-use tidegate_model::{CredentialId, OrgId, UserId};
+use tidegate_model::{OrgId, UserId};
 
-use crate::{Actor, Error, Result};
+use crate::{Error, Result, audit::Author};
 
 /// A connection with an open transaction. Dropped before its end, it is closed instead of going back to the pool:
 /// the server rolls back, and nobody inherits half a transaction.
@@ -49,18 +49,18 @@ impl Drop for Lease {
 pub(crate) struct OrgContext {
     pub(crate) org_id: OrgId,
     pub(crate) user_id: UserId,
-    pub(crate) credential: CredentialId,
 }
 
 /// A transaction inside one organization.
 pub struct OrgTx {
     pub(crate) lease: Lease,
     pub(crate) context: OrgContext,
+    pub(crate) author: Author,
 }
 
 impl OrgTx {
-    pub(crate) fn new(lease: Lease, context: OrgContext) -> Self {
-        Self { lease, context }
+    pub(crate) fn new(lease: Lease, context: OrgContext, author: Author) -> Self {
+        Self { lease, context, author }
     }
 
     /// The organization.
@@ -73,7 +73,7 @@ impl OrgTx {
 pub struct UserTx {
     pub(crate) lease: Lease,
     pub(crate) user_id: UserId,
-    pub(crate) credential: CredentialId,
+    pub(crate) author: Author,
 }
 
 /// A transaction of some agents.
@@ -84,8 +84,7 @@ pub struct AgentTx {
 /// A transaction of an operator.
 pub struct PlatformTx {
     pub(crate) lease: Lease,
-    pub(crate) actor: Actor,
-    pub(crate) credential: Option<CredentialId>,
+    pub(crate) author: Author,
 }
 
 macro_rules! conn {

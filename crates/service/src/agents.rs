@@ -7,7 +7,9 @@ use tidegate_model::{
     Agent, AgentCommand, AgentHandle, AgentHeartbeatRequest, AgentId, AgentRegistrationRequest,
     ApprovalStatus, CommandId, Secret,
 };
-use tidegate_persistence::{AgentScope, Error as DbError, Operator, agent, audit, auth, command, quarantine};
+use tidegate_persistence::{
+    AgentScope, Error as DbError, Operator, Origin, agent, audit, auth, command, quarantine,
+};
 
 use crate::{
     Core, Error, Nudge, Quarantined, Result,
@@ -96,7 +98,7 @@ impl Agents {
         let identity = self.authenticate(&request.agent_id, presented.key.as_ref(), presented.source).await?;
         let now = self.0.clock.now();
         let agent = self
-            .platform(async |tx| {
+            .platform(presented.source, async |tx| {
                 agent::refresh(tx, identity.id, request, now).await?;
                 agent::find(tx, &identity.handle).await
             })
@@ -120,17 +122,21 @@ impl Agents {
     ) -> Result<Registered> {
         match auth::agent(&self.0.db, &request.agent_id).await {
             Ok(known) => self.register_known(&known, presented, request).await,
-            Err(DbError::NotFound) => self.register_new(request).await,
+            Err(DbError::NotFound) => self.register_new(presented.source, request).await,
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn register_new(&self, request: AgentRegistrationRequest) -> Result<Registered> {
+    async fn register_new(
+        &self,
+        source: Option<IpAddr>,
+        request: AgentRegistrationRequest,
+    ) -> Result<Registered> {
         let (id, claim, now) = (AgentId::new(), random_token()?, self.0.clock.now());
         let hash = self.0.vault.digest(Purpose::AgentClaim, &claim);
         let handle = request.agent_id.clone();
         let agent = self
-            .platform(async |tx| {
+            .platform(source, async |tx| {
                 agent::insert(tx, id, request, hash, now).await?;
                 audit(tx, "agent.register", &handle, json!({}), now).await?;
                 agent::find(tx, &handle).await
@@ -153,8 +159,9 @@ impl Agents {
         if !claims {
             self.0.throttle.failure(presented.source, now)?;
             let handle = &known.handle;
-            let detail = json!({"address": presented.source.map(|source| source.to_string())});
-            self.platform(async |tx| audit(tx, "agent.register.refused", handle, detail, now).await).await?;
+            let refused = "agent.register.refused";
+            self.platform(presented.source, async |tx| audit(tx, refused, handle, json!({}), now).await)
+                .await?;
             return Err(Error::Conflict {
                 code: "E_AGENT_TAKEN",
                 message: format!(
@@ -167,7 +174,7 @@ impl Agents {
             .transpose()?;
         let hash = fresh.as_ref().map(|key| self.0.vault.digest(Purpose::AgentKey, key.expose()));
         let agent = self
-            .platform(async |tx| {
+            .platform(presented.source, async |tx| {
                 agent::refresh(tx, known.id, request, now).await?;
                 if let Some(hash) = hash {
                     agent::set_key(tx, known.id, hash, now).await?;
@@ -366,9 +373,11 @@ impl Agents {
     /// Work on agents' rows that no person asked for.
     async fn platform<T>(
         &self,
+        source: Option<IpAddr>,
         work: impl AsyncFnOnce(&mut tidegate_persistence::PlatformTx) -> Result<T, DbError>,
     ) -> Result<T> {
-        Ok(self.0.db.in_platform(&Operator::system(), work).await?)
+        let system = Operator::system().with_origin(Origin::new(source, None));
+        Ok(self.0.db.in_platform(&system, work).await?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who makes a request: one type, whatever the credential was.
 
 use tidegate_model::{CredentialId, Scopes, SystemRole};
-use tidegate_persistence::{Operator, OrgScope, UserScope};
+use tidegate_persistence::{Operator, OrgScope, Origin, UserScope};
 
 use crate::{Error, Result};
 
@@ -34,6 +34,16 @@ impl Caller {
         self.user
             .operator()
             .ok_or_else(|| Error::Forbidden("this needs the system role operator or admin".into()))
+    }
+
+    /// The same for a request that came from there: what the caller changes is written down with it.
+    #[must_use]
+    pub fn with_origin(self, origin: Origin) -> Self {
+        Self {
+            org: self.org.map(|org| org.with_origin(origin.clone())),
+            user: self.user.with_origin(origin),
+            wanted: self.wanted,
+        }
     }
 
     /// What was presented.

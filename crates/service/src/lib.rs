@@ -5,6 +5,7 @@
 
 mod agents;
 mod all_organizations;
+mod audit;
 mod caller;
 mod error;
 mod force;
@@ -34,6 +35,7 @@ use tidegate_model::{Clock, Secret};
 
 pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
+pub use audit::{Audit, Export, ExportFormat, Whole};
 pub use caller::Caller;
 pub use error::{Error, NoRoom};
 pub use idempotency::{Idempotency, Replay};
@@ -51,7 +53,7 @@ pub use secrets::Vault;
 pub use sessions::{Changed, SessionPage, Sessions};
 pub use streams::{OpenedStream, StreamTicket, Streams};
 pub use tidegate_persistence::{
-    Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, UserScope,
+    Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, UserScope,
     agent::Filter as AgentFilter,
     migrate,
     quarantine::Quarantined,
@@ -86,6 +88,8 @@ pub struct Services {
     pub organizations: Organizations,
     /// Every organization of the platform, for operators.
     pub all_organizations: AllOrganizations,
+    /// Searching and exporting the audit log.
+    pub audit: Audit,
     /// Members of an organization.
     pub members: Members,
     /// Invites into organizations.
@@ -127,6 +131,7 @@ impl Services {
             logins: Logins(Arc::clone(&core)),
             organizations: Organizations(Arc::clone(&core)),
             all_organizations: AllOrganizations(Arc::clone(&core)),
+            audit: Audit(Arc::clone(&core)),
             members: Members(Arc::clone(&core)),
             invites: Invites(Arc::clone(&core)),
             keys: Keys(Arc::clone(&core)),

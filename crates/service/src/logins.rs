@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_model::{CredentialId, LoginRequest, LoginSessionId, Provider, Secret, User, UserId};
-use tidegate_persistence::{Error as DbError, auth, login_session, user};
+use tidegate_persistence::{Error as DbError, Operator, Origin, audit, auth, login_session, user};
 
 use crate::{
     Caller, Core, Error, Keys, Nudge, Result,
@@ -56,22 +56,37 @@ impl Logins {
             Err(DbError::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
+        let known = found.as_ref().map(|found| found.user_id);
         let usable = found.filter(|found| found.active && found.provider == Provider::Local);
         let stored = usable.as_ref().and_then(|found| found.password_hash.clone());
         let fits = core.passwords.verify(request.password, stored, attempt).await?;
-        let Some(found) = usable.filter(|_| fits) else { return Err(Error::InvalidCredentials) };
+        let Some(found) = usable.filter(|_| fits) else {
+            self.write_failure(known, source).await?;
+            return Err(Error::InvalidCredentials);
+        };
         let login_id = LoginSessionId::new();
-        let scope = found.into_scope(login_id);
+        let scope = found.into_scope(login_id).with_origin(Origin::new(source, None));
         let (now, refresh) = (core.clock.now(), random_token()?);
         let hash = core.vault.digest(Purpose::Refresh, &refresh);
         let ends = now + Options::seconds(core.options.login_days * 86_400);
+        let user_id = scope.user_id();
         core.db
             .in_user(&scope, async |tx| {
                 login_session::insert(tx, login_id, hash, now, ends).await?;
-                user::touch_login(tx, now).await
+                user::touch_login(tx, now).await?;
+                audit::insert_user(tx, None, entry("login.create", Some(user_id), now)).await
             })
             .await?;
-        self.issue(scope.user_id(), login_id, refresh).await
+        self.issue(user_id, login_id, refresh).await
+    }
+
+    /// A failed login stands in the platform's log, the same whether there is such a user or not: what was typed as a
+    /// name may be a password, and is written nowhere.
+    async fn write_failure(&self, known: Option<UserId>, source: Option<IpAddr>) -> Result<()> {
+        let (core, now) = (&self.0, self.0.clock.now());
+        let system = Operator::system().with_origin(Origin::new(source, None));
+        let line = entry("login.refuse", known, now);
+        Ok(core.db.in_platform(&system, async |tx| audit::insert_platform(tx, line).await).await?)
     }
 
     /// Exchanges a refresh token for a new pair. The token before the current one is a replay: it ends the login.
@@ -111,7 +126,13 @@ impl Logins {
         let CredentialId::Login(id) = caller.credential() else {
             return Err(Error::Forbidden("an API key has no login to end: revoke the key instead".into()));
         };
-        core.db.in_user(&caller.user, async |tx| login_session::revoke(tx, id, now).await).await?;
+        let user_id = caller.user.user_id();
+        core.db
+            .in_user(&caller.user, async |tx| {
+                login_session::revoke(tx, id, now).await?;
+                audit::insert_user(tx, None, entry("login.end", Some(user_id), now)).await
+            })
+            .await?;
         core.nudges.send(Nudge::Revalidate);
         Ok(())
     }
@@ -199,4 +220,9 @@ impl Logins {
         tracing::debug!(target: "tidegate::audit", detail = %json!({"user": sub, "login": sid}), "logged in");
         Ok(LoggedIn { token, expires_at, refresh_token, user })
     }
+}
+
+fn entry(action: &'static str, user: Option<UserId>, at: DateTime<Utc>) -> audit::Entry {
+    let resource = user.map_or_else(|| "user:unknown".to_owned(), |id| format!("user:{id}"));
+    audit::Entry { action, resource, address: None, detail: json!({}), at }
 }

@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+mod audit;
 mod keys;
 mod parse;
 mod people;
@@ -13,6 +14,7 @@ use tidegate_model::{AgentHandle, SessionState};
 use url::Url;
 
 pub(crate) use self::{
+    audit::{AuditExportArgs, AuditListArgs, AuditVerb},
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgVerb},
@@ -94,6 +96,9 @@ pub(crate) enum Verb {
     Logs(LogArgs),
     /// Make, list, rotate and revoke API keys
     Keys(KeyArgs),
+    /// Who did what, with which credential, from where
+    #[command(subcommand)]
+    Audit(AuditVerb),
     /// Write completions for a shell
     #[command(after_help = "For example:\n  \
         tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate")]

@@ -1,6 +1,7 @@
 //! What each verb does, a file each.
 
 mod attach;
+mod audit;
 mod change;
 mod follow;
 mod keys;
@@ -32,6 +33,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Org(verb) => people::org(&Context::new(&global)?, verb).await,
         Verb::Members(verb) => people::members(&Context::new(&global)?, verb).await,
         Verb::Invites(verb) => people::invites(&Context::new(&global)?, verb).await,
+        Verb::Audit(verb) => audit::audit(&Context::new(&global)?, verb).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);

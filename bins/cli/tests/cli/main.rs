@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod audit;
 // The client's own script server: one of them is enough.
 #[path = "../../../../crates/client/tests/client/fake.rs"]
 #[expect(dead_code, reason = "the client's tests need more of it")]

@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use actix_web::{
-    Error, HttpResponse, ResponseError,
+    Error, HttpMessage, HttpResponse, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -27,6 +27,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnShape;
 
+/// The id of a request, for whoever writes it down.
+#[derive(Debug, Clone)]
+pub(crate) struct Named(pub(crate) String);
+
 /// The middleware around everything: request ids, one shape for refusals, a handler that panics ends its own request only.
 pub async fn envelope<B: MessageBody + 'static>(
     request: ServiceRequest,
@@ -34,6 +38,7 @@ pub async fn envelope<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
     let started = Instant::now();
     let id = request_id(request.headers());
+    request.extensions_mut().insert(Named(id.clone()));
     let about = About::new(&request, &id);
     let limit = request.app_data::<Data<Context>>().map_or(0, |context| context.limits.body_bytes);
     if declared_length(request.headers()).is_some_and(|length| length > limit) {

@@ -8,10 +8,13 @@ use actix_web::{
     middleware::Next,
     web::Data,
 };
-use std::future::{Ready, ready};
-use tidegate_service::{Caller, Operator, OrgScope};
+use std::{
+    future::{Ready, ready},
+    net::IpAddr,
+};
+use tidegate_service::{Caller, Operator, OrgScope, Origin};
 
-use super::{Context, Problem, scopes, source::source};
+use super::{Context, Problem, envelope::Named, scopes, source::source};
 
 /// The header that names the organization of a request, by id or name.
 const ORGANIZATION: &str = "X-Tidegate-Org";
@@ -76,7 +79,13 @@ async fn caller_in(request: &HttpRequest, wanted: Option<&str>) -> Result<Caller
     let from = source(request, context);
     let caller = context.services.logins.authenticate_from(credential, wanted, from).await?;
     scopes::check(request, &caller)?;
-    Ok(caller)
+    Ok(caller.with_origin(origin_of(request, from)))
+}
+
+/// Where a request came from, and what its answer calls it.
+pub(crate) fn origin_of(request: &HttpRequest, from: Option<IpAddr>) -> Origin {
+    let named = request.extensions().get::<Named>().map(|named| named.0.clone());
+    Origin::new(from, named)
 }
 
 /// The credential of a request. A header that is there and cannot be read counts as a wrong one.

@@ -3,6 +3,7 @@
 
 mod admin;
 mod agents;
+mod audit;
 mod auth;
 mod context;
 mod envelope;

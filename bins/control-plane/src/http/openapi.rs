@@ -5,7 +5,7 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{admin, agents, auth, invites, keys, members, organizations, pages, sessions, users};
+use super::{admin, agents, audit, auth, invites, keys, members, organizations, pages, sessions, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,7 @@ use super::{admin, agents, auth, invites, keys, members, organizations, pages, s
         admin::organizations::list::list_organizations, admin::organizations::list::get_organization,
         admin::organizations::create::create_organization, admin::organizations::change::update_organization,
         admin::organizations::change::delete_organization, admin::organizations::change::transfer_organization,
+        audit::list::list, audit::list::list_all, audit::export::export, audit::export::export_all,
         keys::list::list, keys::create::create, keys::revoke::revoke, keys::rotate::rotate,
         keys::alias::list_alias, keys::alias::create_alias,
         sessions::create::create, sessions::list::list, sessions::get::get, sessions::terminate::terminate_it,
@@ -42,6 +43,7 @@ use super::{admin, agents, auth, invites, keys, members, organizations, pages, s
         (name = "members", description = "Who belongs to an organization"),
         (name = "invites", description = "Asking people in"),
         (name = "keys", description = "API keys of an organization, which programs bring as bearer token or in `X-API-Key`"),
+        (name = "audit", description = "Who did what, with which credential, from where"),
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
         (name = "agents", description = "What agents call, with their own key"),
         (name = "admin", description = "What operators of the platform do"),

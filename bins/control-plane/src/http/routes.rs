@@ -6,7 +6,7 @@ use actix_web::{
 };
 
 use super::{
-    Context, admin, agents, auth,
+    Context, admin, agents, audit, auth,
     gate::{bearer, member, operator, organization},
     invites, keys, members, organizations, pages, sessions, users,
 };
@@ -41,6 +41,8 @@ fn api(api: &mut ServiceConfig) {
                 .route(get().to(keys::list_alias))
                 .route(post().to(keys::create_alias)),
         )
+        .service(resource("/audit").wrap(from_fn(member)).route(get().to(audit::list)))
+        .service(resource("/audit/export").wrap(from_fn(member)).route(get().to(audit::export)))
         .service(resource("/keys/{id}/revoke").wrap(from_fn(member)).route(post().to(keys::revoke)))
         .service(resource("/keys/{id}/rotate").wrap(from_fn(member)).route(post().to(keys::rotate)))
         .service(resource("/agents/register").route(post().to(agents::register)))
@@ -122,5 +124,7 @@ fn of_operators(inside: &mut ServiceConfig) {
             resource("/organizations/{id}/transfer")
                 .route(post().to(admin::organizations::transfer_organization)),
         )
+        .service(resource("/audit").route(get().to(audit::list_all)))
+        .service(resource("/audit/export").route(get().to(audit::export_all)))
         .service(resource("/quarantine").route(get().to(admin::quarantine)));
 }

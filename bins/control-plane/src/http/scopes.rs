@@ -55,6 +55,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/orgs/{id}/keys", KEYS),
     ("POST", "/keys/{id}/revoke", KEYS),
     ("POST", "/keys/{id}/rotate", KEYS),
+    ("GET", "/audit", ORG_READ),
+    ("GET", "/audit/export", ORG_READ),
     ("GET", "/sessions", READ),
     ("POST", "/sessions", WRITE),
     ("GET", "/sessions/{id}", READ),
@@ -82,6 +84,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("PATCH", "/admin/organizations/{id}", ADMIN),
     ("DELETE", "/admin/organizations/{id}", ADMIN),
     ("POST", "/admin/organizations/{id}/transfer", ADMIN),
+    ("GET", "/admin/audit", ADMIN),
+    ("GET", "/admin/audit/export", ADMIN),
     ("GET", "/admin/quarantine", ADMIN),
 ];
 

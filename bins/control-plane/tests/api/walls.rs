@@ -55,6 +55,10 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("POST /api/v1/admin/agents/{agentId}/undrain", "operators only, 403 for anybody else"),
     ("GET /api/v1/admin/agents/{agentId}/commands", "operators only, 403 for anybody else"),
     ("GET /api/v1/admin/commands/{commandId}", "operators only, 403 for anybody else"),
+    ("GET /api/v1/audit", "the log of the caller's own organization, asserted in audit.rs"),
+    ("GET /api/v1/audit/export", "the log of the caller's own organization, asserted in audit.rs"),
+    ("GET /api/v1/admin/audit", "operators only, 403 for anybody else"),
+    ("GET /api/v1/admin/audit/export", "operators only, 403 for anybody else"),
     ("GET /api/v1/admin/quarantine", "operators only, 403 for anybody else"),
 ];
 

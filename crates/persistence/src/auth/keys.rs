@@ -87,7 +87,14 @@ fn lookup(row: Row, now: DateTime<Utc>) -> Result<KeyLookup> {
     let scopes = read_scopes(&words)?.within(Scopes::of_role(org_role, role));
     // A key is no operator because its owner is one.
     let role = if scopes.allow(Scope::Admin) { role } else { SystemRole::User };
-    let user = UserScope { user_id, username, role, credential: CredentialId::ApiKey(id), scopes };
+    let user = UserScope {
+        user_id,
+        username,
+        role,
+        credential: CredentialId::ApiKey(id),
+        scopes,
+        origin: crate::Origin::default(),
+    };
     let org = open.then(|| OrgScope { org_id, user: user.clone(), role: org_role });
     Ok(KeyLookup { id, user, org, last_used_at })
 }

@@ -1,6 +1,7 @@
 //! The database as the plain login role meets it: schema, walls between tenants, transactions, migrations.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
+mod audit;
 mod connections;
 mod encrypted;
 mod migrations;

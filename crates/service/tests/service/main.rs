@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
 mod attempts;
+mod audit;
 mod force;
 mod key_rights;
 mod keys;

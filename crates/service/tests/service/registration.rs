@@ -75,7 +75,8 @@ async fn a_second_registration_without_token_or_key_is_a_conflict_and_audited() 
         let refused = test.services().agents.register(presented, registration("vm-1", 5)).await;
         assert!(matches!(refused, Err(Error::Conflict { code: "E_AGENT_TAKEN", .. })), "{refused:?}");
     }
-    let lines = "SELECT count(*) FROM audit_log WHERE action = 'agent.register.refused' AND detail->>'address' = '192.0.2.7'";
+    let lines =
+        "SELECT count(*) FROM audit_log WHERE action = 'agent.register.refused' AND address = '192.0.2.7'";
     assert_eq!(test.look::<i64>(lines).await, 2);
 }
 

@@ -11,7 +11,7 @@ use tidegate_model::{
 use tidegate_service::{NewLocalUser, Operator};
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, origin, valid::Body};
+use crate::http::{Context, ErrorAnswer, Problem, gate::origin_of, origin, source::source, valid::Body};
 
 /// The first admin, and the organization that is theirs.
 #[derive(Debug, ToSchema)]
@@ -99,7 +99,8 @@ pub(crate) async fn setup(
         role: SystemRole::Admin,
     };
     let operators = &context.services.operators;
-    let made = operators.bootstrap(&Operator::system(), &setup.organization, admin).await?;
+    let system = Operator::system().with_origin(origin_of(&request, source(&request, &context)));
+    let made = operators.bootstrap(&system, &setup.organization, admin).await?;
     let (username, organization) = (setup.username, setup.organization);
     Ok(Json(SetUp { user_id: made.user_id, username, org_id: made.org_id, organization }))
 }

@@ -1,0 +1,1 @@
+-- The log is not taken back: what was written stays written.
