@@ -1,8 +1,8 @@
-//! Writes down when API keys were last used, every few seconds and once more at the end.
+//! Writes down when API keys and bearer tokens were last used, every few seconds and once more at the end.
 
 use std::time::Duration;
 
-use tidegate_service::Keys;
+use tidegate_service::{BearerTokens, Keys};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// Writes until `shutdown`, and what is left then.
-pub(crate) async fn write(keys: Keys, shutdown: CancellationToken) {
+pub(crate) async fn write(keys: Keys, tokens: BearerTokens, shutdown: CancellationToken) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -19,11 +19,13 @@ pub(crate) async fn write(keys: Keys, shutdown: CancellationToken) {
             () = shutdown.cancelled() => true,
         };
         // Outside of the select: work on the database is never cut half-way.
-        if let Err(error) = keys.flush_uses().await {
-            tracing::debug!(
-                error = crate::chain(&error),
-                "uses of API keys were not written, tried again later"
-            );
+        for written in [keys.flush_uses().await, tokens.flush_uses().await] {
+            if let Err(error) = written {
+                tracing::debug!(
+                    error = crate::chain(&error),
+                    "uses of keys and tokens were not written, tried again later"
+                );
+            }
         }
         if last {
             return;

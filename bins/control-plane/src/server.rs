@@ -70,8 +70,8 @@ impl Server {
         let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let hub = Hub::new(services.links.clone(), config.hub_options(), Arc::clone(&clock) as _);
-        let (db, operators, keys) =
-            (services.db().clone(), services.operators.clone(), services.keys.clone());
+        let (db, operators) = (services.db().clone(), services.operators.clone());
+        let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
         let context = Data::new(context);
         let factory =
@@ -98,7 +98,7 @@ impl Server {
         let hubbing = Some(tokio::spawn(async move { running.run(stop).await }));
         tasks.spawn(clock::follow(db, clock, shutdown.clone()));
         tasks.spawn(retention::keep(operators, shutdown.clone()));
-        tasks.spawn(key_uses::write(keys, shutdown.clone()));
+        tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })
     }
 }

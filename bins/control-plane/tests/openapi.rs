@@ -48,7 +48,20 @@ fn registered() -> BTreeSet<String> {
 #[test]
 fn every_route_is_in_the_document_and_every_operation_is_a_route() {
     // Pages for people and the document itself are no operations of the API.
-    let pages = ["GET /", "GET /api/openapi.json", "GET /api/docs"].map(str::to_owned);
+    let pages = [
+        "GET /",
+        "GET /api/openapi.json",
+        "GET /api/docs",
+        "GET /style.css",
+        "GET /login",
+        "POST /login",
+        "POST /logout",
+        "GET /home",
+        "POST /home/tokens/{id}/revoke",
+        "GET /oauth/device/verify",
+        "POST /oauth/device/verify",
+    ]
+    .map(str::to_owned);
     let documented: BTreeSet<String> =
         operations().iter().map(|(method, path, _)| format!("{method} {path}")).collect();
     let routes: BTreeSet<String> = registered().into_iter().filter(|route| !pages.contains(route)).collect();

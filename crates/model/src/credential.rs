@@ -2,23 +2,25 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{ApiKeyId, LoginSessionId};
+use crate::{ApiKeyId, BearerTokenId, LoginSessionId};
 
 /// The row behind a credential. Kept answers are scoped to it, tickets and open sockets end with it, and the audit log
-/// records it, in the form `login:<id>` or `key:<id>`.
+/// records it, in the form `login:<id>`, `key:<id>` or `token:<id>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "diesel", derive(diesel::expression::AsExpression, diesel::deserialize::FromSqlRow))]
 #[cfg_attr(feature = "diesel", diesel(sql_type = diesel::sql_types::Text))]
 pub enum CredentialId {
-    /// A login with a password.
+    /// A login with a password, by a program or a browser.
     Login(LoginSessionId),
     /// An API key.
     ApiKey(ApiKeyId),
+    /// A bearer token that a device got.
+    Token(BearerTokenId),
 }
 
 /// A text that names no credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a credential has the form login:<id> or key:<id>")]
+#[error("a credential has the form login:<id>, key:<id> or token:<id>")]
 pub struct UnknownCredential;
 
 impl CredentialId {
@@ -27,6 +29,7 @@ impl CredentialId {
         match self {
             Self::Login(id) => id.as_uuid(),
             Self::ApiKey(id) => id.as_uuid(),
+            Self::Token(id) => id.as_uuid(),
         }
     }
 
@@ -34,7 +37,7 @@ impl CredentialId {
     pub const fn login(self) -> Option<LoginSessionId> {
         match self {
             Self::Login(id) => Some(id),
-            Self::ApiKey(_) => None,
+            Self::ApiKey(_) | Self::Token(_) => None,
         }
     }
 }
@@ -44,6 +47,7 @@ impl fmt::Display for CredentialId {
         match self {
             Self::Login(id) => write!(f, "login:{id}"),
             Self::ApiKey(id) => write!(f, "key:{id}"),
+            Self::Token(id) => write!(f, "token:{id}"),
         }
     }
 }
@@ -56,6 +60,7 @@ impl FromStr for CredentialId {
         match kind {
             "login" => id.parse().map(Self::Login).map_err(|_| UnknownCredential),
             "key" => id.parse().map(Self::ApiKey).map_err(|_| UnknownCredential),
+            "token" => id.parse().map(Self::Token).map_err(|_| UnknownCredential),
             _ => Err(UnknownCredential),
         }
     }
@@ -90,12 +95,15 @@ mod tests {
 
     #[test]
     fn a_credential_is_read_as_it_was_written_and_nothing_else_is() {
-        for credential in [CredentialId::Login(LoginSessionId::new()), CredentialId::ApiKey(ApiKeyId::new())]
-        {
+        for credential in [
+            CredentialId::Login(LoginSessionId::new()),
+            CredentialId::ApiKey(ApiKeyId::new()),
+            CredentialId::Token(BearerTokenId::new()),
+        ] {
             assert_eq!(credential.to_string().parse(), Ok(credential));
             let bare = credential.as_uuid().to_string();
             assert_eq!(bare.parse::<CredentialId>(), Err(UnknownCredential));
-            assert_eq!(format!("token:{bare}").parse::<CredentialId>(), Err(UnknownCredential));
+            assert_eq!(format!("cookie:{bare}").parse::<CredentialId>(), Err(UnknownCredential));
         }
         assert_eq!("login:".parse::<CredentialId>(), Err(UnknownCredential));
     }

@@ -66,6 +66,10 @@ id! {
     LoginSessionId,
     /// An API key.
     ApiKeyId,
+    /// A bearer token of a device.
+    BearerTokenId,
+    /// A device that waits to be let in.
+    DeviceCodeId,
     /// A single-use ticket for a stream.
     TicketId,
     /// One line of the audit log.

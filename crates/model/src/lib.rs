@@ -15,9 +15,11 @@
 mod agent;
 mod api_key;
 mod audit;
+mod bearer_token;
 mod clock;
 mod command;
 mod credential;
+mod device;
 mod fields;
 mod id;
 mod invite;
@@ -39,13 +41,15 @@ pub use agent::{
 };
 pub use api_key::{ApiKey, NewApiKey};
 pub use audit::{AuditEntry, AuditFilter, REDACTED, redacted};
+pub use bearer_token::BearerToken;
 pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
 pub use credential::{CredentialId, UnknownCredential};
+pub use device::{DeviceCode, DeviceDecision, NoUserCode, UserCode, client_name};
 pub use fields::{FieldErrors, Fields, FromFields, PatchField};
 pub use id::{
-    AgentId, ApiKeyId, AuditId, ClaimId, CommandId, InviteId, LoginSessionId, OrgId, RequestId,
-    SessionEventId, SessionId, TicketId, UserId,
+    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, InviteId, LoginSessionId,
+    OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
 };
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
 pub use organization::{

@@ -1,5 +1,6 @@
 //! The lookups that run before a scope exists, each one probe, each a function owned by `tidegate_lister`.
 
+mod bearer;
 mod keys;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +16,7 @@ use crate::{
     statement::{Statement, statement},
 };
 
+pub use bearer::{TokenLookup, TokenName, bearer_token, browser};
 pub(crate) use keys::read_scopes;
 pub use keys::{KeyLookup, KeyName, Undigested, api_key, undigested};
 

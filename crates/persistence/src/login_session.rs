@@ -29,6 +29,28 @@ pub async fn insert(
     Ok(())
 }
 
+/// Makes the login session of a browser, whose cookie has this digest.
+pub async fn insert_browser(
+    tx: &mut UserTx,
+    id: LoginSessionId,
+    browser_hash: Vec<u8>,
+    now: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+) -> Result<()> {
+    statement::<()>(
+        "INSERT INTO login_sessions (id, user_id, browser_hash, created_at, refreshed_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind::<Uuid, _>(id)
+    .bind::<Uuid, _>(tx.user_id)
+    .bind::<Bytea, _>(browser_hash)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(expires_at)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
 /// Puts a new refresh token in the place of `old`; false when `old` was not current any more: exactly one racer wins.
 pub async fn rotate(
     tx: &mut UserTx,

@@ -15,6 +15,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-22-000002_keys/up.sql"),
     include_str!("../migrations/2026-11-22-000003_organizations/up.sql"),
     include_str!("../migrations/2026-11-23-000006_audit/up.sql"),
+    include_str!("../migrations/2026-11-23-000007_device/up.sql"),
 ];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).

@@ -20,9 +20,9 @@ pub struct Retention {
     pub audit: TimeDelta,
     /// Ended logins.
     pub logins: TimeDelta,
-    /// API keys that were revoked or have expired.
+    /// API keys and bearer tokens that were revoked or have expired.
     pub keys: TimeDelta,
-    /// Answers kept for repeats, and used or late tickets.
+    /// Answers kept for repeats, used or late tickets, and device codes past their time.
     pub answers: TimeDelta,
 }
 
@@ -61,6 +61,8 @@ pub async fn sweep(tx: &mut PlatformTx, keep: Retention, now: DateTime<Utc>) -> 
         let delete = statement::<()>(sql).bind::<Timestamptz, _>(now - age).bind::<BigInt, _>(BATCH);
         gone += delete.execute(tx.conn()?).await?;
     }
+    gone += crate::device_code::sweep(tx, now - keep.answers).await?;
+    gone += crate::bearer_token::sweep(tx, now - keep.keys).await?;
     Ok(gone)
 }
 

@@ -64,7 +64,7 @@ pub async fn find_id(tx: &mut PlatformTx, username: &str) -> Result<UserId> {
     rows.into_iter().next().map(|row| row.0).ok_or(Error::NotFound)
 }
 
-/// Sets a user's password and ends all their logins.
+/// Sets a user's password and ends all their logins and tokens.
 pub async fn set_password(tx: &mut PlatformTx, id: UserId, hash: String, now: DateTime<Utc>) -> Result<()> {
     let changed = statement::<()>("UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ?")
         .bind::<Text, _>(hash)
@@ -80,6 +80,7 @@ pub async fn set_password(tx: &mut PlatformTx, id: UserId, hash: String, now: Da
         .bind::<Uuid, _>(id)
         .execute(tx.conn()?)
         .await?;
+    crate::bearer_token::end_all_of_user(tx, id, now).await?;
     Ok(())
 }
 

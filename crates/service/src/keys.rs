@@ -294,7 +294,7 @@ impl Limits {
         let most = Scopes::of_role(role, scope.as_user().role());
         let scopes = scope.scopes().within(most);
         let until = match scope.credential() {
-            CredentialId::Login(_) => None,
+            CredentialId::Login(_) | CredentialId::Token(_) => None,
             CredentialId::ApiKey(id) => {
                 let own = api_key::find(tx, id).await?;
                 if own.revoked_at.is_some() || own.expires_at.is_some_and(|end| end <= now) {

@@ -6,7 +6,10 @@
 mod agents;
 mod all_organizations;
 mod audit;
+mod bearer_tokens;
+mod browsers;
 mod caller;
+mod devices;
 mod error;
 mod force;
 mod idempotency;
@@ -31,12 +34,15 @@ mod throttle;
 
 use std::sync::Arc;
 
-use tidegate_model::{Clock, Secret};
+use tidegate_model::{ApiKeyId, BearerTokenId, Clock, Secret};
 
 pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
 pub use audit::{Audit, Export, ExportFormat, Whole};
+pub use bearer_tokens::{BearerTokens, IssuedToken};
+pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
+pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use error::{Error, NoRoom};
 pub use idempotency::{Idempotency, Replay};
 pub use invites::{Invited, Invites};
@@ -76,7 +82,8 @@ pub(crate) struct Core {
     pub(crate) nudges: Nudges,
     pub(crate) passwords: passwords::Passwords,
     pub(crate) throttle: Arc<throttle::Throttle>,
-    pub(crate) uses: keys::Uses,
+    pub(crate) uses: keys::Uses<ApiKeyId>,
+    pub(crate) token_uses: keys::Uses<BearerTokenId>,
 }
 
 /// Every use case, wired once. Cheap to clone.
@@ -96,6 +103,12 @@ pub struct Services {
     pub invites: Invites,
     /// API keys of an organization.
     pub keys: Keys,
+    /// Logins of browsers.
+    pub browsers: Browsers,
+    /// Devices that ask to be let in.
+    pub devices: Devices,
+    /// Bearer tokens of the caller.
+    pub bearer_tokens: BearerTokens,
     /// Sessions of an organization.
     pub sessions: Sessions,
     /// Tickets and rights of streams.
@@ -123,6 +136,7 @@ impl Services {
             throttle: Arc::new(throttle::Throttle::new(&options)),
             nudges: Nudges::new(),
             uses: keys::Uses::default(),
+            token_uses: keys::Uses::default(),
             db,
             clock,
             options,
@@ -135,6 +149,9 @@ impl Services {
             members: Members(Arc::clone(&core)),
             invites: Invites(Arc::clone(&core)),
             keys: Keys(Arc::clone(&core)),
+            browsers: Browsers(Arc::clone(&core)),
+            devices: Devices(Arc::clone(&core)),
+            bearer_tokens: BearerTokens(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

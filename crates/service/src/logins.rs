@@ -7,10 +7,15 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_model::{CredentialId, LoginRequest, LoginSessionId, Provider, Secret, User, UserId};
-use tidegate_persistence::{Error as DbError, Operator, Origin, audit, auth, login_session, user};
+use tidegate_persistence::{
+    Error as DbError, Operator, Origin, audit,
+    auth::{self, PasswordLookup},
+    login_session, user,
+};
 
 use crate::{
-    Caller, Core, Error, Keys, Nudge, Result,
+    BearerTokens, Caller, Core, Error, Keys, Nudge, Result,
+    bearer_tokens::is_bearer_token,
     keys::is_key,
     options::Options,
     secrets::{Purpose, random_token},
@@ -49,21 +54,7 @@ impl Logins {
     /// before is held to failures of their own.
     pub async fn login(&self, request: LoginRequest, source: Option<IpAddr>) -> Result<LoggedIn> {
         let core = &self.0;
-        let attempt = core.throttle.attempt(&request.username, source, Arc::clone(&core.clock));
-        attempt.allowed()?;
-        let found = match auth::user_by_name(&core.db, &request.username).await {
-            Ok(found) => Some(found),
-            Err(DbError::NotFound) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let known = found.as_ref().map(|found| found.user_id);
-        let usable = found.filter(|found| found.active && found.provider == Provider::Local);
-        let stored = usable.as_ref().and_then(|found| found.password_hash.clone());
-        let fits = core.passwords.verify(request.password, stored, attempt).await?;
-        let Some(found) = usable.filter(|_| fits) else {
-            self.write_failure(known, source).await?;
-            return Err(Error::InvalidCredentials);
-        };
+        let found = self.verified(request, source).await?;
         let login_id = LoginSessionId::new();
         let scope = found.into_scope(login_id).with_origin(Origin::new(source, None));
         let (now, refresh) = (core.clock.now(), random_token()?);
@@ -87,6 +78,31 @@ impl Logins {
         let system = Operator::system().with_origin(Origin::new(source, None));
         let line = entry("login.refuse", known, now);
         Ok(core.db.in_platform(&system, async |tx| audit::insert_platform(tx, line).await).await?)
+    }
+
+    /// Whose name and password these are.
+    pub(crate) async fn verified(
+        &self,
+        request: LoginRequest,
+        source: Option<IpAddr>,
+    ) -> Result<PasswordLookup> {
+        let core = &self.0;
+        let attempt = core.throttle.attempt(&request.username, source, Arc::clone(&core.clock));
+        attempt.allowed()?;
+        let found = match auth::user_by_name(&core.db, &request.username).await {
+            Ok(found) => Some(found),
+            Err(DbError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let known = found.as_ref().map(|found| found.user_id);
+        let usable = found.filter(|found| found.active && found.provider == Provider::Local);
+        let stored = usable.as_ref().and_then(|found| found.password_hash.clone());
+        let fits = core.passwords.verify(request.password, stored, attempt).await?;
+        if let Some(found) = usable.filter(|_| fits) {
+            return Ok(found);
+        }
+        self.write_failure(known, source).await?;
+        Err(Error::InvalidCredentials)
     }
 
     /// Exchanges a refresh token for a new pair. The token before the current one is a replay: it ends the login.
@@ -120,11 +136,19 @@ impl Logins {
         self.issue(found.scope.user_id(), login_id, refresh).await
     }
 
-    /// Ends the caller's login at once. An API key is no login: it is revoked instead.
+    /// Ends the caller's login at once, or revokes the bearer token that a device brings. An API key is no login: it is
+    /// revoked instead.
     pub async fn logout(&self, caller: &Caller) -> Result<()> {
         let (core, now) = (&self.0, self.0.clock.now());
-        let CredentialId::Login(id) = caller.credential() else {
-            return Err(Error::Forbidden("an API key has no login to end: revoke the key instead".into()));
+        let id = match caller.credential() {
+            CredentialId::Login(id) => id,
+            CredentialId::Token(id) => {
+                return BearerTokens(Arc::clone(core)).revoke(caller, id, None).await.map(drop);
+            }
+            CredentialId::ApiKey(_) => {
+                let sentence = "an API key has no login to end: revoke the key instead";
+                return Err(Error::Forbidden(sentence.into()));
+            }
         };
         let user_id = caller.user.user_id();
         core.db
@@ -151,6 +175,9 @@ impl Logins {
     ) -> Result<Caller> {
         if is_key(credential) {
             return Keys(Arc::clone(&self.0)).authenticate(credential, wanted, source).await;
+        }
+        if is_bearer_token(credential) {
+            return BearerTokens(Arc::clone(&self.0)).authenticate(credential, wanted, source).await;
         }
         self.authenticate_token(credential, wanted).await
     }
@@ -195,6 +222,7 @@ impl Logins {
         let id = match credential {
             CredentialId::Login(id) => id,
             CredentialId::ApiKey(id) => return Keys(Arc::clone(core)).caller(id, wanted).await,
+            CredentialId::Token(id) => return BearerTokens(Arc::clone(core)).caller(id, wanted).await,
         };
         let login =
             auth::login(&core.db, id, wanted, core.clock.now()).await.map_err(|error| match error {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tidegate_model::{Member, Operation, OrgRole, Scopes, Standing, SystemRole, UserId};
 use tidegate_persistence::{
-    Error as DbError, OrgScope, OrgTx, api_key, audit, invite, membership, organization::Locked,
+    Error as DbError, OrgScope, OrgTx, api_key, audit, bearer_token, invite, membership, organization::Locked,
 };
 
 use crate::{
@@ -137,6 +137,7 @@ impl Members {
                     end_sessions_in(core, tx, Some(id), "the owner is no member any more", now).await?;
                 invite::revoke_of(tx, id, now).await?;
                 api_key::revoke_of_member(tx, id, now).await?;
+                bearer_token::revoke_of_member(tx, id, now).await?;
                 membership::remove(tx, id).await?;
                 let detail = json!({"before": {"role": before.role, "username": before.username}});
                 self.audit_in(tx, "member.remove", id, detail).await?;

@@ -13,6 +13,12 @@ pub struct Options {
     pub token_minutes: u32,
     /// Days a login lasts while it is refreshed. Default 30.
     pub login_days: u32,
+    /// Hours a browser's login lasts. Default 12.
+    pub browser_hours: u32,
+    /// Seconds a device waits to be let in. Default 600.
+    pub device_code_seconds: u32,
+    /// Days a device's bearer token is good for. Default 90.
+    pub bearer_token_days: u32,
     /// Seconds a stream ticket is good for, at most 30. Default 30.
     pub ticket_seconds: u32,
     /// Seconds until a start or wake that got no answer fails. Default 300.
@@ -37,6 +43,10 @@ pub struct Options {
     pub failures_per_source: u32,
     /// Failed logins a minute for one username before the answer is 429. Default 10.
     pub failures_per_subject: u32,
+    /// Devices a minute that one address may ask for before the answer is 429. Default 20.
+    pub device_codes_per_source: u32,
+    /// Wrong user codes a minute of one user, and of one address, before the answer is 429. Default 10.
+    pub wrong_user_codes: u32,
     /// Logins a minute of one username from one address, right passwords too, before the answer is 429. Default 30.
     pub logins_per_minute: u32,
 }
@@ -47,6 +57,9 @@ impl Default for Options {
             agent_bootstrap_key: None,
             token_minutes: 15,
             login_days: 30,
+            browser_hours: 12,
+            device_code_seconds: 600,
+            bearer_token_days: 90,
             ticket_seconds: 30,
             start_deadline_seconds: 300,
             stop_deadline_seconds: 300,
@@ -59,6 +72,8 @@ impl Default for Options {
             password_workers: 2,
             failures_per_source: 20,
             failures_per_subject: 10,
+            device_codes_per_source: 20,
+            wrong_user_codes: 10,
             logins_per_minute: 30,
         }
     }

@@ -10,7 +10,7 @@ use tidegate_model::{
     UpdateOrganizationRequest, UserId, default_namespace,
 };
 use tidegate_persistence::{
-    Error as DbError, OrgScope, OrgTx, audit, login_session, membership,
+    Error as DbError, OrgScope, OrgTx, audit, bearer_token, login_session, membership,
     organization::{self, NewOrganization},
     session_end::{self, EndAll},
 };
@@ -133,14 +133,18 @@ impl Organizations {
         if wanted.contains('\0') {
             return Err(what());
         }
-        let CredentialId::Login(login) = caller.credential() else {
+        let credential = caller.credential();
+        if let CredentialId::ApiKey(_) = credential {
             return Err(Error::Forbidden(
                 "an API key is of one organization: log in to choose another".into(),
             ));
-        };
-        let chosen =
-            core.db.in_user(&caller.user, async |tx| login_session::choose(tx, login, wanted).await).await;
-        let chosen = chosen.map_err(|error| match error {
+        }
+        let chosen = core.db.in_user(&caller.user, async |tx| match credential {
+            CredentialId::Login(login) => login_session::choose(tx, login, wanted).await,
+            CredentialId::Token(token) => bearer_token::choose(tx, token, wanted).await,
+            CredentialId::ApiKey(_) => Err(DbError::NotFound),
+        });
+        let chosen = chosen.await.map_err(|error| match error {
             DbError::NotFound => what(),
             other => other.into(),
         })?;

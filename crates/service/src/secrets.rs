@@ -23,6 +23,12 @@ pub(crate) enum Purpose {
     Refresh,
     Ticket,
     ApiKey,
+    BearerToken,
+    DeviceCode,
+    UserCode,
+    Browser,
+    Form,
+    Visit,
 }
 
 /// Keys derived from the master key (HKDF-SHA-256, RFC 5869).
@@ -87,6 +93,12 @@ impl Vault {
             Purpose::Refresh => b"refresh:",
             Purpose::Ticket => b"ticket:",
             Purpose::ApiKey => b"api-key:",
+            Purpose::BearerToken => b"bearer-token:",
+            Purpose::DeviceCode => b"device-code:",
+            Purpose::UserCode => b"user-code:",
+            Purpose::Browser => b"browser:",
+            Purpose::Form => b"form:",
+            Purpose::Visit => b"visit:",
         };
         context.update(label);
         context.update(secret.as_bytes());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tidegate_model::Clock;
+use tidegate_model::{Clock, UserId};
 
 use crate::{Error, Options, Result};
 
@@ -26,6 +26,11 @@ type Subject = u64;
 pub(crate) struct Throttle {
     /// Wrong keys and tokens. These cost one probe each, so the right one is let in whatever came before it.
     keys: Failures<IpAddr>,
+    /// Devices that a source asked for: each is a row.
+    devices: Failures<IpAddr>,
+    /// Wrong user codes of a source, and of a user: too few for guessing one of those that wait.
+    code_sources: Failures<IpAddr>,
+    code_users: Failures<UserId>,
     /// Wrong passwords of a source. These cost a hash each, and are refused before it.
     sources: Failures<IpAddr>,
     /// Wrong passwords of an IPv6 site, which has 2^16 networks and more.
@@ -47,6 +52,9 @@ impl Throttle {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             keys: Failures::per_minute(options.failures_per_source),
+            devices: Failures::per_minute(options.device_codes_per_source),
+            code_sources: Failures::per_minute(options.wrong_user_codes),
+            code_users: Failures::per_minute(options.wrong_user_codes),
             sources: Failures::per_minute(options.failures_per_source),
             sites: Failures::per_minute(options.failures_per_source.saturating_mul(SITE)),
             logins: Failures::per_minute(options.logins_per_minute),
@@ -69,6 +77,33 @@ impl Throttle {
     /// Whether one more wrong key of a source could be paid for: asked before a key costs more than a probe.
     pub(crate) fn allows_key(&self, source: Option<IpAddr>, now: DateTime<Utc>) -> Result<()> {
         source.map(network).map_or(Ok(()), |source| self.keys.allows(&source, now))
+    }
+
+    /// Counts a device that a source asks for; the answer is 429 once there were too many.
+    pub(crate) fn device_code(&self, source: Option<IpAddr>, now: DateTime<Utc>) -> Result<()> {
+        let Some(source) = source.map(network) else { return Ok(()) };
+        self.devices.allows(&source, now)?;
+        self.devices.count(source, now);
+        Ok(())
+    }
+
+    /// Whether one more user code may be tried: asked before any is looked up.
+    pub(crate) fn allows_user_code(
+        &self,
+        source: Option<IpAddr>,
+        user: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        source.map(network).map_or(Ok(()), |source| self.code_sources.allows(&source, now))?;
+        self.code_users.allows(&user, now)
+    }
+
+    /// A user code was wrong.
+    pub(crate) fn wrong_user_code(&self, source: Option<IpAddr>, user: UserId, now: DateTime<Utc>) {
+        if let Some(source) = source.map(network) {
+            self.code_sources.count(source, now);
+        }
+        self.code_users.count(user, now);
     }
 
     /// An attempt at a name's password.

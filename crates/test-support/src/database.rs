@@ -75,6 +75,8 @@ impl TestDb {
             failures_per_source: 1_000_000,
             failures_per_subject: 1_000_000,
             logins_per_minute: 1_000_000,
+            device_codes_per_source: 1_000_000,
+            wrong_user_codes: 1_000_000,
             ..Options::default()
         }
     }

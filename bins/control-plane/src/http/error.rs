@@ -100,6 +100,11 @@ impl Problem {
         Self::new(status, code, message)
     }
 
+    /// Seconds to wait before the next try.
+    pub(crate) fn retry_after(&self) -> Option<i64> {
+        self.retry_after.map(|seconds| seconds.max(1))
+    }
+
     fn with_retry(self, seconds: i64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
@@ -119,8 +124,8 @@ impl Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
-        if let Some(seconds) = self.retry_after {
-            response.insert_header((RETRY_AFTER, seconds.max(1).to_string()));
+        if let Some(seconds) = self.retry_after() {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         response.json(ErrorAnswer {
             error: ErrorBody {

@@ -5,7 +5,9 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{admin, agents, audit, auth, invites, keys, members, organizations, pages, sessions, users};
+use super::{
+    admin, agents, audit, auth, invites, keys, members, oauth, organizations, pages, sessions, tokens, users,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,7 +16,8 @@ use super::{admin, agents, audit, auth, invites, keys, members, organizations, p
     security(("bearer" = []), ("apiKey" = [])),
     paths(
         auth::login::login, auth::refresh::refresh, auth::logout::logout, auth::setup_status::setup_status, auth::setup::setup,
-        auth::switch::switch, users::me::me, users::permissions::permissions,
+        auth::switch::switch, tokens::list::list, tokens::revoke::revoke, oauth::code::code, oauth::token::token,
+        users::me::me, users::permissions::permissions,
         organizations::create::create, organizations::list::list, organizations::get::get,
         organizations::update::update, organizations::delete::delete, organizations::transfer::transfer,
         members::list::list, members::add::add, members::set_role::set_role, members::remove::remove,

@@ -35,6 +35,20 @@ impl Origin {
         Some(Self { scheme, authority })
     }
 
+    /// Whether nobody on the way can read along.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.scheme == "https"
+    }
+
+    /// Whether it is named as the machine it runs on.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let name = match self.authority.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => self.authority.split(':').next().unwrap_or_default(),
+        };
+        name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
     /// The address of a stream at this origin.
     pub(crate) fn socket(&self, path: &str) -> String {
         let scheme = if self.scheme == "https" { "wss" } else { "ws" };
@@ -88,6 +102,22 @@ mod tests {
         assert_ne!(origin("https://example.org"), origin("http://example.org"));
         assert_ne!(origin("http://example.org:8080"), origin("http://example.org"));
         assert_eq!(origin("http://[::1]:8080").unwrap().socket("/a"), "ws://[::1]:8080/a");
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_names_and_no_others() {
+        for (url, is) in [
+            ("http://localhost:8080", true),
+            ("http://127.0.0.1", true),
+            ("http://127.8.8.8:1", true),
+            ("http://[::1]:8080", true),
+            ("http://127.0.0.1.evil.example", false),
+            ("http://localhost.evil.example", false),
+            ("http://10.0.0.1", false),
+            ("http://[::2]", false),
+        ] {
+            assert_eq!(Origin::of_url(url).unwrap().is_loopback(), is, "{url}");
+        }
     }
 
     #[test]

@@ -6,9 +6,9 @@ use actix_web::{
 };
 
 use super::{
-    Context, admin, agents, audit, auth,
+    Context, admin, agents, audit, auth, browser,
     gate::{bearer, member, operator, organization},
-    invites, keys, members, organizations, pages, sessions, users,
+    invites, keys, members, oauth, organizations, pages, sessions, tokens, users,
 };
 
 /// Where the API lives.
@@ -23,6 +23,18 @@ pub fn configure(app: &mut ServiceConfig, context: &Data<Context>) {
         .service(resource("/metrics").route(get().to(pages::metrics)))
         .service(resource("/api/openapi.json").route(get().to(pages::openapi)))
         .service(resource("/api/docs").route(get().to(pages::docs)))
+        .service(resource("/style.css").route(get().to(browser::style)))
+        .service(resource("/login").route(get().to(browser::login_page)).route(post().to(browser::login)))
+        .service(resource("/logout").route(post().to(browser::logout)))
+        .service(resource("/home").route(get().to(browser::home)))
+        .service(resource("/home/tokens/{id}/revoke").route(post().to(browser::revoke)))
+        .service(
+            resource("/oauth/device/verify")
+                .route(get().to(browser::verify))
+                .route(post().to(browser::decide)),
+        )
+        .service(resource("/oauth/device/code").route(post().to(oauth::code)))
+        .service(resource("/oauth/device/token").route(post().to(oauth::token)))
         .service(scope(PREFIX).configure(api));
 }
 
@@ -33,6 +45,8 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/auth/setup/status").route(get().to(auth::setup_status)))
         .service(resource("/auth/logout").wrap(from_fn(bearer)).route(post().to(auth::logout)))
         .service(resource("/auth/switch").wrap(from_fn(bearer)).route(post().to(auth::switch)))
+        .service(resource("/auth/tokens").wrap(from_fn(bearer)).route(get().to(tokens::list)))
+        .service(resource("/auth/tokens/{id}").wrap(from_fn(bearer)).route(delete().to(tokens::revoke)))
         .service(resource("/me/permissions").wrap(from_fn(bearer)).route(get().to(users::permissions)))
         .service(resource("/users/me").wrap(from_fn(member)).route(get().to(users::me)))
         .service(

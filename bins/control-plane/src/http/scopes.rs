@@ -30,6 +30,8 @@ const ADMIN: Needs = Needs::Scope(Scope::Admin);
 pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/auth/logout", Needs::Login),
     ("POST", "/auth/switch", Needs::Login),
+    ("GET", "/auth/tokens", Needs::Login),
+    ("DELETE", "/auth/tokens/{id}", Needs::Login),
     ("GET", "/users/me", Needs::AnyKey),
     ("GET", "/me/permissions", Needs::AnyKey),
     // A key is of one organization: what reaches across them, or ends one, is its owner's to do.
@@ -96,10 +98,11 @@ pub fn needs(method: &str, pattern: &str) -> Option<Needs> {
     Some(entry.2)
 }
 
-/// Refuses an API key whose scopes do not reach the request's route. Logins are held to their roles alone.
+/// Refuses an API key whose scopes do not reach the request's route. Logins and the tokens of devices are held to their
+/// roles alone.
 pub(crate) fn check(request: &HttpRequest, caller: &Caller) -> Result<(), Problem> {
     match caller.credential() {
-        CredentialId::Login(_) => return Ok(()),
+        CredentialId::Login(_) | CredentialId::Token(_) => return Ok(()),
         CredentialId::ApiKey(_) => {}
     }
     // What has no pattern is nothing that is served: the router says so.

@@ -1,7 +1,7 @@
 //! Bodies and queries, read field by field after the caller was let in, so that a bad body never beats a missing
 //! credential, and a refusal names every bad field.
 
-use std::{future::Future, pin::Pin};
+use std::{collections::HashMap, future::Future, pin::Pin};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
 use bytes::BytesMut;
@@ -57,7 +57,7 @@ impl<T: FromFields + 'static> FromRequest for Body<T> {
     }
 }
 
-async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk =
@@ -105,6 +105,11 @@ pub(crate) fn read_query<T: FromFields>(query: &str) -> Result<T, FieldErrors> {
         }
     }
     T::from_json(Value::Object(object))
+}
+
+/// Reads a query as pages do: what cannot be read or is not known is left aside.
+pub(crate) fn lenient_query(query: &str) -> HashMap<String, String> {
+    actix_web::web::Query::from_query(query).map(actix_web::web::Query::into_inner).unwrap_or_default()
 }
 
 /// Reads a field of a query that is not a text.

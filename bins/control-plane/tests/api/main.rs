@@ -3,6 +3,8 @@
 
 mod agents;
 mod audit;
+mod browsers;
+mod devices;
 mod direct_tls;
 mod errors;
 mod handshake;

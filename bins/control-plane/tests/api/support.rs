@@ -31,6 +31,7 @@ pub(crate) struct Somebody {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
+    pub(crate) text: String,
     pub(crate) body: Value,
 }
 
@@ -143,11 +144,10 @@ impl World {
         body: &[u8],
     ) -> Answer {
         let mut stream = TcpStream::connect(self.handle.address()).await.unwrap();
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n",
-            self.handle.address(),
-            body.len()
-        );
+        let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+        if !headers.iter().any(|(name, _)| *name == "Host") {
+            head.push_str(&format!("Host: {}\r\n", self.handle.address()));
+        }
         for (name, value) in headers {
             head.extend([*name, ": ", value, "\r\n"]);
         }
@@ -180,7 +180,8 @@ fn parse(bytes: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Answer { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap_or_default() }
+    let text = body.to_owned();
+    Answer { status, head: head.to_owned(), text, body: serde_json::from_str(body).unwrap_or_default() }
 }
 
 /// The headers that ask for a WebSocket.

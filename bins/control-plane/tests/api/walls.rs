@@ -15,6 +15,8 @@ pub(crate) const OPEN: &[(&str, &str)] = &[
     ("GET /metrics", "loopback alone, or a token of its own: see errors.rs"),
     ("POST /api/v1/auth/login", "the credential is in the body"),
     ("POST /api/v1/auth/refresh", "the credential is in the body"),
+    ("POST /oauth/device/code", "a device asks to be let in, which gives it nothing yet: see devices.rs"),
+    ("POST /oauth/device/token", "the credential is in the body"),
     ("POST /api/v1/auth/setup", "makes the first admin, and refuses once there is one: see setup.rs"),
     ("GET /api/v1/auth/setup/status", "says whether there is an admin, before anybody can log in"),
 ];
@@ -24,6 +26,7 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("POST /api/v1/auth/logout", "the caller's own login"),
     ("GET /api/v1/users/me", "the caller's own user"),
     ("POST /api/v1/auth/switch", "the caller's own login; another organization: see organizations.rs"),
+    ("GET /api/v1/auth/tokens", "lists the caller's own, asserted in devices.rs"),
     ("GET /api/v1/me/permissions", "the caller's own rights"),
     ("GET /api/v1/organizations", "lists the caller's own, asserted in organizations.rs"),
     ("POST /api/v1/organizations", "makes one of the caller's own"),

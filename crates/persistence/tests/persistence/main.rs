@@ -64,6 +64,10 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     test.services().invites.create(scope, request, None, |_| serde_json::Value::Null).await.unwrap();
     let ci = NewApiKey { label: "ci".into(), scopes: Scopes::from_iter([Scope::Streams]), expires_at: None };
     test.services().keys.insert_api_key(scope, &ci, None, None, |_| ().into()).await.unwrap();
+    let devices = &test.services().devices;
+    let codes = devices.create_device_code("laptop", None).await.unwrap();
+    devices.approve_device_code(&org.admin, &codes.user_code.to_string(), org.id, None).await.unwrap();
+    devices.consume_device_code(codes.device_code.expose(), None).await.unwrap();
     let stop_later = test.pending_session(&org.admin).await;
     test.services().sessions.terminate(scope, stop_later.id).await.unwrap();
     (org, agent)

@@ -9,6 +9,8 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("__diesel_schema_migrations", "diesel's own"),
     ("api_keys", "fixed statements and two lookups"),
     ("audit_log", "fixed statements: a line written, and two searches"),
+    ("bearer_tokens", "fixed statements and a lookup"),
+    ("device_codes", "fixed statements, each a transition, and a lookup"),
     ("idempotency_keys", "two fixed statements"),
     ("invites", "fixed statements, each a transition or a list"),
     ("login_sessions", "four fixed statements and a lookup"),

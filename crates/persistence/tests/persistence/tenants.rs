@@ -24,6 +24,9 @@ async fn attempt(client: &Client, sql: &str) -> Result<u64, String> {
 const DENIED: &str = "42501";
 const FOREIGN_KEY: &str = "23503";
 
+/// Tables with an organization that somebody chose, and none that they belong to.
+const OF_USERS: &[&str] = &["login_sessions", "device_codes"];
+
 async fn tenanted_tables(filled: &Filled) -> Vec<String> {
     let sql = "SELECT table_name::text FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'org_id' ORDER BY 1";
     filled.test.superuser().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
@@ -52,8 +55,8 @@ async fn an_organization_cannot_read_or_change_another_ones_rows_in_any_table() 
     let (acme, bolt) = (filled.acme.id, filled.bolt.id);
     let app = filled.test.app().await;
     for table in tenanted_tables(&filled).await {
-        if table == "login_sessions" {
-            continue; // of users, below
+        if OF_USERS.contains(&table.as_str()) {
+            continue; // below
         }
         let theirs = count(&filled, &table, bolt).await;
         assert!(theirs > 0 || table == "audit_log", "{table} was filled");
@@ -79,7 +82,7 @@ async fn an_organization_cannot_forge_another_ones_id_in_any_table() {
     let (acme, bolt) = (filled.acme.id, filled.bolt.id);
     let app = filled.test.app().await;
     for table in tenanted_tables(&filled).await {
-        if table == "login_sessions" || count(&filled, &table, bolt).await == 0 {
+        if OF_USERS.contains(&table.as_str()) || count(&filled, &table, bolt).await == 0 {
             continue;
         }
         let (names, row) = (columns(&filled, &table).await, foreign_row(&filled, &table, bolt).await);
@@ -166,10 +169,15 @@ async fn a_user_sees_their_own_rows_alone() {
     let (me, other) = (filled.acme.admin.user().user_id(), filled.bolt.admin.user().user_id());
     let app = filled.test.app().await;
     enter(&app, "tidegate_user", "app.user_id", &me.to_string()).await;
-    for (table, column) in [("users", "id"), ("memberships", "user_id"), ("login_sessions", "user_id")] {
-        let mine = app.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+    for (table, column) in [
+        ("users", "id"),
+        ("memberships", "user_id"),
+        ("login_sessions", "user_id"),
+        ("bearer_tokens", "user_id"),
+    ] {
+        let mine = app.query_one(&format!("SELECT count({column}) FROM {table}"), &[]).await.unwrap();
         assert_eq!(mine.get::<_, i64>(0), 1, "{table}");
-        let sql = format!("SELECT count(*) FROM {table} WHERE {column} = '{other}'");
+        let sql = format!("SELECT count({column}) FROM {table} WHERE {column} = '{other}'");
         let theirs = app.query_one(&sql, &[]);
         assert_eq!(theirs.await.unwrap().get::<_, i64>(0), 0, "{table}");
     }
@@ -328,4 +336,63 @@ async fn an_invite_is_answered_while_it_is_pending_and_never_revived() {
         assert_eq!(attempt(&app, for_other).await, refused, "{status}");
         app.batch_execute("ROLLBACK").await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_user_decides_about_a_device_once_and_as_themselves_and_makes_no_token() {
+    let filled = Filled::new().await;
+    let me: String = filled.test.look("SELECT min(user_id::text) FROM memberships").await;
+    let (mine, theirs): (String, String) = (
+        filled.test.look(&format!("SELECT org_id::text FROM memberships WHERE user_id = '{me}'")).await,
+        filled.test.look(&format!("SELECT min(org_id::text) FROM memberships WHERE org_id NOT IN (SELECT org_id FROM memberships WHERE user_id = '{me}')")).await,
+    );
+    let fresh = "UPDATE device_codes SET decision = NULL, user_id = NULL, org_id = NULL, decided_at = NULL, consumed_at = NULL";
+    filled
+        .test
+        .execute(&format!(
+            "DELETE FROM device_codes WHERE id <> (SELECT min(id::text)::uuid FROM device_codes); {fresh}"
+        ))
+        .await;
+    let app = filled.test.app().await;
+    let approve = |user: &str, org: &str| {
+        format!(
+            "UPDATE device_codes SET decision = 'approved', user_id = {user}, org_id = '{org}', decided_at = now()"
+        )
+    };
+    let as_me = format!("'{me}'");
+    enter(&app, "tidegate_user", "app.user_id", &me).await;
+    assert_eq!(attempt(&app, &approve(&as_me, &mine)).await, Ok(1));
+    for refused in [
+        approve(&as_me, &theirs),
+        approve("(SELECT gen_random_uuid())", &mine),
+        "UPDATE device_codes SET org_id = org_id".to_owned(),
+        "UPDATE device_codes SET consumed_at = now()".to_owned(),
+        "SELECT client_name FROM device_codes".to_owned(),
+        "SELECT device_hash FROM device_codes".to_owned(),
+        "DELETE FROM device_codes".to_owned(),
+        "SELECT token_hash FROM bearer_tokens".to_owned(),
+        "UPDATE bearer_tokens SET expires_at = now()".to_owned(),
+        format!("UPDATE bearer_tokens SET org_id = '{theirs}'"),
+        "DELETE FROM bearer_tokens".to_owned(),
+        format!(
+            "INSERT INTO bearer_tokens (id, user_id, token_hash, prefix, client_name, created_at, expires_at)
+                 VALUES (gen_random_uuid(), '{me}', 'x', '00000000', '', now(), now())"
+        ),
+    ] {
+        assert_eq!(attempt(&app, &refused).await, Err(DENIED.into()), "{refused}");
+    }
+    app.batch_execute("ROLLBACK").await.unwrap();
+
+    // What was decided stays, whoever decided, and a token that was revoked stays revoked.
+    filled.test.execute(&approve(&as_me, &mine)).await;
+    filled.test.execute("UPDATE bearer_tokens SET revoked_at = now()").await;
+    enter(&app, "tidegate_user", "app.user_id", &me).await;
+    assert_eq!(attempt(&app, "UPDATE device_codes SET decision = 'denied'").await, Ok(0));
+    assert_eq!(attempt(&app, "UPDATE bearer_tokens SET revoked_at = NULL").await, Ok(0));
+    app.batch_execute("ROLLBACK").await.unwrap();
+    enter(&app, "tidegate_org", "app.org_id", &mine).await;
+    assert_eq!(attempt(&app, "SELECT 1 FROM device_codes").await, Err(DENIED.into()));
+    assert_eq!(attempt(&app, "UPDATE bearer_tokens SET revoked_at = NULL").await, Ok(0));
+    assert_eq!(attempt(&app, "SELECT prefix FROM bearer_tokens").await, Err(DENIED.into()));
+    app.batch_execute("ROLLBACK").await.unwrap();
 }

@@ -12,8 +12,10 @@ const UNGUARDED: &[(&str, &str)] =
 const WITHOUT_TENANT: &[(&str, &str)] = &[
     ("__diesel_schema_migrations", "versions of the schema"),
     ("agents", "of the platform; organizations see the approved ones"),
+    ("bearer_tokens", "of a user, across organizations; the chosen one may be none"),
     ("audit_log", "lines of the platform's own log have no organization"),
     ("commands", "an operator's command belongs to no organization"),
+    ("device_codes", "of nobody until somebody lets the device in"),
     ("login_sessions", "of a user, across organizations; the chosen one may be none"),
     ("organizations", "is the tenant itself"),
     ("quarantined_sessions", "nobody knows whose they are"),

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod audit;
+mod devices;
 mod force;
 mod key_rights;
 mod keys;

@@ -27,7 +27,7 @@ pub(crate) async fn metrics(request: HttpRequest, context: Data<Context>) -> Res
 }
 
 /// Whether a program of this machine asks, and not a proxy of this machine for somebody else.
-fn is_local(request: &HttpRequest) -> bool {
+pub(crate) fn is_local(request: &HttpRequest) -> bool {
     let forwarded = ["X-Forwarded-For", "Forwarded", "Via"];
     let direct = !forwarded.iter().any(|name| request.headers().contains_key(*name));
     direct && request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback())

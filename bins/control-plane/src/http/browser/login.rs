@@ -1,0 +1,110 @@
+//! `GET` and `POST /login`.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{RETRY_AFTER, SET_COOKIE},
+    },
+    web::Data,
+};
+use askama::Template;
+use tidegate_model::{LoginRequest, Secret};
+
+use super::{
+    Channel, Cookie, HOME, check_site,
+    next::local,
+    render::{go, page_with, told},
+    signed_in, stale,
+};
+use crate::http::{Context, Problem, form::Parameters, source::source, valid::lenient_query};
+
+/// Seconds somebody may look at the login page.
+const VISIT: u32 = 3_600;
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Page<'a> {
+    next: &'a str,
+    token: String,
+    username: &'a str,
+    message: Option<String>,
+}
+
+/// The login page; whoever is logged in already goes on at once.
+pub(crate) async fn login_page(
+    request: HttpRequest,
+    context: Data<Context>,
+) -> Result<HttpResponse, Problem> {
+    told(show(&request, &context).await)
+}
+
+async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, Problem> {
+    let query = lenient_query(request.query_string());
+    let next = query.get("next").and_then(|next| local(next)).unwrap_or(HOME);
+    if signed_in(request, context).await?.is_some() {
+        return Ok(go(next).finish());
+    }
+    form(request, context, StatusCode::OK, Form { next, username: "", problem: None })
+}
+
+struct Form<'a> {
+    next: &'a str,
+    username: &'a str,
+    problem: Option<Problem>,
+}
+
+fn form(
+    request: &HttpRequest,
+    context: &Context,
+    status: StatusCode,
+    form: Form<'_>,
+) -> Result<HttpResponse, Problem> {
+    let (channel, browsers) = (Channel::of(request, context)?, &context.services.browsers);
+    // Kept from tab to tab: each of them may be sent.
+    let visit = match channel.read(request, Cookie::Visit) {
+        Some(visit) => Secret::new(visit),
+        None => browsers.visit()?,
+    };
+    let mut response = HttpResponse::build(status);
+    response.append_header((SET_COOKIE, channel.set(Cookie::Visit, &visit, VISIT)?));
+    if let Some(seconds) = form.problem.as_ref().and_then(Problem::retry_after) {
+        response.insert_header((RETRY_AFTER, seconds));
+    }
+    let token = browsers.visit_token(visit.expose());
+    let message = form.problem.map(|problem| problem.to_string());
+    page_with(response, &Page { next: form.next, token, username: form.username, message })
+}
+
+/// Logs in, with a new cookie each time: one that was there before counts for nothing.
+pub(crate) async fn login(
+    request: HttpRequest,
+    context: Data<Context>,
+    sent: Parameters,
+) -> Result<HttpResponse, Problem> {
+    told(enter(&request, &context, &sent).await)
+}
+
+async fn enter(request: &HttpRequest, context: &Context, sent: &Parameters) -> Result<HttpResponse, Problem> {
+    let (channel, browsers) = (Channel::of(request, context)?, &context.services.browsers);
+    check_site(request, context, sent)?;
+    let visit = channel.read(request, Cookie::Visit).ok_or_else(stale)?;
+    if !browsers.visit_token_fits(&visit, sent.get("token").unwrap_or_default()) {
+        return Err(stale());
+    }
+    let next = sent.get("next").and_then(local).unwrap_or(HOME);
+    let username = sent.get("username").unwrap_or_default();
+    let password = Secret::new(sent.get("password").unwrap_or_default().to_owned());
+    let who = LoginRequest { username: username.to_owned(), password };
+    match browsers.login(who, source(request, context)).await.map_err(Problem::from) {
+        Ok(login) => Ok(go(next)
+            .append_header((SET_COOKIE, channel.set(Cookie::Session, &login.cookie, login.expires_in)?))
+            .append_header((SET_COOKIE, channel.clear(Cookie::Visit)?))
+            .finish()),
+        Err(problem) if problem.status.is_server_error() => Err(problem),
+        Err(problem) => {
+            let status = problem.status;
+            form(request, context, status, Form { next, username, problem: Some(problem) })
+        }
+    }
+}

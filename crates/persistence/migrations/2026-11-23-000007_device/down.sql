@@ -1,0 +1,1 @@
+-- Codes and tokens are not taken back: what was let in stays listed.
