@@ -3,10 +3,11 @@
 use std::{net::IpAddr, sync::Arc};
 
 use tidegate_model::{CredentialId, LoginRequest, LoginSessionId, Secret};
-use tidegate_persistence::{Error as DbError, auth, login_session, user};
+use tidegate_persistence::{Error as DbError, Origin, audit, auth, login_session, user};
 
 use crate::{
     Caller, Core, Error, Logins, Result,
+    logins::entry,
     options::Options,
     secrets::{Purpose, random_token, same},
 };
@@ -32,7 +33,7 @@ impl Browsers {
         let core = &self.0;
         let found = Logins(Arc::clone(core)).verified(request, source).await?;
         let login_id = LoginSessionId::new();
-        let scope = found.into_scope(login_id);
+        let scope = found.into_scope(login_id).with_origin(Origin::new(source, None));
         let (now, cookie) = (core.clock.now(), random_token()?);
         let hash = core.vault.digest(Purpose::Browser, &cookie);
         let expires_in = core.options.browser_hours.saturating_mul(3_600);
@@ -40,7 +41,8 @@ impl Browsers {
         core.db
             .in_user(&scope, async |tx| {
                 login_session::insert_browser(tx, login_id, hash, now, ends).await?;
-                user::touch_login(tx, now).await
+                user::touch_login(tx, now).await?;
+                audit::insert_user(tx, None, entry("login.create", Some(scope.user_id()), now)).await
             })
             .await?;
         Ok(BrowserLogin { cookie: Secret::new(cookie), expires_in })

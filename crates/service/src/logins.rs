@@ -250,7 +250,7 @@ impl Logins {
     }
 }
 
-fn entry(action: &'static str, user: Option<UserId>, at: DateTime<Utc>) -> audit::Entry {
+pub(crate) fn entry(action: &'static str, user: Option<UserId>, at: DateTime<Utc>) -> audit::Entry {
     let resource = user.map_or_else(|| "user:unknown".to_owned(), |id| format!("user:{id}"));
     audit::Entry { action, resource, address: None, detail: json!({}), at }
 }
