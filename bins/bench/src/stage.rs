@@ -93,6 +93,10 @@ impl Stage {
                 .env("TIDEGATE__DATABASE__URL", url)
                 .env("TIDEGATE__SECRETS__MASTER_KEY_FILE", key_file)
                 .env("TIDEGATE__SERVICE__AGENT_BOOTSTRAP_KEY", bootstrap);
+            // One user of each organization starts thousands of sessions.
+            for bound in ["SESSIONS", "CPU", "MEMORY", "STORAGE"] {
+                command.env(format!("TIDEGATE__SERVICE__DEFAULT_QUOTA__MAX_{bound}"), "unlimited");
+            }
         })?;
         let until = Instant::now() + Duration::from_secs(30);
         let probe = http::request("GET", "/readyz", None, "");

@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use tidegate_client::{MyOrganization, Permissions};
 use tidegate_model::{
-    ApiKey, AuditEntry, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User,
+    ApiKey, AuditEntry, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User, Group, GroupMembership, OrganizationUsage, QuotaNumbers,
 };
 
 /// For people or for programs.
@@ -228,6 +228,79 @@ pub(crate) fn invites(invites: &[Invite]) -> String {
         ]);
     }
     table.trim_fmt()
+}
+
+/// A table of groups.
+pub(crate) fn groups(groups: &[Group]) -> String {
+    let mut table = table(["NAME", "DISPLAY NAME", "TYPE", "MEMBERS", "PARENT", "ID"]);
+    for group in groups {
+        let parent = groups.iter().find(|other| Some(other.id) == group.parent_id);
+        table.add_row([
+            plain(&group.name),
+            plain(&group.display_name),
+            group.kind.to_string(),
+            group.member_count.to_string(),
+            parent.map_or_else(|| "-".to_owned(), |parent| plain(&parent.name)),
+            group.id.to_string(),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// Everything that people want to know of a group.
+pub(crate) fn group(group: &Group) -> String {
+    let lines = named(&[
+        ("Id", group.id.to_string()),
+        ("Name", group.name.clone()),
+        ("Display name", group.display_name.clone()),
+        ("Description", group.description.clone()),
+        ("Type", group.kind.to_string()),
+        ("Parent", group.parent_id.map_or_else(|| "-".to_owned(), |id| id.to_string())),
+        ("Members", group.member_count.to_string()),
+        ("Created", time(group.created_at)),
+    ]);
+    match &group.quota {
+        Some(quota_of) => format!("{lines}\n\n{}", quota(&quota_of.numbers)),
+        None => lines,
+    }
+}
+
+/// A table of who is in a group.
+pub(crate) fn group_members(members: &[GroupMembership]) -> String {
+    let mut table = table(["USER", "ROLE", "SINCE"]);
+    for member in members {
+        table.add_row([plain(&member.username), member.role.to_string(), time(member.created_at)]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of what may be used and is.
+pub(crate) fn quota(numbers: &QuotaNumbers) -> String {
+    let mut table = table(["OF", "USED", "ALLOWED"]);
+    let unlimited = |bound: Option<String>| bound.map_or_else(|| "unlimited".to_owned(), |text| plain(&text));
+    let sessions = numbers.max_sessions.map(|most| most.to_string());
+    for (of, used, allowed) in [
+        ("sessions", numbers.used_sessions.to_string(), sessions),
+        ("cpu", numbers.used_cpu.clone(), numbers.max_cpu.clone()),
+        ("memory", numbers.used_memory.clone(), numbers.max_memory.clone()),
+        ("storage", numbers.used_storage.clone(), numbers.max_storage.clone()),
+    ] {
+        table.add_row([of.to_owned(), plain(&used), unlimited(allowed)]);
+    }
+    table.trim_fmt()
+}
+
+/// What there is of an organization, and what it uses.
+pub(crate) fn usage(usage: &OrganizationUsage) -> String {
+    let states: Vec<String> =
+        usage.sessions.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let states = if states.is_empty() { "none".to_owned() } else { states.join(", ") };
+    let lines = named(&[
+        ("Members", usage.members.to_string()),
+        ("Groups", usage.groups.to_string()),
+        ("Sessions", states),
+    ]);
+    format!("{lines}\n\n{}", quota(&usage.numbers))
 }
 
 fn named(lines: &[(&str, String)]) -> String {

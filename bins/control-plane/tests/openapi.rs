@@ -26,6 +26,7 @@ fn registered() -> BTreeSet<String> {
         prefix = match piece.split('(').next().unwrap() {
             "configure" => "",
             "api" => "/api/v1",
+            "of_groups" => "/api/v1/groups",
             "of_sessions" => "/api/v1/sessions",
             "of_an_organization" => "/api/v1/organizations/{id}",
             "of_operators" => "/api/v1/admin",

@@ -6,6 +6,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,12 +28,17 @@ struct Program {
     child: Child,
     address: String,
     _folder: TempDir,
-    _db: TestDb,
+    _db: Arc<TestDb>,
 }
 
 impl Program {
     async fn start() -> Self {
-        let (db, folder) = (TestDb::new().await, tempfile::tempdir().unwrap());
+        Self::on(Arc::new(TestDb::new().await)).await
+    }
+
+    /// One of several on the same database and master key.
+    async fn on(db: Arc<TestDb>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("master.key");
         fs::write(&key, [9; 32]).unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -74,6 +80,20 @@ impl Program {
         stream
     }
 
+    /// Status and body of one request.
+    async fn call(&self, path: &str, token: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
     async fn ended(&mut self, within: Duration) -> Option<i32> {
         timeout(within, self.child.wait()).await.ok().and_then(|status| status.unwrap().code())
     }
@@ -103,4 +123,30 @@ async fn one_signal_is_enough_where_nothing_is_under_way() {
     let mut program = Program::start().await;
     program.signal(Signal::SIGTERM);
     assert_eq!(program.ended(Duration::from_secs(30)).await, Some(0));
+}
+
+#[tokio::test]
+async fn two_programs_on_one_database_give_exactly_what_the_quota_allows() {
+    let db = Arc::new(TestDb::new().await);
+    let org = db.org_with_admin("acme").await;
+    let user = db.user_in("acme", tidegate_model::OrgRole::User).await;
+    let agent = db.online_agent("vm-1", 1_000).await;
+    // Both programs go by the real time, and nobody sends heartbeats.
+    db.execute("UPDATE agents SET last_heartbeat = now() + interval '1 hour'").await;
+    let programs = [Program::on(Arc::clone(&db)).await, Program::on(Arc::clone(&db)).await];
+    let login =
+        serde_json::json!({"username": user.username, "password": user.password.expose()}).to_string();
+    let (status, body) = programs[0].call("/api/v1/auth/login", "", &login).await;
+    assert_eq!(status, 200, "{body}");
+    let token =
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()["token"].as_str().unwrap().to_owned();
+    let creates = (0..32)
+        .map(|number| programs[number % 2].call("/api/v1/sessions", &token, r#"{"template": "shell"}"#));
+    let answers = futures_util::future::join_all(creates).await;
+    let made = answers.iter().filter(|(status, _)| *status == 202).count();
+    let held =
+        answers.iter().filter(|(status, body)| *status == 403 && body.contains("E_QUOTA_EXCEEDED")).count();
+    assert_eq!((made, held), (5, 27), "{answers:?}");
+    assert_eq!(db.look::<i64>("SELECT count(*) FROM sessions").await, 5);
+    drop((org, agent));
 }

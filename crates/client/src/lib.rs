@@ -30,10 +30,12 @@ mod auth;
 mod builder;
 mod call;
 mod error;
+mod groups;
 mod invites;
 mod keys;
 mod logs;
 mod organizations;
+mod quotas;
 mod sessions;
 mod terminal;
 mod tls;
@@ -44,12 +46,14 @@ pub use audit::{AuditExport, AuditOf, AuditPage, AuditQuery};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};
 pub use error::{ApiError, Error};
+pub use groups::{GroupChange, GroupMemberPage, GroupPage, NewGroup, UserGroupPage};
 pub use invites::{InviteList, Joined, NewInvite};
 pub use keys::{KeyPage, MadeKey};
 pub use logs::{LogChunk, Logs};
 pub use organizations::{
     MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
 };
+pub use quotas::{QuotaChange, QuotaQuestion};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
 pub use tls::tls_config;

@@ -76,6 +76,8 @@ id! {
     AuditId,
     /// An invite into an organization.
     InviteId,
+    /// A group of an organization's members.
+    GroupId,
     /// One change in a session's history.
     SessionEventId,
     /// One HTTP request, named in every error answer.

@@ -21,11 +21,13 @@ mod command;
 mod credential;
 mod device;
 mod fields;
+mod group;
 mod id;
 mod invite;
 mod organization;
 mod permission;
 mod quantity;
+mod quota;
 mod resources;
 mod scopes;
 mod secret;
@@ -47,9 +49,12 @@ pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, Cr
 pub use credential::{CredentialId, UnknownCredential};
 pub use device::{DeviceCode, DeviceDecision, NoUserCode, UserCode, client_name};
 pub use fields::{FieldErrors, Fields, FromFields, PatchField};
+pub use group::{
+    AddGroupMemberRequest, CreateGroupRequest, GROUP_DEPTH, Group, GroupMembership, GroupRole, GroupType,
+    UpdateGroupRequest,
+};
 pub use id::{
-    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, InviteId, LoginSessionId,
-    OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
+    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, InviteId, LoginSessionId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId, GroupId,
 };
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
 pub use organization::{
@@ -58,6 +63,11 @@ pub use organization::{
 };
 pub use permission::{Operation, Standing};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
+pub use quota::{
+    Bounded, DefaultQuota, FourAmounts, GroupQuota, ListedQuota, OrganizationQuota, OrganizationUsage,
+    QuotaBound, QuotaCeiling, QuotaCheck, QuotaLimits, QuotaNumbers, QuotaOwner, QuotaResource, QuotaVerdict,
+    SetQuotaRequest, Usage, UserQuota, binding,
+};
 pub use resources::{ResourceRequest, Resources};
 pub use scopes::{Scope, Scopes};
 pub use secret::Secret;

@@ -27,6 +27,12 @@ text_enum! {
         ManageMembers = "member.manage",
         /// See, make and revoke invites of the organization.
         ManageInvites = "invite.manage",
+        /// See groups, who is in them, and what they and the organization may use.
+        ReadGroups = "group.read",
+        /// Make, change and end any group of the organization.
+        ManageGroups = "group.manage",
+        /// Set what members, groups and the organization may use, within what the platform allows it.
+        ManageQuotas = "quota.manage",
         /// See the invites one got, accept and decline them.
         AnswerInvites = "invite.answer",
         /// Make, see and revoke API keys of the organization.
@@ -39,6 +45,8 @@ text_enum! {
         ReadAllOrganizations = "platform.organization.read",
         /// Search and export the audit log of the platform and of every organization.
         ReadAllAudit = "platform.audit.read",
+        /// Set what organizations may use, and what any member of them may.
+        ManageAllQuotas = "platform.quota.manage",
         /// Make organizations for others, change, suspend and end any of them.
         ManageAllOrganizations = "platform.organization.manage",
     }
@@ -73,7 +81,7 @@ impl Operation {
         use OrgRole::{Admin, Maintainer, User, Viewer};
         match self {
             Self::CreateOrganization | Self::AnswerInvites => Needs::Login,
-            Self::OwnSessions | Self::ReadOrganization | Self::ReadMembers => {
+            Self::OwnSessions | Self::ReadOrganization | Self::ReadMembers | Self::ReadGroups => {
                 Needs::Member(&[Admin, Maintainer, User, Viewer])
             }
             Self::StartSessions => Needs::Member(&[Admin, Maintainer, User]),
@@ -82,9 +90,11 @@ impl Operation {
             | Self::ManageMembers
             | Self::ManageInvites
             | Self::ManageKeys
-            | Self::ReadAudit => Needs::Member(&[Admin]),
+            | Self::ReadAudit
+            | Self::ManageGroups
+            | Self::ManageQuotas => Needs::Member(&[Admin]),
             Self::TransferOrganization | Self::DeleteOrganization => Needs::Ownership,
-            Self::ManageAgents | Self::ReadAllOrganizations | Self::ReadAllAudit => {
+            Self::ManageAgents | Self::ReadAllOrganizations | Self::ReadAllAudit | Self::ManageAllQuotas => {
                 Needs::Platform(&[SystemRole::Operator, SystemRole::Admin])
             }
             Self::ManageAllOrganizations => Needs::Platform(&[SystemRole::Admin]),

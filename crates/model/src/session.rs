@@ -285,7 +285,7 @@ fn read_command(fields: &mut Fields, template: Option<&str>) -> Option<Vec<Strin
     command
 }
 
-fn read_resources(fields: &mut Fields) -> Option<ResourceRequest> {
+pub(crate) fn read_resources(fields: &mut Fields) -> Option<ResourceRequest> {
     let value: Value = fields.optional("resources")?;
     match ResourceRequest::from_json(value) {
         Ok(request) => Some(request),

@@ -11,13 +11,14 @@ use diesel_async::{
         deadpool::{Object, Pool},
     },
 };
-use futures_util::{FutureExt, future::join};
+use futures_util::{FutureExt, future::join3};
 use tidegate_model::Secret;
 
 use crate::{
     AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx,
     connector::Connector,
     organization::{self, Locked},
+    quota::{self, Bound},
     tx::{Lease, OrgContext},
 };
 
@@ -118,10 +119,29 @@ impl Db {
     ) -> Result<T, E> {
         let context = org_context(scope);
         let setup = format!("{}, {KEPT_PLANS}", org_setup(scope));
-        let (lease, locked) = self.begin_and(&setup, Some(context)).await?;
-        let locked = locked.unwrap_or(Err(Error::NotFound));
+        let opening = Some(Opening { context, bounds: None });
+        let (lease, opened) = self.begin_and(&setup, opening).await?;
+        let locked = opened.map_or(Err(Error::NotFound), |opened| opened.locked);
         let mut tx = OrgTx::new(lease, context, scope.user.author());
         let outcome = work(&mut tx, locked).await;
+        tx.lease.finish(outcome).await
+    }
+
+    /// The same for the start of a session of the caller's own: what bounds it, counted after the locks were granted,
+    /// comes in the same round trip. `default_bounds` says whether a member without a quota is bounded.
+    pub async fn in_org_bounded<T, E: From<Error>>(
+        &self,
+        scope: &OrgScope,
+        default_bounds: bool,
+        work: impl AsyncFnOnce(&mut OrgTx, Result<(Locked, Vec<Bound>)>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let context = org_context(scope);
+        let setup = format!("{}, {KEPT_PLANS}", org_setup(scope));
+        let opening = Some(Opening { context, bounds: Some(default_bounds) });
+        let (lease, opened) = self.begin_and(&setup, opening).await?;
+        let opened = opened.map_or(Err(Error::NotFound), |Opened { locked, bounds }| Ok((locked?, bounds?)));
+        let mut tx = OrgTx::new(lease, context, scope.user.author());
+        let outcome = work(&mut tx, opened).await;
         tx.lease.finish(outcome).await
     }
 
@@ -204,16 +224,12 @@ impl Db {
 
     /// Opens a transaction and, where an organization is named, sends its first locks without waiting for the begin.
     /// A pooled connection that died since its last use is found here, where nothing has happened yet, and replaced.
-    async fn begin_and(
-        &self,
-        setup: &str,
-        lock: Option<OrgContext>,
-    ) -> Result<(Lease, Option<Result<Locked>>)> {
+    async fn begin_and(&self, setup: &str, opening: Option<Opening>) -> Result<(Lease, Option<Opened>)> {
         let mut last = None;
         for _ in 0..=self.pool.status().max_size {
             // From here on a lease: whoever stops waiting leaves no connection behind that has begun something.
             let mut lease = Lease::new(self.connection().await?);
-            let (begun, locked) = begin_on(lease.conn()?, setup, lock).await;
+            let (begun, locked) = begin_on(lease.conn()?, setup, opening).await;
             match begun {
                 Ok(()) => return Ok((lease, locked)),
                 Err(error) => {
@@ -230,17 +246,38 @@ impl Db {
     }
 }
 
+/// What is sent with the begin of an organization's transaction.
+#[derive(Clone, Copy)]
+struct Opening {
+    context: OrgContext,
+    /// The caller's bounds too, and whether the default is one.
+    bounds: Option<bool>,
+}
+
+/// What came back for it.
+struct Opened {
+    locked: Result<Locked>,
+    bounds: Result<Vec<Bound>>,
+}
+
 async fn begin_on(
     conn: &AsyncPgConnection,
     setup: &str,
-    lock: Option<OrgContext>,
-) -> (QueryResult<()>, Option<Result<Locked>>) {
+    opening: Option<Opening>,
+) -> (QueryResult<()>, Option<Opened>) {
     let mut own = conn;
-    let Some(context) = lock else { return (own.batch_execute(setup).await, None) };
-    // Joined, and not given up at the first error: an answer nobody waits for would be the next statement's.
+    let Some(Opening { context, bounds }) = opening else { return (own.batch_execute(setup).await, None) };
+    // Polled in this order, sent in this order: what is used is counted when the locks are granted. Joined, and not given
+    // up at the first error: an answer nobody waits for would be the next statement's.
     let lock = organization::lock(conn, context.org_id, context.user_id);
-    let (begun, locked) = join(own.batch_execute(setup), lock).await;
-    (begun, Some(locked))
+    let bounds = async {
+        match bounds {
+            Some(default_bounds) => quota::bounds_on(conn, context.user_id, default_bounds).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (begun, locked, bounds) = join3(own.batch_execute(setup), lock, bounds).await;
+    (begun, Some(Opened { locked, bounds }))
 }
 
 /// The hot statements keep one plan a connection, whatever is bound: planning them anew costs more than carrying them out,

@@ -46,6 +46,9 @@ pub enum Constraint {
     /// Two pending invites of one organization and username.
     #[error("the one pending invite")]
     PendingInvite,
+    /// Two groups of one organization and name.
+    #[error("the unique group name")]
+    GroupName,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,
@@ -59,6 +62,7 @@ impl Constraint {
             "organizations_name_key" => Some(Self::OrganizationName),
             "agents_agent_id_key" => Some(Self::AgentHandle),
             "invites_pending_key" => Some(Self::PendingInvite),
+            "groups_name_key" => Some(Self::GroupName),
             "idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,
         }

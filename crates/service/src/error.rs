@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::TimeDelta;
-use tidegate_model::{FieldErrors, SessionId, SessionState};
+use tidegate_model::{FieldErrors, QuotaBound, SessionId, SessionState};
 use tidegate_persistence::{Constraint, Error as DbError};
 
 /// Why an agent took no session.
@@ -53,6 +53,9 @@ pub enum Error {
     /// No agent has room.
     #[error("no agent can take this session: {}", Reasons(.0))]
     NoAgent(Vec<NoRoom>),
+    /// A quota leaves no room for it.
+    #[error("{0}")]
+    QuotaExceeded(Box<QuotaBound>),
     /// Too many attempts.
     #[error("too many attempts, try again in {} s", .0.num_seconds().max(1))]
     RateLimited(TimeDelta),
@@ -118,6 +121,9 @@ impl From<DbError> for Error {
                 "E_INVITE_PENDING",
                 "this user has a pending invite: revoke it before you make another one",
             ),
+            DbError::Violation(Constraint::GroupName) => {
+                conflict("E_GROUP_TAKEN", "this group name is taken in the organization, choose another one")
+            }
             DbError::Violation(Constraint::IdempotencyKey) => {
                 conflict("E_IDEMPOTENCY_RUNNING", "the first request with this key is still running")
             }

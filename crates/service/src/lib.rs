@@ -12,6 +12,8 @@ mod caller;
 mod devices;
 mod error;
 mod force;
+mod group_members;
+mod groups;
 mod idempotency;
 mod invites;
 mod keys;
@@ -26,7 +28,10 @@ mod page;
 mod passwords;
 mod permissions;
 mod placement;
+mod platform_quotas;
+mod quotas;
 mod reports;
+mod room;
 mod secrets;
 mod sessions;
 mod streams;
@@ -44,6 +49,7 @@ pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
 pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use error::{Error, NoRoom};
+pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
 pub use idempotency::{Idempotency, Replay};
 pub use invites::{Invited, Invites};
 pub use keys::{KeyPage, Keys, Minted, generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};
@@ -55,6 +61,8 @@ pub use operators::{Bootstrapped, NewLocalUser, Operators};
 pub use options::Options;
 pub use organizations::{Organizations, Permissions};
 pub use page::{Listed, Paging};
+pub use platform_quotas::PlatformQuotas;
+pub use quotas::Quotas;
 pub use secrets::Vault;
 pub use sessions::{Changed, SessionPage, Sessions};
 pub use streams::{OpenedStream, StreamTicket, Streams};
@@ -99,6 +107,12 @@ pub struct Services {
     pub audit: Audit,
     /// Members of an organization.
     pub members: Members,
+    /// Groups of an organization's members.
+    pub groups: Groups,
+    /// What members, groups and the organization may use.
+    pub quotas: Quotas,
+    /// Quotas of every organization, for operators.
+    pub platform_quotas: PlatformQuotas,
     /// Invites into organizations.
     pub invites: Invites,
     /// API keys of an organization.
@@ -147,6 +161,9 @@ impl Services {
             all_organizations: AllOrganizations(Arc::clone(&core)),
             audit: Audit(Arc::clone(&core)),
             members: Members(Arc::clone(&core)),
+            groups: Groups(Arc::clone(&core)),
+            quotas: Quotas(Arc::clone(&core)),
+            platform_quotas: PlatformQuotas(Arc::clone(&core)),
             invites: Invites(Arc::clone(&core)),
             keys: Keys(Arc::clone(&core)),
             browsers: Browsers(Arc::clone(&core)),

@@ -1,7 +1,7 @@
 //! The settings of the use cases.
 
 use chrono::TimeDelta;
-use tidegate_model::Secret;
+use tidegate_model::{DefaultQuota, Secret};
 
 /// Settings with their defaults.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -49,6 +49,9 @@ pub struct Options {
     pub wrong_user_codes: u32,
     /// Logins a minute of one username from one address, right passwords too, before the answer is 429. Default 30.
     pub logins_per_minute: u32,
+    /// What a member may use at one time who has no quota of their own, admins of the platform left aside: each of
+    /// `max_sessions`, `max_cpu`, `max_memory`, `max_storage` may be `unlimited`. Default 5, 4000m, 8Gi, 50Gi.
+    pub default_quota: DefaultQuota,
 }
 
 impl Default for Options {
@@ -75,6 +78,7 @@ impl Default for Options {
             device_codes_per_source: 20,
             wrong_user_codes: 10,
             logins_per_minute: 30,
+            default_quota: DefaultQuota::default(),
         }
     }
 }

@@ -75,6 +75,6 @@ pub(crate) fn moment(at: DateTime<Utc>, id: impl std::fmt::Display) -> String {
     format!("{} {id}", at.timestamp_micros())
 }
 
-fn bad_cursor() -> Error {
+pub(crate) fn bad_cursor() -> Error {
     Error::Invalid(FieldErrors::one("cursor", "must be a nextCursor of an earlier answer"))
 }

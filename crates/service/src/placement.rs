@@ -1,6 +1,6 @@
 //! Where a session goes: an agent with room, counted under its lock, or a reason per agent why there is none.
 
-use tidegate_model::{AgentStatus, Platform};
+use tidegate_model::{AgentId, AgentStatus, Platform};
 use tidegate_persistence::{
     OrgTx,
     agent::{self, Candidate},
@@ -18,8 +18,31 @@ pub(crate) async fn place_in(tx: &mut OrgTx, platform: Platform, region: Option<
             return Ok(locked);
         }
     }
+    among(tx, None, platform, region).await
+}
+
+/// The same among some agents alone: those where a home of the owner's is.
+pub(crate) async fn place_at(
+    tx: &mut OrgTx,
+    agents: &[AgentId],
+    platform: Platform,
+    region: Option<&str>,
+) -> Result<Candidate> {
+    among(tx, Some(agents), platform, region).await
+}
+
+/// The first of all agents, or of some, that has room when it is locked; else why each has none.
+async fn among(
+    tx: &mut OrgTx,
+    agents: Option<&[AgentId]>,
+    platform: Platform,
+    region: Option<&str>,
+) -> Result<Candidate> {
     let mut reasons = Vec::new();
     for (of, candidate) in agent::survey(tx).await? {
+        if agents.is_some_and(|agents| !agents.contains(&candidate.id)) {
+            continue;
+        }
         let mut refusal = refusal(of, &candidate, platform, region);
         if refusal.is_none() {
             match lock_with_room(tx, &candidate, region).await? {
@@ -78,8 +101,6 @@ pub(crate) fn has_room(agent: &Candidate) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_model::AgentId;
-
     use super::*;
 
     fn agent(status: AgentStatus, drained: bool, active: i64) -> Candidate {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tidegate_model::{
     AgentId, BuiltInTemplate, CommandAction, CommandId, CreateSessionCommand, FieldErrors, NewSession,
     Operation, OrgStatus, Resources, Session, SessionEvent, SessionFilter, SessionId, SessionState,
-    TimeLimit,
+    TimeLimit, Usage,
 };
 use tidegate_persistence::{
     Constraint, Error as DbError, OrgScope, OrgTx, agent, audit,
@@ -22,7 +22,7 @@ use crate::{
     error::Named,
     options::Options,
     permissions::{may, standing},
-    placement,
+    placement, room,
 };
 
 /// Sessions of an organization.
@@ -93,19 +93,26 @@ impl Sessions {
             .map_err(|_| Error::not_found(format_args!("template {}", short(&new.template))))?;
         let core = &self.0;
         let now = core.clock.now();
+        let wanted = template.resources(new.resources.unwrap_or_default(), new.persistent_home);
         let mut placed_on = None;
         let placed = &mut placed_on;
         let changed = core
             .db
-            .in_org_locked(scope, async |tx, locked| {
-                let locked = locked.named("organization")?;
+            .in_org_bounded(scope, room::default_bounds(core), async |tx, opened| {
+                let (locked, bounds) = opened.named("organization")?;
                 if let Some(key) = idempotency
                     && let Some(replay) = key.find_in(tx, now).await?
                 {
                     return Ok(Changed::Replay(replay));
                 }
                 may_start(scope, &locked)?;
-                let agent = placement::place_in(tx, template.platform(), new.region.as_deref()).await?;
+                let bounds = room::resolve(core, bounds);
+                let room = room::find_in(tx, &bounds, scope.user_id(), Usage::of_session(wanted)).await?;
+                let (platform, region) = (template.platform(), new.region.as_deref());
+                let agent = match room {
+                    room::Room::Anywhere => placement::place_in(tx, platform, region).await?,
+                    room::Room::At(homes) => placement::place_at(tx, &homes, platform, region).await?,
+                };
                 let row = new_row(scope, new, template, &agent, now);
                 let session = row.session()?;
                 let spec = self.spec(&session, new)?;
@@ -229,19 +236,26 @@ impl Sessions {
             .db
             .in_org_locked(scope, async |tx, locked| {
                 let locked = locked.named("organization")?;
-                let session = visible_in(tx, scope, id).await?;
+                let mut session = visible_in(tx, scope, id).await?;
                 let agent = session::placement(tx, id).await?;
-                if to == SessionState::Waking && session.state == SessionState::Hibernated {
-                    may_start(scope, &locked)?;
-                    room_to_wake_in(tx, agent).await?;
-                }
                 let starts = to == SessionState::Waking;
                 let reason = Some(format!("asked for by {}", scope.username()));
                 let advance = Advance { id, to, reason, starts, now };
-                let mut moved = session::advance(tx, advance.clone()).await?;
-                // An agent's report may have come in between, and made legal what was not a moment ago.
-                if moved.is_none() && visible_in(tx, scope, id).await?.state.may_become(to) {
-                    moved = session::advance(tx, advance).await?;
+                let mut moved = None;
+                // An agent's report may come in between, and make legal what was not a moment ago.
+                for again in [true, false] {
+                    if session.state.may_become(to) {
+                        if starts {
+                            may_start(scope, &locked)?;
+                            room::to_wake_in(core, tx, &session).await?;
+                            room_to_wake_in(tx, agent).await?;
+                        }
+                        moved = session::advance(tx, advance.clone()).await?;
+                    }
+                    if moved.is_some() || !again {
+                        break;
+                    }
+                    session = visible_in(tx, scope, id).await?;
                 }
                 let Some(moved) = moved else { return self.not_moved_in(tx, scope, id, to, done).await };
                 audit_in(tx, &session, action, now).await?;

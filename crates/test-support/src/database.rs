@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tidegate_model::{Clock, Secret};
+use tidegate_model::{Clock, DefaultQuota, QuotaLimits, Secret};
 use tidegate_persistence::{Db, Options as DbOptions, migrate, roles};
 use tidegate_service::{Options, Services};
 use tokio::sync::OnceCell;
@@ -68,7 +68,8 @@ impl TestDb {
         Self { cluster, name, db, clock, services }
     }
 
-    /// The settings of [`TestDb::services`]: the defaults, [`BOOTSTRAP_KEY`], and no limit on attempts.
+    /// The settings of [`TestDb::services`]: the defaults, [`BOOTSTRAP_KEY`], no limit on attempts and
+    /// no quota but those that a test sets.
     pub fn options() -> Options {
         Options {
             agent_bootstrap_key: Some(Secret::new(BOOTSTRAP_KEY.to_owned())),
@@ -77,6 +78,7 @@ impl TestDb {
             logins_per_minute: 1_000_000,
             device_codes_per_source: 1_000_000,
             wrong_user_codes: 1_000_000,
+            default_quota: DefaultQuota(QuotaLimits::UNLIMITED),
             ..Options::default()
         }
     }

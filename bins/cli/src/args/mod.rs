@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 mod audit;
+mod groups;
 mod keys;
 mod parse;
 mod people;
@@ -15,6 +16,7 @@ use url::Url;
 
 pub(crate) use self::{
     audit::{AuditExportArgs, AuditListArgs, AuditVerb},
+    groups::{GroupVerb, Limits, QuotaVerb, Whose},
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgVerb},
@@ -78,6 +80,12 @@ pub(crate) enum Verb {
     /// Invites into organizations
     #[command(subcommand)]
     Invites(InviteVerb),
+    /// Groups of the organization's members
+    #[command(subcommand)]
+    Groups(GroupVerb),
+    /// What you, groups and the organization may use
+    #[command(subcommand)]
+    Quota(QuotaVerb),
     /// Start a session and attach to it
     Run(RunArgs),
     /// Attach this terminal to a running session

@@ -4,6 +4,7 @@ mod attach;
 mod audit;
 mod change;
 mod follow;
+mod groups;
 mod keys;
 mod list;
 mod login;
@@ -34,6 +35,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Members(verb) => people::members(&Context::new(&global)?, verb).await,
         Verb::Invites(verb) => people::invites(&Context::new(&global)?, verb).await,
         Verb::Audit(verb) => audit::audit(&Context::new(&global)?, verb).await,
+        Verb::Groups(verb) => groups::groups(&Context::new(&global)?, verb).await,
+        Verb::Quota(verb) => groups::quota(&Context::new(&global)?, verb).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);

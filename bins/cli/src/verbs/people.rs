@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Most entries that are listed at once.
-const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 
 pub(super) async fn whoami(context: &Context) -> anyhow::Result<ExitCode> {
     let (user, may) = (context.client.me().await?, context.client.permissions().await?);
@@ -139,7 +139,7 @@ pub(super) async fn invites(context: &Context, verb: InviteVerb) -> anyhow::Resu
 }
 
 /// The organization that is meant: the one that is named, else the chosen one.
-async fn chosen(client: &Client, named: Option<String>) -> anyhow::Result<String> {
+pub(super) async fn chosen(client: &Client, named: Option<String>) -> anyhow::Result<String> {
     if let Some(named) = named {
         return Ok(named);
     }
@@ -150,7 +150,7 @@ async fn chosen(client: &Client, named: Option<String>) -> anyhow::Result<String
 }
 
 /// The member of this name, in any case.
-async fn member(client: &Client, organization: &str, username: &str) -> anyhow::Result<Member> {
+pub(super) async fn member(client: &Client, organization: &str, username: &str) -> anyhow::Result<Member> {
     let all = all_members(client, organization).await?.members;
     let found = all.into_iter().find(|member| member.username.eq_ignore_ascii_case(username));
     found.ok_or_else(|| anyhow::anyhow!("no member is called `{username}`: see `tidegate members list`"))

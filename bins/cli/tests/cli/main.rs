@@ -7,6 +7,7 @@ mod audit;
 #[path = "../../../../crates/client/tests/client/fake.rs"]
 #[expect(dead_code, reason = "the client's tests need more of it")]
 mod fake;
+mod groups;
 mod keys;
 mod people;
 mod person;

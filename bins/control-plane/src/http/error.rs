@@ -160,6 +160,15 @@ impl From<Error> for Problem {
                 let fields = (!reasons.is_empty()).then_some(fields);
                 Self { fields, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "E_NO_AGENT", said) }
             }
+            Error::QuotaExceeded(bound) => {
+                let mut fields = FieldErrors::new();
+                fields.add("resource", bound.resource);
+                fields.add("bound", format_args!("{} {}", bound.owner, bound.name));
+                fields.add("limit", &bound.limit);
+                fields.add("used", &bound.used);
+                fields.add("requested", &bound.requested);
+                Self { fields: Some(fields), ..Self::new(StatusCode::FORBIDDEN, "E_QUOTA_EXCEEDED", said) }
+            }
             Error::RateLimited(wait) => Self::new(StatusCode::TOO_MANY_REQUESTS, "E_RATE_LIMITED", said)
                 .with_retry(wait.num_seconds()),
             unavailable @ Error::Unavailable(_) => {

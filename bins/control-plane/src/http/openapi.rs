@@ -6,7 +6,7 @@ use utoipa::{
 };
 
 use super::{
-    admin, agents, audit, auth, invites, keys, members, oauth, organizations, pages, sessions, tokens, users,
+    admin, agents, audit, auth, invites, keys, members, oauth, organizations, pages, sessions, tokens, users, groups, quotas,
 };
 
 #[derive(OpenApi)]
@@ -26,7 +26,7 @@ use super::{
         admin::organizations::list::list_organizations, admin::organizations::list::get_organization,
         admin::organizations::create::create_organization, admin::organizations::change::update_organization,
         admin::organizations::change::delete_organization, admin::organizations::change::transfer_organization,
-        audit::list::list, audit::list::list_all, audit::export::export, audit::export::export_all,
+    audit::list::list, audit::list::list_all, audit::export::export, audit::export::export_all, groups::create::create, groups::list::list, groups::get::get, groups::update::update, groups::delete::delete, groups::members::list_members, groups::members::add_member, groups::members::set_member_role, groups::members::remove_member, groups::of_user::of_user, quotas::of_user::get, quotas::of_user::set, quotas::of_user::reset, quotas::of_group::get, quotas::of_group::set, quotas::of_group::reset, quotas::of_organization::get, quotas::of_organization::set, quotas::of_organization::reset, quotas::check::check, quotas::usage::usage, admin::quotas::list_quotas, admin::quotas::set_named_quota, admin::quotas::get_quota, admin::quotas::set_quota, admin::quotas::reset_quota, admin::quotas::get_ceiling, admin::quotas::set_ceiling, admin::quotas::reset_ceiling,
         keys::list::list, keys::create::create, keys::revoke::revoke, keys::rotate::rotate,
         keys::alias::list_alias, keys::alias::create_alias,
         sessions::create::create, sessions::list::list, sessions::get::get, sessions::terminate::terminate_it,
@@ -44,6 +44,8 @@ use super::{
         (name = "users", description = "People"),
         (name = "organizations", description = "Organizations, named by id or name"),
         (name = "members", description = "Who belongs to an organization"),
+        (name = "groups", description = "Groups of members, in a hierarchy"),
+        (name = "quotas", description = "What members, groups and organizations may use, and use"),
         (name = "invites", description = "Asking people in"),
         (name = "keys", description = "API keys of an organization, which programs bring as bearer token or in `X-API-Key`"),
         (name = "audit", description = "Who did what, with which credential, from where"),

@@ -8,7 +8,7 @@ use actix_web::{
 use super::{
     Context, admin, agents, audit, auth, browser,
     gate::{bearer, member, operator, organization},
-    invites, keys, members, oauth, organizations, pages, sessions, tokens, users,
+    invites, keys, members, oauth, organizations, pages, sessions, tokens, users, groups, quotas,
 };
 
 /// Where the API lives.
@@ -49,6 +49,16 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/auth/tokens/{id}").wrap(from_fn(bearer)).route(delete().to(tokens::revoke)))
         .service(resource("/me/permissions").wrap(from_fn(bearer)).route(get().to(users::permissions)))
         .service(resource("/users/me").wrap(from_fn(member)).route(get().to(users::me)))
+        .service(resource("/users/{id}/groups").wrap(from_fn(member)).route(get().to(groups::of_user)))
+        .service(
+            resource("/users/{id}/quota")
+                .wrap(from_fn(member))
+                .route(get().to(quotas::of_user::get))
+                .route(put().to(quotas::of_user::set))
+                .route(delete().to(quotas::of_user::reset)),
+        )
+        .service(resource("/quotas/check").wrap(from_fn(member)).route(post().to(quotas::check)))
+        .service(scope("/groups").wrap(from_fn(member)).configure(of_groups))
         .service(
             resource("/orgs/{id}/keys")
                 .wrap(from_fn(organization))
@@ -77,6 +87,33 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/invites/{id}/accept").wrap(from_fn(bearer)).route(post().to(invites::accept)))
         .service(resource("/invites/{id}/decline").wrap(from_fn(bearer)).route(post().to(invites::decline)))
         .service(scope("/admin").wrap(from_fn(operator)).configure(of_operators));
+}
+
+fn of_groups(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("").route(get().to(groups::list)).route(post().to(groups::create)))
+        .service(
+            resource("/{id}")
+                .route(get().to(groups::get))
+                .route(patch().to(groups::update))
+                .route(delete().to(groups::delete)),
+        )
+        .service(
+            resource("/{id}/members")
+                .route(get().to(groups::list_members))
+                .route(post().to(groups::add_member)),
+        )
+        .service(
+            resource("/{id}/members/{userId}")
+                .route(patch().to(groups::set_member_role))
+                .route(delete().to(groups::remove_member)),
+        )
+        .service(
+            resource("/{id}/quota")
+                .route(get().to(quotas::of_group::get))
+                .route(put().to(quotas::of_group::set))
+                .route(delete().to(quotas::of_group::reset)),
+        );
 }
 
 fn of_sessions(inside: &mut ServiceConfig) {
@@ -108,6 +145,13 @@ fn of_an_organization(inside: &mut ServiceConfig) {
                 .route(delete().to(members::remove)),
         )
         .service(resource("/keys").route(get().to(keys::list)).route(post().to(keys::create)))
+        .service(resource("/usage").route(get().to(quotas::usage)))
+        .service(
+            resource("/quota")
+                .route(get().to(quotas::of_organization::get))
+                .route(put().to(quotas::of_organization::set))
+                .route(delete().to(quotas::of_organization::reset)),
+        )
         .service(resource("/invites").route(get().to(invites::list)).route(post().to(invites::create)))
         .service(resource("/invites/{inviteId}/revoke").route(post().to(invites::revoke)));
 }
@@ -140,5 +184,22 @@ fn of_operators(inside: &mut ServiceConfig) {
         )
         .service(resource("/audit").route(get().to(audit::list_all)))
         .service(resource("/audit/export").route(get().to(audit::export_all)))
+        .service(
+            resource("/organizations/{id}/quota")
+                .route(get().to(admin::quotas::get_ceiling))
+                .route(put().to(admin::quotas::set_ceiling))
+                .route(delete().to(admin::quotas::reset_ceiling)),
+        )
+        .service(
+            resource("/quotas")
+                .route(get().to(admin::quotas::list_quotas))
+                .route(post().to(admin::quotas::set_named_quota)),
+        )
+        .service(
+            resource("/quotas/{username}")
+                .route(get().to(admin::quotas::get_quota))
+                .route(put().to(admin::quotas::set_quota))
+                .route(delete().to(admin::quotas::reset_quota)),
+        )
         .service(resource("/quarantine").route(get().to(admin::quarantine)));
 }

@@ -12,6 +12,7 @@ mod invites;
 mod keys;
 mod members;
 mod organizations;
+mod quotas;
 mod rights;
 mod sessions;
 mod setup;

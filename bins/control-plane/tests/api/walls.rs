@@ -31,6 +31,17 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("GET /api/v1/organizations", "lists the caller's own, asserted in organizations.rs"),
     ("POST /api/v1/organizations", "makes one of the caller's own"),
     ("GET /api/v1/invites", "the caller's own, asserted in invites.rs"),
+    ("GET /api/v1/groups", "lists the organization's, asserted empty in quotas.rs"),
+    ("POST /api/v1/groups", "makes one in the caller's own organization"),
+    ("POST /api/v1/quotas/check", "the caller's own; for others: see quotas.rs"),
+    ("GET /api/v1/admin/quotas", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/quotas", "operators only, 403 for anybody else"),
+    ("GET /api/v1/admin/quotas/{username}", "operators only, 403 for anybody else"),
+    ("PUT /api/v1/admin/quotas/{username}", "operators only, 403 for anybody else"),
+    ("DELETE /api/v1/admin/quotas/{username}", "operators only, 403 for anybody else"),
+    ("GET /api/v1/admin/organizations/{id}/quota", "operators only, 403 for anybody else"),
+    ("PUT /api/v1/admin/organizations/{id}/quota", "operators only, 403 for anybody else"),
+    ("DELETE /api/v1/admin/organizations/{id}/quota", "operators only, 403 for anybody else"),
     ("GET /api/v1/admin/organizations", "operators only, 403 for anybody else"),
     ("POST /api/v1/admin/organizations", "admins only, 403 for anybody else"),
     ("GET /api/v1/admin/organizations/{id}", "operators only, 403 for anybody else"),
@@ -76,7 +87,7 @@ pub(crate) fn operations() -> Vec<(String, String)> {
 
 pub(crate) fn fill(path: &str, id: &str) -> String {
     let path = path.replace("{id}", id).replace("{agentId}", "vm-1").replace("{commandId}", id);
-    path.replace("{userId}", id).replace("{inviteId}", id)
+    path.replace("{userId}", id).replace("{inviteId}", id).replace("{username}", "nobody")
 }
 
 #[tokio::test]

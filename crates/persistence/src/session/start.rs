@@ -6,7 +6,7 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::future::join3;
+use futures_util::future::join4;
 use serde_json::Value;
 use tidegate_model::{AgentId, OrgId, Platform, Session, SessionId, SessionState, UserId};
 
@@ -146,7 +146,7 @@ fn insert_statement(new: NewRow) -> Statement<()> {
 pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewCommand) -> Result<()> {
     let org_id = tx.org_id();
     let conn: &AsyncPgConnection = tx.conn()?;
-    let (mut first, mut second, mut third) = (conn, conn, conn);
+    let (mut first, mut second, mut third, mut fourth) = (conn, conn, conn, conn);
     let row = insert_statement(new.clone());
     let row = row.execute(&mut first);
     let spec = async {
@@ -164,14 +164,35 @@ pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewComman
         .await
     };
     let command = command::insert_statement(org_id, command);
+    let home = async {
+        if !new.persistent_home {
+            return Ok(0);
+        }
+        home_statement(new).execute(&mut fourth).await
+    };
     // Polled in this order, sent in this order: the spec and the command refer to the row. Joined, and not given up at
     // the first error: an answer nobody waits for would be the next statement's.
-    let (row, spec, command) = join3(row, spec, command.execute(&mut third)).await;
+    let (row, spec, command, home) = join4(row, spec, command.execute(&mut third), home).await;
     // The first one to fail is the cause; what was sent after it only says that the transaction is void.
     row?;
     spec?;
     command?;
+    home?;
     Ok(())
+}
+
+/// The home of the session, which outlives it; one that is there is as large as the largest session asked for.
+fn home_statement(new: &NewRow) -> Statement<()> {
+    statement::<()>(
+        "INSERT INTO homes (org_id, user_id, agent_id, storage_bytes, created_at) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (org_id, user_id, agent_id) DO UPDATE SET storage_bytes = EXCLUDED.storage_bytes
+         WHERE homes.storage_bytes < EXCLUDED.storage_bytes",
+    )
+    .bind::<Uuid, _>(new.org_id)
+    .bind::<Uuid, _>(new.user_id)
+    .bind::<Uuid, _>(new.agent_id)
+    .bind::<BigInt, _>(new.storage_bytes)
+    .bind::<Timestamptz, _>(new.created_at)
 }
 
 /// A session's spec; empty when it has none.

@@ -48,6 +48,7 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     let mut agent = test.online_agent(handle, 10).await;
     let mut new = tidegate_test_support::new_session("shell");
     new.environment.insert("TOKEN".into(), "hidden".into());
+    new.persistent_home = true;
     let scope = org.admin.org().unwrap();
     let key = Idempotency::new(scope.credential(), "POST /sessions", "key-1", b"{}").unwrap();
     let made =
@@ -68,7 +69,35 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     let codes = devices.create_device_code("laptop", None).await.unwrap();
     devices.approve_device_code(&org.admin, &codes.user_code.to_string(), org.id, None).await.unwrap();
     devices.consume_device_code(codes.device_code.expose(), None).await.unwrap();
+    fill_groups(test, &org).await;
     let stop_later = test.pending_session(&org.admin).await;
     test.services().sessions.terminate(scope, stop_later.id).await.unwrap();
     (org, agent)
+}
+
+/// A group of one with a quota, beside quotas of its member and of the organization.
+async fn fill_groups(test: &TestDb, org: &TestOrg) {
+    use tidegate_model::{
+        AddGroupMemberRequest, CreateGroupRequest, GroupRole, GroupType, PatchField, SetQuotaRequest,
+    };
+    let (scope, services) = (org.admin.org().unwrap(), test.services());
+    let request = CreateGroupRequest {
+        name: "team".into(),
+        display_name: "Team".into(),
+        description: String::new(),
+        kind: GroupType::Team,
+        parent_id: None,
+    };
+    let made = services.groups.create(scope, request, None, |_| ().into()).await.unwrap();
+    let tidegate_service::MadeGroup::New(group) = made else { panic!("a new group") };
+    let member = AddGroupMemberRequest { user_id: scope.user_id(), role: GroupRole::Owner };
+    services.groups.add(scope, group.id, member).await.unwrap();
+    let many = PatchField::Set(1_000);
+    let quota = SetQuotaRequest {
+        limits: [many, PatchField::Absent, PatchField::Absent, PatchField::Absent],
+        username: None,
+    };
+    services.quotas.set_user(scope, scope.user_id(), quota.clone()).await.unwrap();
+    services.quotas.set_group(scope, group.id, quota.clone()).await.unwrap();
+    services.quotas.set_organization(scope, quota).await.unwrap();
 }

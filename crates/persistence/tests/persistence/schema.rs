@@ -11,12 +11,18 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("audit_log", "fixed statements: a line written, and two searches"),
     ("bearer_tokens", "fixed statements and a lookup"),
     ("device_codes", "fixed statements, each a transition, and a lookup"),
+    ("group_memberships", "joined in fixed statements"),
+    ("group_quotas", "an upsert and what counts bounds"),
+    ("groups", "fixed statements, half of them recursive"),
+    ("homes", "an upsert and what counts bounds"),
     ("idempotency_keys", "two fixed statements"),
     ("invites", "fixed statements, each a transition or a list"),
     ("login_sessions", "four fixed statements and a lookup"),
     ("memberships", "joined in fixed statements"),
+    ("organization_quotas", "an upsert and what counts bounds"),
     ("quarantined_sessions", "an upsert and a list"),
     ("stream_tickets", "two fixed statements"),
+    ("user_quotas", "an upsert and what counts bounds"),
 ];
 
 type Tables = BTreeMap<String, BTreeMap<String, String>>;

@@ -122,6 +122,11 @@ async fn an_organization_sees_its_own_people_and_neither_passwords_nor_strangers
         "DELETE FROM audit_log",
         "UPDATE audit_log SET actor = 'nobody'",
         "UPDATE session_events SET reason = 'rewritten'",
+        "UPDATE organization_quotas SET ceiling_sessions = NULL",
+        "DELETE FROM organization_quotas",
+        "DELETE FROM homes",
+        "UPDATE groups SET name = 'other'",
+        "UPDATE group_memberships SET user_id = user_id",
     ] {
         assert_eq!(attempt(&app, sql).await, Err(DENIED.into()), "{sql}");
     }

@@ -8,6 +8,7 @@ pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod organizations;
 pub(crate) mod quarantine;
+pub(crate) mod quotas;
 pub(crate) mod rotate_key;
 
 pub(crate) use command::command;

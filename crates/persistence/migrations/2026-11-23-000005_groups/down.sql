@@ -1,0 +1,1 @@
+-- Organizations and invites are not taken back: what was decided stays decided.
