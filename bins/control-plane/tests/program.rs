@@ -44,7 +44,8 @@ impl Program {
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let toml = format!(
-            "listen = \"{address}\"\nworkers = 1\n[database]\nurl = \"{}\"\n[secrets]\nmaster_key_file = \"{}\"\n\
+            "listen = \"{address}\"\nworkers = 1\n[database]\nurl = \"{}\"\n\
+             acquire_timeout_seconds = 30\nlock_timeout_seconds = 30\nstatement_timeout_seconds = 60\n[secrets]\nmaster_key_file = \"{}\"\n\
              [limits]\nshutdown_seconds = 600\nbody_seconds = 600\n",
             db.app_url().expose(),
             key.display()
