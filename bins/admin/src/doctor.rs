@@ -1,5 +1,7 @@
 //! `doctor`: what stands, what does not, and what to do about it.
 
+mod machine;
+
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -22,7 +24,8 @@ fn check(what: &'static str, ok: bool, found: impl Into<String>) -> Check {
 
 /// Looks at everything; the exit code says whether all of it holds.
 pub(crate) async fn run(settings: &Settings, as_json: bool) -> anyhow::Result<ExitCode> {
-    let mut checks = vec![binaries(settings), master_key(settings)];
+    let mut checks =
+        vec![binaries(settings), master_key(settings), machine::disk(&settings.engine().data_dir)];
     match connect::connect(settings).await {
         Ok(connected) => {
             checks.push(check("database", true, connected.what.clone()));
@@ -66,11 +69,11 @@ fn master_key(settings: &Settings) -> Check {
 async fn database(connected: &connect::Connected) -> Vec<Check> {
     let options = DbOptions { url: connected.url.clone(), max_connections: 1, ..DbOptions::default() };
     let looked = match Db::new(&options) {
-        Ok(db) => health(&db).await,
+        Ok(db) => health(&db).await.map(|health| (db, health)),
         Err(error) => Err(error),
     };
-    let health = match looked {
-        Ok(health) => health,
+    let (db, health) = match looked {
+        Ok(looked) => looked,
         Err(error) => {
             let why = format!("{:#}", anyhow::Error::new(error));
             return vec![check("login", false, format!("tidegate_app cannot log in: {why}"))];
@@ -79,6 +82,7 @@ async fn database(connected: &connect::Connected) -> Vec<Check> {
     let list = |names: &[String]| names.join(", ");
     let missing: Vec<String> = health.missing_roles.iter().map(ToString::to_string).collect();
     vec![
+        machine::clock(&db).await,
         check(
             "server version",
             health.server_version >= 150_000,

@@ -11,9 +11,12 @@ use config::{Environment, File, FileFormat};
 use serde::{Deserialize, Deserializer};
 use tidegate_engines::postgres;
 use tidegate_model::Secret;
-use tidegate_service::DbOptions;
+use tidegate_service::{DbOptions, Retention};
 
-use crate::{Error, http::ProxyRange};
+use crate::{
+    Error,
+    http::{ProxyHeader, ProxyRange},
+};
 
 /// Every setting of the control plane.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +35,9 @@ pub struct Config {
     /// Proxies in front of this server, as addresses or ranges: only their `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<ProxyRange>,
+    /// The header in which they say for whom they ask: `x-forwarded-for`, the default, or `forwarded` (RFC 7239). They
+    /// must set it on every request: the other one is not read.
+    pub proxy_header: ProxyHeader,
     /// Threads that serve. Default: one a core.
     pub workers: Option<usize>,
     /// How to reach PostgreSQL.
@@ -52,6 +58,8 @@ pub struct Config {
     pub limits: Limits,
     /// Figures for Prometheus.
     pub metrics: MetricsConfig,
+    /// How many days what is kept.
+    pub retention: Retention,
 }
 
 impl Default for Config {
@@ -62,6 +70,7 @@ impl Default for Config {
             data_dir: None,
             run_dir: None,
             trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::default(),
             workers: None,
             database: DatabaseConfig::default(),
             postgres: PostgresConfig::default(),
@@ -72,6 +81,7 @@ impl Default for Config {
             log: LogConfig::default(),
             limits: Limits::default(),
             metrics: MetricsConfig::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -90,7 +100,7 @@ pub struct DatabaseConfig {
     pub ca_file: Option<PathBuf>,
     /// Connections at most. Default 16.
     pub max_connections: usize,
-    /// Longest wait for a free connection before the answer is 503. Default 5.
+    /// Longest wait for a free connection before the answer is 503. Default 2.
     pub acquire_timeout_seconds: u64,
     /// Longest statement. Default 15.
     pub statement_timeout_seconds: u64,
@@ -317,7 +327,7 @@ impl Config {
         config.check()
     }
 
-    fn check(self) -> Result<Self, Error> {
+    fn check(mut self) -> Result<Self, Error> {
         if let Some(url) = &self.public_url
             && crate::http::Origin::of_url(url).is_none()
         {
@@ -325,6 +335,8 @@ impl Config {
                 "`public_url` is `{url}`, it must be an address such as https://tidegate.example.org"
             )));
         }
+        self.retention.check().map_err(|errors| Error::Setting(errors.to_string()))?;
+        self.service.retention = self.retention.clone();
         if self.database.url.is_none() && self.database.migrate_url.is_some() {
             return Err(Error::Setting(
                 "`database.migrate_url` is set without `database.url`: set both".into(),

@@ -84,3 +84,14 @@ fn the_ca_file_is_part_of_both_addresses_of_the_database() {
         assert!(url.expose().contains("sslrootcert=%2Fetc%2Fca%2Epem"), "{}", url.expose());
     }
 }
+
+#[test]
+fn retention_is_set_per_table_and_never_below_its_least() {
+    let config = Config::from_parts("[retention]\naudit_days = 30\nsessions_days = 5\n", &[]).unwrap();
+    let kept = &config.service.retention;
+    assert_eq!((kept.audit_days, kept.sessions_days, kept.keys_days), (30, 5, 365));
+    let complaint = refused("[retention]\naudit_days = 1\n", &[("TIDEGATE__RETENTION__TICKETS_DAYS", "0")]);
+    for name in ["retention.audit_days", "retention.tickets_days"] {
+        assert!(complaint.contains(name), "{complaint}");
+    }
+}

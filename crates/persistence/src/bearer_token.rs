@@ -5,7 +5,7 @@ use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid}
 use diesel_async::RunQueryDsl;
 use tidegate_model::{BearerToken, BearerTokenId, OrgId, UserId};
 
-use crate::{Error, OrgTx, PlatformTx, Result, UserTx, retention::BATCH, statement::statement};
+use crate::{Error, OrgTx, PlatformTx, Result, UserTx, statement::statement};
 
 type Columns = (
     Uuid,
@@ -193,14 +193,4 @@ pub async fn stamp(tx: &mut PlatformTx, uses: Vec<(BearerTokenId, DateTime<Utc>)
     .execute(tx.conn()?)
     .await?;
     Ok(stamped)
-}
-
-/// Deletes tokens that ended before `before`, so many at a time.
-pub async fn sweep(tx: &mut PlatformTx, before: DateTime<Utc>) -> Result<usize> {
-    let gone = statement::<()>(
-        "DELETE FROM bearer_tokens WHERE id IN (SELECT id FROM bearer_tokens WHERE LEAST(expires_at, revoked_at) < ?
-           ORDER BY LEAST(expires_at, revoked_at) LIMIT ?)",
-    );
-    let gone = gone.bind::<Timestamptz, _>(before).bind::<BigInt, _>(BATCH);
-    Ok(gone.execute(tx.conn()?).await?)
 }

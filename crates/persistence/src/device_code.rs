@@ -5,7 +5,7 @@ use diesel::sql_types::{BigInt, Bool, Bytea, Integer, Nullable, Text, Timestampt
 use diesel_async::RunQueryDsl;
 use tidegate_model::{DeviceCode, DeviceCodeId, DeviceDecision, OrgId, UserId};
 
-use crate::{Error, PlatformTx, Result, UserTx, retention::BATCH, statement::statement};
+use crate::{Error, PlatformTx, Result, UserTx, statement::statement};
 
 /// Devices that may wait at one time. Past it nobody can ask until some have expired: a bound on the table.
 pub const MOST: i64 = 100_000;
@@ -236,13 +236,4 @@ pub async fn consume(tx: &mut PlatformTx, id: DeviceCodeId, now: DateTime<Utc>) 
     .execute(tx.conn()?)
     .await?;
     Ok(consumed == 1)
-}
-
-/// Deletes codes that expired before `before`, so many at a time.
-pub async fn sweep(tx: &mut PlatformTx, before: DateTime<Utc>) -> Result<usize> {
-    let gone = statement::<()>(
-        "DELETE FROM device_codes WHERE id IN (SELECT id FROM device_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
-    );
-    let gone = gone.bind::<Timestamptz, _>(before).bind::<BigInt, _>(BATCH);
-    Ok(gone.execute(tx.conn()?).await?)
 }

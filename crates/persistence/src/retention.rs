@@ -1,32 +1,167 @@
-//! Rows that would grow for ever, and when they go. Each call deletes a bounded number, the oldest first.
+//! Rows that would grow for ever, and when they go: one entry a kind of row. Each statement deletes a bounded number,
+//! the oldest first.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::sql_types::{BigInt, Timestamptz, Uuid};
+use diesel::sql_types::{BigInt, Bool, Integer, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 
 use crate::{PlatformTx, Result, statement::statement};
 
-/// Rows deleted by one statement at most, so that no sweep holds its locks for long.
-pub const BATCH: i64 = 5_000;
-
 /// How long what is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Finished commands.
-    pub commands: TimeDelta,
-    /// Lines of sessions' histories, and quarantined sessions that were not seen again.
-    pub session_events: TimeDelta,
     /// Lines of the audit log.
     pub audit: TimeDelta,
+    /// Finished commands.
+    pub commands: TimeDelta,
+    /// Lines of sessions' histories.
+    pub session_events: TimeDelta,
+    /// Sessions that ended, with whatever is left of them.
+    pub sessions: TimeDelta,
     /// Ended logins.
     pub logins: TimeDelta,
-    /// API keys and bearer tokens that were revoked or have expired.
+    /// API keys that were revoked or have expired.
     pub keys: TimeDelta,
-    /// Answers kept for repeats, used or late tickets, and device codes past their time.
-    pub answers: TimeDelta,
+    /// Bearer tokens that were revoked or have expired.
+    pub tokens: TimeDelta,
+    /// Device codes past their time.
+    pub codes: TimeDelta,
+    /// Invites that were answered, taken back or have expired.
+    pub invites: TimeDelta,
+    /// Answers kept for repeats.
+    pub idempotency: TimeDelta,
+    /// Used or late stream tickets.
+    pub tickets: TimeDelta,
+    /// Quarantined sessions that were not seen again.
+    pub quarantine: TimeDelta,
 }
 
-/// The smallest UUIDv7 of a moment: ids are ordered by time, so that no index on a time is needed.
+/// A kind of row that goes after its time. To let go of another kind, add an entry to [`KINDS`] and a field above.
+#[derive(Debug)]
+pub struct Kind {
+    /// The table, as figures name it.
+    pub table: &'static str,
+    /// Rows deleted by one statement at most, so that none holds its locks for long.
+    pub batch: i32,
+    keep: fn(&Retention) -> TimeDelta,
+    bound: Bound,
+    /// Takes the bound and the number of rows.
+    sql: &'static str,
+}
+
+/// What a statement compares with.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    /// Ids are ordered by time, so that no index on a time is needed.
+    FirstId,
+    /// A moment.
+    Moment,
+    /// A moment, for the one function that may delete: it answers how many went.
+    Function,
+}
+
+/// Every kind, those that hang on another one before it.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        table: "commands",
+        batch: 5_000,
+        keep: |keep| keep.commands,
+        bound: Bound::FirstId,
+        sql: "DELETE FROM commands WHERE id IN (SELECT id FROM commands WHERE id < ? AND status IN ('completed', 'failed') ORDER BY id LIMIT ?)",
+    },
+    Kind {
+        table: "session_events",
+        batch: 5_000,
+        keep: |keep| keep.session_events,
+        bound: Bound::FirstId,
+        sql: "DELETE FROM session_events WHERE id IN (SELECT id FROM session_events WHERE id < ? ORDER BY id LIMIT ?)",
+    },
+    Kind {
+        table: "stream_tickets",
+        batch: 5_000,
+        keep: |keep| keep.tickets,
+        bound: Bound::Moment,
+        sql: "DELETE FROM stream_tickets WHERE id IN (SELECT id FROM stream_tickets WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+    },
+    Kind {
+        // With what is left of it; a session that an agent has a command for is not over.
+        table: "sessions",
+        batch: 500,
+        keep: |keep| keep.sessions,
+        bound: Bound::Moment,
+        sql: "WITH gone AS MATERIALIZED (SELECT s.id FROM sessions s WHERE s.state IN ('terminated', 'failed') AND s.ended_at < ?
+                AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.session_id = s.id AND c.status IN ('pending', 'sent', 'ack'))
+                ORDER BY s.ended_at LIMIT ?),
+              events AS (DELETE FROM session_events WHERE session_id IN (SELECT id FROM gone)),
+              orders AS (DELETE FROM commands WHERE session_id IN (SELECT id FROM gone)),
+              specs AS (DELETE FROM session_specs WHERE session_id IN (SELECT id FROM gone)),
+              tickets AS (DELETE FROM stream_tickets WHERE session_id IN (SELECT id FROM gone))
+              DELETE FROM sessions WHERE id IN (SELECT id FROM gone)",
+    },
+    Kind {
+        table: "login_sessions",
+        batch: 5_000,
+        keep: |keep| keep.logins,
+        bound: Bound::Moment,
+        // Its tickets first: they hang on it, and are gone long before it is.
+        sql: "DELETE FROM login_sessions WHERE id IN (SELECT l.id FROM login_sessions l WHERE LEAST(l.expires_at, l.revoked_at) < ?
+                AND NOT EXISTS (SELECT 1 FROM stream_tickets t WHERE t.login_id = l.id) LIMIT ?)",
+    },
+    Kind {
+        table: "api_keys",
+        batch: 5_000,
+        keep: |keep| keep.keys,
+        bound: Bound::Moment,
+        sql: "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE LEAST(expires_at, revoked_at) < ?
+                ORDER BY LEAST(expires_at, revoked_at) LIMIT ?)",
+    },
+    Kind {
+        table: "bearer_tokens",
+        batch: 5_000,
+        keep: |keep| keep.tokens,
+        bound: Bound::Moment,
+        sql: "DELETE FROM bearer_tokens WHERE id IN (SELECT id FROM bearer_tokens WHERE LEAST(expires_at, revoked_at) < ?
+                ORDER BY LEAST(expires_at, revoked_at) LIMIT ?)",
+    },
+    Kind {
+        table: "device_codes",
+        batch: 5_000,
+        keep: |keep| keep.codes,
+        bound: Bound::Moment,
+        sql: "DELETE FROM device_codes WHERE id IN (SELECT id FROM device_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+    },
+    Kind {
+        table: "invites",
+        batch: 5_000,
+        keep: |keep| keep.invites,
+        bound: Bound::Moment,
+        sql: "DELETE FROM invites WHERE id IN (SELECT id FROM invites WHERE LEAST(decided_at, expires_at) < ?
+                ORDER BY LEAST(decided_at, expires_at) LIMIT ?)",
+    },
+    Kind {
+        table: "idempotency_keys",
+        batch: 5_000,
+        keep: |keep| keep.idempotency,
+        bound: Bound::Moment,
+        sql: "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)",
+    },
+    Kind {
+        table: "quarantined_sessions",
+        batch: 5_000,
+        keep: |keep| keep.quarantine,
+        bound: Bound::Moment,
+        sql: "DELETE FROM quarantined_sessions WHERE ctid IN (SELECT ctid FROM quarantined_sessions WHERE last_seen < ? LIMIT ?)",
+    },
+    Kind {
+        table: "audit_log",
+        batch: 5_000,
+        keep: |keep| keep.audit,
+        bound: Bound::Function,
+        sql: "SELECT audit_forget(?, ?)",
+    },
+];
+
+/// The smallest UUIDv7 of a moment.
 fn first_id_of(moment: DateTime<Utc>) -> uuid::Uuid {
     let millis = u64::try_from(moment.timestamp_millis()).unwrap_or(0);
     let mut bytes = [0; 16];
@@ -34,36 +169,38 @@ fn first_id_of(moment: DateTime<Utc>) -> uuid::Uuid {
     uuid::Uuid::from_bytes(bytes)
 }
 
-/// Deletes what is past its time, at most [`BATCH`] rows of each kind; returns how many went.
-pub async fn sweep(tx: &mut PlatformTx, keep: Retention, now: DateTime<Utc>) -> Result<usize> {
-    const BY_ID: [&str; 3] = [
-        "DELETE FROM commands WHERE id IN (SELECT id FROM commands WHERE id < ? AND status IN ('completed', 'failed') ORDER BY id LIMIT ?)",
-        "DELETE FROM session_events WHERE id IN (SELECT id FROM session_events WHERE id < ? ORDER BY id LIMIT ?)",
-        "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE id < ? ORDER BY id LIMIT ?)",
-    ];
-    const BY_TIME: [&str; 5] = [
-        "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)",
-        "DELETE FROM stream_tickets WHERE id IN (SELECT id FROM stream_tickets WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
-        // Its tickets first: they hang on it, and are gone long before it is.
-        "DELETE FROM login_sessions WHERE id IN (SELECT l.id FROM login_sessions l WHERE LEAST(l.expires_at, l.revoked_at) < ?
-           AND NOT EXISTS (SELECT 1 FROM stream_tickets t WHERE t.login_id = l.id) LIMIT ?)",
-        "DELETE FROM quarantined_sessions WHERE ctid IN (SELECT ctid FROM quarantined_sessions WHERE last_seen < ? LIMIT ?)",
-        "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE LEAST(expires_at, revoked_at) < ?
-           ORDER BY LEAST(expires_at, revoked_at) LIMIT ?)",
-    ];
-    let mut gone = 0;
-    for (sql, age) in BY_ID.into_iter().zip([keep.commands, keep.session_events, keep.audit]) {
-        let delete = statement::<()>(sql).bind::<Uuid, _>(first_id_of(now - age)).bind::<BigInt, _>(BATCH);
-        gone += delete.execute(tx.conn()?).await?;
+/// Deletes rows of one kind that are past their time, at most one batch, and returns how many went; none while another
+/// control plane sweeps.
+pub async fn sweep(
+    tx: &mut PlatformTx,
+    kind: &Kind,
+    keep: &Retention,
+    now: DateTime<Utc>,
+) -> Result<Option<usize>> {
+    let conn = tx.conn()?;
+    // "retained" in ASCII; it ends with the transaction, whatever becomes of the process.
+    let mine: Vec<bool> =
+        statement::<Bool>("SELECT pg_try_advisory_xact_lock(8243122675226502500)").load(conn).await?;
+    if mine != [true] {
+        return Ok(None);
     }
-    let ages = [keep.answers, keep.answers, keep.logins, keep.session_events, keep.keys];
-    for (sql, age) in BY_TIME.into_iter().zip(ages) {
-        let delete = statement::<()>(sql).bind::<Timestamptz, _>(now - age).bind::<BigInt, _>(BATCH);
-        gone += delete.execute(tx.conn()?).await?;
-    }
-    gone += crate::device_code::sweep(tx, now - keep.answers).await?;
-    gone += crate::bearer_token::sweep(tx, now - keep.keys).await?;
-    Ok(gone)
+    let (bound, batch) = (now - (kind.keep)(keep), kind.batch);
+    let gone = match kind.bound {
+        Bound::FirstId => {
+            let delete = statement::<()>(kind.sql).bind::<Uuid, _>(first_id_of(bound));
+            delete.bind::<Integer, _>(batch).execute(conn).await?
+        }
+        Bound::Moment => {
+            let delete = statement::<()>(kind.sql).bind::<Timestamptz, _>(bound);
+            delete.bind::<Integer, _>(batch).execute(conn).await?
+        }
+        Bound::Function => {
+            let call = statement::<BigInt>(kind.sql).bind::<Timestamptz, _>(bound);
+            let gone: Vec<i64> = call.bind::<Integer, _>(batch).load(conn).await?;
+            gone.into_iter().next().and_then(|gone| usize::try_from(gone).ok()).unwrap_or(0)
+        }
+    };
+    Ok(Some(gone))
 }
 
 #[cfg(test)]

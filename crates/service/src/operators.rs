@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use serde_json::json;
 use tidegate_model::{
     FieldErrors, OrgId, OrgRole, Secret, SystemRole, User, UserId, validate_org_name, validate_password,
@@ -10,7 +9,6 @@ use tidegate_model::{
 use tidegate_persistence::{
     Operator, PlatformTx, audit, auth, membership,
     organization::{self, NewOrganization},
-    retention,
     user::{self, UserSummary},
 };
 
@@ -144,25 +142,6 @@ impl Operators {
             .await?;
         self.0.nudges.send(Nudge::Revalidate);
         Ok(())
-    }
-
-    /// Deletes what is past its retention, in bounded bites; called every few minutes by the platform itself.
-    pub async fn tidy(&self) -> Result<usize> {
-        let (options, now) = (&self.0.options, self.0.clock.now());
-        let days = |days: u32| TimeDelta::days(i64::from(days));
-        let keep = retention::Retention {
-            commands: days(options.keep_history_days),
-            session_events: days(options.keep_history_days),
-            audit: days(options.keep_audit_days),
-            logins: days(1),
-            keys: days(options.keep_audit_days),
-            answers: days(1),
-        };
-        Ok(self
-            .0
-            .db
-            .in_platform(&Operator::system(), async |tx| retention::sweep(tx, keep, now).await)
-            .await?)
     }
 
     /// Every user of the platform.

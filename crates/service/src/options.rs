@@ -3,6 +3,8 @@
 use chrono::TimeDelta;
 use tidegate_model::{DefaultQuota, Secret};
 
+use crate::Retention;
+
 /// Settings with their defaults.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,10 +35,9 @@ pub struct Options {
     pub resend_seconds: u32,
     /// Seconds after which a session that waits for no command any more is healed. Default 60.
     pub heal_seconds: u32,
-    /// Days that finished commands and sessions' histories are kept. Default 30.
-    pub keep_history_days: u32,
-    /// Days that the audit log is kept, and API keys after they were revoked or have expired. Default 365.
-    pub keep_audit_days: u32,
+    /// How long what is kept. Beside the other settings: `retention.*`.
+    #[serde(skip)]
+    pub retention: Retention,
     /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default 2.
     pub password_workers: usize,
     /// Failed logins a minute from one address before the answer is 429. Default 20.
@@ -70,8 +71,7 @@ impl Default for Options {
             missed_heartbeats: 3,
             resend_seconds: 15,
             heal_seconds: 60,
-            keep_history_days: 30,
-            keep_audit_days: 365,
+            retention: Retention::default(),
             password_workers: 2,
             failures_per_source: 20,
             failures_per_subject: 10,

@@ -8,7 +8,7 @@ use tidegate_model::Secret;
 use tidegate_service::Services;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Origin, ProxyRange};
+use super::{Origin, ProxyHeader, ProxyRange};
 use crate::{Config, Limits, health::Probe};
 
 /// What every handler can reach. Cheap to clone.
@@ -18,6 +18,7 @@ pub struct Context {
     pub(crate) hub: Hub,
     pub(crate) public: Option<Origin>,
     pub(crate) proxies: Arc<[ProxyRange]>,
+    pub(crate) proxy_header: ProxyHeader,
     pub(crate) limits: Limits,
     pub(crate) metrics_token: Option<Secret<String>>,
     pub(crate) metrics: PrometheusHandle,
@@ -50,6 +51,7 @@ impl Context {
             hub,
             public: config.public_url.as_deref().and_then(Origin::of_url),
             proxies: config.trusted_proxies.clone().into(),
+            proxy_header: config.proxy_header,
             limits: config.limits.clone(),
             metrics_token: config.metrics.token.clone(),
             metrics: crate::metrics::handle(),

@@ -39,4 +39,4 @@ pub use openapi::document;
 pub use origin::Origin;
 pub use routes::configure;
 pub use scopes::{KEY_NEEDS, Needs, needs};
-pub use source::ProxyRange;
+pub use source::{ProxyHeader, ProxyRange};

@@ -49,26 +49,69 @@ impl fmt::Display for ProxyRange {
     }
 }
 
+/// The header in which the trusted proxies say for whom they ask. One alone is believed: a proxy passes the other one on
+/// as its client wrote it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For: 203.0.113.9, 10.0.0.1`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded: for=203.0.113.9, for="[2001:db8::1]:4711"` (RFC 7239).
+    Forwarded,
+}
+
 /// The address a request comes from.
 pub(crate) fn source(request: &HttpRequest, context: &Context) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip().to_canonical();
-    let trusted = |address: IpAddr| context.proxies.iter().any(|range| range.contains(address));
-    if !trusted(peer) {
-        return Some(peer);
-    }
-    let forwarded = request.headers().get_all("X-Forwarded-For");
-    let hops: Vec<&str> =
-        forwarded.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).collect();
-    // From the nearest hop on: the first one that is no proxy of ours is as far as anybody can be believed.
+    let name = match context.proxy_header {
+        ProxyHeader::XForwardedFor => "X-Forwarded-For",
+        ProxyHeader::Forwarded => "Forwarded",
+    };
+    let said: Vec<&str> =
+        request.headers().get_all(name).map(|value| value.to_str().unwrap_or_default()).collect();
+    Some(believed(peer, &said, context.proxy_header, &context.proxies))
+}
+
+/// Who asks: the peer, unless it is a proxy of ours; then whom it names, and so on. From the nearest hop on, the first
+/// one that is no proxy of ours is as far as anybody can be believed.
+fn believed(peer: IpAddr, said: &[&str], header: ProxyHeader, proxies: &[ProxyRange]) -> IpAddr {
+    let trusted = |address: IpAddr| proxies.iter().any(|range| range.contains(address));
     let mut last = peer;
-    for hop in hops.iter().rev() {
-        let Ok(address) = hop.trim().parse::<IpAddr>() else { return Some(last) };
+    if !trusted(peer) {
+        return peer;
+    }
+    for hop in said.iter().rev().flat_map(|line| line.rsplit(',')) {
+        let named = match header {
+            ProxyHeader::XForwardedFor => Some(hop),
+            ProxyHeader::Forwarded => named_in(hop),
+        };
+        let Some(address) = named.and_then(address_of) else { return last };
         last = address.to_canonical();
         if !trusted(last) {
-            return Some(last);
+            return last;
         }
     }
-    Some(last)
+    last
+}
+
+/// The `for` of one element of `Forwarded`.
+fn named_in(element: &str) -> Option<&str> {
+    let named = |pair: &str| {
+        let (name, _) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then_some(())
+    };
+    let pair = element.split(';').find(|pair| named(pair).is_some())?;
+    Some(pair.split_once('=')?.1.trim().trim_matches('"'))
+}
+
+/// An address, with or without its port.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    if let Some((inside, _)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return inside.parse().map(IpAddr::V6).ok();
+    }
+    text.parse().ok().or_else(|| text.parse().ok().map(|with_port: std::net::SocketAddr| with_port.ip()))
 }
 
 #[cfg(test)]
@@ -92,5 +135,44 @@ mod tests {
         for text in ["", "10.0.0.0/33", "::1/129", "host", "10.0.0.0/-1", "10.0.0.0/"] {
             assert!(text.parse::<ProxyRange>().is_err(), "{text}");
         }
+    }
+
+    fn seen(peer: &str, said: &[&str], header: ProxyHeader) -> String {
+        let proxies: Vec<ProxyRange> =
+            ["10.0.0.0/8", "2001:db8::/32"].iter().map(|range| range.parse().unwrap()).collect();
+        believed(peer.parse().unwrap(), said, header, &proxies).to_string()
+    }
+
+    #[test]
+    fn nobody_but_a_trusted_proxy_says_where_a_request_comes_from() {
+        let xff = ProxyHeader::XForwardedFor;
+        assert_eq!(seen("203.0.113.1", &["198.51.100.1"], xff), "203.0.113.1", "a stranger's header");
+        assert_eq!(seen("10.0.0.1", &[], xff), "10.0.0.1");
+        assert_eq!(seen("10.0.0.1", &["198.51.100.1"], xff), "198.51.100.1");
+        assert_eq!(
+            seen("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.0.0.9"], xff),
+            "198.51.100.1",
+            "before it anybody writes"
+        );
+        assert_eq!(
+            seen("10.0.0.1", &["1.1.1.1", "198.51.100.1"], xff),
+            "198.51.100.1",
+            "in lines of their own"
+        );
+        assert_eq!(seen("10.0.0.1", &["1.1.1.1, nonsense"], xff), "10.0.0.1", "what cannot be read ends it");
+        assert_eq!(seen("10.0.0.1", &["198.51.100.1:4711"], xff), "198.51.100.1");
+        assert_eq!(seen("10.0.0.1", &["::ffff:198.51.100.1"], xff), "198.51.100.1", "one address, one limit");
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_writes_it() {
+        let forwarded = ProxyHeader::Forwarded;
+        let said = ["for=1.1.1.1", "proto=https;For=\"198.51.100.1:80\";by=10.0.0.1, for=10.0.0.9"];
+        assert_eq!(seen("10.0.0.1", &said, forwarded), "198.51.100.1");
+        assert_eq!(seen("2001:db8::1", &["for=\"[2001:470::9]:4711\""], forwarded), "2001:470::9");
+        for hidden in ["for=unknown", "for=_secret", "proto=https", "198.51.100.1", ""] {
+            assert_eq!(seen("10.0.0.1", &[hidden], forwarded), "10.0.0.1", "{hidden}");
+        }
+        assert_eq!(seen("203.0.113.1", &["for=198.51.100.1"], forwarded), "203.0.113.1");
     }
 }

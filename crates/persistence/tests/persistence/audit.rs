@@ -10,10 +10,9 @@ use tokio_postgres::Client;
 const DENIED: &str = "42501";
 
 async fn enter(client: &Client, role: &str, settings: &[(&str, String)]) {
-    let mut begin = format!("BEGIN; SELECT set_config('role', '{role}', true)");
-    for (name, value) in settings {
-        begin.push_str(&format!(", set_config('{name}', '{value}', true)"));
-    }
+    let settings = settings.iter().map(|(name, value)| format!(", set_config('{name}', '{value}', true)"));
+    let settings: String = settings.collect();
+    let begin = format!("BEGIN; SELECT set_config('role', '{role}', true){settings}");
     client.batch_execute(&begin).await.unwrap();
 }
 

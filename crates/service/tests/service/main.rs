@@ -12,6 +12,7 @@ mod logins;
 mod quotas;
 mod registration;
 mod reports;
+mod retention;
 mod sessions;
 mod streams;
 mod sweeps;

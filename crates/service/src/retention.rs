@@ -1,0 +1,156 @@
+//! How long what is kept, and letting it go: one control plane at a time, a bounded number of rows at a time.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use metrics::counter;
+use tidegate_model::FieldErrors;
+use tidegate_persistence::{
+    Operator,
+    retention::{self, KINDS, Kind},
+};
+
+use crate::{Core, Operators, Result};
+
+/// Statements for one kind of row in one sweep at most: what is left then waits for the next one.
+const ROUNDS: usize = 20;
+/// The database itself keeps lines of the audit log this long, whatever is asked of it.
+const AUDIT_DAYS: u32 = 7;
+
+/// Days that rows are kept after their end; at least one each.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Lines of the audit log. Default 365, at least 7.
+    pub audit_days: u32,
+    /// Finished commands. Default 30.
+    pub commands_days: u32,
+    /// Lines of sessions' histories. Default 30.
+    pub session_events_days: u32,
+    /// Sessions that ended, with whatever is left of them. Default 90.
+    pub sessions_days: u32,
+    /// Ended logins. Default 1.
+    pub logins_days: u32,
+    /// API keys that were revoked or have expired. Default 365.
+    pub keys_days: u32,
+    /// Bearer tokens of devices that were revoked or have expired. Default 30.
+    pub tokens_days: u32,
+    /// Device codes past their time. Default 1.
+    pub codes_days: u32,
+    /// Invites that were answered, taken back or have expired. Default 90.
+    pub invites_days: u32,
+    /// Answers kept for repeats with the same `Idempotency-Key`. Default 1.
+    pub idempotency_days: u32,
+    /// Used or late stream tickets. Default 1.
+    pub tickets_days: u32,
+    /// Quarantined sessions that were not seen again. Default 30.
+    pub quarantine_days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            audit_days: 365,
+            commands_days: 30,
+            session_events_days: 30,
+            sessions_days: 90,
+            logins_days: 1,
+            keys_days: 365,
+            tokens_days: 30,
+            codes_days: 1,
+            invites_days: 90,
+            idempotency_days: 1,
+            tickets_days: 1,
+            quarantine_days: 30,
+        }
+    }
+}
+
+impl Retention {
+    /// Complains about every setting that is too short.
+    pub fn check(&self) -> std::result::Result<(), FieldErrors> {
+        let mut errors = FieldErrors::new();
+        for (name, days, least) in [
+            ("audit_days", self.audit_days, AUDIT_DAYS),
+            ("commands_days", self.commands_days, 1),
+            ("session_events_days", self.session_events_days, 1),
+            ("sessions_days", self.sessions_days, 1),
+            ("logins_days", self.logins_days, 1),
+            ("keys_days", self.keys_days, 1),
+            ("tokens_days", self.tokens_days, 1),
+            ("codes_days", self.codes_days, 1),
+            ("invites_days", self.invites_days, 1),
+            ("idempotency_days", self.idempotency_days, 1),
+            ("tickets_days", self.tickets_days, 1),
+            ("quarantine_days", self.quarantine_days, 1),
+        ] {
+            if days < least {
+                errors.add(format!("retention.{name}"), format!("must be at least {least}"));
+            }
+        }
+        errors.into_result()
+    }
+
+    fn spans(&self) -> retention::Retention {
+        let days = |days: u32| TimeDelta::days(i64::from(days));
+        retention::Retention {
+            audit: days(self.audit_days.max(AUDIT_DAYS)),
+            commands: days(self.commands_days),
+            session_events: days(self.session_events_days),
+            sessions: days(self.sessions_days),
+            logins: days(self.logins_days),
+            keys: days(self.keys_days),
+            tokens: days(self.tokens_days),
+            codes: days(self.codes_days),
+            invites: days(self.invites_days),
+            idempotency: days(self.idempotency_days),
+            tickets: days(self.tickets_days),
+            quarantine: days(self.quarantine_days),
+        }
+    }
+}
+
+impl Operators {
+    /// Deletes what is past its retention, in bounded bites; called every few minutes by the platform itself. Gives how
+    /// many rows of each table went, which `tidegate_retention_deleted_total` counts, too.
+    pub async fn tidy(&self) -> Result<Vec<(&'static str, usize)>> {
+        let mut gone = Vec::new();
+        for kind in KINDS {
+            let rows = sweep(&self.0, kind).await?;
+            if rows > 0 {
+                counter!("tidegate_retention_deleted_total", "table" => kind.table).increment(rows as u64);
+                gone.push((kind.table, rows));
+            }
+        }
+        Ok(gone)
+    }
+}
+
+async fn sweep(core: &Arc<Core>, kind: &'static Kind) -> Result<usize> {
+    let (keep, now, mut gone) = (core.options.retention.spans(), core.clock.now(), 0);
+    let full = usize::try_from(kind.batch).unwrap_or(usize::MAX);
+    for _ in 0..ROUNDS {
+        let system = Operator::system();
+        let swept = core.db.in_platform(&system, async |tx| retention::sweep(tx, kind, &keep, now).await);
+        let Some(rows) = swept.await? else { break };
+        gone += rows;
+        if rows < full {
+            break;
+        }
+    }
+    Ok(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_and_every_setting_that_is_too_short_is_named() {
+        assert_eq!(Retention::default().check(), Ok(()));
+        let short = Retention { audit_days: 6, tickets_days: 0, ..Retention::default() };
+        let complaints = short.check().unwrap_err();
+        let named: Vec<&str> = complaints.iter().map(|(name, _)| name).collect();
+        assert_eq!(named, ["retention.audit_days", "retention.tickets_days"]);
+    }
+}
