@@ -23,8 +23,8 @@ impl Context {
         let builder = target.builder()?;
         let client = match of_environment()? {
             Some(credential) => builder.token(credential),
-            None => match target.credentials.api_key(&target.url)? {
-                Some(key) => builder.token(key),
+            None => match target.credentials.fixed(&target.url)? {
+                Some(credential) => builder.token(credential),
                 None => builder.store(Arc::new(target.credentials.store(&target.url))),
             },
         };

@@ -41,6 +41,9 @@ struct Server {
     /// Instead of a login.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<String>,
+    /// Instead of both: what a login by browser gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bearer: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,7 +97,29 @@ impl Credentials {
         let server = content.servers.entry(url.to_string()).or_default();
         server.api_key = key.map(|key| key.expose().clone());
         server.login = None;
+        server.bearer = None;
         self.write(&content)
+    }
+
+    /// The bearer token that a login by browser at this control plane gave.
+    pub(crate) fn bearer(&self, url: &Url) -> anyhow::Result<Option<Secret<String>>> {
+        let content = self.read().with_context(|| self.unreadable())?;
+        Ok(content.servers.get(url.as_str()).and_then(|server| server.bearer.clone()).map(Secret::new))
+    }
+
+    /// Keeps a bearer token in the place of whatever was there, or forgets it. The caller holds the store's lock.
+    pub(crate) fn set_bearer(&self, url: &Url, token: Option<&Secret<String>>) -> io::Result<()> {
+        let mut content = self.read()?;
+        let server = content.servers.entry(url.to_string()).or_default();
+        server.bearer = token.map(|token| token.expose().clone());
+        server.login = None;
+        server.api_key = None;
+        self.write(&content)
+    }
+
+    /// The credential of this control plane that is never renewed: an API key or a bearer token.
+    pub(crate) fn fixed(&self, url: &Url) -> anyhow::Result<Option<Secret<String>>> {
+        Ok(self.api_key(url)?.or(self.bearer(url)?))
     }
 
     /// The tokens of one control plane.
@@ -157,6 +182,7 @@ impl FileStore {
         server.login = login;
         // One way in at a time: the last login counts.
         server.api_key = None;
+        server.bearer = None;
         self.file.write(&content)
     }
 }

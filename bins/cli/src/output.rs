@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use tidegate_client::{MyOrganization, Permissions};
 use tidegate_model::{
-    ApiKey, AuditEntry, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User, Group, GroupMembership, OrganizationUsage, QuotaNumbers,
+    ApiKey, AuditEntry, BearerToken, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User, Group, GroupMembership, OrganizationUsage, QuotaNumbers,
 };
 
 /// For people or for programs.
@@ -102,6 +102,28 @@ pub(crate) fn audit(entries: &[AuditEntry]) -> String {
             plain(&entry.resource),
             plain(entry.address.as_deref().unwrap_or("-")),
             plain(entry.credential.as_deref().unwrap_or("-")),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of bearer tokens.
+pub(crate) fn tokens(tokens: &[BearerToken]) -> String {
+    let now = SystemClock::new().now();
+    let mut table = table(["ID", "TOKEN", "DEVICE", "STATE", "LAST USED", "AGE"]);
+    for token in tokens {
+        let state = match token.revoked_at {
+            Some(_) => "revoked".to_owned(),
+            None if token.expires_at <= now => "expired".to_owned(),
+            None => format!("until {}", time(token.expires_at)),
+        };
+        table.add_row([
+            token.id.to_string(),
+            format!("ppz_oauth_{}\u{2026}", plain(&token.prefix)),
+            plain(&token.client_name),
+            state,
+            token.last_used_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(now - at))),
+            age(now - token.created_at),
         ]);
     }
     table.trim_fmt()

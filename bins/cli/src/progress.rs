@@ -38,6 +38,15 @@ pub(crate) fn of_lines(output: Output, total: Option<u64>) -> ProgressBar {
     bar
 }
 
+/// Waits with a sentence on standard error where a person looks.
+pub(crate) async fn until<T>(output: Output, doing: &'static str, work: impl Future<Output = T>) -> T {
+    let line = line(output);
+    line.set_message(doing);
+    let done = work.await;
+    line.finish_and_clear();
+    done
+}
+
 fn target(output: Output) -> ProgressDrawTarget {
     let shown = !output.json && std::io::stderr().is_terminal();
     if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }

@@ -46,6 +46,7 @@ pub(crate) struct Call {
     headers: HeaderMap,
     body: Option<Bytes>,
     bearer: bool,
+    in_api: bool,
     repeat: Repeat,
     limit: Limit,
 }
@@ -61,6 +62,7 @@ impl Call {
             headers: HeaderMap::new(),
             body: None,
             bearer: true,
+            in_api: true,
             repeat,
             limit: Limit::Whole,
         }
@@ -100,6 +102,12 @@ impl Call {
 
     pub(crate) fn without_bearer(mut self) -> Self {
         self.bearer = false;
+        self
+    }
+
+    /// A call beside `/api/v1`.
+    pub(crate) fn outside_of_the_api(mut self) -> Self {
+        self.in_api = false;
         self
     }
 
@@ -189,7 +197,16 @@ impl Client {
         base + base * random / 512
     }
 
-    async fn send_once(&self, call: &Call, bearer: Option<&Secret<String>>) -> Result<Response, Error> {
+    /// Reads an answer as it is.
+    pub(crate) async fn read_any(&self, response: Response) -> Result<Vec<u8>, Error> {
+        read_bounded(response, BODY).await.map_err(|fault| self.body_fault(fault))
+    }
+
+    pub(crate) async fn send_once(
+        &self,
+        call: &Call,
+        bearer: Option<&Secret<String>>,
+    ) -> Result<Response, Error> {
         let mut request =
             self.inner.http.request(call.method.clone(), self.url(call)?).headers(call.headers.clone());
         if let Some(token) = bearer {
@@ -212,7 +229,7 @@ impl Client {
         url.path_segments_mut()
             .map_err(|()| Error::Setting(format!("`{}` cannot hold a path", self.inner.base)))?
             .pop_if_empty()
-            .extend(["api", "v1"])
+            .extend(if call.in_api { ["api", "v1"].as_slice() } else { &[] })
             .extend(&call.path);
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&call.query);

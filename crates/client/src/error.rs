@@ -23,6 +23,12 @@ pub enum Error {
     /// The credential is no longer good and cannot be renewed.
     #[error("the login has ended: log in again")]
     LoginEnded,
+    /// Somebody refused the device.
+    #[error("the login was refused in the browser")]
+    DeviceDenied,
+    /// The device was not let in while its codes were good.
+    #[error("nobody has let this machine in while its code was good: log in again")]
+    DeviceExpired,
     /// The control plane was not reached, or the connection to it was lost.
     #[error("cannot reach {url}: check the address and that the control plane runs")]
     Transport {
@@ -76,6 +82,8 @@ impl Error {
             Self::Api(error) => matches!(error.status.as_u16(), 502..=504),
             Self::NotLoggedIn(_)
             | Self::LoginEnded
+            | Self::DeviceDenied
+            | Self::DeviceExpired
             | Self::Protocol(_)
             | Self::Setting(_)
             | Self::Store(_) => false,
@@ -154,7 +162,7 @@ impl ApiError {
         Self::parse(status, retry_after, &body)
     }
 
-    fn parse(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Self {
+    pub(crate) fn parse(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Self {
         match serde_json::from_slice::<Envelope>(body) {
             Ok(Envelope { error }) => Self {
                 status,

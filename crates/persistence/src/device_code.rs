@@ -71,8 +71,8 @@ pub async fn insert(tx: &mut PlatformTx, new: NewDeviceCode) -> Result<Inserted>
     Ok(if made == 1 { Inserted::Made } else { Inserted::Taken })
 }
 
-fn decision(word: Option<String>) -> Result<Option<DeviceDecision>> {
-    match word.as_deref() {
+fn decision(word: Option<&str>) -> Result<Option<DeviceDecision>> {
+    match word {
         None => Ok(None),
         Some("approved") => Ok(Some(DeviceDecision::Approved)),
         Some("denied") => Ok(Some(DeviceDecision::Denied)),
@@ -116,7 +116,7 @@ pub async fn find(tx: &mut UserTx, user_hash: Vec<u8>) -> Result<DeviceCode> {
     .await?;
     let (id, client_name, address, word, mine, org_id, decided_at, consumed_at, created_at, expires_at) =
         rows.into_iter().next().ok_or(Error::NotFound)?;
-    let decision = decision(word)?;
+    let decision = decision(word.as_deref())?;
     Ok(DeviceCode {
         id,
         client_name,
@@ -184,7 +184,7 @@ pub async fn waiting(tx: &mut PlatformTx, device_hash: Vec<u8>) -> Result<Waitin
         .await?;
     let (id, client_name, word, user, org, consumed, expires_at) =
         rows.into_iter().next().ok_or(Error::NotFound)?;
-    let decision = decision(word)?.zip(user).map(|(decision, user)| (decision, user, org));
+    let decision = decision(word.as_deref())?.zip(user).map(|(decision, user)| (decision, user, org));
     Ok(Waiting { id, client_name, decision, consumed, expires_at })
 }
 

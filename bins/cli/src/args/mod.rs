@@ -6,6 +6,7 @@ mod keys;
 mod parse;
 mod people;
 mod run;
+mod tokens;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub(crate) use self::{
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgVerb},
     run::{Resume, RunArgs, RunWhat},
+    tokens::TokenVerb,
 };
 use crate::exit;
 
@@ -65,7 +67,7 @@ pub(crate) struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Log in with username and password, or an API key, and remember it
+    /// Log in by browser, with username and password, or with an API key, and remember it
     Login(LoginArgs),
     /// End the login and forget it
     Logout,
@@ -107,6 +109,9 @@ pub(crate) enum Verb {
     /// Who did what, with which credential, from where
     #[command(subcommand)]
     Audit(AuditVerb),
+    /// Devices that were let in, and their tokens
+    #[command(subcommand)]
+    Tokens(TokenVerb),
     /// Write completions for a shell
     #[command(after_help = "For example:\n  \
         tidegate completions bash > ~/.local/share/bash-completion/completions/tidegate")]
@@ -136,7 +141,7 @@ pub(crate) struct SessionArg {
 /// `login`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LoginArgs {
-    /// Asked for where absent.
+    /// Log in with a password instead of by browser.
     #[arg(long, short, value_name = "NAME")]
     pub(crate) username: Option<String>,
     /// Read the password from the first line of this file; `-` is standard input.
@@ -145,7 +150,10 @@ pub(crate) struct LoginArgs {
     /// Remember the API key on the first line of this file instead of asking for a password; `-` is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["username", "password_file"])]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// Send the password or key although the connection is neither encrypted nor local.
+    /// Only show the address of the page that logs in, and open no browser.
+    #[arg(long, conflicts_with_all = ["username", "password_file", "api_key_file"])]
+    pub(crate) no_browser: bool,
+    /// Send the password, key or token although the connection is neither encrypted nor local.
     #[arg(long)]
     pub(crate) allow_plain_http: bool,
 }

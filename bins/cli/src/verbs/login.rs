@@ -34,6 +34,9 @@ pub(super) async fn login(global: &Global, words: LoginArgs) -> anyhow::Result<E
     if let Some(file) = &words.api_key_file {
         return login_with_key(&target, file, Output::new(global.json)).await;
     }
+    if words.username.is_none() && words.password_file.is_none() {
+        return super::device::login(&target, Output::new(global.json), !words.no_browser).await;
+    }
     let username = match words.username {
         Some(name) => name,
         None => ask_name()?,
@@ -79,6 +82,20 @@ pub(super) async fn logout(global: &Global) -> anyhow::Result<ExitCode> {
         drop(guard);
         let forgotten = || format!("forgot the API key of {}: it stands until it is revoked", target.url);
         output.answer(&answer, forgotten)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(token) = target.credentials.bearer(&target.url)? {
+        let ended = target.builder()?.token(token).build()?.logout().await;
+        let guard = target.credentials.store(&target.url).lock()?;
+        target.credentials.set_bearer(&target.url, None)?;
+        drop(guard);
+        match ended {
+            // It was revoked elsewhere before.
+            Err(error) if error.status().map(|status| status.as_u16()) != Some(401) => {
+                return Err(error.into());
+            }
+            _ => output.answer(&answer, || format!("logged out of {}", target.url))?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let context = Context::new(global)?;

@@ -3,6 +3,7 @@
 mod attach;
 mod audit;
 mod change;
+mod device;
 mod follow;
 mod groups;
 mod keys;
@@ -12,6 +13,7 @@ mod logs;
 mod people;
 mod run;
 mod stop;
+mod tokens;
 
 use std::{io, process::ExitCode};
 
@@ -30,6 +32,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Login(words) => login::login(&global, words).await,
         Verb::Logout => login::logout(&global).await,
         Verb::Keys(words) => keys::keys(&Context::new(&global)?, words.verb).await,
+        Verb::Tokens(verb) => tokens::tokens(&Context::new(&global)?, verb).await,
         Verb::Whoami => people::whoami(&Context::new(&global)?).await,
         Verb::Org(verb) => people::org(&Context::new(&global)?, verb).await,
         Verb::Members(verb) => people::members(&Context::new(&global)?, verb).await,

@@ -171,9 +171,9 @@ async fn sessions_tickets_and_repeats_work_with_a_token() {
     assert_eq!(ticket.status, 200, "{ticket:?}");
     let stored: String = world.db.look("SELECT credential FROM stream_tickets").await;
     assert!(stored.starts_with("token:"), "{stored}");
-    let line: String =
-        world.db.look("SELECT credential FROM audit_log WHERE credential LIKE 'token:%' LIMIT 1").await;
-    assert!(line.starts_with("token:"));
+    assert_eq!(world.call("POST", "/api/v1/auth/logout", &token, None).await.status, 204);
+    let sql = "SELECT credential FROM audit_log WHERE action = 'token.revoke'";
+    assert_eq!(world.db.look::<String>(sql).await, stored, "with what it was done");
 }
 
 #[tokio::test]

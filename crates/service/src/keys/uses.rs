@@ -52,7 +52,9 @@ impl<I: Copy + Eq + Hash + Ord> Uses<I> {
 
     /// What could not be written waits for the next time.
     pub(crate) fn put_back(&self, uses: Vec<(I, DateTime<Utc>)>) {
-        uses.into_iter().for_each(|(id, at)| self.note(id, None, at));
+        for (id, at) in uses {
+            self.note(id, None, at);
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<I, DateTime<Utc>>> {

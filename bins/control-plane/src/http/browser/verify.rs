@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use askama::Template;
 use tidegate_model::{DeviceCode, DeviceDecision, FieldErrors, OrgRole, OrgStatus, Organization, UserCode};
-use tidegate_service::{Caller, Error, Paging};
+use tidegate_service::{Caller, Error, OrgScope, Paging};
 
 use super::{
     VERIFY, check_form,
@@ -79,7 +79,7 @@ async fn ask(
         services.organizations.list(caller, &Paging { limit: 100, cursor: None }).await?.items;
     organizations.retain(|(organization, _)| organization.status == OrgStatus::Active);
     // The one that requests without a choice go to stands first, and is chosen unless somebody chooses otherwise.
-    let own = caller.org().ok().map(|org| org.org_id());
+    let own = caller.org().ok().map(OrgScope::org_id);
     organizations.sort_by_key(|(organization, _)| Some(organization.id) != own);
     let name = Some(device.client_name.as_str()).filter(|name| !name.is_empty());
     let waited = services.clock().now() - device.created_at;

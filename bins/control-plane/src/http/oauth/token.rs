@@ -32,7 +32,7 @@ pub(crate) struct Poll {
 /// The token.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DeviceToken)]
-pub(crate) struct Token {
+pub(crate) struct Given {
     /// Brought as bearer token, shown this once.
     access_token: String,
     /// `Bearer`.
@@ -57,7 +57,7 @@ pub(crate) struct Refusal {
 /// The device's poll (RFC 8628, 3.4 and 3.5): its token once somebody let it in. As a form or as JSON. `slow_down` asks
 /// for five seconds more between polls from then on.
 #[utoipa::path(post, path = "/oauth/device/token", tag = "auth", request_body = Poll, security(()), responses(
-    (status = 200, description = "the token, once", body = Token),
+    (status = 200, description = "the token, once", body = Given),
     (status = 400, description = "no token, and why", body = Refusal),
     (status = 429, description = "too many unknown codes", body = ErrorAnswer),
 ))]
@@ -79,7 +79,7 @@ pub(crate) async fn token(
     let from = source(&request, &context);
     let error = match context.services.devices.consume_device_code(device_code, from).await {
         Ok(issued) => {
-            return Ok(private(StatusCode::OK).json(Token {
+            return Ok(private(StatusCode::OK).json(Given {
                 access_token: issued.token.into_inner(),
                 token_type: "Bearer",
                 expires_in: issued.expires_in,
