@@ -146,7 +146,7 @@ impl World {
         let mut stream = TcpStream::connect(self.handle.address()).await.unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
         if !headers.iter().any(|(name, _)| *name == "Host") {
-            head.push_str(&format!("Host: {}\r\n", self.handle.address()));
+            head.extend(["Host: ", &self.handle.address().to_string(), "\r\n"]);
         }
         for (name, value) in headers {
             head.extend([*name, ": ", value, "\r\n"]);

@@ -1,4 +1,4 @@
-//! As much of WebDriver (W3C) as the pages need, spoken to `chromedriver`.
+//! As much of `WebDriver` (W3C) as the pages need, spoken to `chromedriver`.
 
 use std::{
     env,
@@ -53,7 +53,7 @@ impl Browser {
             .unwrap();
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = loop {
-            let line = lines.next_line().await.unwrap().expect("chromedriver says its port");
+            let line = lines.next_line().await.unwrap().unwrap();
             if let Some((_, port)) = line.split_once("successfully on port ") {
                 break port.trim_end_matches('.').to_owned();
             }
