@@ -51,7 +51,7 @@ pub(crate) enum Verb {
     /// List, approve and reject agents
     #[command(subcommand)]
     Agents(AgentVerb),
-    /// List and create users, set passwords
+    /// List, make, import and change users, set passwords
     #[command(subcommand)]
     Users(UserVerb),
     /// Create organizations
@@ -108,7 +108,11 @@ pub(crate) enum AgentVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserVerb {
     /// Every user
-    List,
+    List {
+        /// Only those with this in their username, name or e-mail address
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+    },
     /// Make a local user
     Create {
         /// Username: 3 to 32 of A-Z, a-z, 0-9, - and _
@@ -132,7 +136,39 @@ pub(crate) enum UserVerb {
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
     },
-    /// Set a user's password and end all their logins
+    /// Take users over from another system: one JSON object a line with username, email, fullName, role, provider,
+    /// active, passwordHash (bcrypt or argon2id), organization and orgRole
+    Import {
+        /// The file; every line is taken or refused by itself
+        file: PathBuf,
+    },
+    /// End a user's logins, keys, invites, sessions and open streams, and let them in no more
+    Deactivate {
+        /// The username
+        username: String,
+    },
+    /// Let a user in again; nothing that ended comes back
+    Activate {
+        /// The username
+        username: String,
+    },
+    /// Give a user a role on the platform
+    SetRole {
+        /// The username
+        username: String,
+        /// user, operator or admin
+        role: SystemRole,
+    },
+    /// Delete a user; the name stays taken
+    Delete {
+        /// The username
+        username: String,
+        /// The username again, because there is no way back
+        #[arg(long, value_name = "USERNAME")]
+        confirm: String,
+    },
+    /// Set a user's password and end all their logins and API keys
+    #[command(alias = "reset-password")]
     SetPassword {
         /// The username
         username: String,

@@ -5,6 +5,7 @@ mod connect;
 mod doctor;
 mod output;
 mod settings;
+mod users;
 mod verbs;
 
 use std::process::ExitCode;

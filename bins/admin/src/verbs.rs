@@ -9,9 +9,10 @@ use tidegate_model::{Secret, SystemRole};
 use tidegate_service::{AgentFilter, Decision, NewLocalUser, Operator, Services, roles};
 
 use crate::{
-    args::{AgentVerb, Args, OrganizationVerb, UserVerb, Verb},
+    args::{AgentVerb, Args, OrganizationVerb, Verb},
     connect, doctor, output,
     settings::Settings,
+    users,
 };
 
 /// Runs one verb.
@@ -79,7 +80,7 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
             )
         }
         Verb::Agents(verb) => agents(services, &operator, verb, as_json).await,
-        Verb::Users(verb) => users(services, &operator, verb, as_json).await,
+        Verb::Users(verb) => users::users(services, &operator, verb, as_json).await,
         Verb::Organizations(OrganizationVerb::Create { name }) => {
             let id = services.operators.create_organization(&operator, &name).await?;
             output::said(as_json, &json!({"orgId": id}), &format!("organization {name} is there"))
@@ -172,58 +173,8 @@ async fn agents(
     }
 }
 
-async fn users(
-    services: &Services,
-    operator: &Operator,
-    verb: UserVerb,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let operators = &services.operators;
-    match verb {
-        UserVerb::List => {
-            let found = operators.users(operator).await?;
-            let row = |user: &tidegate_service::UserSummary| {
-                let last =
-                    user.last_login.map_or_else(|| "never".into(), |at| at.format("%F %T UTC").to_string());
-                let active = if user.active { "yes" } else { "no" };
-                vec![
-                    user.username.clone(),
-                    user.role.to_string(),
-                    active.into(),
-                    user.organizations.clone(),
-                    last,
-                ]
-            };
-            let headings = ["USER", "ROLE", "ACTIVE", "ORGANIZATIONS", "LAST LOGIN"];
-            output::list(
-                as_json,
-                &json!({"users": found, "total": found.len()}),
-                &headings,
-                found.iter().map(row).collect(),
-            )
-        }
-        UserVerb::Create { username, organization, org_role, role, email, full_name, password_file } => {
-            let password = password(&password_file)?;
-            let full_name = full_name.unwrap_or_else(|| username.clone());
-            let new = NewLocalUser { username: username.clone(), email, full_name, password, role };
-            let id = operators.create_user(operator, new, &organization, org_role).await?;
-            let sentence =
-                format!("user {username} is there; the password is in {}", password_file.display());
-            output::said(as_json, &json!({"userId": id, "passwordFile": password_file}), &sentence)
-        }
-        UserVerb::SetPassword { username, password_file } => {
-            operators.set_password(operator, &username, password(&password_file)?).await?;
-            output::said(
-                as_json,
-                &json!({"username": username}),
-                &format!("user {username} has a new password and is logged out everywhere"),
-            )
-        }
-    }
-}
-
 /// The password in a file, or a new one written to it where there is none. It is never printed.
-fn password(file: &Path) -> anyhow::Result<Secret<String>> {
+pub(crate) fn password(file: &Path) -> anyhow::Result<Secret<String>> {
     match fs::read_to_string(file) {
         Ok(text) => {
             let password = text.lines().next().unwrap_or_default().to_owned();

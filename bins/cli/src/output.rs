@@ -8,7 +8,8 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use tidegate_client::{MyOrganization, Permissions};
 use tidegate_model::{
-    ApiKey, AuditEntry, BearerToken, Clock, Invite, Member, Organization, Session, SessionEvent, SystemClock, User, Group, GroupMembership, OrganizationUsage, QuotaNumbers,
+    ApiKey, AuditEntry, BearerToken, Clock, Group, GroupMembership, Invite, Member, Organization,
+    OrganizationUsage, QuotaNumbers, Session, SessionEvent, SystemClock, User,
 };
 
 /// For people or for programs.

@@ -36,6 +36,7 @@ mod template;
 mod text_enum;
 mod time_limit;
 mod user;
+mod user_request;
 
 pub use agent::{
     Agent, AgentCapacity, AgentHandle, AgentHeartbeatRequest, AgentMetadata, AgentRegistrationRequest,
@@ -54,7 +55,8 @@ pub use group::{
     UpdateGroupRequest,
 };
 pub use id::{
-    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, InviteId, LoginSessionId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId, GroupId,
+    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GroupId, InviteId,
+    LoginSessionId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
 };
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
 pub use organization::{
@@ -76,5 +78,7 @@ pub use template::BuiltInTemplate;
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};
 pub use user::{
-    LoginRequest, Provider, SystemRole, User, validate_email, validate_password, validate_username,
+    InvalidUserMode, LoginRequest, LoginSession, PlatformUser, Provider, SystemRole, User, UserMode,
+    validate_email, validate_full_name, validate_password, validate_username,
 };
+pub use user_request::{ChangePasswordRequest, CreateUserRequest, ImportedUser, UpdateUserRequest};

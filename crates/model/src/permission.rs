@@ -39,6 +39,12 @@ text_enum! {
         ManageKeys = "key.manage",
         /// Search and export the organization's audit log.
         ReadAudit = "audit.read",
+        /// See and change one's own profile, password and logins.
+        OwnProfile = "user.own",
+        /// See the members of the organization with everything that is known of them.
+        ReadUsers = "user.read",
+        /// Make users whose home is the organization, change and end them.
+        ManageUsers = "user.manage",
         /// Approve, drain and command agents.
         ManageAgents = "platform.agent.manage",
         /// See every organization of the platform.
@@ -49,6 +55,8 @@ text_enum! {
         ManageAllQuotas = "platform.quota.manage",
         /// Make organizations for others, change, suspend and end any of them.
         ManageAllOrganizations = "platform.organization.manage",
+        /// See every user of the platform, make users, change and end those whose role is not above one's own.
+        ManageAllUsers = "platform.user.manage",
     }
 }
 
@@ -80,7 +88,7 @@ impl Operation {
     const fn needs(self) -> Needs {
         use OrgRole::{Admin, Maintainer, User, Viewer};
         match self {
-            Self::CreateOrganization | Self::AnswerInvites => Needs::Login,
+            Self::CreateOrganization | Self::AnswerInvites | Self::OwnProfile => Needs::Login,
             Self::OwnSessions | Self::ReadOrganization | Self::ReadMembers | Self::ReadGroups => {
                 Needs::Member(&[Admin, Maintainer, User, Viewer])
             }
@@ -92,11 +100,15 @@ impl Operation {
             | Self::ManageKeys
             | Self::ReadAudit
             | Self::ManageGroups
-            | Self::ManageQuotas => Needs::Member(&[Admin]),
+            | Self::ManageQuotas
+            | Self::ReadUsers
+            | Self::ManageUsers => Needs::Member(&[Admin]),
             Self::TransferOrganization | Self::DeleteOrganization => Needs::Ownership,
-            Self::ManageAgents | Self::ReadAllOrganizations | Self::ReadAllAudit | Self::ManageAllQuotas => {
-                Needs::Platform(&[SystemRole::Operator, SystemRole::Admin])
-            }
+            Self::ManageAgents
+            | Self::ReadAllOrganizations
+            | Self::ReadAllAudit
+            | Self::ManageAllQuotas
+            | Self::ManageAllUsers => Needs::Platform(&[SystemRole::Operator, SystemRole::Admin]),
             Self::ManageAllOrganizations => Needs::Platform(&[SystemRole::Admin]),
         }
     }

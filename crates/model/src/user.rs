@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{FieldErrors, Fields, FromFields, OrgId, OrgRole, Secret, UserId, text_enum::text_enum};
+use crate::{
+    FieldErrors, Fields, FromFields, LoginSessionId, OrgId, OrgRole, Secret, UnknownValue, UserId,
+    text_enum::text_enum,
+};
 
 text_enum! {
     /// System-wide permission level (seed A, `User.Role`).
@@ -22,6 +25,13 @@ impl SystemRole {
     pub const fn is_operator(self) -> bool {
         matches!(self, Self::Operator | Self::Admin)
     }
+
+    /// Whether somebody of this role may give `other` to somebody, take it away, or touch whoever has it: nobody
+    /// grants more than they hold, and nobody touches who holds more.
+    pub fn may_grant(self, other: Self) -> bool {
+        // Declared from the least to the most.
+        self >= other
+    }
 }
 
 text_enum! {
@@ -35,6 +45,32 @@ text_enum! {
         Oidc = "oidc",
         /// GitHub's OAuth (seed B, mode `github`).
         Github = "github",
+    }
+}
+
+text_enum! {
+    /// Where a user comes from (seed B, `UserMode`); a word that is neither is seed B's `ErrInvalidUserMode`,
+    /// [`InvalidUserMode`].
+    #[derive(Default)]
+    UserMode, "user mode" {
+        /// Signs in with GitHub.
+        Github = "github",
+        /// Everybody else.
+        #[default]
+        Internal = "internal",
+    }
+}
+
+/// A word that is no user mode (seed B, `ErrInvalidUserMode`).
+pub type InvalidUserMode = UnknownValue;
+
+impl UserMode {
+    /// The mode that a provider stands for: the one is derived from the other and stored nowhere.
+    pub const fn of(provider: Provider) -> Self {
+        match provider {
+            Provider::Github => Self::Github,
+            Provider::Local | Provider::Saml | Provider::Oidc => Self::Internal,
+        }
     }
 }
 
@@ -59,8 +95,20 @@ pub struct User {
     pub org_role: OrgRole,
     /// How the user logs in.
     pub provider: Provider,
+    /// Where the user comes from, by `provider`.
+    #[serde(default)]
+    pub mode: UserMode,
+    /// GitHub's number of the user, for those who sign in there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub github_id: Option<i64>,
+    /// A picture, where the provider gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar_url: Option<String>,
     /// Whether the user may log in at all.
     pub active: bool,
+    /// The organization that made the account, and whose admins may change and end it.
+    #[serde(default)]
+    pub home_org_id: Option<OrgId>,
     /// When the user was made.
     pub created_at: DateTime<Utc>,
     /// Last change of a field other than `last_login`.
@@ -68,6 +116,65 @@ pub struct User {
     /// Last successful login.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_login: Option<DateTime<Utc>>,
+}
+
+/// A user as operators of the platform see it: in no organization's light.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformUser {
+    /// The user's id.
+    pub id: UserId,
+    /// Unique across the platform without regard to case.
+    pub username: String,
+    /// Unique without regard to case; `null` when a provider gave none.
+    pub email: Option<String>,
+    /// Display name.
+    pub full_name: String,
+    /// System-wide role.
+    pub role: SystemRole,
+    /// How the user logs in.
+    pub provider: Provider,
+    /// Where the user comes from, by `provider`.
+    pub mode: UserMode,
+    /// GitHub's number of the user, for those who sign in there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub github_id: Option<i64>,
+    /// A picture, where the provider gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar_url: Option<String>,
+    /// Whether the user may log in at all.
+    pub active: bool,
+    /// The organization that made the account.
+    pub home_org_id: Option<OrgId>,
+    /// Names of the user's organizations, in alphabetical order; the first hundred.
+    pub organizations: Vec<String>,
+    /// When the user was made.
+    pub created_at: DateTime<Utc>,
+    /// Last change of a field other than `last_login`.
+    pub updated_at: DateTime<Utc>,
+    /// Last successful login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_login: Option<DateTime<Utc>>,
+}
+
+/// A login of somebody's: what tokens hang on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LoginSession {
+    /// The login's id.
+    pub id: LoginSessionId,
+    /// Whether the request that shows it was made with it.
+    pub current: bool,
+    /// Where it was made from, as far as that is known.
+    pub address: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When its tokens were last renewed.
+    pub refreshed_at: DateTime<Utc>,
+    /// When it ends by itself.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// Body of `POST auth/login`.
@@ -92,6 +199,11 @@ pub fn validate_username(name: &str) -> Result<(), &'static str> {
     let fits = (3..=32).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     fits.then_some(()).ok_or("must have 3 to 32 characters out of A-Z, a-z, 0-9, - and _")
+}
+
+/// 1–200 characters.
+pub fn validate_full_name(name: &str) -> Result<(), &'static str> {
+    (1..=200).contains(&name.chars().count()).then_some(()).ok_or("must have 1 to 200 characters")
 }
 
 /// An RFC 5322 addr-spec.
@@ -127,9 +239,7 @@ impl User {
         if let Some(email) = email {
             errors.check("email", validate_email(email));
         }
-        if !(1..=200).contains(&full_name.chars().count()) {
-            errors.add("fullName", "must have 1 to 200 characters");
-        }
+        errors.check("fullName", validate_full_name(full_name));
         errors.into_result()
     }
 }
@@ -145,6 +255,29 @@ mod tests {
         assert!(validate_password("Alice-Smith", "alice-smith").is_err());
         assert!(validate_password(&"é".repeat(257), "alice").is_err());
         assert!(validate_password("tidewater gate", "alice").is_ok());
+    }
+
+    #[test]
+    fn a_mode_follows_from_the_provider_and_no_other_word_is_one() {
+        let of = |provider| UserMode::of(provider).as_str();
+        assert_eq!(
+            Provider::ALL.iter().map(|provider| of(*provider)).collect::<Vec<_>>(),
+            ["internal", "internal", "internal", "github"]
+        );
+        let refused: Result<UserMode, InvalidUserMode> = "service".parse();
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "unknown user mode `service`, expected one of: github, internal"
+        );
+    }
+
+    #[test]
+    fn a_role_on_the_platform_touches_none_above_it() {
+        for (place, role) in SystemRole::ALL.iter().enumerate() {
+            for (other_place, other) in SystemRole::ALL.iter().enumerate() {
+                assert_eq!(role.may_grant(*other), place >= other_place, "{role} grants {other}");
+            }
+        }
     }
 
     #[test]

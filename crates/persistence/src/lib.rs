@@ -25,6 +25,7 @@ pub mod bearer_token;
 mod certificates;
 pub mod command;
 mod connector;
+pub mod credential;
 mod db;
 pub mod device_code;
 mod error;
@@ -49,6 +50,7 @@ pub mod system;
 pub mod ticket;
 mod tx;
 pub mod user;
+pub mod user_change;
 
 pub use connector::with_ca_file;
 pub use db::{Db, Options};

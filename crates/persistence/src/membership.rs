@@ -73,6 +73,22 @@ pub async fn person(tx: &mut OrgTx, id: Option<UserId>, name: Option<String>) ->
     rows.into_iter().next().ok_or(Error::NotFound)
 }
 
+/// Whether a user is a member or owns the organization (seed B, `IsMemberOrOwner`).
+pub async fn is_member_or_owner(tx: &mut OrgTx, user: UserId) -> Result<bool> {
+    let org = tx.org_id();
+    let rows: Vec<bool> = statement::<Bool>(
+        "SELECT EXISTS (SELECT 1 FROM memberships WHERE org_id = ? AND user_id = ?)
+             OR EXISTS (SELECT 1 FROM organizations WHERE id = ? AND owner_user_id = ?)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(user)
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(user)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows == [true])
+}
+
 /// Whether a user of this name, in any case, is a member.
 pub async fn is_member(tx: &mut OrgTx, username: &str) -> Result<bool> {
     let org = tx.org_id();

@@ -14,6 +14,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-22-000001_foundation/up.sql"),
     include_str!("../migrations/2026-11-22-000002_keys/up.sql"),
     include_str!("../migrations/2026-11-22-000003_organizations/up.sql"),
+    include_str!("../migrations/2026-11-23-000004_users/up.sql"),
     include_str!("../migrations/2026-11-23-000005_groups/up.sql"),
     include_str!("../migrations/2026-11-23-000006_audit/up.sql"),
     include_str!("../migrations/2026-11-23-000007_device/up.sql"),

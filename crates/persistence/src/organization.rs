@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::future::join;
+use futures_util::future::join3;
 use tidegate_model::{
     CreateOrganizationRequest, OrgId, OrgRole, OrgStatus, Organization, UpdateOrganizationRequest, UserId,
     default_namespace,
@@ -289,7 +289,7 @@ pub struct Locked {
 
 /// Locks the organization, then a membership of it, so that requests of one organization take turns.
 pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserId) -> Result<Locked> {
-    let (mut first, mut second) = (conn, conn);
+    let (mut first, mut second, mut third) = (conn, conn, conn);
     let org = statement::<(Text, Text)>(
         "SELECT status, k8s_namespace FROM organizations WHERE id = ? AND status <> 'deleted' FOR NO KEY UPDATE",
     )
@@ -299,11 +299,21 @@ pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserI
     )
     .bind::<Uuid, _>(org_id)
     .bind::<Uuid, _>(user_id);
+    // Begun after both locks: whoever was deactivated while they were waited for does nothing more.
+    let active = statement::<Bool>("SELECT user_is_active(?)").bind::<Uuid, _>(user_id);
     // Sent at once, in the lock order: the server begins the second when it has the first lock.
-    let (orgs, members) =
-        join(org.load::<(OrgStatus, String)>(&mut first), member.load::<(OrgRole,)>(&mut second)).await;
+    let (orgs, members, active) = join3(
+        org.load::<(OrgStatus, String)>(&mut first),
+        member.load::<(OrgRole,)>(&mut second),
+        active.load::<bool>(&mut third),
+    )
+    .await;
+    // In their order: what failed first tells why.
     let (status, k8s_namespace) = orgs?.into_iter().next().ok_or(Error::NotFound)?;
     let (role,) = members?.into_iter().next().ok_or(Error::NotFound)?;
+    if active? != [true] {
+        return Err(Error::NotFound);
+    }
     Ok(Locked { status, k8s_namespace, role })
 }
 
@@ -317,4 +327,17 @@ pub async fn is_owned(tx: &mut OrgTx) -> Result<bool> {
             .load(tx.conn()?)
             .await?;
     Ok(rows.into_iter().next().is_some_and(|row| row.0))
+}
+
+/// The oldest organization that the user of the transaction owns (seed B, `FirstOwnedAccountFor`).
+pub async fn first_owned(tx: &mut UserTx) -> Result<Organization> {
+    let user = tx.user_id;
+    let rows: Vec<Row> = statement::<Columns>(
+        "SELECT id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at
+         FROM organizations WHERE owner_user_id = ? AND status <> 'deleted' ORDER BY created_at, id LIMIT 1",
+    )
+    .bind::<Uuid, _>(user)
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().next().map(organization).ok_or(Error::NotFound)
 }

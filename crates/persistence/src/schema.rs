@@ -129,6 +129,10 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         last_login -> Nullable<Timestamptz>,
+        github_id -> Nullable<BigInt>,
+        avatar_url -> Nullable<Text>,
+        home_org_id -> Nullable<Uuid>,
+        deleted_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -1,11 +1,16 @@
-//! Users, and their memberships.
+//! Users: made, found and listed, each as far as the transaction sees. What ends them stands in `user_change`.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Bool, Nullable, Text, Timestamptz, Uuid};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use tidegate_model::{OrgRole, Provider, SystemRole, User, UserId};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use tidegate_model::{OrgId, OrgRole, PlatformUser, Provider, SystemRole, User, UserId, UserMode};
 
-use crate::{Error, OrgTx, PlatformTx, Result, UserTx, statement::statement};
+use crate::{
+    Error, OrgTx, PlatformTx, Result, UserTx,
+    statement::{Statement, statement},
+};
 
 /// A user to insert.
 #[derive(Debug, Clone)]
@@ -20,28 +25,48 @@ pub struct NewUser {
     pub full_name: String,
     /// System-wide role.
     pub role: SystemRole,
-    /// PHC string.
+    /// How the user logs in; the mode follows from it.
+    pub provider: Provider,
+    /// Whether the user may log in.
+    pub active: bool,
+    /// PHC string, or what another system kept.
     pub password_hash: Option<String>,
+    /// The organization whose account it is.
+    pub home_org_id: Option<OrgId>,
     /// The present.
     pub now: DateTime<Utc>,
 }
 
-/// Inserts a local user.
+impl NewUser {
+    fn statement(self) -> Statement<()> {
+        statement::<()>(
+            "INSERT INTO users (id, username, email, full_name, role, provider, active, password_hash, home_org_id, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind::<Uuid, _>(self.id)
+        .bind::<Text, _>(self.username)
+        .bind::<Nullable<Text>, _>(self.email)
+        .bind::<Text, _>(self.full_name)
+        .bind::<Text, _>(self.role)
+        .bind::<Text, _>(self.provider)
+        .bind::<Bool, _>(self.active)
+        .bind::<Nullable<Text>, _>(self.password_hash)
+        .bind::<Nullable<Uuid>, _>(self.home_org_id)
+        .bind::<Timestamptz, _>(self.now)
+        .bind::<Timestamptz, _>(self.now)
+    }
+}
+
+/// Inserts a user (seed B, `InsertUser`): one of two of a name, in whatever case it is written, is a violation.
 pub async fn insert(tx: &mut PlatformTx, new: NewUser) -> Result<()> {
-    statement::<()>(
-        "INSERT INTO users (id, username, email, full_name, role, provider, active, password_hash, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, 'local', true, ?, ?, ?)",
-    )
-    .bind::<Uuid, _>(new.id)
-    .bind::<Text, _>(new.username)
-    .bind::<Nullable<Text>, _>(new.email)
-    .bind::<Text, _>(new.full_name)
-    .bind::<Text, _>(new.role)
-    .bind::<Nullable<Text>, _>(new.password_hash)
-    .bind::<Timestamptz, _>(new.now)
-    .bind::<Timestamptz, _>(new.now)
-    .execute(tx.conn()?)
-    .await?;
+    new.statement().execute(tx.conn()?).await?;
+    Ok(())
+}
+
+/// Inserts a user whose home is the transaction's organization, with no role on the platform.
+pub async fn insert_at_home(tx: &mut OrgTx, mut new: NewUser) -> Result<()> {
+    (new.home_org_id, new.role, new.active) = (Some(tx.org_id()), SystemRole::User, true);
+    new.statement().execute(tx.conn()?).await?;
     Ok(())
 }
 
@@ -57,82 +82,97 @@ pub async fn claim_setup(tx: &mut PlatformTx) -> Result<bool> {
 
 /// The id of the user of this name, in any case.
 pub async fn find_id(tx: &mut PlatformTx, username: &str) -> Result<UserId> {
-    let rows: Vec<(UserId,)> = statement::<(Uuid,)>("SELECT id FROM users WHERE lower(username) = lower(?)")
-        .bind::<Text, _>(username.to_owned())
-        .load(tx.conn()?)
-        .await?;
-    rows.into_iter().next().map(|row| row.0).ok_or(Error::NotFound)
+    let find =
+        statement::<Uuid>("SELECT id FROM users WHERE lower(username) = lower(?) AND deleted_at IS NULL");
+    let rows: Vec<UserId> = find.bind::<Text, _>(username.to_owned()).load(tx.conn()?).await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
 }
 
-/// Sets a user's password and ends all their logins and tokens.
+/// Sets a user's password.
 pub async fn set_password(tx: &mut PlatformTx, id: UserId, hash: String, now: DateTime<Utc>) -> Result<()> {
-    let changed = statement::<()>("UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ?")
-        .bind::<Text, _>(hash)
-        .bind::<Timestamptz, _>(now)
-        .bind::<Uuid, _>(id)
-        .execute(tx.conn()?)
-        .await?;
-    if changed == 0 {
-        return Err(Error::NotFound);
-    }
-    statement::<()>("UPDATE login_sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL")
-        .bind::<Timestamptz, _>(now)
-        .bind::<Uuid, _>(id)
-        .execute(tx.conn()?)
-        .await?;
-    crate::bearer_token::end_all_of_user(tx, id, now).await?;
-    Ok(())
+    let changed = statement::<()>(
+        "UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ? AND provider = 'local' AND deleted_at IS NULL",
+    )
+    .bind::<Text, _>(hash)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(tx.conn()?)
+    .await?;
+    if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// Stamps a successful login; `updated_at` stays, as seed A wants it.
-pub async fn touch_login(tx: &mut UserTx, now: DateTime<Utc>) -> Result<()> {
-    statement::<()>("UPDATE users SET last_login = ? WHERE id = ?")
-        .bind::<Timestamptz, _>(now)
-        .bind::<Uuid, _>(tx.user_id)
-        .execute(tx.conn()?)
-        .await?;
-    Ok(())
+/// Puts a hash in the place of the user's own, if that is still `old`: one that was verified a moment ago may not be.
+pub async fn replace_password(tx: &mut UserTx, old: String, new: String, now: DateTime<Utc>) -> Result<bool> {
+    let changed = statement::<()>(
+        "UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ? AND password_hash = ? AND active",
+    )
+    .bind::<Text, _>(new)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(tx.user_id)
+    .bind::<Text, _>(old)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed == 1)
 }
 
-type Row = (
-    UserId,
-    String,
-    Option<String>,
-    String,
-    SystemRole,
-    OrgRole,
-    Provider,
-    bool,
-    DateTime<Utc>,
-    DateTime<Utc>,
-    Option<DateTime<Utc>>,
+/// Stamps a login by the password with this hash, and puts a better hash in its place; false where the user was
+/// deactivated or has another password meanwhile. `updated_at` stays, as seed A wants it.
+pub async fn touch_login(
+    tx: &mut UserTx,
+    hash: String,
+    better: Option<String>,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let touched = statement::<()>(
+        "UPDATE users SET last_login = ?, password_hash = COALESCE(?, password_hash)
+         WHERE id = ? AND active AND password_hash = ?",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Nullable<Text>, _>(better)
+    .bind::<Uuid, _>(tx.user_id)
+    .bind::<Text, _>(hash)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(touched == 1)
+}
+
+/// Changes what users change of themselves.
+pub async fn update_own(
+    tx: &mut UserTx,
+    email: Option<String>,
+    full_name: Option<String>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let changed = statement::<()>(
+        "UPDATE users SET email = COALESCE(?, email), full_name = COALESCE(?, full_name), updated_at = ?
+         WHERE id = ? AND active",
+    )
+    .bind::<Nullable<Text>, _>(email)
+    .bind::<Nullable<Text>, _>(full_name)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(tx.user_id)
+    .execute(tx.conn()?)
+    .await?;
+    if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+type Columns = (
+    (Uuid, Text, Nullable<Text>, Text, Text, Text, Bool),
+    (Nullable<BigInt>, Nullable<Text>, Nullable<Uuid>),
+    (Timestamptz, Timestamptz, Nullable<Timestamptz>),
+    (Uuid, Text),
 );
+type Core = (UserId, String, Option<String>, String, SystemRole, Provider, bool);
+type Origin = (Option<i64>, Option<String>, Option<OrgId>);
+type Times = (DateTime<Utc>, DateTime<Utc>, Option<DateTime<Utc>>);
+type Row = (Core, Origin, Times, (OrgId, OrgRole));
 
-/// A member of the transaction's organization.
-pub async fn find_member(tx: &mut OrgTx, id: UserId) -> Result<User> {
-    let org_id = tx.org_id();
-    let rows: Vec<Row> =
-        statement::<(Uuid, Text, Nullable<Text>, Text, Text, Text, Text, Bool, Timestamptz, Timestamptz, Nullable<Timestamptz>)>(
-            "SELECT u.id, u.username, u.email, u.full_name, u.role, m.role, u.provider, u.active, u.created_at, u.updated_at, u.last_login
-             FROM users u JOIN memberships m ON m.user_id = u.id WHERE u.id = ?",
-        )
-        .bind::<Uuid, _>(id)
-        .load(tx.conn()?)
-        .await?;
-    let (
-        id,
-        username,
-        email,
-        full_name,
-        role,
-        org_role,
-        provider,
-        active,
-        created_at,
-        updated_at,
-        last_login,
-    ) = rows.into_iter().next().ok_or(Error::NotFound)?;
-    Ok(User {
+fn member((core, origin, times, (org_id, org_role)): Row) -> User {
+    let (id, username, email, full_name, role, provider, active) = core;
+    let (github_id, avatar_url, home_org_id) = origin;
+    let (created_at, updated_at, last_login) = times;
+    let mode = UserMode::of(provider);
+    User {
         id,
         org_id,
         username,
@@ -141,49 +181,217 @@ pub async fn find_member(tx: &mut OrgTx, id: UserId) -> Result<User> {
         role,
         org_role,
         provider,
+        mode,
+        github_id,
+        avatar_url,
         active,
+        home_org_id,
         created_at,
         updated_at,
         last_login,
-    })
+    }
 }
 
-/// One line of the operator's list of users.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UserSummary {
-    /// The user.
-    pub id: UserId,
-    /// The username.
-    pub username: String,
-    /// System-wide role.
-    pub role: SystemRole,
-    /// Whether the user may log in.
-    pub active: bool,
-    /// Names of the organizations, in alphabetical order.
-    pub organizations: String,
-    /// Last login.
-    pub last_login: Option<DateTime<Utc>>,
-}
-
-/// Every user of the platform, by name.
-pub async fn list(tx: &mut PlatformTx) -> Result<Vec<UserSummary>> {
-    let rows: Vec<(UserId, String, SystemRole, bool, String, Option<DateTime<Utc>>)> =
-        statement::<(Uuid, Text, Text, Bool, Text, Nullable<Timestamptz>)>(
-            "SELECT u.id, u.username, u.role, u.active,
-                    COALESCE((SELECT string_agg(o.name, ', ' ORDER BY o.name) FROM memberships m
-                              JOIN organizations o ON o.id = m.org_id WHERE m.user_id = u.id), ''), u.last_login
-             FROM users u ORDER BY lower(u.username)",
+/// A user with a membership, `m`, and its organization, `o`.
+macro_rules! select_member {
+    ($rest:literal) => {
+        concat!(
+            "SELECT u.id, u.username, u.email, u.full_name, u.role, u.provider, u.active, u.github_id, u.avatar_url,
+                    u.home_org_id, u.created_at, u.updated_at, u.last_login, m.org_id, m.role
+             FROM memberships m JOIN users u ON u.id = m.user_id JOIN organizations o ON o.id = m.org_id ",
+            $rest
         )
+    };
+}
+
+/// A member of the transaction's organization (seed B, `GetUser`).
+pub async fn find_member(tx: &mut OrgTx, id: UserId) -> Result<User> {
+    let org = tx.org_id();
+    let find = statement::<Columns>(select_member!("WHERE m.org_id = ? AND m.user_id = ?"));
+    let rows: Vec<Row> = find.bind::<Uuid, _>(org).bind::<Uuid, _>(id).load(tx.conn()?).await?;
+    rows.into_iter().next().map(member).ok_or(Error::NotFound)
+}
+
+/// A member by name, in any case (seed B, `GetUserByUsername`).
+pub async fn find_member_by_name(tx: &mut OrgTx, name: &str) -> Result<User> {
+    let org = tx.org_id();
+    let find = statement::<Columns>(select_member!("WHERE m.org_id = ? AND lower(u.username) = lower(?)"));
+    let find = find.bind::<Uuid, _>(org).bind::<Text, _>(name.to_owned());
+    let rows: Vec<Row> = find.load(tx.conn()?).await?;
+    rows.into_iter().next().map(member).ok_or(Error::NotFound)
+}
+
+/// The members of an organization but its owner, in joining order (seed B, `ListMembers`), from the one after `after`
+/// on.
+pub async fn list_non_owners(
+    tx: &mut OrgTx,
+    after: Option<(DateTime<Utc>, UserId)>,
+    limit: i64,
+) -> Result<Vec<User>> {
+    let org = tx.org_id();
+    let (at, user) = after.unzip();
+    let list = statement::<Columns>(select_member!(
+        "WHERE m.org_id = ? AND o.owner_user_id IS DISTINCT FROM m.user_id
+           AND (m.created_at, m.user_id) > (COALESCE(?, '-infinity'), COALESCE(?, '00000000-0000-0000-0000-000000000000'))
+         ORDER BY m.created_at, m.user_id LIMIT ?"
+    ));
+    let rows: Vec<Row> = list
+        .bind::<Uuid, _>(org)
+        .bind::<Nullable<Timestamptz>, _>(at)
+        .bind::<Nullable<Uuid>, _>(user)
+        .bind::<BigInt, _>(limit)
         .load(tx.conn()?)
         .await?;
-    let summary = |(id, username, role, active, organizations, last_login)| UserSummary {
+    Ok(rows.into_iter().map(member).collect())
+}
+
+/// Which users a list shows, and from where.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Part of username, e-mail address or display name, in any case.
+    pub search: Option<String>,
+    /// Only users after this name, in lower case.
+    pub after: String,
+    /// Rows at most.
+    pub limit: i64,
+}
+
+/// Members by name, with how many there are on all pages, counted up to 10 001.
+pub async fn list_members(tx: &mut OrgTx, page: Page) -> Result<(Vec<User>, i64)> {
+    let org = tx.org_id();
+    let conn = tx.conn()?;
+    let rows: Vec<Row> = statement::<Columns>(select_member!(
+        "WHERE m.org_id = ? AND position(lower(COALESCE(?, '')) IN lower(concat_ws(' ', u.username, u.email, u.full_name))) > 0
+           AND lower(u.username) COLLATE \"C\" > ? ORDER BY lower(u.username) COLLATE \"C\" LIMIT ?"
+    ))
+    .bind::<Uuid, _>(org)
+    .bind::<Nullable<Text>, _>(page.search.clone())
+    .bind::<Text, _>(page.after)
+    .bind::<BigInt, _>(page.limit)
+    .load(conn)
+    .await?;
+    let total: Vec<i64> = statement::<BigInt>(
+        "SELECT count(*) FROM (SELECT 1 FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.org_id = ?
+            AND position(lower(COALESCE(?, '')) IN lower(concat_ws(' ', u.username, u.email, u.full_name))) > 0 LIMIT 10001) m",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Nullable<Text>, _>(page.search)
+    .load(conn)
+    .await?;
+    Ok((rows.into_iter().map(member).collect(), total.into_iter().next().unwrap_or(0)))
+}
+
+/// Any user as one of their active organizations shows them: that which is home, else the one owned or joined first.
+pub async fn find_somewhere(tx: &mut PlatformTx, id: UserId) -> Result<User> {
+    let find = statement::<Columns>(select_member!(
+        "WHERE m.user_id = ? AND o.status = 'active' AND u.deleted_at IS NULL
+         ORDER BY (o.id = u.home_org_id) DESC NULLS LAST, (o.owner_user_id = u.id) DESC NULLS LAST, m.created_at, o.id LIMIT 1"
+    ));
+    let rows: Vec<Row> = find.bind::<Uuid, _>(id).load(tx.conn()?).await?;
+    rows.into_iter().next().map(member).ok_or(Error::NotFound)
+}
+
+/// The names of those of these users that the transaction's organization knows, in one round trip (seed B,
+/// `UsernamesByIDs`): an id of nobody is absent.
+pub async fn usernames_by_ids(tx: &mut OrgTx, ids: Vec<UserId>) -> Result<HashMap<UserId, String>> {
+    let org = tx.org_id();
+    let rows: Vec<(UserId, String)> = statement::<(Uuid, Text)>(
+        "SELECT u.id, u.username FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.org_id = ? AND m.user_id = ANY(?)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Array<Uuid>, _>(ids)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
+type PlatformColumns = (
+    (Uuid, Text, Nullable<Text>, Text, Text, Text, Bool),
+    (Nullable<BigInt>, Nullable<Text>, Nullable<Uuid>),
+    (Timestamptz, Timestamptz, Nullable<Timestamptz>),
+    Array<Text>,
+);
+type PlatformRow = (Core, Origin, Times, Vec<String>);
+
+fn user((core, origin, times, organizations): PlatformRow) -> PlatformUser {
+    let (id, username, email, full_name, role, provider, active) = core;
+    let (github_id, avatar_url, home_org_id) = origin;
+    let (created_at, updated_at, last_login) = times;
+    let mode = UserMode::of(provider);
+    PlatformUser {
         id,
         username,
+        email,
+        full_name,
         role,
+        provider,
+        mode,
+        github_id,
+        avatar_url,
         active,
+        home_org_id,
         organizations,
+        created_at,
+        updated_at,
         last_login,
+    }
+}
+
+/// A user with the names of their organizations.
+macro_rules! select_user {
+    ($rest:literal) => {
+        concat!(
+            "SELECT u.id, u.username, u.email, u.full_name, u.role, u.provider, u.active, u.github_id, u.avatar_url,
+                    u.home_org_id, u.created_at, u.updated_at, u.last_login,
+                    ARRAY(SELECT o.name FROM memberships m JOIN organizations o ON o.id = m.org_id
+                          WHERE m.user_id = u.id AND o.status <> 'deleted' ORDER BY o.name LIMIT 100)
+             FROM users u WHERE u.deleted_at IS NULL AND ",
+            $rest
+        )
     };
-    Ok(rows.into_iter().map(summary).collect())
+}
+
+/// Any user.
+pub async fn find(tx: &mut PlatformTx, id: UserId) -> Result<PlatformUser> {
+    let rows: Vec<PlatformRow> =
+        statement::<PlatformColumns>(select_user!("u.id = ?")).bind::<Uuid, _>(id).load(tx.conn()?).await?;
+    rows.into_iter().next().map(user).ok_or(Error::NotFound)
+}
+
+/// Users by name, with how many there are on all pages, counted up to 10 001.
+pub async fn list(tx: &mut PlatformTx, page: Page) -> Result<(Vec<PlatformUser>, i64)> {
+    let conn = tx.conn()?;
+    let rows = match &page.search {
+        None => {
+            let list = statement::<PlatformColumns>(select_user!(
+                "lower(u.username) COLLATE \"C\" > ? ORDER BY lower(u.username) COLLATE \"C\" LIMIT ?"
+            ));
+            list.bind::<Text, _>(page.after).bind::<BigInt, _>(page.limit).load(conn).await?
+        }
+        Some(search) => {
+            let list = statement::<PlatformColumns>(select_user!(
+                "position(lower(?) IN lower(concat_ws(' ', u.username, u.email, u.full_name))) > 0
+                 AND lower(u.username) COLLATE \"C\" > ? ORDER BY lower(u.username) COLLATE \"C\" LIMIT ?"
+            ));
+            let list = list.bind::<Text, _>(search.clone()).bind::<Text, _>(page.after);
+            list.bind::<BigInt, _>(page.limit).load(conn).await?
+        }
+    };
+    let total = count(conn, page.search).await?;
+    Ok((rows.into_iter().map(user).collect(), total))
+}
+
+async fn count(conn: &mut AsyncPgConnection, search: Option<String>) -> Result<i64> {
+    let count = match search {
+        None => statement::<BigInt>(
+            "SELECT count(*) FROM (SELECT 1 FROM users WHERE deleted_at IS NULL LIMIT 10001) u",
+        ),
+        Some(search) => statement::<BigInt>(
+            "SELECT count(*) FROM (SELECT 1 FROM users u WHERE deleted_at IS NULL
+               AND position(lower(?) IN lower(concat_ws(' ', u.username, u.email, u.full_name))) > 0 LIMIT 10001) u",
+        )
+        .bind::<Text, _>(search),
+    };
+    let total: Vec<i64> = count.load(conn).await?;
+    Ok(total.into_iter().next().unwrap_or(0))
 }

@@ -2,12 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use tidegate_model::{CredentialId, LoginRequest, LoginSessionId, Secret};
-use tidegate_persistence::{Error as DbError, Origin, audit, auth, login_session, user};
+use tidegate_model::{CredentialId, LoginRequest, Secret};
+use tidegate_persistence::{Error as DbError, auth, login_session};
 
 use crate::{
     Caller, Core, Error, Logins, Result,
-    logins::entry,
     options::Options,
     secrets::{Purpose, random_token, same},
 };
@@ -30,19 +29,16 @@ const NOT_GOOD: Error = Error::Unauthenticated("log in first: this browser's log
 impl Browsers {
     /// Logs a browser in with a password, held to what [`Logins::login`] is held to.
     pub async fn login(&self, request: LoginRequest, source: Option<IpAddr>) -> Result<BrowserLogin> {
-        let core = &self.0;
-        let found = Logins(Arc::clone(core)).verified(request, source).await?;
-        let login_id = LoginSessionId::new();
-        let scope = found.into_scope(login_id).with_origin(Origin::new(source, None));
-        let (now, cookie) = (core.clock.now(), random_token()?);
-        let hash = core.vault.digest(Purpose::Browser, &cookie);
+        let (core, cookie) = (&self.0, random_token()?);
+        let logins = Logins(Arc::clone(core));
+        let verified = logins.verified(request, source).await?;
+        let digest = core.vault.digest(Purpose::Browser, &cookie);
+        let address = source.map(|source| source.to_string());
         let expires_in = core.options.browser_hours.saturating_mul(3_600);
-        let ends = now + Options::seconds(expires_in);
-        core.db
-            .in_user(&scope, async |tx| {
-                login_session::insert_browser(tx, login_id, hash, now, ends).await?;
-                user::touch_login(tx, now).await?;
-                audit::insert_user(tx, None, entry("login.create", Some(scope.user_id()), now)).await
+        logins
+            .let_in(verified, source, async |tx, id, now| {
+                let ends = now + Options::seconds(expires_in);
+                login_session::insert_browser(tx, id, digest, address, now, ends).await
             })
             .await?;
         Ok(BrowserLogin { cookie: Secret::new(cookie), expires_in })

@@ -19,7 +19,7 @@ use tidegate_model::{
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx,
     api_key::{self, After, Digest, NewKey},
-    audit,
+    audit, credential,
     organization::{self, Locked},
 };
 
@@ -162,6 +162,7 @@ impl Keys {
                 if key.created_by_user_id != scope.user_id() {
                     manager_in(tx, scope.role()).await?;
                 }
+                credential::end_of_member(tx, key.created_by_user_id).await?;
                 if !api_key::revoke(tx, id, now).await? {
                     return Ok(api_key::find(tx, id).await?);
                 }
@@ -226,6 +227,10 @@ impl Keys {
             .db
             .in_org_locked(scope, async |tx, locked: Result<Locked, DbError>| {
                 let role = manager_in(tx, locked.named("organization")?.role).await?;
+                // What makes a key must not end before the key is made: hashing took its time.
+                if !credential::hold(tx, now).await? {
+                    return Err(ENDED);
+                }
                 let key = work(tx, role, &ready).await?;
                 if let Some(idempotency) = idempotency {
                     idempotency.keep_in(tx, 201, answer(&key), now).await?;
@@ -280,6 +285,9 @@ impl Keys {
         Ok(api_key::insert(tx, new).await?)
     }
 }
+
+/// Said of a login or key that ended while it made a key.
+const ENDED: Error = Error::Unauthenticated("the login or API key has ended: log in again");
 
 /// The most that a key may be which somebody makes with their credential.
 struct Limits {

@@ -5,6 +5,7 @@
 
 mod agents;
 mod all_organizations;
+mod all_users;
 mod audit;
 mod bearer_tokens;
 mod browsers;
@@ -24,6 +25,7 @@ mod nudge;
 mod operators;
 mod options;
 mod organizations;
+mod own_logins;
 mod page;
 mod passwords;
 mod permissions;
@@ -31,12 +33,14 @@ mod placement;
 mod platform_quotas;
 mod quotas;
 mod reports;
-mod room;
 mod retention;
+mod room;
 mod secrets;
 mod sessions;
 mod streams;
 mod throttle;
+mod user_sessions;
+mod users;
 
 use std::sync::Arc;
 
@@ -44,6 +48,7 @@ use tidegate_model::{ApiKeyId, BearerTokenId, Clock, Secret};
 
 pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
+pub use all_users::AllUsers;
 pub use audit::{Audit, Export, ExportFormat, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use browsers::{BrowserLogin, Browsers};
@@ -75,9 +80,9 @@ pub use tidegate_persistence::{
     quarantine::Quarantined,
     roles,
     system::{Health, health},
-    user::UserSummary,
     with_ca_file,
 };
+pub use users::{MadeUser, Users};
 
 /// What every function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -107,6 +112,10 @@ pub struct Services {
     pub all_organizations: AllOrganizations,
     /// Searching and exporting the audit log.
     pub audit: Audit,
+    /// Users in the light of an organization.
+    pub users: Users,
+    /// Every user of the platform, for operators.
+    pub all_users: AllUsers,
     /// Members of an organization.
     pub members: Members,
     /// Groups of an organization's members.
@@ -162,6 +171,8 @@ impl Services {
             organizations: Organizations(Arc::clone(&core)),
             all_organizations: AllOrganizations(Arc::clone(&core)),
             audit: Audit(Arc::clone(&core)),
+            users: Users(Arc::clone(&core)),
+            all_users: AllUsers(Arc::clone(&core)),
             members: Members(Arc::clone(&core)),
             groups: Groups(Arc::clone(&core)),
             quotas: Quotas(Arc::clone(&core)),

@@ -5,10 +5,10 @@ use std::{net::IpAddr, sync::Arc};
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_model::{CredentialId, LoginRequest, LoginSessionId, Provider, Secret, User, UserId};
 use tidegate_persistence::{
-    Error as DbError, Operator, Origin, audit,
+    Error as DbError, Operator, Origin, UserTx, audit,
     auth::{self, PasswordLookup},
     login_session, user,
 };
@@ -18,12 +18,20 @@ use crate::{
     bearer_tokens::is_bearer_token,
     keys::is_key,
     options::Options,
+    passwords::is_outdated,
     secrets::{Purpose, random_token},
 };
 
 /// Logging in and out, and who a token stands for.
 #[derive(Debug, Clone)]
 pub struct Logins(pub(crate) Arc<Core>);
+
+/// Somebody whose password was right a moment ago.
+pub(crate) struct Verified {
+    found: PasswordLookup,
+    hash: String,
+    better: Option<String>,
+}
 
 /// A fresh pair of tokens.
 #[derive(Debug, Clone)]
@@ -53,39 +61,22 @@ impl Logins {
     /// Too many failures of an address or on a name are refused before any hashing; whoever logged in from this address
     /// before is held to failures of their own.
     pub async fn login(&self, request: LoginRequest, source: Option<IpAddr>) -> Result<LoggedIn> {
-        let core = &self.0;
-        let found = self.verified(request, source).await?;
-        let login_id = LoginSessionId::new();
-        let scope = found.into_scope(login_id).with_origin(Origin::new(source, None));
-        let (now, refresh) = (core.clock.now(), random_token()?);
-        let hash = core.vault.digest(Purpose::Refresh, &refresh);
-        let ends = now + Options::seconds(core.options.login_days * 86_400);
-        let user_id = scope.user_id();
-        core.db
-            .in_user(&scope, async |tx| {
-                login_session::insert(tx, login_id, hash, now, ends).await?;
-                user::touch_login(tx, now).await?;
-                audit::insert_user(tx, None, entry("login.create", Some(user_id), now)).await
+        let (core, refresh) = (&self.0, random_token()?);
+        let verified = self.verified(request, source).await?;
+        let digest = core.vault.digest(Purpose::Refresh, &refresh);
+        let address = source.map(|source| source.to_string());
+        let life = Options::seconds(core.options.login_days * 86_400);
+        let (user_id, login_id) = self
+            .let_in(verified, source, async |tx, id, now| {
+                login_session::insert(tx, id, digest, address, now, now + life).await
             })
             .await?;
-        self.issue(user_id, login_id, refresh).await
-    }
-
-    /// A failed login stands in the platform's log, the same whether there is such a user or not: what was typed as a
-    /// name may be a password, and is written nowhere.
-    async fn write_failure(&self, known: Option<UserId>, source: Option<IpAddr>) -> Result<()> {
-        let (core, now) = (&self.0, self.0.clock.now());
-        let system = Operator::system().with_origin(Origin::new(source, None));
-        let line = entry("login.refuse", known, now);
-        Ok(core.db.in_platform(&system, async |tx| audit::insert_platform(tx, line).await).await?)
+        let user = self.shown(login_id).await?;
+        self.issue(user_id, login_id, refresh, user)
     }
 
     /// Whose name and password these are.
-    pub(crate) async fn verified(
-        &self,
-        request: LoginRequest,
-        source: Option<IpAddr>,
-    ) -> Result<PasswordLookup> {
+    pub(crate) async fn verified(&self, request: LoginRequest, source: Option<IpAddr>) -> Result<Verified> {
         let core = &self.0;
         let attempt = core.throttle.attempt(&request.username, source, Arc::clone(&core.clock));
         attempt.allowed()?;
@@ -94,15 +85,65 @@ impl Logins {
             Err(DbError::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
-        let known = found.as_ref().map(|found| found.user_id);
-        let usable = found.filter(|found| found.active && found.provider == Provider::Local);
-        let stored = usable.as_ref().and_then(|found| found.password_hash.clone());
-        let fits = core.passwords.verify(request.password, stored, attempt).await?;
-        if let Some(found) = usable.filter(|_| fits) {
-            return Ok(found);
+        let unusable = unusable(found.as_ref());
+        let hash = found.as_ref().and_then(|found| found.password_hash.clone());
+        let stored = hash.clone().filter(|_| unusable.is_none());
+        // A refusal for too many attempts leaves here, and writes nothing.
+        let fits = core.passwords.verify(request.password.clone(), stored, attempt).await?;
+        let user = found.as_ref().map(|found| found.user_id);
+        let (Some(found), Some(hash), None, true) = (found, hash, unusable, fits) else {
+            return Err(self.refused(user, unusable.unwrap_or("wrong password"), source).await);
+        };
+        let better = self.better_hash(request.password, &hash).await;
+        Ok(Verified { found, hash, better })
+    }
+
+    /// Makes the login of somebody whose password was verified; `insert` writes its row.
+    pub(crate) async fn let_in(
+        &self,
+        verified: Verified,
+        source: Option<IpAddr>,
+        insert: impl AsyncFnOnce(&mut UserTx, LoginSessionId, DateTime<Utc>) -> Result<(), DbError>,
+    ) -> Result<(UserId, LoginSessionId)> {
+        let (core, login_id) = (&self.0, LoginSessionId::new());
+        let Verified { found, hash, better } = verified;
+        let (user_id, now) = (found.user_id, core.clock.now());
+        let scope = found.into_scope(login_id).with_origin(Origin::new(source, None));
+        let let_in = core
+            .db
+            .in_user(&scope, async |tx| {
+                // First, and under the row's lock: who was deactivated or has another password since is not let in.
+                if !user::touch_login(tx, hash, better, now).await? {
+                    return Ok(false);
+                }
+                insert(tx, login_id, now).await?;
+                audit::insert_user(tx, None, entry("login.create", Some(user_id), json!({}), now)).await?;
+                Ok::<_, DbError>(true)
+            })
+            .await?;
+        if let_in {
+            Ok((user_id, login_id))
+        } else {
+            Err(self.refused(Some(user_id), "changed meanwhile", source).await)
         }
-        self.write_failure(known, source).await?;
-        Err(Error::InvalidCredentials)
+    }
+
+    /// Writes a failure into the platform's log, whether there is such a user or not. What was typed as a name may be a
+    /// password, and is written nowhere.
+    async fn refused(&self, known: Option<UserId>, reason: &'static str, source: Option<IpAddr>) -> Error {
+        let system = Operator::system().with_origin(Origin::new(source, None));
+        let line = entry("login.refuse", known, json!({"reason": reason}), self.0.clock.now());
+        let written = self.0.db.in_platform(&system, async |tx| audit::insert_platform(tx, line).await).await;
+        written.map_or_else(Error::from, |()| Error::InvalidCredentials)
+    }
+
+    /// A hash of ours for a password that was verified against another kind. Where there is no room to make one, the
+    /// next login may.
+    async fn better_hash(&self, password: Secret<String>, stored: &str) -> Option<String> {
+        if !is_outdated(stored) {
+            return None;
+        }
+        self.0.passwords.hash(password).await.ok()
     }
 
     /// Exchanges a refresh token for a new pair. The token before the current one is a replay: it ends the login.
@@ -118,6 +159,11 @@ impl Logins {
             Err(error) => return Err(error.into()),
         };
         let (login_id, now, refresh) = (found.login_id, core.clock.now(), random_token()?);
+        // Read before the rotation: the one racer who rotates is answered, though the others end the login after it.
+        let user = match self.shown(login_id).await {
+            Err(Error::Unauthenticated(_)) => return Err(NOT_GOOD),
+            user => user?,
+        };
         let new = core.vault.digest(Purpose::Refresh, &refresh);
         let rotated = core
             .db
@@ -133,7 +179,7 @@ impl Logins {
             core.nudges.send(Nudge::Revalidate);
             return Err(NOT_GOOD);
         }
-        self.issue(found.scope.user_id(), login_id, refresh).await
+        self.issue(found.scope.user_id(), login_id, refresh, user)
     }
 
     /// Ends the caller's login at once, or revokes the bearer token that a device brings. An API key is no login: it is
@@ -154,7 +200,7 @@ impl Logins {
         core.db
             .in_user(&caller.user, async |tx| {
                 login_session::revoke(tx, id, now).await?;
-                audit::insert_user(tx, None, entry("login.end", Some(user_id), now)).await
+                audit::insert_user(tx, None, entry("login.end", Some(user_id), json!({}), now)).await
             })
             .await?;
         core.nudges.send(Nudge::Revalidate);
@@ -232,7 +278,22 @@ impl Logins {
         Ok(Caller { user: login.user, org: login.org, wanted: wanted.map(str::to_owned) })
     }
 
-    async fn issue(&self, sub: UserId, sid: LoginSessionId, refresh_token: String) -> Result<LoggedIn> {
+    /// The user of a login in its organization, if it has one.
+    async fn shown(&self, login: LoginSessionId) -> Result<Option<User>> {
+        let caller = self.caller(CredentialId::Login(login), None).await?;
+        match &caller.org {
+            Some(_) => Ok(Some(self.me(&caller).await?)),
+            None => Ok(None),
+        }
+    }
+
+    fn issue(
+        &self,
+        sub: UserId,
+        sid: LoginSessionId,
+        refresh_token: String,
+        user: Option<User>,
+    ) -> Result<LoggedIn> {
         let core = &self.0;
         let now = core.clock.now();
         let expires_at = now + Options::seconds(core.options.token_minutes * 60);
@@ -240,17 +301,22 @@ impl Logins {
         let key = EncodingKey::from_secret(core.vault.jwt());
         let token =
             jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(Error::internal)?;
-        let caller = self.caller(CredentialId::Login(sid), None).await?;
-        let user = match &caller.org {
-            Some(_) => Some(self.me(&caller).await?),
-            None => None,
-        };
-        tracing::debug!(target: "tidegate::audit", detail = %json!({"user": sub, "login": sid}), "logged in");
         Ok(LoggedIn { token, expires_at, refresh_token, user })
     }
 }
 
-pub(crate) fn entry(action: &'static str, user: Option<UserId>, at: DateTime<Utc>) -> audit::Entry {
+fn entry(action: &'static str, user: Option<UserId>, detail: Value, at: DateTime<Utc>) -> audit::Entry {
     let resource = user.map_or_else(|| "user:unknown".to_owned(), |id| format!("user:{id}"));
-    audit::Entry { action, resource, address: None, detail: json!({}), at }
+    audit::Entry { action, resource, address: None, detail, at }
+}
+
+/// Why nobody logs in as this user with a password, if nobody does.
+fn unusable(found: Option<&PasswordLookup>) -> Option<&'static str> {
+    match found {
+        None => Some("no such user"),
+        Some(found) if !found.active => Some("deactivated"),
+        Some(found) if found.provider != Provider::Local => Some("signs in elsewhere"),
+        Some(found) if found.password_hash.is_none() => Some("has no password"),
+        Some(_) => None,
+    }
 }

@@ -67,6 +67,11 @@ impl Members {
     }
 
     /// Makes somebody a member; a repeat gives them the role.
+    ///
+    /// Nobody is asked, as the contract wants it, so this answers whether a name is somebody's. Decided: a name that is
+    /// nobody's, one that was deactivated and one that was deleted look the same; a name that is found becomes a member
+    /// visibly, in the list, in the log and to themselves; and misses are counted for each caller, so that nobody goes
+    /// through a list of names. Whoever wants to be asked first is invited instead, which says nothing of the name.
     pub async fn add(&self, scope: &OrgScope, person: Person, role: OrgRole) -> Result<Added> {
         if let Person::Named(name) = &person
             && tidegate_model::validate_username(name).is_err()
@@ -75,6 +80,7 @@ impl Members {
             return Err(Error::not_found(person));
         }
         let now = self.0.clock.now();
+        self.0.throttle.allows_lookup(scope.user_id(), now)?;
         let added = self
             .0
             .db
@@ -96,7 +102,11 @@ impl Members {
                 self.audit_in(tx, "member.add", id, detail).await?;
                 Ok(Added::New(membership::find(tx, id).await?))
             })
-            .await?;
+            .await;
+        if matches!(&added, Err(Error::NotFound(_))) {
+            self.0.throttle.lookup_failed(scope.user_id(), now);
+        }
+        let added = added?;
         self.0.nudges.send(Nudge::Revalidate);
         Ok(added)
     }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tidegate_model::{
-    FieldErrors, OrgId, OrgRole, Secret, SystemRole, User, UserId, validate_org_name, validate_password,
+    FieldErrors, OrgId, OrgRole, Provider, Secret, SystemRole, User, UserId, validate_org_name,
+    validate_password,
 };
 use tidegate_persistence::{
     Operator, PlatformTx, audit, auth, membership,
     organization::{self, NewOrganization},
-    user::{self, UserSummary},
+    user,
 };
 
-use crate::{Core, Error, Nudge, Result, error::Named};
+use crate::{AllUsers, Core, Error, Result, error::Named};
 
 /// What operators do to users and organizations.
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ impl Operators {
                 if !user::claim_setup(tx).await? {
                     return Err(already_set_up());
                 }
-                user::insert(tx, new_user(user_id, admin, hash, now)).await?;
+                user::insert(tx, new_user(user_id, admin, hash, None, now)).await?;
                 let new = NewOrganization::named(org_id, org_name, Some(user_id), now);
                 organization::insert(tx, new).await?;
                 membership::put_for_platform(tx, org_id, user_id, OrgRole::Admin, now).await?;
@@ -97,7 +98,7 @@ impl Operators {
             .in_platform(operator, async |tx| {
                 let org =
                     organization::find_by_name(tx, org).await.named(format_args!("organization {org}"))?;
-                user::insert(tx, new_user(id, new, hash, now)).await?;
+                user::insert(tx, new_user(id, new, hash, Some(org.id), now)).await?;
                 membership::put_for_platform(tx, org.id, id, role, now).await?;
                 audit_in(tx, "user.create", resource, now).await
             })
@@ -121,32 +122,16 @@ impl Operators {
         Ok(id)
     }
 
-    /// Sets a user's password and ends all their logins.
+    /// Sets a user's password and ends all their logins and keys.
     pub async fn set_password(
         &self,
         operator: &Operator,
         username: &str,
         password: Secret<String>,
     ) -> Result<()> {
-        validate_password(password.expose(), username)
-            .map_err(|complaint| Error::Invalid(FieldErrors::one("password", complaint)))?;
-        let hash = self.0.passwords.hash(password).await?;
-        let now = self.0.clock.now();
-        self.0
-            .db
-            .in_platform(operator, async |tx| {
-                let id = user::find_id(tx, username).await.named(format_args!("user {username}"))?;
-                user::set_password(tx, id, hash, now).await?;
-                audit_in(tx, "user.set_password", format!("user:{username}"), now).await
-            })
-            .await?;
-        self.0.nudges.send(Nudge::Revalidate);
-        Ok(())
-    }
-
-    /// Every user of the platform.
-    pub async fn users(&self, operator: &Operator) -> Result<Vec<UserSummary>> {
-        Ok(self.0.db.in_platform(operator, async |tx| user::list(tx).await).await?)
+        let users = AllUsers(Arc::clone(&self.0));
+        let id = users.id_of(operator, username).await?;
+        users.reset_password(operator, id, password, None).await
     }
 }
 
@@ -170,6 +155,7 @@ fn new_user(
     id: UserId,
     new: NewLocalUser,
     hash: String,
+    home_org_id: Option<OrgId>,
     now: chrono::DateTime<chrono::Utc>,
 ) -> user::NewUser {
     user::NewUser {
@@ -178,7 +164,10 @@ fn new_user(
         email: new.email,
         full_name: new.full_name,
         role: new.role,
+        provider: Provider::Local,
+        active: true,
         password_hash: Some(hash),
+        home_org_id,
         now,
     }
 }

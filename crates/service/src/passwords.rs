@@ -1,4 +1,5 @@
-//! Password hashing: argon2id, off the async runtime, so many at a time and no more.
+//! Password hashing: argon2id, off the async runtime, so many at a time and no more. Hashes that were brought from
+//! elsewhere may be bcrypt; what they ask for is bounded, too.
 
 use std::sync::Arc;
 
@@ -17,6 +18,10 @@ const MEMORY_KIB: u32 = 19 * 1_024;
 const PASSES: u32 = 2;
 /// A stored hash that asks for more than this is refused, not computed.
 const MOST_MEMORY_KIB: u32 = 256 * 1_024;
+const MOST_PASSES: u32 = 16;
+const MOST_LANES: u32 = 16;
+/// The same of bcrypt, whose work doubles with each step: about a second.
+const MOST_COST: u32 = 14;
 
 #[derive(Debug)]
 pub(crate) struct Passwords {
@@ -120,10 +125,50 @@ fn fits(password: &Secret<String>, stored: Option<&str>) -> Result<bool> {
         let computed = argon2()?.hash_password_with_salt(password.expose().as_bytes(), &[0; 16]);
         return computed.map(|_| false).map_err(|error| Error::internal(error.to_string()));
     };
-    let Ok(hash) = PasswordHash::new(stored) else { return Ok(false) };
-    let affordable = Params::try_from(&hash)
-        .is_ok_and(|params| params.m_cost() <= MOST_MEMORY_KIB && params.t_cost() <= 16);
-    Ok(affordable && argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
+    match Stored::read(stored) {
+        Ok(Stored::Argon2(hash)) => {
+            Ok(argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
+        }
+        Ok(Stored::Bcrypt) => Ok(bcrypt::verify(password.expose(), stored).unwrap_or(false)),
+        Err(_) => Ok(false),
+    }
+}
+
+/// A stored hash that may be computed.
+enum Stored {
+    Argon2(PasswordHash),
+    Bcrypt,
+}
+
+impl Stored {
+    fn read(stored: &str) -> Result<Self, &'static str> {
+        if stored.starts_with("$2") {
+            let hash: bcrypt::HashParts = stored.parse().map_err(|_| "is no hash of bcrypt")?;
+            let affordable = hash.get_cost() <= MOST_COST;
+            return affordable.then_some(Self::Bcrypt).ok_or("asks for more than cost 14");
+        }
+        let hash = PasswordHash::new(stored).map_err(|_| "must be a hash of argon2id or bcrypt")?;
+        if hash.algorithm.as_str() != "argon2id" || hash.salt.is_none() || hash.hash.is_none() {
+            return Err("must be a hash of argon2id or bcrypt");
+        }
+        let params = Params::try_from(&hash).map_err(|_| "has parameters that cannot be read")?;
+        let affordable = params.m_cost() <= MOST_MEMORY_KIB
+            && params.t_cost() <= MOST_PASSES
+            && params.p_cost() <= MOST_LANES;
+        affordable.then_some(Self::Argon2(hash)).ok_or("asks for more than 256 MiB, 16 passes or 16 lanes")
+    }
+}
+
+/// Whether a hash that was brought from elsewhere may be kept: one that asks for absurd amounts of memory or time, or
+/// is of another kind, may not.
+pub(crate) fn check_imported(stored: &str) -> Result<(), &'static str> {
+    Stored::read(stored).map(drop)
+}
+
+/// Whether a hash is not as this version makes them: it is replaced when its password is next brought.
+pub(crate) fn is_outdated(stored: &str) -> bool {
+    let ours = format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1$");
+    !stored.starts_with(&ours)
 }
 
 #[cfg(test)]
@@ -142,6 +187,47 @@ mod tests {
         assert!(fits(&secret("tidewater gate"), Some(&hash)).unwrap());
         assert!(!fits(&secret("tidewater gates"), Some(&hash)).unwrap());
         assert!(!fits(&secret("tidewater gate"), None).unwrap());
+    }
+
+    /// bcrypt of `tidewater gate` at cost 4, as other systems write it.
+    const BROUGHT: &str = "$2b$04$";
+
+    #[tokio::test]
+    async fn a_hash_of_bcrypt_fits_its_password_and_is_outdated() {
+        let hash = bcrypt::hash("tidewater gate", 4).unwrap();
+        assert!(hash.starts_with(BROUGHT), "{hash}");
+        for version in ["$2a$", "$2b$", "$2y$"] {
+            let hash = format!("{version}{}", &hash[4..]);
+            assert_eq!(check_imported(&hash), Ok(()), "{hash}");
+            assert!(is_outdated(&hash));
+            assert!(fits(&secret("tidewater gate"), Some(&hash)).unwrap(), "{hash}");
+            assert!(!fits(&secret("tidewater gates"), Some(&hash)).unwrap(), "{hash}");
+        }
+        let ours = Passwords::new(1).hash(secret("tidewater gate")).await.unwrap();
+        assert!(!is_outdated(&ours) && check_imported(&ours).is_ok());
+    }
+
+    #[test]
+    fn an_absurd_hash_is_neither_taken_nor_computed() {
+        let tail = "c2FsdHNhbHRzYWx0$8SyfTuS5xrwXBgVZBvHrVbrKRNkLdcvFPEGvGRfdmOM";
+        let since = std::time::Instant::now();
+        for absurd in [
+            "$2b$15$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW".to_owned(),
+            "$2b$31$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW".to_owned(),
+            "$2b$12$short".to_owned(),
+            "$2".to_owned(),
+            format!("$argon2id$v=19$m=4194304,t=1,p=1${tail}"),
+            format!("$argon2id$v=19$m=19456,t=4000000,p=1${tail}"),
+            format!("$argon2id$v=19$m=131072,t=1,p=4096${tail}"),
+            format!("$argon2i$v=19$m=19456,t=2,p=1${tail}"),
+            "$argon2id$v=19$m=19456,t=2,p=1$".to_owned(),
+            "$1$salt$qJH7.N4xYta3aEG/dfqo/0".to_owned(),
+            "tidewater gate".to_owned(),
+        ] {
+            assert!(check_imported(&absurd).is_err(), "{absurd}");
+            assert!(!fits(&secret("tidewater gate"), Some(&absurd)).unwrap(), "{absurd}");
+        }
+        assert!(since.elapsed() < std::time::Duration::from_millis(200), "{:?}", since.elapsed());
     }
 
     #[tokio::test]

@@ -456,11 +456,11 @@ fn start_payload(session: &Session, spec: &Spec, locked: &Locked) -> Result<Valu
     serde_json::to_value(payload).map_err(Error::internal)
 }
 
-fn write_cursor(session: &Session) -> String {
+pub(crate) fn write_cursor(session: &Session) -> String {
     URL_SAFE_NO_PAD.encode(format!("{} {}", session.created_at.timestamp_micros(), session.id))
 }
 
-fn read_cursor(text: &str) -> Result<(DateTime<Utc>, SessionId)> {
+pub(crate) fn read_cursor(text: &str) -> Result<(DateTime<Utc>, SessionId)> {
     let read = || {
         let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (micros, id) = plain.split_once(' ')?;

@@ -41,6 +41,8 @@ pub(crate) struct Throttle {
     subjects: Failures<Subject>,
     /// Wrong passwords for a name, from where it has logged in before.
     familiar: Failures<(IpAddr, Subject)>,
+    /// Names of nobody that somebody wanted to make members.
+    lookups: Failures<UserId>,
     /// Who logged in from where. Others who fail behind the same address, or who fail on this name elsewhere, do not
     /// lock them out.
     known: Mutex<HashMap<Subject, Vec<(IpAddr, DateTime<Utc>)>>>,
@@ -60,6 +62,7 @@ impl Throttle {
             logins: Failures::per_minute(options.logins_per_minute),
             subjects: Failures::per_minute(options.failures_per_subject),
             familiar: Failures::per_minute(options.failures_per_subject),
+            lookups: Failures::per_minute(options.failures_per_subject),
             known: Mutex::default(),
             remembered: Options::seconds(options.login_days * 86_400),
             hasher: RandomState::new(),
@@ -104,6 +107,16 @@ impl Throttle {
             self.code_sources.count(source, now);
         }
         self.code_users.count(user, now);
+    }
+
+    /// Whether somebody may ask for one more user by name.
+    pub(crate) fn allows_lookup(&self, who: UserId, now: DateTime<Utc>) -> Result<()> {
+        self.lookups.allows(&who, now)
+    }
+
+    /// Somebody asked for a user who is not there.
+    pub(crate) fn lookup_failed(&self, who: UserId, now: DateTime<Utc>) {
+        self.lookups.count(who, now);
     }
 
     /// An attempt at a name's password.

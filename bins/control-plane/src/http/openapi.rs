@@ -6,7 +6,8 @@ use utoipa::{
 };
 
 use super::{
-    admin, agents, audit, auth, invites, keys, members, oauth, organizations, pages, sessions, tokens, users, groups, quotas,
+    admin, agents, audit, auth, groups, invites, keys, members, oauth, organizations, pages, quotas,
+    sessions, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -16,8 +17,12 @@ use super::{
     security(("bearer" = []), ("apiKey" = [])),
     paths(
         auth::login::login, auth::refresh::refresh, auth::logout::logout, auth::setup_status::setup_status, auth::setup::setup,
-        auth::switch::switch, tokens::list::list, tokens::revoke::revoke, oauth::code::code, oauth::token::token,
-        users::me::me, users::permissions::permissions,
+        auth::switch::switch, auth::password::password, auth::logins::logins, auth::logins::revoke_login,
+        users::me::me, users::me::update_me, users::permissions::permissions, users::list::list, users::create::create,
+        users::one::get, users::one::update, users::one::delete, users::one::sessions,
+        admin::users::list::list_users, admin::users::list::get_user, admin::users::create::create_user,
+        admin::users::change::update_user, admin::users::change::delete_user, admin::users::change::reset_password,
+        tokens::list::list, tokens::revoke::revoke, oauth::code::code, oauth::token::token,
         organizations::create::create, organizations::list::list, organizations::get::get,
         organizations::update::update, organizations::delete::delete, organizations::transfer::transfer,
         members::list::list, members::add::add, members::set_role::set_role, members::remove::remove,

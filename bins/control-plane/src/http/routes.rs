@@ -8,7 +8,7 @@ use actix_web::{
 use super::{
     Context, admin, agents, audit, auth, browser,
     gate::{bearer, member, operator, organization},
-    invites, keys, members, oauth, organizations, pages, sessions, tokens, users, groups, quotas,
+    groups, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
 };
 
 /// Where the API lives.
@@ -45,10 +45,32 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/auth/setup/status").route(get().to(auth::setup_status)))
         .service(resource("/auth/logout").wrap(from_fn(bearer)).route(post().to(auth::logout)))
         .service(resource("/auth/switch").wrap(from_fn(bearer)).route(post().to(auth::switch)))
+        .service(resource("/auth/password").wrap(from_fn(bearer)).route(post().to(auth::password)))
+        .service(resource("/auth/logins").wrap(from_fn(bearer)).route(get().to(auth::logins)))
+        .service(resource("/auth/logins/{id}").wrap(from_fn(bearer)).route(delete().to(auth::revoke_login)))
+        .service(resource("/me/permissions").wrap(from_fn(bearer)).route(get().to(users::permissions)))
+        .service(
+            resource("/users/me")
+                .wrap(from_fn(member))
+                .route(get().to(users::me))
+                .route(patch().to(users::update_me)),
+        )
+        .service(
+            resource("/users")
+                .wrap(from_fn(member))
+                .route(get().to(users::list))
+                .route(post().to(users::create)),
+        )
+        .service(
+            resource("/users/{id}")
+                .wrap(from_fn(bearer))
+                .route(get().to(users::get))
+                .route(patch().to(users::update))
+                .route(delete().to(users::delete)),
+        )
+        .service(resource("/users/{id}/sessions").wrap(from_fn(member)).route(get().to(users::sessions)))
         .service(resource("/auth/tokens").wrap(from_fn(bearer)).route(get().to(tokens::list)))
         .service(resource("/auth/tokens/{id}").wrap(from_fn(bearer)).route(delete().to(tokens::revoke)))
-        .service(resource("/me/permissions").wrap(from_fn(bearer)).route(get().to(users::permissions)))
-        .service(resource("/users/me").wrap(from_fn(member)).route(get().to(users::me)))
         .service(resource("/users/{id}/groups").wrap(from_fn(member)).route(get().to(groups::of_user)))
         .service(
             resource("/users/{id}/quota")
@@ -201,5 +223,17 @@ fn of_operators(inside: &mut ServiceConfig) {
                 .route(put().to(admin::quotas::set_quota))
                 .route(delete().to(admin::quotas::reset_quota)),
         )
+        .service(
+            resource("/users")
+                .route(get().to(admin::users::list_users))
+                .route(post().to(admin::users::create_user)),
+        )
+        .service(
+            resource("/users/{id}")
+                .route(get().to(admin::users::get_user))
+                .route(patch().to(admin::users::update_user))
+                .route(delete().to(admin::users::delete_user)),
+        )
+        .service(resource("/users/{id}/password").route(post().to(admin::users::reset_password)))
         .service(resource("/quarantine").route(get().to(admin::quarantine)));
 }

@@ -32,7 +32,18 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/auth/switch", Needs::Login),
     ("GET", "/auth/tokens", Needs::Login),
     ("DELETE", "/auth/tokens/{id}", Needs::Login),
+    ("POST", "/auth/password", Needs::Login),
+    ("GET", "/auth/logins", Needs::Login),
+    ("DELETE", "/auth/logins/{id}", Needs::Login),
     ("GET", "/users/me", Needs::AnyKey),
+    // Who one is, on the whole platform, is changed by whoever logged in.
+    ("PATCH", "/users/me", Needs::Login),
+    ("GET", "/users", ORG_READ),
+    ("POST", "/users", ORG_WRITE),
+    ("GET", "/users/{id}", ORG_READ),
+    ("PATCH", "/users/{id}", Needs::Login),
+    ("DELETE", "/users/{id}", Needs::Login),
+    ("GET", "/users/{id}/sessions", READ),
     ("GET", "/me/permissions", Needs::AnyKey),
     // A key is of one organization: what reaches across them, or ends one, is its owner's to do.
     ("GET", "/organizations", Needs::Login),
@@ -118,6 +129,12 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("GET", "/admin/organizations/{id}/quota", ADMIN),
     ("PUT", "/admin/organizations/{id}/quota", ADMIN),
     ("DELETE", "/admin/organizations/{id}/quota", ADMIN),
+    ("GET", "/admin/users", ADMIN),
+    ("POST", "/admin/users", ADMIN),
+    ("GET", "/admin/users/{id}", ADMIN),
+    ("PATCH", "/admin/users/{id}", ADMIN),
+    ("DELETE", "/admin/users/{id}", ADMIN),
+    ("POST", "/admin/users/{id}/password", ADMIN),
     ("GET", "/admin/quarantine", ADMIN),
 ];
 

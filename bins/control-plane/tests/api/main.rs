@@ -18,6 +18,7 @@ mod sessions;
 mod setup;
 mod support;
 mod terminal;
+mod users;
 mod viewers;
 mod walk;
 mod walls;

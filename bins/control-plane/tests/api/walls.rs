@@ -24,7 +24,18 @@ pub(crate) const OPEN: &[(&str, &str)] = &[
 /// Operations about nothing that belongs to one organization.
 const NO_TENANT: &[(&str, &str)] = &[
     ("POST /api/v1/auth/logout", "the caller's own login"),
+    ("POST /api/v1/auth/password", "the caller's own password"),
+    ("GET /api/v1/auth/logins", "the caller's own logins"),
     ("GET /api/v1/users/me", "the caller's own user"),
+    ("PATCH /api/v1/users/me", "the caller's own user"),
+    ("GET /api/v1/users", "lists the caller's own organization, asserted in users.rs"),
+    ("POST /api/v1/users", "makes one in the caller's own organization"),
+    ("GET /api/v1/admin/users", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/users", "operators only, 403 for anybody else"),
+    ("GET /api/v1/admin/users/{id}", "operators only, 403 for anybody else"),
+    ("PATCH /api/v1/admin/users/{id}", "operators only, 403 for anybody else"),
+    ("DELETE /api/v1/admin/users/{id}", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/users/{id}/password", "operators only, 403 for anybody else"),
     ("POST /api/v1/auth/switch", "the caller's own login; another organization: see organizations.rs"),
     ("GET /api/v1/auth/tokens", "lists the caller's own, asserted in devices.rs"),
     ("GET /api/v1/me/permissions", "the caller's own rights"),

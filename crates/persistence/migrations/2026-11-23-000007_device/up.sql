@@ -140,6 +140,20 @@ GRANT EXECUTE ON FUNCTION auth_browser_session(bytea, text), auth_bearer_token(b
 GRANT EXECUTE ON FUNCTION device_code_of(bytea) TO tidegate_user;
 
 GRANT CREATE ON SCHEMA public TO tidegate_lister;
+-- Tokens are credentials, too.
+CREATE OR REPLACE FUNCTION credential_stands(owner uuid, credential text, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM users u WHERE u.id = owner AND u.active) AND CASE split_part(credential, ':', 1)
+        WHEN 'login' THEN EXISTS (SELECT 1 FROM login_sessions l WHERE l.id = split_part(credential, ':', 2)::uuid
+            AND l.user_id = owner AND l.revoked_at IS NULL AND l.expires_at > at)
+        WHEN 'key' THEN EXISTS (SELECT 1 FROM api_keys k WHERE k.id = split_part(credential, ':', 2)::uuid
+            AND k.created_by_user_id = owner AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > at))
+        WHEN 'token' THEN EXISTS (SELECT 1 FROM bearer_tokens t WHERE t.id = split_part(credential, ':', 2)::uuid
+            AND t.user_id = owner AND t.revoked_at IS NULL AND t.expires_at > at)
+        ELSE false END;
+END
+$$;
 ALTER FUNCTION auth_browser_session(bytea, text) OWNER TO tidegate_lister;
 ALTER FUNCTION auth_bearer_token(bytea, uuid, text) OWNER TO tidegate_lister;
 ALTER FUNCTION device_code_of(bytea) OWNER TO tidegate_lister;

@@ -8,7 +8,7 @@ use tidegate_model::{
 };
 
 use super::{Login, of_login};
-use crate::{Db, Error, OrgScope, Result, UserScope, statement::statement};
+use crate::{Db, Error, OrgScope, Origin, Result, UserScope, statement::statement};
 
 /// What a token is looked up by.
 #[derive(Debug, Clone)]
@@ -88,7 +88,14 @@ pub async fn bearer_token(
         return Err(Error::NotFound);
     }
     let credential = CredentialId::Token(id);
-    let user = UserScope { user_id, username, role, credential, scopes: Scopes::UNLIMITED };
+    let user = UserScope {
+        user_id,
+        username,
+        role,
+        credential,
+        scopes: Scopes::UNLIMITED,
+        origin: Origin::default(),
+    };
     let org = org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role });
     Ok(TokenLookup { id, user, org, last_used_at })
 }

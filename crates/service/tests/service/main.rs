@@ -9,6 +9,7 @@ mod groups;
 mod key_rights;
 mod keys;
 mod logins;
+mod passwords;
 mod quotas;
 mod registration;
 mod reports;
@@ -17,6 +18,7 @@ mod sessions;
 mod streams;
 mod sweeps;
 mod tenancy;
+mod users;
 
 use tidegate_model::{Session, SessionId, SessionState};
 use tidegate_service::{Caller, Changed};

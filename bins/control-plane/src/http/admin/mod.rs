@@ -10,6 +10,7 @@ pub(crate) mod organizations;
 pub(crate) mod quarantine;
 pub(crate) mod quotas;
 pub(crate) mod rotate_key;
+pub(crate) mod users;
 
 pub(crate) use command::command;
 pub(crate) use commands::commands;

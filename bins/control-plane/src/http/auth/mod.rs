@@ -1,14 +1,18 @@
 //! Logging in and out.
 
 pub(crate) mod login;
+pub(crate) mod logins;
 pub(crate) mod logout;
+pub(crate) mod password;
 pub(crate) mod refresh;
 pub(crate) mod setup;
 pub(crate) mod setup_status;
 pub(crate) mod switch;
 
 pub(crate) use login::login;
+pub(crate) use logins::{logins, revoke_login};
 pub(crate) use logout::logout;
+pub(crate) use password::password;
 pub(crate) use refresh::refresh;
 pub(crate) use setup::setup;
 pub(crate) use setup_status::setup_status;

@@ -3,6 +3,7 @@
 use actix_web::web::{Data, Json};
 use serde::Serialize;
 use tidegate_model::{Fields, FromFields, Session, SessionFilter};
+use tidegate_service::SessionPage;
 use utoipa::ToSchema;
 
 use crate::http::{
@@ -51,6 +52,17 @@ pub(crate) struct Found {
     next_cursor: Option<String>,
 }
 
+impl From<SessionPage> for Found {
+    fn from(page: SessionPage) -> Self {
+        Self {
+            sessions: page.sessions,
+            total: page.total,
+            total_is_exact: (!page.total_is_exact).then_some(false),
+            next_cursor: page.next_cursor,
+        }
+    }
+}
+
 /// Sessions, the newest first: the caller's own, or all of the organization for those who manage sessions.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "sessions", params(
     ("user" = Option<String>, Query, description = "of this owner only"),
@@ -72,10 +84,5 @@ pub(crate) async fn list(
 ) -> Result<Json<Found>, Problem> {
     let Wanted { filter, limit, cursor } = wanted.0;
     let page = context.services.sessions.list(caller.org()?, filter, limit, cursor.as_deref()).await?;
-    Ok(Json(Found {
-        sessions: page.sessions,
-        total: page.total,
-        total_is_exact: (!page.total_is_exact).then_some(false),
-        next_cursor: page.next_cursor,
-    }))
+    Ok(Json(page.into()))
 }

@@ -1,0 +1,147 @@
+//! Users over HTTP: made and changed by whoever may, and gone at once when they are deactivated.
+
+use serde_json::{Value, json};
+use tidegate_model::OrgRole;
+
+use crate::support::World;
+
+const USERS: &str = "/api/v1/users";
+const ADMIN: &str = "/api/v1/admin/users";
+const PASSWORD: &str = "tidewater gate";
+
+fn wanted(name: &str) -> Value {
+    json!({"username": name, "email": format!("{name}@example.com"), "fullName": "Some Body", "password": PASSWORD})
+}
+
+async fn login(world: &World, name: &str, password: &str) -> crate::support::Answer {
+    let body = json!({"username": name, "password": password});
+    world.call("POST", "/api/v1/auth/login", "", Some(body)).await
+}
+
+async fn token(world: &World, name: &str) -> String {
+    login(world, name, PASSWORD).await.body["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_org_admin_makes_lists_changes_and_deactivates_a_user() {
+    let world = World::new().await;
+    let owner = world.owner("acme").await;
+    let call = async |method: &str, path: &str, body| {
+        let auth =
+            vec![("Authorization", format!("Bearer {}", owner.token)), ("X-Tidegate-Org", "acme".to_owned())];
+        world.raw(method, path, &auth, body_of(body).as_bytes()).await
+    };
+    let made = call("POST", USERS, Some(wanted("alice"))).await;
+    assert_eq!(
+        (made.status, &made.body["mode"], &made.body["orgRole"]),
+        (201, &"internal".into(), &"user".into())
+    );
+    assert!(!made.body.to_string().contains("argon2"), "{made:?}");
+    call("POST", USERS, Some(wanted("ALICE"))).await.refused(409, "E_USERNAME_TAKEN");
+    let mut same = wanted("robert");
+    same["email"] = "ALICE@example.com".into();
+    call("POST", USERS, Some(same)).await.refused(409, "E_EMAIL_TAKEN");
+    let bad = call("POST", USERS, Some(json!({"username": "a b", "role": "king"}))).await;
+    assert_eq!(bad.refused(400, "E_INVALID").fields(), ["email", "fullName", "password", "role", "username"]);
+    let mut above = wanted("robert");
+    above["role"] = "admin".into();
+    call("POST", USERS, Some(above)).await.refused(403, "E_FORBIDDEN");
+    let mut saml = wanted("robert");
+    saml.as_object_mut().unwrap().remove("password");
+    saml["provider"] = "saml".into();
+    let saml = call("POST", USERS, Some(saml)).await;
+    assert!(saml.body["notice"].as_str().unwrap().contains("SAML"), "{saml:?}");
+    login(&world, "robert", PASSWORD).await.refused(401, "E_INVALID_CREDENTIALS");
+    let found = call("GET", &format!("{USERS}?search=ALI"), None).await;
+    assert_eq!((&found.body["total"], &found.body["users"][0]["username"]), (&1.into(), &"alice".into()));
+
+    let path = format!("{USERS}/{}", made.body["id"].as_str().unwrap());
+    let alice = token(&world, "Alice").await;
+    assert_eq!(
+        call("PATCH", &path, Some(json!({"email": null}))).await.refused(400, "E_INVALID").fields(),
+        ["email"]
+    );
+    let named = call("PATCH", &path, Some(json!({"fullName": "Alice Smith"}))).await;
+    assert_eq!((named.status, &named.body["fullName"]), (200, &"Alice Smith".into()));
+    assert_eq!(call("GET", &format!("{path}/sessions"), None).await.body["sessions"], json!([]));
+    assert_eq!(call("PATCH", &path, Some(json!({"active": false}))).await.body["active"], false);
+    world.call("GET", "/api/v1/users/me", &alice, None).await.refused(401, "E_UNAUTHENTICATED");
+    login(&world, "alice", PASSWORD).await.refused(401, "E_INVALID_CREDENTIALS");
+    assert_eq!(call("DELETE", &path, None).await.status, 204);
+    call("GET", &path, None).await.refused(404, "E_NOT_FOUND");
+}
+
+fn body_of(body: Option<Value>) -> String {
+    body.map(|body| body.to_string()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_repeat_with_an_idempotency_key_makes_nobody_else() {
+    let world = World::new().await;
+    let admin = world.member("acme", OrgRole::Admin).await;
+    let headers = [("Authorization", format!("Bearer {admin}")), ("Idempotency-Key", "one".to_owned())];
+    let ask = async |body: Value| world.raw("POST", USERS, &headers, body.to_string().as_bytes()).await;
+    let (one, two) = (ask(wanted("alice")).await, ask(wanted("alice")).await);
+    assert_eq!((one.status, two.status, &one.body), (201, 201, &two.body));
+    ask(wanted("robert")).await.refused(409, "E_IDEMPOTENCY_MISMATCH");
+}
+
+#[tokio::test]
+async fn nobody_raises_themself_and_lower_roles_reset_no_higher_ones() {
+    let world = World::new().await;
+    let (admin, operator) = (world.admin().await, world.operator().await);
+    let me = world.call("GET", "/api/v1/users/me", &operator, None).await.body["id"].clone();
+    let raise = Some(json!({"role": "admin"}));
+    world.call("PATCH", "/api/v1/users/me", &operator, raise.clone()).await.refused(403, "E_FORBIDDEN");
+    for path in [USERS, ADMIN] {
+        let own = format!("{path}/{}", me.as_str().unwrap());
+        world.call("PATCH", &own, &operator, raise.clone()).await.refused(403, "E_FORBIDDEN");
+    }
+    let boss = world.call("GET", "/api/v1/users/me", &admin, None).await.body["id"].clone();
+    let boss = format!("{ADMIN}/{}", boss.as_str().unwrap());
+    let reset = || Some(json!({"password": "another long password"}));
+    world.call("POST", &format!("{boss}/password"), &operator, reset()).await.refused(403, "E_FORBIDDEN");
+    world.call("PATCH", &boss, &operator, Some(json!({"active": false}))).await.refused(403, "E_FORBIDDEN");
+    world.call("DELETE", &boss, &operator, None).await.refused(403, "E_FORBIDDEN");
+    for change in [json!({"active": false}), json!({"role": "user"})] {
+        world.call("PATCH", &boss, &admin, Some(change)).await.refused(409, "E_LAST_ADMIN");
+    }
+    world.call("DELETE", &boss, &admin, None).await.refused(409, "E_LAST_ADMIN");
+    let own = format!("{ADMIN}/{}", me.as_str().unwrap());
+    assert_eq!(world.call("POST", &format!("{own}/password"), &admin, reset()).await.status, 204);
+    world.call("GET", "/api/v1/users/me", &operator, None).await.refused(401, "E_UNAUTHENTICATED");
+    let mut new = wanted("carol");
+    new["organization"] = "ops".into();
+    let made = world.call("POST", ADMIN, &admin, Some(new)).await;
+    assert_eq!((made.status, &made.body["organizations"]), (201, &json!(["ops"])));
+    let member = world.member("acme", OrgRole::Admin).await;
+    world.call("GET", ADMIN, &member, None).await.refused(403, "E_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn one_changes_ones_password_and_ends_ones_logins() {
+    let world = World::new().await;
+    let admin = world.member("acme", OrgRole::Admin).await;
+    assert_eq!(world.call("POST", USERS, &admin, Some(wanted("alice"))).await.status, 201);
+    let (here, there, third) =
+        (token(&world, "alice").await, token(&world, "alice").await, token(&world, "alice").await);
+    let logins = world.call("GET", "/api/v1/auth/logins", &here, None).await.body;
+    assert_eq!((&logins["total"], &logins["logins"][2]["current"]), (&3.into(), &true.into()));
+    let newest = format!("/api/v1/auth/logins/{}", logins["logins"][0]["id"].as_str().unwrap());
+    world.call("DELETE", &newest, &admin, None).await.refused(404, "E_NOT_FOUND");
+    assert_eq!(world.call("DELETE", &newest, &here, None).await.status, 204);
+    world.call("GET", "/api/v1/users/me", &third, None).await.refused(401, "E_UNAUTHENTICATED");
+    let change = |current: &str, new: &str| Some(json!({"currentPassword": current, "newPassword": new}));
+    let path = "/api/v1/auth/password";
+    let short = world.call("POST", path, &here, change(PASSWORD, "short")).await;
+    assert_eq!(short.refused(400, "E_INVALID").fields(), ["newPassword"]);
+    world
+        .call("POST", path, &here, change("wrong", "a new password"))
+        .await
+        .refused(401, "E_INVALID_CREDENTIALS");
+    assert_eq!(world.call("POST", path, &here, change(PASSWORD, "a new password")).await.status, 204);
+    assert_eq!(world.call("GET", "/api/v1/users/me", &here, None).await.status, 200);
+    world.call("GET", "/api/v1/users/me", &there, None).await.refused(401, "E_UNAUTHENTICATED");
+    login(&world, "alice", PASSWORD).await.refused(401, "E_INVALID_CREDENTIALS");
+    assert_eq!(login(&world, "alice", "a new password").await.status, 200);
+}

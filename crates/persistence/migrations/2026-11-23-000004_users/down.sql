@@ -1,0 +1,1 @@
+-- Users are not taken back: a deleted one stays deleted.

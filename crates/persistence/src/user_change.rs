@@ -1,0 +1,200 @@
+//! What the platform changes of users, and their end: in every organization at once, and in one transaction.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, Bool, Nullable, Text, Timestamptz, Uuid};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use tidegate_model::{AgentId, OrgId, OrgRole, PlatformUser, SessionState, SystemRole, UserId};
+
+use crate::{
+    Error, Operator, OrgTx, PlatformTx, Result, UserScope, api_key, bearer_token, credential,
+    statement::statement, user,
+};
+
+/// Users take their own affairs in hand as nobody but themselves.
+pub fn on_own(scope: &UserScope) -> Operator {
+    Operator { author: scope.author(), role: scope.role }
+}
+
+/// What an `org_admin` of the transaction's organization acts as on a member whose home it is: the account is the
+/// organization's own. None where it is not, where the member has a role on the platform, or owns the organization.
+pub async fn steward(tx: &mut OrgTx, id: UserId) -> Result<Option<Operator>> {
+    let context = tx.context;
+    let rows: Vec<(OrgRole, bool)> = statement::<(Text, Bool)>(
+        "SELECT own.role, u.home_org_id IS NOT DISTINCT FROM m.org_id AND u.role = 'user' AND o.owner_user_id IS DISTINCT FROM u.id
+         FROM memberships m JOIN users u ON u.id = m.user_id JOIN organizations o ON o.id = m.org_id
+         JOIN memberships own ON own.org_id = m.org_id AND own.user_id = ?
+         WHERE m.org_id = ? AND m.user_id = ?",
+    )
+    .bind::<Uuid, _>(context.user_id)
+    .bind::<Uuid, _>(context.org_id)
+    .bind::<Uuid, _>(id)
+    .load(tx.conn()?)
+    .await?;
+    let (own, theirs) = rows.into_iter().next().ok_or(Error::NotFound)?;
+    let steward = Operator { author: tx.author.clone(), role: SystemRole::User };
+    Ok((own == OrgRole::Admin && theirs).then_some(steward))
+}
+
+/// A user, locked with their organizations in the lock order: what runs in these waits, and then finds what became of
+/// the user.
+pub async fn lock(tx: &mut PlatformTx, id: UserId) -> Result<PlatformUser> {
+    let conn = tx.conn()?;
+    statement::<()>(
+        "SELECT 1 FROM organizations WHERE id IN (SELECT m.org_id FROM memberships m WHERE m.user_id = ?)
+         ORDER BY id FOR NO KEY UPDATE",
+    )
+    .bind::<Uuid, _>(id)
+    .execute(conn)
+    .await?;
+    let found = statement::<()>("SELECT 1 FROM users WHERE id = ? AND deleted_at IS NULL FOR NO KEY UPDATE");
+    if found.bind::<Uuid, _>(id).execute(conn).await? == 0 {
+        return Err(Error::NotFound);
+    }
+    user::find(tx, id).await
+}
+
+/// Whether an active admin is left without this one. Whoever takes an admin away takes turns here.
+pub async fn another_admin(tx: &mut PlatformTx, id: UserId) -> Result<bool> {
+    let conn = tx.conn()?;
+    conn.batch_execute("SELECT pg_advisory_xact_lock(7526411283028599909)").await?;
+    let rows: Vec<bool> =
+        statement::<Bool>("SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND active AND id <> ?)")
+            .bind::<Uuid, _>(id)
+            .load(conn)
+            .await?;
+    Ok(rows == [true])
+}
+
+/// What changes of a user; what is none stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// E-mail address.
+    pub email: Option<String>,
+    /// Display name.
+    pub full_name: Option<String>,
+    /// Role on the platform.
+    pub role: Option<SystemRole>,
+    /// Whether the user may log in.
+    pub active: Option<bool>,
+    /// The organization that is home from now on, or none.
+    pub home: Option<Option<OrgId>>,
+}
+
+/// Changes a user.
+pub async fn update(tx: &mut PlatformTx, id: UserId, change: Change, now: DateTime<Utc>) -> Result<()> {
+    let changed = statement::<()>(
+        "UPDATE users SET email = COALESCE(?, email), full_name = COALESCE(?, full_name), role = COALESCE(?, role),
+                active = COALESCE(?, active), home_org_id = CASE WHEN ? THEN ? ELSE home_org_id END, updated_at = ?
+         WHERE id = ? AND deleted_at IS NULL",
+    )
+    .bind::<Nullable<Text>, _>(change.email)
+    .bind::<Nullable<Text>, _>(change.full_name)
+    .bind::<Nullable<Text>, _>(change.role)
+    .bind::<Nullable<Bool>, _>(change.active)
+    .bind::<Bool, _>(change.home.is_some())
+    .bind::<Nullable<Uuid>, _>(change.home.flatten())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(tx.conn()?)
+    .await?;
+    if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Ends every login, key and bearer token of a user, and their tickets for streams; after the user's row was written.
+pub async fn end_credentials(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
+    credential::end_of_user(tx, id).await?;
+    statement::<()>("UPDATE login_sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL")
+        .bind::<Timestamptz, _>(now)
+        .bind::<Uuid, _>(id)
+        .execute(tx.conn()?)
+        .await?;
+    api_key::revoke_of_user(tx, id, now).await?;
+    bearer_token::end_all_of_user(tx, id, now).await?;
+    statement::<()>("DELETE FROM stream_tickets WHERE user_id = ? AND consumed_at IS NULL")
+        .bind::<Uuid, _>(id)
+        .execute(tx.conn()?)
+        .await?;
+    Ok(())
+}
+
+/// Begins the end of every session of a user, with a stop for each, and takes the invites back that they sent. Gives
+/// the agents that have work by it.
+pub async fn end_work(
+    tx: &mut PlatformTx,
+    id: UserId,
+    reason: &str,
+    deadline: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<AgentId>> {
+    let conn = tx.conn()?;
+    statement::<()>(
+        "UPDATE invites SET status = 'revoked', decided_at = ? WHERE inviter_user_id = ? AND status = 'pending'",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(conn)
+    .await?;
+    let agents: Vec<AgentId> = statement::<Uuid>(
+        "WITH moved AS (
+             UPDATE sessions s SET state = 'terminating', state_reason = ?, state_since = ?, streaming_ready = false
+             WHERE s.user_id = ? AND s.agent_id IS NOT NULL AND s.hidden_at IS NULL
+               AND s.state NOT IN ('terminated', 'failed') AND s.state = ANY(?)
+             RETURNING s.id, s.org_id, s.agent_id, s.agent_handle, s.generation),
+         queued AS (
+             INSERT INTO commands (id, org_id, agent_id, agent_handle, session_id, generation, action, payload, status, deadline, created_at)
+             SELECT tidegate_uuid_v7(?), m.org_id, m.agent_id, m.agent_handle, m.id, m.generation, 'stop_session',
+                    jsonb_build_object('sessionId', m.id, 'generation', m.generation), 'pending', ?, ? FROM moved m
+             RETURNING agent_id)
+         SELECT DISTINCT agent_id FROM queued",
+    )
+    .bind::<Text, _>(reason.to_owned())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(deadline)
+    .bind::<Timestamptz, _>(now)
+    .load(conn)
+    .await?;
+    Ok(agents)
+}
+
+/// The organizations that a user owns and that have not ended; the first five by name.
+pub async fn owned(tx: &mut PlatformTx, id: UserId) -> Result<Vec<String>> {
+    let owned = statement::<Text>(
+        "SELECT name FROM organizations WHERE owner_user_id = ? AND status <> 'deleted' ORDER BY name LIMIT 5",
+    );
+    Ok(owned.bind::<Uuid, _>(id).load(tx.conn()?).await?)
+}
+
+/// Deletes a user: memberships, what is personal and what somebody could come in with. The row stays, and with it the
+/// name, so that what it did is never taken for somebody else's doing; e-mail address and GitHub account are free again.
+pub async fn delete(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
+    let conn = tx.conn()?;
+    const OF_USER: [&str; 2] = [
+        "UPDATE invites SET accepted_by = NULL WHERE accepted_by = ?",
+        "DELETE FROM memberships WHERE user_id = ?",
+    ];
+    for sql in OF_USER {
+        statement::<()>(sql).bind::<Uuid, _>(id).execute(conn).await?;
+    }
+    statement::<()>(
+        "UPDATE invites SET status = 'revoked', decided_at = ?
+         WHERE status = 'pending' AND lower(invitee_username) = (SELECT lower(u.username) FROM users u WHERE u.id = ?)",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(conn)
+    .await?;
+    let gone = statement::<()>(
+        "UPDATE users SET active = false, role = 'user', email = NULL, full_name = username, password_hash = NULL,
+                github_id = NULL, avatar_url = NULL, home_org_id = NULL, updated_at = ?, deleted_at = ?
+         WHERE id = ? AND deleted_at IS NULL",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .execute(conn)
+    .await?;
+    if gone == 1 { Ok(()) } else { Err(Error::NotFound) }
+}

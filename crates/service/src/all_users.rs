@@ -1,0 +1,357 @@
+//! What operators see of all users and do to them: as far as their own role, and never so that no admin is left.
+
+use std::{net::IpAddr, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tidegate_model::{
+    AgentId, CreateUserRequest, FieldErrors, ImportedUser, Operation, OrgId, OrgRole, PatchField,
+    PlatformUser, Provider, Secret, SystemRole, UpdateUserRequest, UserId, validate_password,
+};
+use tidegate_persistence::{
+    Actor, Operator, PlatformTx, audit, membership, organization,
+    user::{self, NewUser},
+    user_change::{self, Change},
+};
+
+use crate::{
+    Caller, Core, Error, Listed, Nudge, Paging, Result,
+    error::Named,
+    options::Options,
+    organizations::conflict,
+    passwords::check_imported,
+    permissions::require_platform,
+    users::{entry, new_user, page},
+};
+
+/// Every user of the platform.
+#[derive(Debug, Clone)]
+pub struct AllUsers(pub(crate) Arc<Core>);
+
+impl AllUsers {
+    /// The caller as operator, who may see and change users.
+    pub fn operator(&self, caller: &Caller) -> Result<Operator> {
+        require_platform(Operation::ManageAllUsers, caller)
+    }
+
+    /// Users by name; `search` is part of a name or an e-mail address.
+    pub async fn list(
+        &self,
+        operator: &Operator,
+        search: Option<String>,
+        paging: &Paging,
+    ) -> Result<Listed<PlatformUser>> {
+        let page = page(search, paging)?;
+        let (items, total) = self.0.db.in_platform(operator, async |tx| user::list(tx, page).await).await?;
+        Ok(paging.page(items, total, |user| user.username.to_lowercase()))
+    }
+
+    /// One user.
+    pub async fn get(&self, operator: &Operator, id: UserId) -> Result<PlatformUser> {
+        let found = self.0.db.in_platform(operator, async |tx| user::find(tx, id).await);
+        found.await.named(format_args!("user {id}"))
+    }
+
+    /// The id of the user of a name, in any case.
+    pub async fn id_of(&self, operator: &Operator, username: &str) -> Result<UserId> {
+        let found = self.0.db.in_platform(operator, async |tx| user::find_id(tx, username).await);
+        found.await.named(format_args!("user {username}"))
+    }
+
+    /// Makes a user, whose home is an organization where one is named. Nobody grants more than they hold.
+    pub async fn create(
+        &self,
+        operator: &Operator,
+        request: CreateUserRequest,
+        org: Option<&str>,
+        source: Option<IpAddr>,
+    ) -> Result<PlatformUser> {
+        reaches(operator, request.role)?;
+        let hash = match &request.password {
+            Some(password) => Some(self.0.passwords.hash(password.clone()).await?),
+            None => None,
+        };
+        let (id, now) = (UserId::new(), self.0.clock.now());
+        let new = new_user(id, &request, hash, now);
+        self.0
+            .db
+            .in_platform(operator, async |tx| {
+                insert_in(tx, new, org, request.org_role, source).await?;
+                Ok(user::find(tx, id).await?)
+            })
+            .await
+    }
+
+    /// Takes a user over from another system, with the hash that it kept: bcrypt or argon2id of bounded cost, which is
+    /// replaced by one of ours at the first login.
+    pub async fn import(&self, operator: &Operator, brought: ImportedUser) -> Result<UserId> {
+        reaches(operator, brought.role)?;
+        let hash = brought.password_hash.map(Secret::into_inner);
+        if let Some(complaint) = hash.as_deref().and_then(|hash| check_imported(hash).err()) {
+            return Err(Error::Invalid(FieldErrors::one("passwordHash", complaint)));
+        }
+        let (id, now) = (UserId::new(), self.0.clock.now());
+        let new = NewUser {
+            id,
+            username: brought.username,
+            email: brought.email,
+            full_name: brought.full_name,
+            role: brought.role,
+            provider: brought.provider,
+            active: brought.active,
+            password_hash: hash,
+            home_org_id: None,
+            now,
+        };
+        let (org, role) = (brought.organization, brought.org_role);
+        self.0
+            .db
+            .in_platform(operator, async |tx| insert_in(tx, new, org.as_deref(), role, None).await)
+            .await?;
+        Ok(id)
+    }
+
+    /// Changes a user.
+    pub async fn update(
+        &self,
+        operator: &Operator,
+        id: UserId,
+        change: UpdateUserRequest,
+        source: Option<IpAddr>,
+    ) -> Result<PlatformUser> {
+        self.update_as(operator, id, change, source).await?;
+        self.get(operator, id).await
+    }
+
+    /// The same for whoever may: deactivated, everything of the user's ends in this transaction; reactivating brings
+    /// none of it back.
+    pub(crate) async fn update_as(
+        &self,
+        operator: &Operator,
+        id: UserId,
+        change: UpdateUserRequest,
+        source: Option<IpAddr>,
+    ) -> Result<()> {
+        let (core, now) = (&self.0, self.0.clock.now());
+        let change = Change {
+            email: change.email,
+            full_name: change.full_name,
+            role: change.role,
+            active: change.active,
+            home: match change.home_org_id {
+                PatchField::Absent => None,
+                PatchField::Clear => Some(None),
+                PatchField::Set(org) => Some(Some(org)),
+            },
+        };
+        let agents = core
+            .db
+            .in_platform(operator, async |tx| {
+                let before = touch_in(tx, operator, id).await?;
+                if let Some(role) = change.role {
+                    reaches(operator, role)?;
+                    not_raised(operator, &before, role)?;
+                }
+                if let Some(Some(org)) = change.home {
+                    organization::find_any(tx, org).await.named(format_args!("organization {org}"))?;
+                }
+                let is_admin = |role, active| role == SystemRole::Admin && active;
+                let stays =
+                    is_admin(change.role.unwrap_or(before.role), change.active.unwrap_or(before.active));
+                if is_admin(before.role, before.active) && !stays {
+                    another_admin_in(tx, id).await?;
+                }
+                user_change::update(tx, id, change.clone(), now).await?;
+                let agents = if before.active && change.active == Some(false) {
+                    self.end_in(tx, id, "the owner was deactivated", now).await?
+                } else {
+                    Vec::new()
+                };
+                let after = user::find(tx, id).await?;
+                let detail = json!({"before": shown(&before), "after": shown(&after)});
+                audit_in(tx, &before, entry("user.update", id, source, detail, now)).await?;
+                Ok::<_, Error>(agents)
+            })
+            .await?;
+        core.ended(agents);
+        Ok(())
+    }
+
+    /// Deletes a user: the row and the name stay for the books, everything else of theirs ends at once.
+    pub async fn delete(&self, operator: &Operator, id: UserId, source: Option<IpAddr>) -> Result<()> {
+        self.delete_as(operator, id, source).await
+    }
+
+    pub(crate) async fn delete_as(
+        &self,
+        operator: &Operator,
+        id: UserId,
+        source: Option<IpAddr>,
+    ) -> Result<()> {
+        let (core, now) = (&self.0, self.0.clock.now());
+        let agents = core
+            .db
+            .in_platform(operator, async |tx| {
+                let before = touch_in(tx, operator, id).await?;
+                let owned = user_change::owned(tx, id).await?;
+                if !owned.is_empty() {
+                    let message = format!(
+                        "{} owns {}: transfer or end these organizations first",
+                        before.username,
+                        owned.join(", ")
+                    );
+                    return Err(conflict("E_OWNER", &message));
+                }
+                if before.role == SystemRole::Admin && before.active {
+                    another_admin_in(tx, id).await?;
+                }
+                let agents = self.end_in(tx, id, "the owner was deleted", now).await?;
+                user_change::delete(tx, id, now).await?;
+                let detail = json!({"before": shown(&before)});
+                audit_in(tx, &before, entry("user.delete", id, source, detail, now)).await?;
+                Ok(agents)
+            })
+            .await?;
+        core.ended(agents);
+        Ok(())
+    }
+
+    /// Gives a local user another password, and ends every login and key of theirs: whoever had them may be why.
+    pub async fn reset_password(
+        &self,
+        operator: &Operator,
+        id: UserId,
+        password: Secret<String>,
+        source: Option<IpAddr>,
+    ) -> Result<()> {
+        // Refused before anything is hashed, and again under the lock.
+        let found = self.get(operator, id).await?;
+        may_touch(operator, &found)?;
+        validate_password(password.expose(), &found.username)
+            .map_err(|complaint| Error::Invalid(FieldErrors::one("password", complaint)))?;
+        local(&found)?;
+        let hash = self.0.passwords.hash(password).await?;
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_platform(operator, async |tx| {
+                let before = touch_in(tx, operator, id).await?;
+                local(&before)?;
+                user::set_password(tx, id, hash, now).await?;
+                user_change::end_credentials(tx, id, now).await?;
+                audit_in(tx, &before, entry("user.reset_password", id, source, json!({}), now)).await
+            })
+            .await?;
+        self.0.nudges.send(Nudge::Revalidate);
+        Ok(())
+    }
+
+    async fn end_in(
+        &self,
+        tx: &mut PlatformTx,
+        id: UserId,
+        reason: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<AgentId>> {
+        let deadline = now + Options::seconds(self.0.options.stop_deadline_seconds);
+        user_change::end_credentials(tx, id, now).await?;
+        Ok(user_change::end_work(tx, id, reason, deadline, now).await?)
+    }
+}
+
+/// Inserts a user, as a member of an organization and at home there, where one is named.
+async fn insert_in(
+    tx: &mut PlatformTx,
+    mut new: NewUser,
+    org: Option<&str>,
+    role: OrgRole,
+    source: Option<IpAddr>,
+) -> Result<()> {
+    let (id, now) = (new.id, new.now);
+    let detail = json!({"after": {"username": new.username, "role": new.role, "provider": new.provider, "organization": org}});
+    let home = match org {
+        None => None,
+        Some(org) => Some(find_org(tx, org).await?),
+    };
+    new.home_org_id = home;
+    user::insert(tx, new).await?;
+    let line = entry("user.create", id, source, detail, now);
+    if let Some(org) = home {
+        membership::put_for_platform(tx, org, id, role, now).await?;
+        audit::insert_platform_about(tx, org, line.clone()).await?;
+    }
+    Ok(audit::insert_platform(tx, line).await?)
+}
+
+/// An organization by id or name.
+async fn find_org(tx: &mut PlatformTx, org: &str) -> Result<OrgId> {
+    let shown: String = org.chars().filter(|c| !c.is_control()).take(64).collect();
+    let found = match org.parse() {
+        Ok(id) => organization::find_any(tx, id).await,
+        Err(_) if org.contains('\0') => return Err(Error::not_found(format_args!("organization {shown}"))),
+        Err(_) => organization::find_by_name(tx, org).await,
+    };
+    Ok(found.named(format_args!("organization {shown}"))?.id)
+}
+
+/// A user, locked, whom the operator may touch.
+async fn touch_in(tx: &mut PlatformTx, operator: &Operator, id: UserId) -> Result<PlatformUser> {
+    let before = user_change::lock(tx, id).await.named(format_args!("user {id}"))?;
+    may_touch(operator, &before)?;
+    Ok(before)
+}
+
+/// A lower role never touches a higher one's account.
+fn may_touch(operator: &Operator, user: &PlatformUser) -> Result<()> {
+    if operator.role().may_grant(user.role) {
+        return Ok(());
+    }
+    Err(Error::Forbidden(format!("{} has the role {}, which is above yours", user.username, user.role)))
+}
+
+/// Nobody grants more than they hold.
+fn reaches(operator: &Operator, role: SystemRole) -> Result<()> {
+    if operator.role().may_grant(role) {
+        return Ok(());
+    }
+    Err(Error::Forbidden(format!("the role {} cannot give the role {role} to anybody", operator.role())))
+}
+
+/// Nobody raises their own role, not even to what their credential was let in with a moment ago.
+fn not_raised(operator: &Operator, before: &PlatformUser, role: SystemRole) -> Result<()> {
+    if operator.actor() != Actor::User(before.id) || before.role.may_grant(role) {
+        return Ok(());
+    }
+    Err(Error::Forbidden("nobody raises their own role".into()))
+}
+
+fn local(user: &PlatformUser) -> Result<()> {
+    if user.provider == Provider::Local {
+        return Ok(());
+    }
+    let message = format!("{} signs in with {} and has no password here", user.username, user.provider);
+    Err(conflict("E_PROVIDER", &message))
+}
+
+async fn another_admin_in(tx: &mut PlatformTx, id: UserId) -> Result<()> {
+    if user_change::another_admin(tx, id).await? {
+        return Ok(());
+    }
+    Err(conflict("E_LAST_ADMIN", "this is the last active admin: give somebody else the role admin first"))
+}
+
+/// A line of the platform's log, and of the log of the organization whose account it is.
+async fn audit_in(tx: &mut PlatformTx, user: &PlatformUser, line: audit::Entry) -> Result<()> {
+    if let Some(home) = user.home_org_id {
+        audit::insert_platform_about(tx, home, line.clone()).await?;
+    }
+    Ok(audit::insert_platform(tx, line).await?)
+}
+
+/// What the audit log says of a user.
+fn shown(user: &PlatformUser) -> Value {
+    json!({
+        "username": user.username, "email": user.email, "fullName": user.full_name, "role": user.role,
+        "active": user.active, "homeOrgId": user.home_org_id,
+    })
+}
