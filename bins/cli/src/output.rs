@@ -8,8 +8,8 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use tidegate_client::{MyOrganization, Permissions};
 use tidegate_model::{
-    ApiKey, AuditEntry, BearerToken, Clock, Group, GroupMembership, Invite, Member, Organization,
-    OrganizationUsage, QuotaNumbers, Session, SessionEvent, SystemClock, User,
+    ApiKey, AuditEntry, BearerToken, Clock, Group, GroupMembership, Invite, LoginSession, Member,
+    Organization, OrganizationUsage, QuotaNumbers, Session, SessionEvent, SystemClock, User,
 };
 
 /// For people or for programs.
@@ -231,6 +231,57 @@ pub(crate) fn members(members: &[Member]) -> String {
             yes(member.owner),
             yes(member.active),
             time(member.joined_at),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of users.
+pub(crate) fn users(users: &[User]) -> String {
+    let mut table = table(["USER", "NAME", "E-MAIL", "ROLE", "ROLE HERE", "ACTIVE", "LAST LOGIN"]);
+    for user in users {
+        table.add_row([
+            plain(&user.username),
+            plain(&user.full_name),
+            plain(user.email.as_deref().unwrap_or("-")),
+            user.role.to_string(),
+            user.org_role.to_string(),
+            if user.active { "yes" } else { "no" }.to_owned(),
+            user.last_login.map_or_else(|| "never".to_owned(), time),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// Everything that people want to know of a user.
+pub(crate) fn user(user: &User) -> String {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    named(&[
+        ("Id", user.id.to_string()),
+        ("User", user.username.clone()),
+        ("Name", user.full_name.clone()),
+        ("E-mail", or_none(user.email.clone())),
+        ("Role", user.role.to_string()),
+        ("Role here", user.org_role.to_string()),
+        ("Signs in", user.provider.to_string()),
+        ("Active", if user.active { "yes" } else { "no" }.to_owned()),
+        ("Home", or_none(user.home_org_id.map(|id| id.to_string()))),
+        ("Created", time(user.created_at)),
+        ("Last login", user.last_login.map_or_else(|| "never".to_owned(), time)),
+    ])
+}
+
+/// A table of logins.
+pub(crate) fn logins(logins: &[LoginSession]) -> String {
+    let mut table = table(["ID", "FROM", "SINCE", "LAST RENEWED", "UNTIL", "THIS ONE"]);
+    for login in logins {
+        table.add_row([
+            login.id.to_string(),
+            plain(login.address.as_deref().unwrap_or("-")),
+            time(login.created_at),
+            time(login.refreshed_at),
+            time(login.expires_at),
+            if login.current { "yes" } else { "" }.to_owned(),
         ]);
     }
     table.trim_fmt()

@@ -41,6 +41,7 @@ mod sessions;
 mod terminal;
 mod tls;
 mod tokens;
+mod users;
 
 pub use agents::{AgentList, Registration};
 pub use audit::{AuditExport, AuditOf, AuditPage, AuditQuery};
@@ -60,6 +61,7 @@ pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
 pub use tls::tls_config;
 pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};
+pub use users::{LoginPage, NewUser, UserChange, UserPage};
 
 // What callers need to name the arguments and answers above.
 pub use reqwest::StatusCode;

@@ -7,6 +7,7 @@ mod parse;
 mod people;
 mod run;
 mod tokens;
+mod users;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub(crate) use self::{
     people::{InviteVerb, MemberVerb, OrgVerb},
     run::{Resume, RunArgs, RunWhat},
     tokens::TokenVerb,
+    users::{LoginsVerb, NewUserArgs, PasswdArgs, UserVerb},
 };
 use crate::exit;
 
@@ -88,6 +90,14 @@ pub(crate) enum Verb {
     /// What you, groups and the organization may use
     #[command(subcommand)]
     Quota(QuotaVerb),
+    /// Users of an organization: make, change and deactivate them
+    #[command(subcommand)]
+    Users(UserVerb),
+    /// Change your password
+    Passwd(PasswdArgs),
+    /// Where you are logged in
+    #[command(subcommand)]
+    Logins(LoginsVerb),
     /// Start a session and attach to it
     Run(RunArgs),
     /// Attach this terminal to a running session

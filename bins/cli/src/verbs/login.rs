@@ -126,7 +126,7 @@ fn ask_name() -> anyhow::Result<String> {
     Ok(name)
 }
 
-fn secret_from(file: &Path, what: &str) -> anyhow::Result<Secret<String>> {
+pub(super) fn secret_from(file: &Path, what: &str) -> anyhow::Result<Secret<String>> {
     let line = if file == Path::new("-") {
         first_line(io::stdin().lock())
     } else {
@@ -142,12 +142,17 @@ fn first_line(input: impl Read) -> io::Result<String> {
 }
 
 fn ask_password(username: &str) -> anyhow::Result<Secret<String>> {
+    ask_secret(&format!("Password for {}", crate::output::plain(username)))
+}
+
+/// Asks whoever is at the terminal, and shows nothing of the answer.
+pub(super) fn ask_secret(label: &str) -> anyhow::Result<Secret<String>> {
     if !io::stdin().is_terminal() {
-        bail!("nobody is here to ask for the password: give it with --password-file");
+        bail!("nobody is here to ask for the password: give it in a file, see --help");
     }
     // Silent before asking: what is typed at once would be shown otherwise.
     let _silent = Silent::enter()?;
-    eprint!("Password for {}: ", crate::output::plain(username));
+    eprint!("{label}: ");
     io::stderr().flush()?;
     let mut password = String::new();
     loop {

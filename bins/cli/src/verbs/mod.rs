@@ -14,6 +14,7 @@ mod people;
 mod run;
 mod stop;
 mod tokens;
+mod users;
 
 use std::{io, process::ExitCode};
 
@@ -40,6 +41,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Audit(verb) => audit::audit(&Context::new(&global)?, verb).await,
         Verb::Groups(verb) => groups::groups(&Context::new(&global)?, verb).await,
         Verb::Quota(verb) => groups::quota(&Context::new(&global)?, verb).await,
+        Verb::Users(verb) => users::users(&Context::new(&global)?, verb).await,
+        Verb::Passwd(words) => users::passwd(&Context::new(&global)?, words).await,
+        Verb::Logins(verb) => users::logins(&Context::new(&global)?, verb).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);

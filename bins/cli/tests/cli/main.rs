@@ -14,6 +14,7 @@ mod people;
 mod person;
 mod program;
 mod terminal;
+mod users;
 
 use fake::{Fake, Reply, Request};
 
