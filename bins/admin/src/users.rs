@@ -142,16 +142,15 @@ async fn import(services: &Services, operator: &Operator, file: &Path, as_json: 
     }
     let told: Vec<_> = refused.iter().take(TOLD).collect();
     let count = refused.len();
-    let mut sentence = format!("{taken} users were taken, {count} refused");
-    for refusal in &told {
-        sentence.push_str(&format!(
-            "\nline {}: {}",
-            refusal["line"],
-            refusal["reason"].as_str().unwrap_or("")
-        ));
-    }
+    let mut sentence = vec![format!("{taken} users were taken, {count} refused")];
+    let line = |refusal: &&serde_json::Value| {
+        format!("line {}: {}", refusal["line"], refusal["reason"].as_str().unwrap_or_default())
+    };
+    sentence.extend(told.iter().map(line));
+    let sentence = sentence.join("\n");
     output::said(as_json, &json!({"imported": taken, "refused": count, "refusals": told}), &sentence)?;
-    if count > 0 { bail!("{count} lines were refused") } else { Ok(()) }
+    anyhow::ensure!(count == 0, "{count} lines were refused");
+    Ok(())
 }
 
 async fn one(services: &Services, operator: &Operator, line: &[u8]) -> anyhow::Result<()> {

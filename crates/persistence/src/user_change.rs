@@ -170,11 +170,11 @@ pub async fn owned(tx: &mut PlatformTx, id: UserId) -> Result<Vec<String>> {
 /// Deletes a user: memberships, what is personal and what somebody could come in with. The row stays, and with it the
 /// name, so that what it did is never taken for somebody else's doing; e-mail address and GitHub account are free again.
 pub async fn delete(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
-    let conn = tx.conn()?;
     const OF_USER: [&str; 2] = [
         "UPDATE invites SET accepted_by = NULL WHERE accepted_by = ?",
         "DELETE FROM memberships WHERE user_id = ?",
     ];
+    let conn = tx.conn()?;
     for sql in OF_USER {
         statement::<()>(sql).bind::<Uuid, _>(id).execute(conn).await?;
     }

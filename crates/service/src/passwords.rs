@@ -127,7 +127,7 @@ fn fits(password: &Secret<String>, stored: Option<&str>) -> Result<bool> {
     };
     match Stored::read(stored) {
         Ok(Stored::Argon2(hash)) => {
-            Ok(argon2()?.verify_password(password.expose().as_bytes(), &hash).is_ok())
+            Ok(argon2()?.verify_password(password.expose().as_bytes(), &*hash).is_ok())
         }
         Ok(Stored::Bcrypt) => Ok(bcrypt::verify(password.expose(), stored).unwrap_or(false)),
         Err(_) => Ok(false),
@@ -136,7 +136,7 @@ fn fits(password: &Secret<String>, stored: Option<&str>) -> Result<bool> {
 
 /// A stored hash that may be computed.
 enum Stored {
-    Argon2(PasswordHash),
+    Argon2(Box<PasswordHash>),
     Bcrypt,
 }
 
@@ -155,7 +155,9 @@ impl Stored {
         let affordable = params.m_cost() <= MOST_MEMORY_KIB
             && params.t_cost() <= MOST_PASSES
             && params.p_cost() <= MOST_LANES;
-        affordable.then_some(Self::Argon2(hash)).ok_or("asks for more than 256 MiB, 16 passes or 16 lanes")
+        affordable
+            .then(|| Self::Argon2(Box::new(hash)))
+            .ok_or("asks for more than 256 MiB, 16 passes or 16 lanes")
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateUserRequest, FieldErrors, Operation, SystemRole, UpdateUserRequest, User, UserId,
+    CreateUserRequest, FieldErrors, Operation, PatchField, SystemRole, UpdateUserRequest, User, UserId,
 };
 use tidegate_persistence::{
     Error as DbError, Operator, OrgScope, audit, membership, organization,
@@ -62,7 +62,7 @@ impl Users {
         answer: impl Fn(&User) -> Value + Send + Sync,
     ) -> Result<MadeUser> {
         // Before anything is hashed, and again under the lock.
-        self.may_make(scope, scope.role(), &request)?;
+        may_make(scope, scope.role(), &request)?;
         if let Some(replay) = self.replay(scope, idempotency).await? {
             return Ok(MadeUser::Replay(replay));
         }
@@ -75,7 +75,7 @@ impl Users {
             .0
             .db
             .in_org_locked(scope, async |tx, locked| {
-                self.may_make(scope, locked.named("organization")?.role, &request)?;
+                may_make(scope, locked.named("organization")?.role, &request)?;
                 let id = UserId::new();
                 let detail = json!({"after": {"username": request.username, "provider": request.provider, "orgRole": request.org_role}});
                 user::insert_at_home(tx, new_user(id, &request, hash, now)).await?;
@@ -100,21 +100,6 @@ impl Users {
     /// Refuses whoever may not make users.
     pub fn check_manager(&self, scope: &OrgScope) -> Result<()> {
         require(Operation::ManageUsers, standing(scope, scope.role()))
-    }
-
-    fn may_make(
-        &self,
-        scope: &OrgScope,
-        role: tidegate_model::OrgRole,
-        new: &CreateUserRequest,
-    ) -> Result<()> {
-        require(Operation::ManageUsers, standing(scope, role))?;
-        if new.role != SystemRole::User {
-            return Err(Error::Forbidden(
-                "roles on the platform are given by its operators: leave `role` out".into(),
-            ));
-        }
-        may_grant(scope, role, new.org_role)
     }
 
     async fn replay(&self, scope: &OrgScope, idempotency: Option<&Idempotency>) -> Result<Option<Replay>> {
@@ -157,7 +142,7 @@ impl Users {
         }
         let operator = self.acting(caller, id).await?;
         if !operator.role().is_operator()
-            && (change.role.is_some() || change.home_org_id != Default::default())
+            && (change.role.is_some() || change.home_org_id != PatchField::Absent)
         {
             return Err(Error::Forbidden(
                 "`role` and `homeOrgId` are changed by operators of the platform: leave them out".into(),
@@ -262,6 +247,17 @@ impl Users {
         let found = self.0.db.in_user(&caller.user, async |tx| organization::first_owned(tx).await);
         found.await.named("an organization of your own")
     }
+}
+
+/// Refuses what the caller may not make: roles on the platform, and more than they hold in the organization.
+fn may_make(scope: &OrgScope, role: tidegate_model::OrgRole, new: &CreateUserRequest) -> Result<()> {
+    require(Operation::ManageUsers, standing(scope, role))?;
+    if new.role != SystemRole::User {
+        return Err(Error::Forbidden(
+            "roles on the platform are given by its operators: leave `role` out".into(),
+        ));
+    }
+    may_grant(scope, role, new.org_role)
 }
 
 /// What a page of users is asked for by.

@@ -38,9 +38,9 @@ async fn an_org_admin_makes_lists_changes_and_deactivates_a_user() {
     );
     assert!(!made.body.to_string().contains("argon2"), "{made:?}");
     call("POST", USERS, Some(wanted("ALICE"))).await.refused(409, "E_USERNAME_TAKEN");
-    let mut same = wanted("robert");
-    same["email"] = "ALICE@example.com".into();
-    call("POST", USERS, Some(same)).await.refused(409, "E_EMAIL_TAKEN");
+    let mut taken = wanted("robert");
+    taken["email"] = "ALICE@example.com".into();
+    call("POST", USERS, Some(taken)).await.refused(409, "E_EMAIL_TAKEN");
     let bad = call("POST", USERS, Some(json!({"username": "a b", "role": "king"}))).await;
     assert_eq!(bad.refused(400, "E_INVALID").fields(), ["email", "fullName", "password", "role", "username"]);
     let mut above = wanted("robert");

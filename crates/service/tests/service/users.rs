@@ -77,7 +77,7 @@ async fn of_thirty_two_of_a_name_or_an_address_in_any_case_one_wins() {
     let test = TestDb::new().await;
     let org = test.org_with_admin("acme").await;
     let brought = |number: usize| {
-        let name = if number % 2 == 0 { "Alice" } else { "aLICE" };
+        let name = if number.is_multiple_of(2) { "Alice" } else { "aLICE" };
         ImportedUser::from_json(serde_json::json!({"username": name})).unwrap()
     };
     let operator = Operator::console();
@@ -86,7 +86,7 @@ async fn of_thirty_two_of_a_name_or_an_address_in_any_case_one_wins() {
     names.sort_unstable();
     assert_eq!((names[..31].to_vec(), names[31]), (vec!["E_USERNAME_TAKEN"; 31], "ok"));
     let brought = |number: usize| {
-        let email = if number % 2 == 0 { "One@Example.com" } else { "one@example.COM" };
+        let email = if number.is_multiple_of(2) { "One@Example.com" } else { "one@example.COM" };
         let line =
             serde_json::json!({"username": format!("user-{number}"), "email": email, "organization": "acme"});
         ImportedUser::from_json(line).unwrap()
