@@ -22,6 +22,8 @@ enum Rule {
     Own,
     /// A right, in the organization of the path or of the caller.
     Right(Operation),
+    /// A right, and for whoever lacks it nothing is there.
+    Hidden(Operation),
     /// A session: one's own under the right, those of others for who manages them; else it is not found.
     Session(Operation),
     /// A stream: the owner's alone under the right; who manages sessions sees it and is refused.
@@ -41,8 +43,45 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /auth/setup/status", Rule::Open),
     ("POST /auth/logout", Rule::Own),
     ("POST /auth/switch", Rule::Own),
+    ("POST /oauth/device/code", Rule::Open),
+    ("POST /oauth/device/token", Rule::Open),
+    ("GET /auth/tokens", Rule::Own),
+    ("DELETE /auth/tokens/{id}", Rule::Own),
+    ("POST /auth/password", Rule::Own),
+    ("GET /auth/logins", Rule::Own),
+    ("DELETE /auth/logins/{id}", Rule::Own),
     ("GET /me/permissions", Rule::Own),
     ("GET /users/me", Rule::Own),
+    ("PATCH /users/me", Rule::Own),
+    ("GET /users", Rule::Right(Operation::ReadUsers)),
+    ("POST /users", Rule::Right(Operation::ManageUsers)),
+    ("GET /users/{id}", Rule::Hidden(Operation::ReadUsers)),
+    ("PATCH /users/{id}", Rule::Hidden(Operation::ManageUsers)),
+    ("DELETE /users/{id}", Rule::Hidden(Operation::ManageUsers)),
+    ("GET /users/{id}/sessions", Rule::Hidden(Operation::ManageSessions)),
+    ("GET /users/{id}/groups", Rule::Right(Operation::ManageGroups)),
+    ("GET /users/{id}/quota", Rule::Right(Operation::ManageQuotas)),
+    ("PUT /users/{id}/quota", Rule::Right(Operation::ManageQuotas)),
+    ("DELETE /users/{id}/quota", Rule::Right(Operation::ManageQuotas)),
+    ("GET /groups", Rule::Right(Operation::ReadGroups)),
+    ("POST /groups", Rule::Right(Operation::ManageGroups)),
+    ("GET /groups/{id}", Rule::Right(Operation::ReadGroups)),
+    ("PATCH /groups/{id}", Rule::Right(Operation::ManageGroups)),
+    ("DELETE /groups/{id}", Rule::Right(Operation::ManageGroups)),
+    ("GET /groups/{id}/members", Rule::Right(Operation::ReadGroups)),
+    ("POST /groups/{id}/members", Rule::Right(Operation::ManageGroups)),
+    ("PATCH /groups/{id}/members/{userId}", Rule::Right(Operation::ManageGroups)),
+    ("DELETE /groups/{id}/members/{userId}", Rule::Right(Operation::ManageGroups)),
+    ("GET /groups/{id}/quota", Rule::Right(Operation::ReadGroups)),
+    ("PUT /groups/{id}/quota", Rule::Right(Operation::ManageQuotas)),
+    ("DELETE /groups/{id}/quota", Rule::Right(Operation::ManageQuotas)),
+    ("POST /quotas/check", Rule::Right(Operation::ReadGroups)),
+    ("GET /organizations/{id}/usage", Rule::Right(Operation::ReadGroups)),
+    ("GET /organizations/{id}/quota", Rule::Right(Operation::ReadGroups)),
+    ("PUT /organizations/{id}/quota", Rule::Right(Operation::ManageQuotas)),
+    ("DELETE /organizations/{id}/quota", Rule::Right(Operation::ManageQuotas)),
+    ("GET /audit", Rule::Right(Operation::ReadAudit)),
+    ("GET /audit/export", Rule::Right(Operation::ReadAudit)),
     ("GET /organizations", Rule::Own),
     ("POST /organizations", Rule::Right(Operation::CreateOrganization)),
     ("GET /organizations/{id}", Rule::Right(Operation::ReadOrganization)),
@@ -91,6 +130,22 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /admin/agents/{agentId}/commands", Rule::Right(Operation::ManageAgents)),
     ("GET /admin/commands/{commandId}", Rule::Right(Operation::ManageAgents)),
     ("GET /admin/quarantine", Rule::Right(Operation::ManageAgents)),
+    ("GET /admin/audit", Rule::Right(Operation::ReadAllAudit)),
+    ("GET /admin/audit/export", Rule::Right(Operation::ReadAllAudit)),
+    ("GET /admin/users", Rule::Right(Operation::ManageAllUsers)),
+    ("POST /admin/users", Rule::Right(Operation::ManageAllUsers)),
+    ("GET /admin/users/{id}", Rule::Right(Operation::ManageAllUsers)),
+    ("PATCH /admin/users/{id}", Rule::Right(Operation::ManageAllUsers)),
+    ("DELETE /admin/users/{id}", Rule::Right(Operation::ManageAllUsers)),
+    ("POST /admin/users/{id}/password", Rule::Right(Operation::ManageAllUsers)),
+    ("GET /admin/quotas", Rule::Right(Operation::ManageAllQuotas)),
+    ("POST /admin/quotas", Rule::Right(Operation::ManageAllQuotas)),
+    ("GET /admin/quotas/{username}", Rule::Right(Operation::ManageAllQuotas)),
+    ("PUT /admin/quotas/{username}", Rule::Right(Operation::ManageAllQuotas)),
+    ("DELETE /admin/quotas/{username}", Rule::Right(Operation::ManageAllQuotas)),
+    ("GET /admin/organizations/{id}/quota", Rule::Right(Operation::ManageAllQuotas)),
+    ("PUT /admin/organizations/{id}/quota", Rule::Right(Operation::ManageAllQuotas)),
+    ("DELETE /admin/organizations/{id}/quota", Rule::Right(Operation::ManageAllQuotas)),
     ("GET /admin/organizations", Rule::Right(Operation::ReadAllOrganizations)),
     ("GET /admin/organizations/{id}", Rule::Right(Operation::ReadAllOrganizations)),
     ("POST /admin/organizations", Rule::Right(Operation::ManageAllOrganizations)),
@@ -154,6 +209,9 @@ fn expected(operation: &str, rule: Rule, who: Who, own: bool) -> Expected {
         (Rule::Agent, _) | (_, Who::Nobody) => Expected::Refused(401),
         (Rule::Right(_), Who::Stranger) if !there => Expected::Refused(404),
         (Rule::Right(right), _) => by_right(right),
+        (Rule::Hidden(_), Who::Stranger) => Expected::Refused(404),
+        (Rule::Hidden(right), _) if right.allows(who.standing()) => Expected::LetIn,
+        (Rule::Hidden(_), _) => Expected::Refused(404),
         (Rule::Session(_) | Rule::Stream(_), Who::Stranger) => Expected::Refused(404),
         (Rule::Session(right) | Rule::Stream(right), _) if own => by_right(right),
         (Rule::Session(_), _) if Operation::ManageSessions.allows(who.standing()) => Expected::LetIn,
@@ -278,10 +336,12 @@ impl Stage {
         }
         match pattern.split('/').nth(1).unwrap_or_default() {
             "admin" => self.ask_as_platform(operation, &mut ask).await,
+            "users" | "groups" | "quotas" => self.ask_of_users(operation, &mut ask).await,
+            "auth" => self.ask_of_logins(operation, who, &mut ask).await,
             "organizations" | "orgs" | "invites" | "keys" => {
                 self.ask_of_people(operation, who, &mut ask).await;
             }
-            _ => self.ask_of_oneself(operation, who, &mut ask).await,
+            _ => Self::ask_of_sessions(operation, &mut ask),
         }
         if ask.body.is_none() && method != "GET" {
             ask.body = Some(json!({}));
@@ -290,13 +350,80 @@ impl Stage {
         ask
     }
 
-    async fn ask_of_oneself(&self, operation: &str, who: Who, ask: &mut Ask) {
+    async fn ask_of_logins(&self, operation: &str, who: Who, ask: &mut Ask) {
+        if who == Who::Nobody {
+            ask.fill("{id}", &unique("x"));
+            return;
+        }
+        let org = if who == Who::Stranger { "rival" } else { "acme" };
+        let own = self.fresh().await;
         match operation {
-            "POST /auth/logout" if who != Who::Nobody => ask.token = Some(self.fresh().await.token),
-            "POST /auth/switch" => {
-                let org = if who == Who::Stranger { "rival" } else { "acme" };
-                ask.body = Some(json!({"organization": org}));
+            "POST /auth/logout" => ask.token = Some(own.token),
+            "POST /auth/switch" => ask.body = Some(json!({"organization": org})),
+            "POST /auth/password" => {
+                let (old, new) = (format!("tidewater {}", own.name), format!("lower tide {}", own.name));
+                ask.body = Some(json!({"currentPassword": old, "newPassword": new}));
+                ask.token = Some(own.token);
             }
+            "DELETE /auth/logins/{id}" => {
+                let caller = self.world.services.logins.authenticate(&own.token, None).await.unwrap();
+                ask.fill("{id}", &caller.credential().login().unwrap().to_string());
+                ask.token = Some(own.token);
+            }
+            "DELETE /auth/tokens/{id}" => {
+                let caller = self.world.services.logins.authenticate(&own.token, None).await.unwrap();
+                let (devices, org) = (&self.world.services.devices, caller.org().unwrap().org_id());
+                let codes = devices.create_device_code("walk", None).await.unwrap();
+                let (typed, polled) = (codes.user_code.to_string(), codes.device_code.expose());
+                devices.approve_device_code(&caller, &typed, org, None).await.unwrap();
+                devices.consume_device_code(polled, None).await.unwrap();
+                let all = self.world.call("GET", "/api/v1/auth/tokens", &own.token, None).await.body;
+                ask.fill("{id}", all["tokens"][0]["id"].as_str().unwrap());
+                ask.token = Some(own.token);
+            }
+            _ => {}
+        }
+    }
+
+    async fn ask_of_users(&self, operation: &str, ask: &mut Ask) {
+        let (method, pattern) = operation.split_once(' ').unwrap();
+        let unlimited = json!({"maxSessions": 1_000});
+        match pattern {
+            "/users" if method == "POST" => ask.body = Some(new_user()),
+            "/users/me" if method == "PATCH" => ask.body = Some(json!({"fullName": "Walked"})),
+            "/users/{id}" if method != "GET" => {
+                let made = self.done("POST", "/api/v1/users", new_user()).await;
+                ask.fill("{id}", made["id"].as_str().unwrap());
+                ask.body = Some(json!({"fullName": "Walked"}));
+            }
+            "/groups" => ask.body = (method == "POST").then(new_group),
+            "/quotas/check" => ask.body = Some(json!({})),
+            _ if pattern.starts_with("/groups/") => {
+                let made = self.done("POST", "/api/v1/groups", new_group()).await;
+                ask.fill("{id}", made["id"].as_str().unwrap());
+                let member = self.of("Colleague").id.clone();
+                if pattern.ends_with("/{userId}") {
+                    let members = ask.path.replace("/{userId}", "");
+                    self.done("POST", &members, json!({"userId": member})).await;
+                    ask.fill("{userId}", &member);
+                }
+                ask.body = match (method, pattern.rsplit('/').next().unwrap()) {
+                    ("PUT", _) => Some(unlimited),
+                    ("POST", _) => Some(json!({"userId": member})),
+                    ("PATCH", "{userId}") => Some(json!({"role": "admin"})),
+                    ("PATCH", _) => Some(json!({"displayName": "Walked"})),
+                    _ => None,
+                };
+            }
+            _ => {
+                ask.fill("{id}", &self.of("Colleague").id);
+                ask.body = (method == "PUT").then_some(unlimited);
+            }
+        }
+    }
+
+    fn ask_of_sessions(operation: &str, ask: &mut Ask) {
+        match operation {
             "POST /sessions" => ask.body = Some(json!({"template": "shell"})),
             "PATCH /sessions/{id}/tags" => ask.body = Some(json!({"tags": ["walked"]})),
             "POST /sessions/{id}/connect" => ask.body = Some(json!({"kind": "terminal", "mode": "view"})),
@@ -353,6 +480,7 @@ impl Stage {
                 let maker = if who == Who::OrgAdmin { "OrgAdmin" } else { "Owner" };
                 ask.fill("{id}", &self.key(&self.of(maker).token).await);
             }
+            "PUT /organizations/{id}/quota" => ask.body = Some(json!({"maxSessions": 1_000})),
             _ => {}
         }
     }
@@ -378,9 +506,34 @@ impl Stage {
                 let owner = self.fresh().await.name;
                 ask.body = Some(json!({"name": unique("org"), "displayName": "Walked", "owner": owner}));
             }
+            "POST /admin/quotas" => {
+                ask.body = Some(json!({"username": self.of("Colleague").name, "maxSessions": 1_000}));
+            }
+            "POST /admin/users" => {
+                let mut body = new_user();
+                body["organization"] = json!("acme");
+                ask.body = Some(body);
+            }
+            _ if operation.contains("/admin/quotas/{username}") => {
+                ask.fill("{username}", &self.of("Colleague").name);
+                ask.body = operation.starts_with("PUT").then(|| json!({"maxSessions": 1_000}));
+            }
+            _ if operation.contains("/admin/users/{id}") => {
+                let mine = self.fresh().await;
+                ask.fill("{id}", &mine.id);
+                ask.body = match operation.split(' ').next().unwrap() {
+                    "PATCH" => Some(json!({"fullName": "Walked"})),
+                    "POST" => Some(json!({"password": format!("lower tide {}", mine.name)})),
+                    _ => None,
+                };
+            }
             _ if operation.contains("/admin/organizations/{id}") => {
                 let (_, id, heir) = self.another_organization().await;
                 ask.fill("{id}", &id);
+                if operation.starts_with("PUT") {
+                    ask.body = Some(json!({"maxSessions": 1_000}));
+                    return;
+                }
                 ask.body = match operation.split(' ').next().unwrap() {
                     "PATCH" => Some(json!({"description": "walked"})),
                     _ => Some(json!({"userId": heir})),
@@ -450,6 +603,16 @@ impl Ask {
     fn fill(&mut self, name: &str, value: &str) {
         self.path = self.path.replace(name, value);
     }
+}
+
+fn new_user() -> Value {
+    let name = unique("walked");
+    let email = format!("{name}@example.com");
+    json!({"username": name, "email": email, "fullName": "Walked", "password": format!("tidewater {email}")})
+}
+
+fn new_group() -> Value {
+    json!({"name": unique("group"), "displayName": "Walked", "type": "team"})
 }
 
 fn unique(what: &str) -> String {

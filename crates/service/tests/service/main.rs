@@ -14,6 +14,7 @@ mod quotas;
 mod registration;
 mod reports;
 mod retention;
+mod seed_b;
 mod sessions;
 mod streams;
 mod sweeps;

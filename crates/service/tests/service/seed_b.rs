@@ -36,7 +36,6 @@ const SEED: &[&str] = &[
     "RemoveMember",
     "RevokeAPIKey",
     "RevokeInvite",
-    "UpsertUserByGitHubID",
     "UsernamesByIDs",
     "VerifyAPIKey",
     "ErrAlreadyMember",
@@ -60,7 +59,7 @@ const SEED: &[&str] = &[
     "UserMode",
 ];
 
-/// What comes with sources, pipes and NATS.
+/// What comes with sources, pipes and NATS, and with signing in elsewhere.
 const LATER: &[&str] = &[
     "DeletePipe",
     "DeleteSource",
@@ -78,6 +77,7 @@ const LATER: &[&str] = &[
     "Source",
     "SourceKind",
     "UpdateLastBroadcast",
+    "UpsertUserByGitHubID",
 ];
 
 /// Go name → Rust path, as the page says.
@@ -115,12 +115,10 @@ fn leads_somewhere(path: &str) -> bool {
     let defines = |text: &str| {
         let ends = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_');
         let public = ["pub fn ", "pub async fn ", "pub const fn ", "pub struct ", "pub enum ", "pub type "];
-        public.iter().any(|kind| {
-            text.split(&format!("{kind}{item}")).skip(1).any(ends)
-        })
+        public.iter().any(|kind| text.split(&format!("{kind}{item}")).skip(1).any(ends))
     };
     sources(&folder).iter().any(|(file, text)| match within.last() {
-        None => defines(text),
+        None => defines(text) || (text.contains("text_enum! {") && text.contains(&format!("    {item}, \""))),
         Some(owner) if owner.starts_with(char::is_uppercase) => {
             let of_owner = text.contains(&format!("impl {owner} {{")) && defines(text);
             let variant = [" {", ",", "("].iter().any(|end| text.contains(&format!("    {item}{end}")));
