@@ -135,6 +135,20 @@ pub async fn of_group(tx: &mut OrgTx, group: GroupId) -> Result<Option<Stored>> 
     Ok(rows.into_iter().next().map(stored))
 }
 
+/// Whether a group or one above it has a quota.
+pub async fn bounds_group(tx: &mut OrgTx, group: GroupId) -> Result<bool> {
+    let lineage = crate::group::lineage(tx, group).await?;
+    let org = tx.org_id();
+    let rows: Vec<bool> = statement::<Bool>(
+        "SELECT EXISTS (SELECT 1 FROM group_quotas WHERE org_id = ? AND group_id = ANY(?))",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Array<Uuid>, _>(lineage)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows == [true])
+}
+
 /// The organization's own quota with the platform's ceiling, if one of them was ever set.
 pub async fn of_organization(tx: &mut OrgTx) -> Result<Option<(Stored, QuotaLimits)>> {
     type Row = (StoredRow, (Option<i64>, Option<i64>, Option<i64>, Option<i64>));

@@ -68,7 +68,7 @@ impl AllUsers {
     ) -> Result<PlatformUser> {
         reaches(operator, request.role)?;
         let hash = match &request.password {
-            Some(password) => Some(self.0.passwords.hash(password.clone()).await?),
+            Some(password) => Some(self.0.passwords.hash_for_another(password.clone()).await?),
             None => None,
         };
         let (id, now) = (UserId::new(), self.0.clock.now());
@@ -230,7 +230,7 @@ impl AllUsers {
         validate_password(password.expose(), &found.username)
             .map_err(|complaint| Error::Invalid(FieldErrors::one("password", complaint)))?;
         local(&found)?;
-        let hash = self.0.passwords.hash(password).await?;
+        let hash = self.0.passwords.hash_for_another(password).await?;
         let now = self.0.clock.now();
         self.0
             .db

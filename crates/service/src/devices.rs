@@ -186,7 +186,6 @@ impl Devices {
         source: Option<IpAddr>,
     ) -> Result<IssuedToken, DeviceError> {
         let (core, now, system) = (&self.0, self.0.clock.now(), Operator::system());
-        core.throttle.allows_key(source, now)?;
         let hash = core.vault.digest(Purpose::DeviceCode, device_code);
         let polled = core.db.in_platform(&system, async |tx| {
             let waiting = match device_code::waiting(tx, hash).await {

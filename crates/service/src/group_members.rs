@@ -7,7 +7,7 @@ use tidegate_persistence::{Error as DbError, OrgScope, OrgTx, group, membership}
 use crate::{
     Error, GroupAdded, Groups, Listed, Paging, Result,
     error::Named,
-    groups::{audit_in, manage_in},
+    groups::{audit_in, manage_in, quota_allows_in},
     page,
     permissions::{require, standing},
 };
@@ -84,6 +84,7 @@ impl Groups {
                     Err(error) => return Err(error.into()),
                 }
                 may_grant(own, role)?;
+                quota_allows_in(tx, scope, locked.role, id).await?;
                 let member = membership::find(tx, user).await.named(format_args!("user {user}"))?;
                 group::put_member(tx, id, user, role, now).await?;
                 let detail = json!({"after": {"userId": user, "username": member.username, "role": role}});
@@ -121,6 +122,7 @@ impl Groups {
                 let locked = locked.named("organization")?;
                 let before = member_in(tx, id, user).await?;
                 may_grant(manage_in(tx, scope, locked.role, id).await?, before.role)?;
+                quota_allows_in(tx, scope, locked.role, id).await?;
                 group::remove_member(tx, id, user).await?;
                 let detail =
                     json!({"before": {"userId": user, "username": before.username, "role": before.role}});

@@ -142,6 +142,7 @@ impl Groups {
                 if role_in(tx, scope, locked.role, id).await? != Some(GroupRole::Owner) {
                     return Err(Error::Forbidden("this needs an owner of the group, or an org_admin".into()));
                 }
+                quota_allows_in(tx, scope, locked.role, id).await?;
                 let below = group::children(tx, id, NAMED).await?;
                 match children {
                     ChildrenOf::Keep if !below.is_empty() => return Err(has_children(&before, &below)),
@@ -154,6 +155,23 @@ impl Groups {
             })
             .await
     }
+}
+
+/// Refuses to change who is bounded by a quota, of the group or of one above it: that loosens or tightens what others may
+/// use, and is for those who set quotas.
+pub(crate) async fn quota_allows_in(
+    tx: &mut OrgTx,
+    scope: &OrgScope,
+    role: OrgRole,
+    id: GroupId,
+) -> Result<()> {
+    if Operation::ManageQuotas.allows(standing(scope, role)) || !quota::bounds_group(tx, id).await? {
+        return Ok(());
+    }
+    let who = Operation::ManageQuotas.who();
+    Err(Error::Forbidden(format!(
+        "a quota bounds this group, so who is in it is not its own to say: this needs {who}"
+    )))
 }
 
 /// The caller's role in a group, be it by a role in one above it: `org_admin`s own every group.

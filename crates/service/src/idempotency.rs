@@ -5,7 +5,7 @@ use serde_json::Value;
 use tidegate_model::CredentialId;
 use tidegate_persistence::{OrgTx, idempotency};
 
-use crate::{Error, Result, secrets::sha256};
+use crate::{Error, Result};
 
 /// A client's `Idempotency-Key` with the body it came with.
 #[derive(Debug, Clone)]
@@ -27,15 +27,16 @@ pub struct Replay {
 const KEPT: TimeDelta = TimeDelta::hours(24);
 
 impl Idempotency {
-    /// The key of a credential on a route, at most 255 visible characters.
-    pub fn new(credential: CredentialId, route: &'static str, key: &str, body: &[u8]) -> Result<Self> {
+    /// The key of a credential on a route, at most 255 visible characters. `digest` is of whatever must be the same for a
+    /// request to be a repeat: see [`Services::fingerprint`](crate::Services::fingerprint).
+    pub fn new(credential: CredentialId, route: &'static str, key: &str, digest: &[u8]) -> Result<Self> {
         let fits = (1..=255).contains(&key.len()) && key.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         if !fits {
             let complaint = "must have 1 to 255 visible ASCII characters";
             return Err(Error::Invalid(tidegate_model::FieldErrors::one("Idempotency-Key", complaint)));
         }
         let key = idempotency::Key { credential, route, key: key.to_owned() };
-        Ok(Self { key, body_hash: sha256(body) })
+        Ok(Self { key, body_hash: digest.to_vec() })
     }
 
     /// The kept answer, if this is a repeat.

@@ -196,6 +196,11 @@ impl Services {
         &self.core.db
     }
 
+    /// What a request's body is known by where repeats are told apart. Keyed: a body may hold a password.
+    pub fn fingerprint(&self, body: &[u8]) -> Vec<u8> {
+        self.core.vault.digest_bytes(secrets::Purpose::Body, body)
+    }
+
     /// The clock that decisions follow.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.core.clock

@@ -33,6 +33,8 @@ pub(crate) struct Passwords {
     strangers: Semaphore,
     /// The part for API keys: whoever makes many of them keeps nobody from logging in.
     keys: Semaphore,
+    /// The part for passwords that somebody gives somebody else.
+    others: Semaphore,
 }
 
 /// Hashes that may wait or run: at two workers the last one waits less than a second.
@@ -41,6 +43,8 @@ const QUEUE: usize = 64;
 const STRANGERS: usize = 48;
 /// And those of API keys.
 const KEYS: usize = 8;
+/// And those of passwords for others.
+const OTHERS: usize = 8;
 
 fn argon2() -> Result<Argon2<'static>> {
     let params =
@@ -55,6 +59,7 @@ impl Passwords {
             queue: Semaphore::new(QUEUE),
             strangers: Semaphore::new(STRANGERS),
             keys: Semaphore::new(KEYS),
+            others: Semaphore::new(OTHERS),
         }
     }
 
@@ -68,6 +73,12 @@ impl Passwords {
                 .map_err(|error| Error::internal(error.to_string()))
         })
         .await
+    }
+
+    /// The same of a password that the caller gives somebody else: whoever makes many users keeps nobody from logging in.
+    pub(crate) async fn hash_for_another(&self, password: Secret<String>) -> Result<String> {
+        let _part = place(&self.others)?;
+        self.hash(password).await
     }
 
     /// Whether the password fits, as one attempt of somebody: refused where there were too many failures, and its own
@@ -237,6 +248,15 @@ mod tests {
         let passwords = Passwords::new(1);
         let _all = passwords.queue.try_acquire_many(u32::try_from(QUEUE).unwrap()).unwrap();
         assert!(matches!(passwords.hash(secret("tidewater gate")).await, Err(Error::RateLimited(_))));
+    }
+
+    #[tokio::test]
+    async fn passwords_for_others_leave_room_for_logins() {
+        let passwords = Passwords::new(1);
+        let _all = passwords.others.try_acquire_many(u32::try_from(OTHERS).unwrap()).unwrap();
+        let refused = passwords.hash_for_another(secret("tidewater gate")).await;
+        assert!(matches!(refused, Err(Error::RateLimited(_))));
+        passwords.hash(secret("tidewater gate")).await.unwrap();
     }
 
     #[tokio::test]

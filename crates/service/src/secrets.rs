@@ -2,7 +2,7 @@
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey},
-    constant_time, digest,
+    constant_time,
     hkdf::{HKDF_SHA256, KeyType, Salt},
     hmac, rand,
 };
@@ -29,6 +29,7 @@ pub(crate) enum Purpose {
     Browser,
     Form,
     Visit,
+    Body,
 }
 
 /// Keys derived from the master key (HKDF-SHA-256, RFC 5869).
@@ -86,6 +87,11 @@ impl Vault {
 
     /// The keyed digest under which a random secret is stored.
     pub(crate) fn digest(&self, purpose: Purpose, secret: &str) -> Vec<u8> {
+        self.digest_bytes(purpose, secret.as_bytes())
+    }
+
+    /// The same of something that may be no text.
+    pub(crate) fn digest_bytes(&self, purpose: Purpose, secret: &[u8]) -> Vec<u8> {
         let mut context = hmac::Context::with_key(&self.digests);
         let label: &[u8] = match purpose {
             Purpose::AgentKey => b"agent-key:",
@@ -99,9 +105,10 @@ impl Vault {
             Purpose::Browser => b"browser:",
             Purpose::Form => b"form:",
             Purpose::Visit => b"visit:",
+            Purpose::Body => b"body:",
         };
         context.update(label);
-        context.update(secret.as_bytes());
+        context.update(secret);
         context.sign().as_ref().to_vec()
     }
 
@@ -152,11 +159,6 @@ pub(crate) fn random_token() -> Result<String> {
 /// Compares in a time that does not depend on where the first difference is.
 pub(crate) fn same(left: &[u8], right: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(left, right).is_ok()
-}
-
-/// A bare digest, for request bodies.
-pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
-    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }
 
 #[cfg(test)]

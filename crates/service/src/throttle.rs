@@ -28,6 +28,7 @@ pub(crate) struct Throttle {
     keys: Failures<IpAddr>,
     /// Devices that a source asked for: each is a row.
     devices: Failures<IpAddr>,
+    device_sites: Failures<IpAddr>,
     /// Wrong user codes of a source, and of a user: too few for guessing one of those that wait.
     code_sources: Failures<IpAddr>,
     code_users: Failures<UserId>,
@@ -55,6 +56,7 @@ impl Throttle {
         Self {
             keys: Failures::per_minute(options.failures_per_source),
             devices: Failures::per_minute(options.device_codes_per_source),
+            device_sites: Failures::per_minute(options.device_codes_per_source.saturating_mul(SITE)),
             code_sources: Failures::per_minute(options.wrong_user_codes),
             code_users: Failures::per_minute(options.wrong_user_codes),
             sources: Failures::per_minute(options.failures_per_source),
@@ -86,7 +88,9 @@ impl Throttle {
     pub(crate) fn device_code(&self, source: Option<IpAddr>, now: DateTime<Utc>) -> Result<()> {
         let Some(source) = source.map(network) else { return Ok(()) };
         self.devices.allows(&source, now)?;
+        self.device_sites.allows(&site(source), now)?;
         self.devices.count(source, now);
+        self.device_sites.count(site(source), now);
         Ok(())
     }
 

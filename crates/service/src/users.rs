@@ -52,7 +52,7 @@ impl Users {
     }
 
     /// Makes a user whose home is the organization, and who is a member of it. Whether a name or an address is taken
-    /// anywhere on the platform is said: both are unique, and who may ask is written down.
+    /// anywhere on the platform is said: both are unique, and how often one may be told is limited.
     pub async fn create(
         &self,
         scope: &OrgScope,
@@ -66,8 +66,10 @@ impl Users {
         if let Some(replay) = self.replay(scope, idempotency).await? {
             return Ok(MadeUser::Replay(replay));
         }
+        // Refused for the names of others, as when members are added by name.
+        self.0.throttle.allows_lookup(scope.user_id(), self.0.clock.now())?;
         let hash = match &request.password {
-            Some(password) => Some(self.0.passwords.hash(password.clone()).await?),
+            Some(password) => Some(self.0.passwords.hash_for_another(password.clone()).await?),
             None => None,
         };
         let now = self.0.clock.now();
@@ -91,7 +93,11 @@ impl Users {
         match made {
             // A racer with the same idempotency key won while this one hashed: its answer is there now.
             Err(lost @ Error::Conflict { .. }) => {
-                self.replay(scope, idempotency).await?.map(MadeUser::Replay).ok_or(lost)
+                let replay = self.replay(scope, idempotency).await?;
+                if replay.is_none() {
+                    self.0.throttle.lookup_failed(scope.user_id(), now);
+                }
+                replay.map(MadeUser::Replay).ok_or(lost)
             }
             made => made,
         }
@@ -141,6 +147,12 @@ impl Users {
             return self.update_own(caller, change, source).await;
         }
         let operator = self.acting(caller, id).await?;
+        // Who was kept out by the platform is not let in again by an organization.
+        if !operator.role().is_operator() && change.active == Some(true) {
+            return Err(Error::Forbidden(
+                "`active` is switched on by operators of the platform: leave it out".into(),
+            ));
+        }
         if !operator.role().is_operator()
             && (change.role.is_some() || change.home_org_id != PatchField::Absent)
         {
@@ -169,13 +181,16 @@ impl Users {
         let UpdateUserRequest { email, full_name, .. } = change;
         let detail = json!({"after": {"email": email, "fullName": full_name}});
         let id = caller.user.user_id();
-        self.0
-            .db
-            .in_user(&caller.user, async |tx| {
-                user::update_own(tx, email, full_name, now).await?;
-                audit::insert_user(tx, None, entry("user.update", id, source, detail, now)).await
-            })
-            .await?;
+        self.0.throttle.allows_lookup(id, now)?;
+        let changed = self.0.db.in_user(&caller.user, async |tx| {
+            user::update_own(tx, email, full_name, now).await?;
+            audit::insert_user(tx, None, entry("user.update", id, source, detail, now)).await
+        });
+        let changed = changed.await.map_err(Error::from);
+        if matches!(changed, Err(Error::Conflict { .. })) {
+            self.0.throttle.lookup_failed(id, now);
+        }
+        changed?;
         self.get(caller, id).await
     }
 
@@ -192,19 +207,22 @@ impl Users {
     /// As what the caller changes somebody else. Whom they cannot see is not found; whose account is another's, is not
     /// theirs to change.
     async fn acting(&self, caller: &Caller, id: UserId) -> Result<Operator> {
+        if let Some(operator) = caller.user.operator() {
+            return Ok(operator);
+        }
         if let Some(scope) = caller.org.as_ref().filter(|scope| may(scope, Operation::ManageUsers)) {
             match self.0.db.in_org(scope, async |tx| user_change::steward(tx, id).await).await {
                 Ok(Some(steward)) => return Ok(steward),
-                Ok(None) if caller.user.operator().is_none() => {
+                Ok(None) => {
                     return Err(Error::Forbidden(format!(
                         "user {id} is a member and not this organization's own account: you may remove them from it"
                     )));
                 }
-                Ok(None) | Err(DbError::NotFound) => {}
+                Err(DbError::NotFound) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        caller.user.operator().ok_or_else(|| Error::not_found(format_args!("user {id}")))
+        Err(Error::not_found(format_args!("user {id}")))
     }
 
     /// The names of users that the organization knows; an id of nobody is absent (seed B, `UsernamesByIDs`). At most

@@ -3,7 +3,10 @@
 use actix_web::HttpRequest;
 use tidegate_service::Idempotency;
 
-use super::{Problem, gate::Identified};
+use super::{
+    Problem,
+    gate::{Identified, context},
+};
 
 /// The key a repeat is known by, scoped to the caller's credential and to `route`. `body` is whatever must be the same
 /// for it to be a repeat.
@@ -16,5 +19,6 @@ pub(crate) fn idempotency(
     let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(None) };
     // What is no text cannot be a key either, and is refused as one.
     let key = key.to_str().unwrap_or_default();
-    Ok(Some(Idempotency::new(caller.0.credential(), route, key, body)?))
+    let digest = context(request)?.services.fingerprint(body);
+    Ok(Some(Idempotency::new(caller.0.credential(), route, key, &digest)?))
 }

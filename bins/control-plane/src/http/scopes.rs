@@ -130,11 +130,12 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("PUT", "/admin/organizations/{id}/quota", ADMIN),
     ("DELETE", "/admin/organizations/{id}/quota", ADMIN),
     ("GET", "/admin/users", ADMIN),
-    ("POST", "/admin/users", ADMIN),
+    // Whoever makes or changes users may make themselves more than a key is.
+    ("POST", "/admin/users", Needs::Login),
     ("GET", "/admin/users/{id}", ADMIN),
-    ("PATCH", "/admin/users/{id}", ADMIN),
-    ("DELETE", "/admin/users/{id}", ADMIN),
-    ("POST", "/admin/users/{id}/password", ADMIN),
+    ("PATCH", "/admin/users/{id}", Needs::Login),
+    ("DELETE", "/admin/users/{id}", Needs::Login),
+    ("POST", "/admin/users/{id}/password", Needs::Login),
     ("GET", "/admin/quarantine", ADMIN),
 ];
 

@@ -209,14 +209,12 @@ fn expected(operation: &str, rule: Rule, who: Who, own: bool) -> Expected {
         (Rule::Agent, _) | (_, Who::Nobody) => Expected::Refused(401),
         (Rule::Right(_), Who::Stranger) if !there => Expected::Refused(404),
         (Rule::Right(right), _) => by_right(right),
-        (Rule::Hidden(_), Who::Stranger) => Expected::Refused(404),
+        (Rule::Hidden(_) | Rule::Session(_) | Rule::Stream(_), Who::Stranger) => Expected::Refused(404),
         (Rule::Hidden(right), _) if right.allows(who.standing()) => Expected::LetIn,
-        (Rule::Hidden(_), _) => Expected::Refused(404),
-        (Rule::Session(_) | Rule::Stream(_), Who::Stranger) => Expected::Refused(404),
         (Rule::Session(right) | Rule::Stream(right), _) if own => by_right(right),
         (Rule::Session(_), _) if Operation::ManageSessions.allows(who.standing()) => Expected::LetIn,
         (Rule::Stream(_), _) if Operation::ManageSessions.allows(who.standing()) => Expected::Refused(403),
-        (Rule::Session(_) | Rule::Stream(_), _) => Expected::Refused(404),
+        (Rule::Hidden(_) | Rule::Session(_) | Rule::Stream(_), _) => Expected::Refused(404),
         (Rule::Own, Who::Owner | Who::Platform) => Expected::LetIn,
     }
 }

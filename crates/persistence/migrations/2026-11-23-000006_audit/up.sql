@@ -74,6 +74,9 @@ GRANT EXECUTE ON FUNCTION audit_forget(timestamptz, integer) TO tidegate_platfor
 CREATE INDEX sessions_finished ON sessions (ended_at) WHERE state IN ('terminated', 'failed');
 DROP POLICY platform ON sessions;
 CREATE POLICY platform ON sessions FOR SELECT TO tidegate_platform USING (true);
+-- Who ends a user begins the end of what they run, and changes nothing else of it.
+CREATE POLICY platform_ends ON sessions FOR UPDATE TO tidegate_platform
+    USING (state NOT IN ('terminated', 'failed')) WITH CHECK (state = 'terminating');
 CREATE POLICY platform_forgets ON sessions FOR DELETE TO tidegate_platform USING (state IN ('terminated', 'failed'));
 GRANT DELETE ON sessions TO tidegate_platform;
 CREATE POLICY platform ON session_specs TO tidegate_platform

@@ -121,7 +121,7 @@ async fn every_line_says_who_and_from_where_and_no_secret_is_in_any() {
         "organization.update",
         "session.stop",
         "user.create",
-        "user.set_password",
+        "user.reset_password",
     ]
     .into();
     assert!(expected.is_subset(&written), "{:?} is missing", expected.difference(&written));

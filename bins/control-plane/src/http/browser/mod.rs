@@ -35,7 +35,8 @@ async fn signed_in(request: &HttpRequest, context: &Context) -> Result<Option<Ca
     let Some(secret) = channel.read(request, Cookie::Session) else { return Ok(None) };
     match context.services.browsers.authenticate(&secret, source(request, context)).await {
         Ok(caller) => Ok(Some(caller)),
-        Err(Error::Unauthenticated(_)) => Ok(None),
+        // An old cookie keeps nobody from logging in, whatever the neighbours tried.
+        Err(Error::Unauthenticated(_) | Error::RateLimited(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
