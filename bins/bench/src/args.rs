@@ -66,6 +66,8 @@ pub(crate) enum Part {
     Keys,
     /// Logins, and what others feel of them
     Logins,
+    /// The first page of a hundred thousand users
+    Users,
 }
 
 impl Args {

@@ -59,6 +59,36 @@ pub(crate) struct Logins {
     pub(crate) p99_beside: f64,
 }
 
+/// The first page of many users.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Users {
+    /// How many there are.
+    pub(crate) users: u32,
+    /// Milliseconds.
+    pub(crate) p50: f64,
+    /// Milliseconds.
+    pub(crate) p99: f64,
+}
+
+/// Fills the table of users by SQL, and asks for its first page as an admin of the platform.
+pub(crate) async fn users(stage: &Stage, count: u32, length: Duration) -> anyhow::Result<Users> {
+    let token = stage.admin().await?;
+    let fill = format!(
+        "INSERT INTO users (id, username, email, full_name, role, provider, active, created_at, updated_at)
+         SELECT tidegate_uuid_v7(clock_timestamp()), 'many-' || n, 'many-' || n || '@example.com', 'One of many', 'user', 'local', true,
+             clock_timestamp(), clock_timestamp() FROM generate_series(1, {count}) n"
+    );
+    during("many users", async {
+        stage.sql(&fill).await?;
+        stage.sql("VACUUM (ANALYZE) users").await
+    })
+    .await?;
+    let page = request("GET", "/api/v1/admin/users?limit=50", Some(&token), "");
+    let times = during("pages of users", probed(stage, &page, length)).await?;
+    Ok(Users { users: count, p50: times.percentile(50), p99: times.percentile(99) })
+}
+
 /// One key for each token, and what comes of using them, rightly and wrongly.
 pub(crate) async fn keys(
     stage: &Stage,

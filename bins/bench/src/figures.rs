@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    credentials::{Keys, Logins},
+    credentials::{Keys, Logins, Users},
     dispatch::Dispatch,
     heartbeats::Heartbeats,
     lifecycles::Lives,
@@ -30,6 +30,8 @@ pub(crate) struct Figures {
     pub(crate) spread: Option<Lives>,
     /// One organization.
     pub(crate) single: Option<Lives>,
+    /// One organization, all in one group with a quota.
+    pub(crate) grouped: Option<Lives>,
     pub(crate) dispatch: Option<Dispatch>,
     pub(crate) heartbeats: Option<Heartbeats>,
     pub(crate) memory: Option<Memory>,
@@ -38,6 +40,7 @@ pub(crate) struct Figures {
     pub(crate) select_only: Option<f64>,
     pub(crate) keys: Option<Keys>,
     pub(crate) logins: Option<Logins>,
+    pub(crate) users: Option<Users>,
     /// MiB a second of a tunnel fed from memory.
     pub(crate) tunnel: Option<f64>,
 }
@@ -87,6 +90,10 @@ impl Figures {
             line(format!("create, request to answer, p50, {over}"), lives.answer_p50, "ms");
             line(format!("create, request to answer, p99, {over}"), lives.answer_p99, "ms");
         }
+        if let Some(lives) = &self.grouped {
+            line("sessions started, one group with a quota".into(), lives.started_per_second, "/s");
+            line("create in one group, request to answer, p99".into(), lives.answer_p99, "ms");
+        }
         if let Some(dispatch) = &self.dispatch {
             line("load of the dispatch measurement".into(), dispatch.per_second, "/s");
             line("dispatch, answer to frame, p50".into(), dispatch.p50, "ms");
@@ -131,6 +138,10 @@ impl Figures {
             line("logins".into(), logins.per_second, "/s");
             line("another request without logins, p99".into(), logins.p99_alone, "ms");
             line("another request beside logins, p99".into(), logins.p99_beside, "ms");
+        }
+        if let Some(users) = &self.users {
+            line(format!("first page of {} users, p50", users.users), users.p50, "ms");
+            line(format!("first page of {} users, p99", users.users), users.p99, "ms");
         }
         lines
     }

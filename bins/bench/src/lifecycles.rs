@@ -47,6 +47,33 @@ pub(crate) fn create(token: &str) -> Vec<u8> {
     request("POST", "/api/v1/sessions", Some(token), r#"{"template":"shell","region":"simulated"}"#)
 }
 
+/// Puts the user of a token into a group whose quota is counted at each create, and never reached.
+pub(crate) async fn group(stage: &Stage, token: &str) -> anyhow::Result<()> {
+    let mut connection = Connection::open(stage.address).await?;
+    let me = done(&mut connection, "GET", "/api/v1/users/me", token, "", 200).await?;
+    let new = r#"{"name":"crew","displayName":"Crew","type":"team"}"#;
+    let group = done(&mut connection, "POST", "/api/v1/groups", token, new, 201).await?;
+    let path = format!("/api/v1/groups/{}", group["id"].as_str().unwrap_or_default());
+    let member = format!(r#"{{"userId":{}}}"#, me["id"]);
+    done(&mut connection, "POST", &format!("{path}/members"), token, &member, 201).await?;
+    done(&mut connection, "PUT", &format!("{path}/quota"), token, r#"{"maxSessions":1000000}"#, 200).await?;
+    Ok(())
+}
+
+async fn done(
+    connection: &mut Connection,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: &str,
+    status: u16,
+) -> anyhow::Result<serde_json::Value> {
+    let answer = connection.send(&request(method, path, Some(token), body)).await?;
+    let said = String::from_utf8_lossy(answer.body);
+    ensure!(answer.status == status, "{method} {path} was answered with {}: {said}", answer.status);
+    Ok(serde_json::from_slice(answer.body)?)
+}
+
 /// Asks for sessions as fast as `connections` can, each after its last answer, for `length`.
 pub(crate) async fn run(
     stage: &Stage,

@@ -56,6 +56,10 @@ pub(crate) async fn run(args: &Args, stage: &mut Stage, figures: &mut Figures) -
     if args.wants(Part::Logins) {
         figures.logins = Some(credentials::logins(stage, &tokens, args.length()).await?);
     }
+    if args.wants(Part::Users) {
+        let count = if args.quick { 10_000 } else { 100_000 };
+        figures.users = Some(credentials::users(stage, count, args.length()).await?);
+    }
     if args.wants(Part::Memory) || args.wants(Part::Heartbeats) {
         idle(args, stage, figures, &pgbench).await?;
     }
@@ -76,6 +80,9 @@ async fn load(
     lifecycles::clear(stage).await?;
     if args.wants(Part::Lifecycles) {
         figures.single = Some(lifecycles::run(stage, &tokens[..1], args.connections, args.length()).await?);
+        lifecycles::clear(stage).await?;
+        lifecycles::group(stage, &tokens[0]).await?;
+        figures.grouped = Some(lifecycles::run(stage, &tokens[..1], args.connections, args.length()).await?);
         lifecycles::clear(stage).await?;
     }
     if args.wants(Part::Dispatch) {

@@ -186,6 +186,22 @@ impl Stage {
         Ok(tokens)
     }
 
+    /// The token of an admin of the platform.
+    pub(crate) async fn admin(&self) -> anyhow::Result<String> {
+        let (operator, password) = (Operator::console(), Secret::new("tidewater gate of admins".to_owned()));
+        self.services.operators.create_organization(&operator, "admins").await?;
+        let new = NewLocalUser {
+            username: "root-admin".into(),
+            email: None,
+            full_name: "Admin".into(),
+            password: password.clone(),
+            role: SystemRole::Admin,
+        };
+        self.services.operators.create_user(&operator, new, "admins", OrgRole::Admin).await?;
+        let login = LoginRequest { username: "root-admin".into(), password };
+        Ok(self.services.logins.login(login, None).await?.token)
+    }
+
     /// Rows of a query as the superuser, a line each.
     pub(crate) async fn sql(&self, sql: &str) -> anyhow::Result<String> {
         Ok(self.postgres.superuser_query(DATABASE, sql).await?)

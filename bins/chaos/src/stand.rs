@@ -84,7 +84,8 @@ impl Places {
 
     fn write_config(&self) -> anyhow::Result<()> {
         let text = format!(
-            "listen = \"{}\"\ndata_dir = \"{}\"\nrun_dir = \"{}\"\n",
+            "listen = \"{}\"\ndata_dir = \"{}\"\nrun_dir = \"{}\"\n\n[service.default_quota]\nmax_sessions = \"unlimited\"\n\
+             max_cpu = \"unlimited\"\nmax_memory = \"unlimited\"\nmax_storage = \"unlimited\"\n",
             self.address,
             self.data.display(),
             self.root.join("run").display()
