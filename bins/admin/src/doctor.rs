@@ -1,6 +1,7 @@
 //! `doctor`: what stands, what does not, and what to do about it.
 
 mod machine;
+mod providers;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ fn check(what: &'static str, ok: bool, found: impl Into<String>) -> Check {
 pub(crate) async fn run(settings: &Settings, as_json: bool) -> anyhow::Result<ExitCode> {
     let mut checks =
         vec![binaries(settings), master_key(settings), machine::disk(&settings.engine().data_dir)];
+    checks.extend(providers::answer(&settings.auth).await);
     match connect::connect(settings).await {
         Ok(connected) => {
             checks.push(check("database", true, connected.what.clone()));

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) database: Database,
     /// Secrets.
     pub(crate) secrets: Secrets,
+    /// Who may vouch for people who sign in.
+    pub(crate) auth: tidegate_service::SignInOptions,
 }
 
 /// The `database` section.

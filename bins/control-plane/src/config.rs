@@ -46,6 +46,8 @@ pub struct Config {
     pub postgres: PostgresConfig,
     /// Where secrets are.
     pub secrets: SecretsConfig,
+    /// Who may vouch for people who sign in: `[auth.github]`, and `[[auth.oidc]]` as often as needed.
+    pub auth: tidegate_service::SignInOptions,
     /// Settings of the use cases.
     pub service: tidegate_service::Options,
     /// Settings of agents' connections.
@@ -75,6 +77,7 @@ impl Default for Config {
             database: DatabaseConfig::default(),
             postgres: PostgresConfig::default(),
             secrets: SecretsConfig::default(),
+            auth: tidegate_service::SignInOptions::default(),
             service: tidegate_service::Options::default(),
             hub: HubConfig::default(),
             tls: None,
@@ -337,6 +340,7 @@ impl Config {
         }
         self.retention.check().map_err(|errors| Error::Setting(errors.to_string()))?;
         self.service.retention = self.retention.clone();
+        tidegate_service::Providers::new(&self.auth).map_err(Error::Setting)?;
         if self.database.url.is_none() && self.database.migrate_url.is_some() {
             return Err(Error::Setting(
                 "`database.migrate_url` is set without `database.url`: set both".into(),

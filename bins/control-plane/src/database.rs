@@ -61,6 +61,7 @@ async fn wire(config: &Config, url: Secret<String>) -> Result<(Services, Arc<Sys
     clock.set_offset(clock::measure(&db).await.map_err(|error| failed("read its clock", error))?);
     let mut options = config.service.clone();
     options.agent_bootstrap_key = bootstrap_key(config)?;
+    options.sign_in = config.auth.clone();
     let key = master_key(config)?;
     let services = Services::new(db, &key, options, Arc::clone(&clock) as _)
         .map_err(|error| failed("wire the services", error))?;

@@ -95,3 +95,30 @@ fn retention_is_set_per_table_and_never_below_its_least() {
         assert!(complaint.contains(name), "{complaint}");
     }
 }
+
+const SIGN_IN: &str = "[auth.github]\nclient_id = \"id\"\nclient_secret = \"hunter2\"\nallow_signup = false\n\
+                       [[auth.oidc]]\nname = \"corp\"\nissuer = \"https://id.example\"\nclient_id = \"id\"\n\
+                       client_secret = \"hunter2\"\nallow_signup = true\nallowed_domains = [\"example.org\"]\n";
+
+#[test]
+fn providers_of_sign_in_are_checked_at_the_start_and_their_secrets_are_not_printed() {
+    let config = Config::from_parts(SIGN_IN, &[]).unwrap();
+    assert_eq!(config.auth.github.as_ref().unwrap().base_url, "https://github.com");
+    assert_eq!(config.auth.oidc[0].scopes, ["openid", "email", "profile"]);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for (from, to, complaint) in [
+        ("https://id.example", "http://id.example", "`issuer` of the provider `corp`"),
+        ("allow_signup = true\n", "", "allow_signup"),
+        (
+            "client_secret = \"hunter2\"\nallow_signup = false",
+            "allow_signup = false",
+            "`auth.github` has no secret",
+        ),
+        ("client_secret = ", "client_secret_file = ", "cannot be read"),
+        ("name = \"corp\"", "name = \"Corp!\"", "auth.oidc.name"),
+        ("name = \"corp\"", "name = \"corp\"\ncolour = 1", "unknown field"),
+    ] {
+        let refused = refused(&SIGN_IN.replacen(from, to, 1), &[]);
+        assert!(refused.contains(complaint), "{complaint}: {refused}");
+    }
+}

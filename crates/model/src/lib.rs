@@ -23,6 +23,7 @@ mod device;
 mod fields;
 mod group;
 mod id;
+mod identity;
 mod invite;
 mod organization;
 mod permission;
@@ -58,6 +59,7 @@ pub use id::{
     AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GroupId, InviteId,
     LoginSessionId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
 };
+pub use identity::{organization_candidates, username_candidates};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
 pub use organization::{
     CreateOrganizationRequest, Member, OrgRole, OrgStatus, Organization, UpdateOrganizationRequest,

@@ -53,7 +53,12 @@ pub async fn login(db: &Db, id: LoginSessionId, wanted: Option<&str>, now: DateT
     Ok(Login { user, org })
 }
 
-fn of_login(user_id: UserId, username: String, role: SystemRole, login: LoginSessionId) -> UserScope {
+pub(crate) fn of_login(
+    user_id: UserId,
+    username: String,
+    role: SystemRole,
+    login: LoginSessionId,
+) -> UserScope {
     let credential = CredentialId::Login(login);
     UserScope { user_id, username, role, credential, scopes: Scopes::UNLIMITED, origin: Origin::default() }
 }

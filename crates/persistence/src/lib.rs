@@ -31,6 +31,8 @@ pub mod device_code;
 mod error;
 pub mod group;
 pub mod idempotency;
+pub mod identity;
+pub mod identity_attempt;
 pub mod invite;
 pub mod login_session;
 pub mod membership;

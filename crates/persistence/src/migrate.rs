@@ -18,6 +18,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-23-000005_groups/up.sql"),
     include_str!("../migrations/2026-11-23-000006_audit/up.sql"),
     include_str!("../migrations/2026-11-23-000007_device/up.sql"),
+    include_str!("../migrations/2026-11-23-000008_identities/up.sql"),
 ];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).

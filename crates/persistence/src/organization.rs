@@ -59,18 +59,23 @@ impl NewOrganization {
     }
 
     fn statement(self) -> Statement<()> {
-        statement::<()>(
+        let insert = statement::<()>(
             "INSERT INTO organizations (id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at)
              VALUES (?, ?, ?, ?, ?, 'active', ?, ?, ?)",
-        )
-        .bind::<Uuid, _>(self.id)
-        .bind::<Text, _>(self.request.name)
-        .bind::<Text, _>(self.request.display_name)
-        .bind::<Text, _>(self.request.description)
-        .bind::<Text, _>(self.request.k8s_namespace)
-        .bind::<Nullable<Uuid>, _>(self.owner)
-        .bind::<Timestamptz, _>(self.now)
-        .bind::<Timestamptz, _>(self.now)
+        );
+        self.bound(insert)
+    }
+
+    fn bound(self, insert: Statement<()>) -> Statement<()> {
+        insert
+            .bind::<Uuid, _>(self.id)
+            .bind::<Text, _>(self.request.name)
+            .bind::<Text, _>(self.request.display_name)
+            .bind::<Text, _>(self.request.description)
+            .bind::<Text, _>(self.request.k8s_namespace)
+            .bind::<Nullable<Uuid>, _>(self.owner)
+            .bind::<Timestamptz, _>(self.now)
+            .bind::<Timestamptz, _>(self.now)
     }
 }
 
@@ -78,6 +83,15 @@ impl NewOrganization {
 pub async fn insert(tx: &mut PlatformTx, new: NewOrganization) -> Result<()> {
     new.statement().execute(tx.conn()?).await?;
     Ok(())
+}
+
+/// The same where the name is free; false where it is not.
+pub async fn insert_if_free(tx: &mut PlatformTx, new: NewOrganization) -> Result<bool> {
+    let inserted = statement::<()>(
+        "INSERT INTO organizations (id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, 'active', ?, ?, ?) ON CONFLICT DO NOTHING",
+    );
+    Ok(new.bound(inserted).execute(tx.conn()?).await? == 1)
 }
 
 /// Inserts an active organization of the user's own, and makes them its first member.

@@ -24,7 +24,7 @@ pub struct Retention {
     pub keys: TimeDelta,
     /// Bearer tokens that were revoked or have expired.
     pub tokens: TimeDelta,
-    /// Device codes past their time.
+    /// Device codes, and sign-ins that nobody came back from, past their time.
     pub codes: TimeDelta,
     /// Invites that were answered, taken back or have expired.
     pub invites: TimeDelta,
@@ -129,6 +129,13 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.codes,
         bound: Bound::Moment,
         sql: "DELETE FROM device_codes WHERE id IN (SELECT id FROM device_codes WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+    },
+    Kind {
+        table: "identity_attempts",
+        batch: 5_000,
+        keep: |keep| keep.codes,
+        bound: Bound::Moment,
+        sql: "DELETE FROM identity_attempts WHERE state_hash IN (SELECT state_hash FROM identity_attempts WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
     },
     Kind {
         table: "invites",

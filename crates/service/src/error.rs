@@ -62,6 +62,15 @@ pub enum Error {
     /// The database cannot be reached: nothing happened, try again.
     #[error("the service is not available for a moment, try again")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Whoever vouches for people does not answer: try again, or come in another way.
+    #[error("{provider} does not answer as it should: try again in a moment, or log in another way")]
+    ProviderUnavailable {
+        /// Its name for people.
+        provider: String,
+        /// What went wrong, for the log.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A fault of ours.
     #[error("the server made a mistake")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),

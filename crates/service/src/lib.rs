@@ -16,6 +16,7 @@ mod force;
 mod group_members;
 mod groups;
 mod idempotency;
+mod identities;
 mod invites;
 mod keys;
 mod links;
@@ -57,6 +58,7 @@ pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use error::{Error, NoRoom};
 pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
 pub use idempotency::{Idempotency, Replay};
+pub use identities::{Asked, CameBack, GithubUpsert, Identities, SentAway, SignInProvider, SignedIn};
 pub use invites::{Invited, Invites};
 pub use keys::{KeyPage, Keys, Minted, generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};
 pub use links::{Ingested, Link, Links, Outbound, Report, ReportKind};
@@ -73,6 +75,7 @@ pub use retention::Retention;
 pub use secrets::Vault;
 pub use sessions::{Changed, SessionPage, Sessions};
 pub use streams::{OpenedStream, StreamTicket, Streams};
+pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
 pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, UserScope,
     agent::Filter as AgentFilter,
@@ -94,6 +97,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) vault: Vault,
     pub(crate) options: Options,
+    pub(crate) providers: Providers,
     pub(crate) nudges: Nudges,
     pub(crate) passwords: passwords::Passwords,
     pub(crate) throttle: Arc<throttle::Throttle>,
@@ -130,6 +134,8 @@ pub struct Services {
     pub keys: Keys,
     /// Logins of browsers.
     pub browsers: Browsers,
+    /// People who sign in elsewhere.
+    pub identities: Identities,
     /// Devices that ask to be let in.
     pub devices: Devices,
     /// Bearer tokens of the caller.
@@ -159,6 +165,7 @@ impl Services {
             vault: Vault::new(master_key)?,
             passwords: passwords::Passwords::new(options.password_workers),
             throttle: Arc::new(throttle::Throttle::new(&options)),
+            providers: Providers::new(&options.sign_in).map_err(Error::internal)?,
             nudges: Nudges::new(),
             uses: keys::Uses::default(),
             token_uses: keys::Uses::default(),
@@ -180,6 +187,7 @@ impl Services {
             invites: Invites(Arc::clone(&core)),
             keys: Keys(Arc::clone(&core)),
             browsers: Browsers(Arc::clone(&core)),
+            identities: Identities(Arc::clone(&core)),
             devices: Devices(Arc::clone(&core)),
             bearer_tokens: BearerTokens(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),

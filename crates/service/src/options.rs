@@ -1,6 +1,7 @@
 //! The settings of the use cases.
 
 use chrono::TimeDelta;
+use tidegate_identity::Options as SignInOptions;
 use tidegate_model::{DefaultQuota, Secret};
 
 use crate::Retention;
@@ -48,6 +49,11 @@ pub struct Options {
     pub device_codes_per_source: u32,
     /// Wrong user codes a minute of one user, and of one address, before the answer is 429. Default 10.
     pub wrong_user_codes: u32,
+    /// Sign-ins elsewhere a minute that one address may begin before the answer is 429. Default 20.
+    pub sign_ins_per_source: u32,
+    /// Who may vouch for people: the section `auth` of the settings.
+    #[serde(skip)]
+    pub sign_in: SignInOptions,
     /// Logins a minute of one username from one address, right passwords too, before the answer is 429. Default 30.
     pub logins_per_minute: u32,
     /// What a member may use at one time who has no quota of their own, admins of the platform left aside: each of
@@ -77,6 +83,8 @@ impl Default for Options {
             failures_per_subject: 10,
             device_codes_per_source: 20,
             wrong_user_codes: 10,
+            sign_ins_per_source: 20,
+            sign_in: SignInOptions::default(),
             logins_per_minute: 30,
             default_quota: DefaultQuota::default(),
         }

@@ -30,6 +30,10 @@ pub(crate) enum Purpose {
     Form,
     Visit,
     Body,
+    SignInState,
+    SignInBrowser,
+    SignInNonce,
+    SignInVerifier,
 }
 
 /// Keys derived from the master key (HKDF-SHA-256, RFC 5869).
@@ -106,6 +110,10 @@ impl Vault {
             Purpose::Form => b"form:",
             Purpose::Visit => b"visit:",
             Purpose::Body => b"body:",
+            Purpose::SignInState => b"sign-in-state:",
+            Purpose::SignInBrowser => b"sign-in-browser:",
+            Purpose::SignInNonce => b"sign-in-nonce:",
+            Purpose::SignInVerifier => b"sign-in-verifier:",
         };
         context.update(label);
         context.update(secret);

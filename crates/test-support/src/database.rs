@@ -79,6 +79,7 @@ impl TestDb {
             device_codes_per_source: 1_000_000,
             wrong_user_codes: 1_000_000,
             default_quota: DefaultQuota(QuotaLimits::UNLIMITED),
+            sign_ins_per_source: 1_000_000,
             ..Options::default()
         }
     }
@@ -96,6 +97,11 @@ impl TestDb {
     /// The use cases with other settings, on the same clock.
     pub fn services_with(&self, options: Options) -> Services {
         services(&self.db, options, Arc::clone(&self.clock) as Arc<dyn Clock>)
+    }
+
+    /// The use cases with other settings and another clock.
+    pub fn services_with_clock(&self, options: Options, clock: Arc<dyn Clock>) -> Services {
+        services(&self.db, options, clock)
     }
 
     /// The use cases with another clock.

@@ -22,6 +22,7 @@ mod clock;
 mod cluster;
 mod database;
 mod external;
+mod identity_provider;
 mod people;
 mod wait;
 
@@ -31,5 +32,6 @@ pub use clock::ManualClock;
 pub use cluster::{Cluster, PrivateCluster, URL_VARIABLE};
 pub use database::{BOOTSTRAP_KEY, MASTER_KEY, Outage, TestDb};
 pub use external::ExternalPostgres;
+pub use identity_provider::{Account, CLIENT_ID, CLIENT_SECRET, IdentityProvider, Lie, Signature};
 pub use people::{TestOrg, TestUser, new_session};
 pub use wait::{DEADLINE, eventually, eventually_some};

@@ -176,6 +176,11 @@ impl From<Error> for Problem {
                     .with_retry(1)
                     .with_cause(unavailable)
             }
+            silent @ Error::ProviderUnavailable { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "E_PROVIDER_UNAVAILABLE", said)
+                    .with_retry(5)
+                    .with_cause(silent)
+            }
             internal @ Error::Internal(_) => Self::fault(internal),
         }
     }

@@ -16,6 +16,7 @@ mod quotas;
 mod rights;
 mod sessions;
 mod setup;
+mod sign_in;
 mod support;
 mod terminal;
 mod users;

@@ -18,6 +18,11 @@ pub(crate) const OPEN: &[(&str, &str)] = &[
     ("POST /oauth/device/code", "a device asks to be let in, which gives it nothing yet: see devices.rs"),
     ("POST /oauth/device/token", "the credential is in the body"),
     ("POST /api/v1/auth/setup", "makes the first admin, and refuses once there is one: see setup.rs"),
+    ("GET /api/v1/auth/providers", "what the login page shows, before anybody can log in"),
+    ("GET /api/v1/auth/github", "begins a sign-in, which gives nothing yet: see sign_in.rs"),
+    ("GET /api/v1/auth/github/callback", "the provider's word is the credential: see sign_in.rs"),
+    ("GET /api/v1/auth/oidc/{provider}", "begins a sign-in, which gives nothing yet: see sign_in.rs"),
+    ("GET /api/v1/auth/oidc/{provider}/callback", "the provider's word is the credential: see sign_in.rs"),
     ("GET /api/v1/auth/setup/status", "says whether there is an admin, before anybody can log in"),
 ];
 

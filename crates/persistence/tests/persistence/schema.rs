@@ -15,6 +15,8 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("group_quotas", "an upsert and what counts bounds"),
     ("groups", "fixed statements, half of them recursive"),
     ("homes", "an upsert and what counts bounds"),
+    ("identities", "fixed statements, each by the whole key"),
+    ("identity_attempts", "three fixed statements"),
     ("idempotency_keys", "two fixed statements"),
     ("invites", "fixed statements, each a transition or a list"),
     ("login_sessions", "four fixed statements and a lookup"),

@@ -16,6 +16,8 @@ const WITHOUT_TENANT: &[(&str, &str)] = &[
     ("audit_log", "lines of the platform's own log have no organization"),
     ("commands", "an operator's command belongs to no organization"),
     ("device_codes", "of nobody until somebody lets the device in"),
+    ("identities", "of a user, across organizations; the platform alone sees them"),
+    ("identity_attempts", "of nobody until they come back"),
     ("login_sessions", "of a user, across organizations; the chosen one may be none"),
     ("organizations", "is the tenant itself"),
     ("quarantined_sessions", "nobody knows whose they are"),

@@ -36,6 +36,7 @@ const SEED: &[&str] = &[
     "RemoveMember",
     "RevokeAPIKey",
     "RevokeInvite",
+    "UpsertUserByGitHubID",
     "UsernamesByIDs",
     "VerifyAPIKey",
     "ErrAlreadyMember",
@@ -59,7 +60,7 @@ const SEED: &[&str] = &[
     "UserMode",
 ];
 
-/// What comes with sources, pipes and NATS, and with signing in elsewhere.
+/// What comes with sources, pipes and NATS.
 const LATER: &[&str] = &[
     "DeletePipe",
     "DeleteSource",
@@ -77,7 +78,6 @@ const LATER: &[&str] = &[
     "Source",
     "SourceKind",
     "UpdateLastBroadcast",
-    "UpsertUserByGitHubID",
 ];
 
 /// Go name → Rust path, as the page says.

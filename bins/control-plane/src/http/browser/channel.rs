@@ -24,6 +24,8 @@ pub(super) enum Cookie {
     Session,
     /// Somebody at the login page: what their form is bound to.
     Visit,
+    /// Somebody on the way to a provider and back: what their sign-in is bound to.
+    SignIn,
 }
 
 impl Channel {
@@ -50,6 +52,8 @@ impl Channel {
             (Self::Loopback, Cookie::Session) => "tidegate_session",
             (Self::Encrypted, Cookie::Visit) => "__Host-tidegate_visit",
             (Self::Loopback, Cookie::Visit) => "tidegate_visit",
+            (Self::Encrypted, Cookie::SignIn) => "__Host-tidegate_sign_in",
+            (Self::Loopback, Cookie::SignIn) => "tidegate_sign_in",
         }
     }
 
@@ -73,8 +77,10 @@ impl Channel {
         seconds: u32,
     ) -> Result<HeaderValue, Problem> {
         let secure = if self == Self::Encrypted { "; Secure" } else { "" };
+        // Whoever comes back from a provider comes from another site, and shows a strict cookie to nobody.
+        let site = if cookie == Cookie::SignIn { "Lax" } else { "Strict" };
         let text = format!(
-            "{}={}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}",
+            "{}={}; Path=/; Max-Age={seconds}; HttpOnly; SameSite={site}{secure}",
             self.name(cookie),
             value.expose()
         );

@@ -10,14 +10,17 @@ use actix_web::{
 };
 use askama::Template;
 use tidegate_model::{LoginRequest, Secret};
+use tidegate_service::SignInProvider;
 
 use super::{
     Channel, Cookie, HOME, check_site,
-    next::local,
+    next::{local, with_next},
     render::{go, page_with, told},
     signed_in, stale,
 };
-use crate::http::{Context, Problem, form::Parameters, source::source, valid::lenient_query};
+use crate::http::{
+    Context, Problem, auth::providers::place, form::Parameters, source::source, valid::lenient_query,
+};
 
 /// Seconds somebody may look at the login page.
 const VISIT: u32 = 3_600;
@@ -29,6 +32,13 @@ struct Page<'a> {
     token: String,
     username: &'a str,
     message: Option<String>,
+    providers: Vec<Elsewhere>,
+}
+
+/// Another way in.
+struct Elsewhere {
+    name: String,
+    place: String,
 }
 
 /// The login page; whoever is logged in already goes on at once.
@@ -73,7 +83,13 @@ fn form(
     }
     let token = browsers.visit_token(visit.expose());
     let message = form.problem.map(|problem| problem.to_string());
-    page_with(response, &Page { next: form.next, token, username: form.username, message })
+    // Links and no forms: the pages' policy lets a form go nowhere but here, and a redirect after it neither.
+    let elsewhere = |provider: SignInProvider| Elsewhere {
+        place: with_next(&place(&provider), form.next),
+        name: provider.display_name,
+    };
+    let providers = context.services.identities.providers().into_iter().map(elsewhere).collect();
+    page_with(response, &Page { next: form.next, token, username: form.username, message, providers })
 }
 
 /// Logs in, with a new cookie each time: one that was there before counts for nothing.

@@ -7,6 +7,7 @@ pub(crate) mod login;
 pub(crate) mod logout;
 mod next;
 mod render;
+pub(crate) mod sign_in;
 pub(crate) mod style;
 pub(crate) mod verify;
 

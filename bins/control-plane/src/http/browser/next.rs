@@ -17,7 +17,12 @@ pub(super) fn local(next: &str) -> Option<&str> {
 
 /// The login page that leads to a path of ours.
 pub(super) fn login_before(path: &str) -> String {
-    format!("{LOGIN}?next={}", utf8_percent_encode(path, NON_ALPHANUMERIC))
+    with_next(LOGIN, path)
+}
+
+/// A place of ours that leads to another one afterwards.
+pub(super) fn with_next(place: &str, path: &str) -> String {
+    format!("{place}?next={}", utf8_percent_encode(path, NON_ALPHANUMERIC))
 }
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+-- Identities are not taken back: whoever signed in by one would be somebody else the next time.
