@@ -64,7 +64,7 @@ pub(crate) struct Logins {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Users {
     /// How many there are.
-    pub(crate) users: u32,
+    pub(crate) count: u32,
     /// Milliseconds.
     pub(crate) p50: f64,
     /// Milliseconds.
@@ -86,7 +86,7 @@ pub(crate) async fn users(stage: &Stage, count: u32, length: Duration) -> anyhow
     .await?;
     let page = request("GET", "/api/v1/admin/users?limit=50", Some(&token), "");
     let times = during("pages of users", probed(stage, &page, length)).await?;
-    Ok(Users { users: count, p50: times.percentile(50), p99: times.percentile(99) })
+    Ok(Users { count, p50: times.percentile(50), p99: times.percentile(99) })
 }
 
 /// One key for each token, and what comes of using them, rightly and wrongly.

@@ -140,8 +140,8 @@ impl Figures {
             line("another request beside logins, p99".into(), logins.p99_beside, "ms");
         }
         if let Some(users) = &self.users {
-            line(format!("first page of {} users, p50", users.users), users.p50, "ms");
-            line(format!("first page of {} users, p99", users.users), users.p99, "ms");
+            line(format!("first page of {} users, p50", users.count), users.p50, "ms");
+            line(format!("first page of {} users, p99", users.count), users.p99, "ms");
         }
         lines
     }

@@ -189,6 +189,8 @@ mod tests {
         complaint(&claims, &expected)
     }
 
+    type Change = fn(&mut Value);
+
     #[test]
     fn a_token_is_for_us_now_and_in_answer_to_this_attempt() {
         assert_eq!(judged(|_| ()), None);
@@ -197,7 +199,6 @@ mod tests {
             judged(|c| (c["aud"], c["azp"]) = (json!(["other", "tidegate"]), json!("tidegate"))),
             None
         );
-        type Change = fn(&mut Value);
         let bad: [(&str, Change); 14] = [
             ("another issuer", |c| c["iss"] = json!("https://id.example/")),
             ("for somebody else", |c| c["aud"] = json!("other")),
