@@ -63,8 +63,22 @@ pub(crate) enum Verb {
         #[arg(long, required = true)]
         sql: bool,
     },
-    /// Look at engines, migrations, roles, row-level security and the master key
+    /// Try out how mails go out
+    #[command(subcommand)]
+    Mail(MailVerb),
+    /// Look at engines, migrations, roles, row-level security, the master key and the mailer
     Doctor,
+}
+
+/// What to do about mail.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MailVerb {
+    /// Send one mail as the control plane would
+    Test {
+        /// Whom to send it to
+        #[arg(long, value_name = "ADDRESS")]
+        to: String,
+    },
 }
 
 /// What to do with agents.

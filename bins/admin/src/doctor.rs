@@ -36,6 +36,7 @@ pub(crate) async fn run(settings: &Settings, as_json: bool) -> anyhow::Result<Ex
         }
         Err(error) => checks.push(check("database", false, format!("{error:#}"))),
     }
+    checks.push(mailer(settings).await);
     let well = checks.iter().all(|check| check.ok);
     let rows = checks.iter().map(|check| {
         vec![if check.ok { "ok" } else { "FAILS" }.to_owned(), check.what.to_owned(), check.found.clone()]
@@ -65,6 +66,17 @@ fn master_key(settings: &Settings) -> Check {
             false,
             format!("{error}; the control plane's first start makes it in embedded mode"),
         ),
+    }
+}
+
+async fn mailer(settings: &Settings) -> Check {
+    let post = match settings.post() {
+        Ok(post) => post,
+        Err(error) => return check("mail", false, format!("{error:#}")),
+    };
+    match post.check().await {
+        Ok(()) => check("mail", true, post.describe()),
+        Err(error) => check("mail", false, format!("{}: {error}", post.describe())),
     }
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod connect;
 mod doctor;
+mod mail;
 mod output;
 mod settings;
 mod users;

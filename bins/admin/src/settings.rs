@@ -6,6 +6,7 @@ use anyhow::Context;
 use config::{Config, Environment, File};
 use serde::Deserialize;
 use tidegate_model::Secret;
+use tidegate_service::{MailOptions, Post};
 
 /// Where things are. Sections of the control plane that are not needed here are passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +22,10 @@ pub(crate) struct Settings {
     pub(crate) secrets: Secrets,
     /// Who may vouch for people who sign in.
     pub(crate) auth: tidegate_service::SignInOptions,
+    /// How people reach the control plane.
+    pub(crate) public_url: Option<String>,
+    /// How mails go out.
+    pub(crate) mail: MailOptions,
 }
 
 /// The `database` section.
@@ -73,6 +78,14 @@ impl Settings {
             options.run_dir.clone_from(run);
         }
         options
+    }
+
+    /// What carries mails, as the control plane sends them.
+    pub(crate) fn post(&self) -> anyhow::Result<Post> {
+        let url = self.public_url.as_deref();
+        let checked = self.mail.check(url);
+        let opened = checked.and_then(|()| self.mail.open(&self.engine().data_dir, url.unwrap_or_default()));
+        opened.map_err(|errors| anyhow::anyhow!("the settings of mail make no sense: {errors}"))
     }
 
     /// The master key's file.

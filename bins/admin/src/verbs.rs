@@ -10,7 +10,7 @@ use tidegate_service::{AgentFilter, Decision, NewLocalUser, Operator, Services, 
 
 use crate::{
     args::{AgentVerb, Args, OrganizationVerb, Verb},
-    connect, doctor, output,
+    connect, doctor, mail, output,
     settings::Settings,
     users,
 };
@@ -25,6 +25,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(args.config.as_deref())?;
     if let Verb::Doctor = args.verb {
         return doctor::run(&settings, as_json).await;
+    }
+    if let Verb::Mail(verb) = args.verb {
+        return mail::run(&settings, verb, as_json).await;
     }
     let connected = connect::connect(&settings).await?;
     let done = if let Verb::Migrate = args.verb {
@@ -85,7 +88,7 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
             let id = services.operators.create_organization(&operator, &name).await?;
             output::said(as_json, &json!({"orgId": id}), &format!("organization {name} is there"))
         }
-        Verb::Migrate | Verb::Roles { .. } | Verb::Doctor => Ok(()),
+        Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor => Ok(()),
     }
 }
 

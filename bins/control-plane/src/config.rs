@@ -11,7 +11,7 @@ use config::{Environment, File, FileFormat};
 use serde::{Deserialize, Deserializer};
 use tidegate_engines::postgres;
 use tidegate_model::Secret;
-use tidegate_service::{DbOptions, Retention};
+use tidegate_service::{DbOptions, MailOptions, Retention};
 
 use crate::{
     Error,
@@ -62,6 +62,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// How many days what is kept.
     pub retention: Retention,
+    /// How mails go out.
+    pub mail: MailOptions,
 }
 
 impl Default for Config {
@@ -85,6 +87,7 @@ impl Default for Config {
             limits: Limits::default(),
             metrics: MetricsConfig::default(),
             retention: Retention::default(),
+            mail: MailOptions::default(),
         }
     }
 }
@@ -341,6 +344,8 @@ impl Config {
         self.retention.check().map_err(|errors| Error::Setting(errors.to_string()))?;
         self.service.retention = self.retention.clone();
         tidegate_service::Providers::new(&self.auth).map_err(Error::Setting)?;
+        let mail = self.mail.check(self.public_url.as_deref());
+        mail.map_err(|errors| Error::Setting(errors.to_string()))?;
         if self.database.url.is_none() && self.database.migrate_url.is_some() {
             return Err(Error::Setting(
                 "`database.migrate_url` is set without `database.url`: set both".into(),

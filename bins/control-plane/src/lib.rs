@@ -13,6 +13,7 @@ mod health;
 pub mod http;
 mod key_uses;
 pub mod log;
+mod mail;
 mod metrics;
 mod retention;
 mod server;

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error, clock, database,
     http::{self, Context},
-    key_uses, retention, tls,
+    key_uses, mail, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -71,6 +71,10 @@ impl Server {
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let hub = Hub::new(services.links.clone(), config.hub_options(), Arc::clone(&clock) as _);
         let (db, operators) = (services.db().clone(), services.operators.clone());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let post = mail::post(config, scheme, address)?;
+        let mails =
+            mail::Sender { mails: services.mails.clone(), post, nudges: services.nudges().subscribe() };
         let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
         let context = Data::new(context);
@@ -86,7 +90,6 @@ impl Server {
         if let Some(workers) = config.workers {
             server = server.workers(workers.max(1));
         }
-        let scheme = if tls.is_some() { "https" } else { "http" };
         let server = match tls {
             Some(tls) => server.listen_rustls_0_23(listener, tls),
             None => server.listen(listener),
@@ -98,6 +101,7 @@ impl Server {
         let hubbing = Some(tokio::spawn(async move { running.run(stop).await }));
         tasks.spawn(clock::follow(db, clock, shutdown.clone()));
         tasks.spawn(retention::keep(operators, shutdown.clone()));
+        tasks.spawn(mails.run(shutdown.clone()));
         tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })
     }

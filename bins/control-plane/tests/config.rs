@@ -122,3 +122,19 @@ fn providers_of_sign_in_are_checked_at_the_start_and_their_secrets_are_not_print
         assert!(refused.contains(complaint), "{complaint}: {refused}");
     }
 }
+
+#[test]
+fn mail_goes_to_a_server_only_with_all_that_it_takes() {
+    let server = "[mail]\nfrom = \"Tidegate <a@example.org>\"\n[mail.smtp]\nhost = \"mail.example.org\"\n";
+    let complaint = refused(server, &[]);
+    assert!(complaint.contains("public_url"), "{complaint}");
+    let url = ("TIDEGATE__PUBLIC_URL", "https://tidegate.example");
+    let config = Config::from_parts(server, &[url, ("TIDEGATE__MAIL__SMTP__TLS", "starttls")]).unwrap();
+    assert_eq!(config.mail.smtp.host, "mail.example.org");
+    assert!(refused(server, &[url, ("TIDEGATE__MAIL__SMTP__TLS", "none")]).contains("mail.smtp.tls"));
+    assert!(refused("[mail]\nserver = \"x\"", &[]).contains("unknown field"));
+    assert!(refused("[mail.smtp]\ncolour = 1", &[]).contains("unknown field"));
+    let secret = ("TIDEGATE__MAIL__SMTP__PASSWORD", "hunter2");
+    let complaint = refused(server, &[url, secret]);
+    assert!(complaint.contains("mail.smtp.username") && !complaint.contains("hunter2"), "{complaint}");
+}

@@ -59,6 +59,8 @@ fn every_route_is_in_the_document_and_every_operation_is_a_route() {
         "POST /logout",
         "GET /home",
         "POST /home/tokens/{id}/revoke",
+        "GET /invites/{id}",
+        "POST /invites/{id}",
         "GET /oauth/device/verify",
         "POST /oauth/device/verify",
     ]

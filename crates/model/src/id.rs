@@ -76,6 +76,8 @@ id! {
     AuditId,
     /// An invite into an organization.
     InviteId,
+    /// A mail that goes out.
+    MailId,
     /// A group of an organization's members.
     GroupId,
     /// One change in a session's history.

@@ -25,6 +25,7 @@ mod group;
 mod id;
 mod identity;
 mod invite;
+mod mail;
 mod organization;
 mod permission;
 mod quantity;
@@ -57,10 +58,11 @@ pub use group::{
 };
 pub use id::{
     AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GroupId, InviteId,
-    LoginSessionId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
+    LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
+pub use mail::{MailStatus, validate_mailable};
 pub use organization::{
     CreateOrganizationRequest, Member, OrgRole, OrgStatus, Organization, UpdateOrganizationRequest,
     default_namespace, validate_namespace, validate_org_name,

@@ -147,6 +147,22 @@ pub async fn list_for_me(tx: &mut UserTx, now: DateTime<Utc>, limit: i64) -> Res
     Ok(rows.into_iter().map(invite).collect())
 }
 
+/// An invite for the user of the transaction, however it stands, and what its organization calls itself if that is active;
+/// its name is empty where the user may not see it any more. Not found where it is for somebody else.
+pub async fn find_for_me(tx: &mut UserTx, id: InviteId) -> Result<(Invite, Option<String>)> {
+    let rows: Vec<(Row, Option<String>)> = statement::<(Columns, Nullable<Text>)>(
+        "SELECT i.id, i.org_id, COALESCE(o.name, ''), i.invitee_username, i.inviter_user_id, i.inviter_username, i.role, i.status, i.created_at, i.expires_at, i.decided_at,
+           CASE WHEN o.status = 'active' THEN o.display_name END
+         FROM invites i LEFT JOIN organizations o ON o.id = i.org_id
+         WHERE i.id = ? AND lower(i.invitee_username) = (SELECT lower(u.username) FROM users u WHERE u.id = ?)",
+    )
+    .bind::<Uuid, _>(id)
+    .bind::<Uuid, _>(tx.user_id)
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().next().map(|(row, shown)| (invite(row), shown)).ok_or(Error::NotFound)
+}
+
 /// Whether an invite is for the user of the transaction; not found where there is none at all.
 pub async fn is_for_me(tx: &mut UserTx, id: InviteId) -> Result<bool> {
     let rows: Vec<bool> = statement::<Bool>("SELECT mine FROM invite_is_for_me(?)")

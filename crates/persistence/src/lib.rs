@@ -35,6 +35,7 @@ pub mod identity;
 pub mod identity_attempt;
 pub mod invite;
 pub mod login_session;
+pub mod mail;
 pub mod membership;
 pub mod migrate;
 pub mod organization;

@@ -28,6 +28,8 @@ pub struct Retention {
     pub codes: TimeDelta,
     /// Invites that were answered, taken back or have expired.
     pub invites: TimeDelta,
+    /// Mails that were sent, dropped or given up.
+    pub mails: TimeDelta,
     /// Answers kept for repeats.
     pub idempotency: TimeDelta,
     /// Used or late stream tickets.
@@ -136,6 +138,13 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.codes,
         bound: Bound::Moment,
         sql: "DELETE FROM identity_attempts WHERE state_hash IN (SELECT state_hash FROM identity_attempts WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+    },
+    Kind {
+        table: "mails",
+        batch: 5_000,
+        keep: |keep| keep.mails,
+        bound: Bound::Moment,
+        sql: "DELETE FROM mails WHERE id IN (SELECT id FROM mails WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
     },
     Kind {
         table: "invites",

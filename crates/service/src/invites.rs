@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use tidegate_model::{CreateInviteRequest, Invite, InviteId, Operation, OrgId, OrgRole};
+use tidegate_model::{
+    CreateInviteRequest, Invite, InviteId, InviteStatus, MailId, Operation, OrgId, OrgRole,
+};
 use tidegate_persistence::{
     Error as DbError, OrgScope, UserTx, audit,
     invite::{self, NewInvite},
-    membership,
+    mail, membership,
 };
 
 use crate::{
-    Caller, Core, Error, Idempotency, Listed, Paging, Replay, Result,
+    Caller, Core, Error, Idempotency, Listed, Nudge, Paging, Replay, Result,
     error::Named,
     members::may_grant,
     organizations::conflict,
@@ -33,6 +35,47 @@ pub enum Invited {
     Replay(Replay),
 }
 
+/// An invite as whom it is for sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenInvite {
+    /// The invite. The name of its organization is empty where it is over and the caller is no member.
+    pub invite: Invite,
+    /// What the organization calls itself, if the caller may see it and it is active.
+    pub organization: Option<String>,
+    /// What can be done about it.
+    pub standing: InviteStanding,
+}
+
+/// What whom it is for can do about an invite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InviteStanding {
+    /// Accept or decline it.
+    Open,
+    /// Nothing: they have accepted it.
+    Accepted,
+    /// Nothing: they have declined it.
+    Declined,
+    /// Nothing: the organization took it back.
+    Revoked,
+    /// Nothing: it is past its time.
+    Expired,
+    /// Nothing for now: the organization takes nobody.
+    Closed,
+}
+
+impl InviteStanding {
+    fn of(invite: &Invite, active: bool, now: DateTime<Utc>) -> Self {
+        match invite.status {
+            InviteStatus::Accepted => Self::Accepted,
+            InviteStatus::Declined => Self::Declined,
+            InviteStatus::Revoked => Self::Revoked,
+            InviteStatus::Pending if invite.expires_at <= now => Self::Expired,
+            InviteStatus::Pending if !active => Self::Closed,
+            InviteStatus::Pending => Self::Open,
+        }
+    }
+}
+
 /// Most pending invites of one user that are listed.
 const MINE: i64 = 100;
 
@@ -46,7 +89,8 @@ impl Invites {
         answer: impl Fn(&Invite) -> Value + Send + Sync,
     ) -> Result<Invited> {
         let (id, now) = (InviteId::new(), self.0.clock.now());
-        self.0
+        let invited = self
+            .0
             .db
             .in_org_locked(scope, async |tx, locked| {
                 let locked = locked.named("organization")?;
@@ -70,14 +114,20 @@ impl Invites {
                     now,
                 };
                 invite::insert(tx, new).await?;
+                // For everybody, whether or not they have an address or are there at all: that shows at the sending.
+                mail::insert(tx, MailId::new(), id, now).await?;
                 audit::insert_org(tx, entry("invite.create", id, detail, now)).await?;
                 let made = invite::find(tx, id).await?;
                 if let Some(key) = idempotency {
                     key.keep_in(tx, 201, answer(&made), now).await?;
                 }
-                Ok(Invited::New(made))
+                Ok::<_, Error>(Invited::New(made))
             })
-            .await
+            .await?;
+        if matches!(invited, Invited::New(_)) {
+            self.0.nudges.send(Nudge::Mail);
+        }
+        Ok(invited)
     }
 
     /// The organization's invites, the newest first.
@@ -113,6 +163,18 @@ impl Invites {
         let now = self.0.clock.now();
         let listed = self.0.db.in_user(&caller.user, async |tx| invite::list_for_me(tx, now, MINE).await);
         Ok(listed.await?)
+    }
+
+    /// An invite for the caller, however it stands. Somebody else's is not found.
+    pub async fn look(&self, caller: &Caller, id: InviteId) -> Result<SeenInvite> {
+        let now = self.0.clock.now();
+        let found = self.0.db.in_user(&caller.user, async |tx| invite::find_for_me(tx, id).await);
+        let (invite, organization) = found.await.named(format_args!("invite {id}"))?;
+        Ok(SeenInvite {
+            standing: InviteStanding::of(&invite, organization.is_some(), now),
+            invite,
+            organization,
+        })
     }
 
     /// Accepts an invite: of several at the same time exactly one does. Gives the organization and the role in it.

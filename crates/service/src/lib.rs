@@ -21,6 +21,7 @@ mod invites;
 mod keys;
 mod links;
 mod logins;
+mod mail;
 mod members;
 mod nudge;
 mod operators;
@@ -59,10 +60,13 @@ pub use error::{Error, NoRoom};
 pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
 pub use idempotency::{Idempotency, Replay};
 pub use identities::{Asked, CameBack, GithubUpsert, Identities, SentAway, SignInProvider, SignedIn};
-pub use invites::{Invited, Invites};
+pub use invites::{InviteStanding, Invited, Invites, SeenInvite};
 pub use keys::{KeyPage, Keys, Minted, generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};
 pub use links::{Ingested, Link, Links, Outbound, Report, ReportKind};
 pub use logins::{LoggedIn, Logins};
+pub use mail::{
+    FileOutbox, Letter, MailError, MailOptions, Mailer, Mails, Post, Sending, SmtpOptions, SmtpTls,
+};
 pub use members::{Added, Members, Person};
 pub use nudge::{Nudge, Nudges};
 pub use operators::{Bootstrapped, NewLocalUser, Operators};
@@ -130,6 +134,8 @@ pub struct Services {
     pub platform_quotas: PlatformQuotas,
     /// Invites into organizations.
     pub invites: Invites,
+    /// Mails that wait to be sent.
+    pub mails: Mails,
     /// API keys of an organization.
     pub keys: Keys,
     /// Logins of browsers.
@@ -185,6 +191,7 @@ impl Services {
             quotas: Quotas(Arc::clone(&core)),
             platform_quotas: PlatformQuotas(Arc::clone(&core)),
             invites: Invites(Arc::clone(&core)),
+            mails: Mails(Arc::clone(&core)),
             keys: Keys(Arc::clone(&core)),
             browsers: Browsers(Arc::clone(&core)),
             identities: Identities(Arc::clone(&core)),

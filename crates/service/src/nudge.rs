@@ -14,6 +14,8 @@ pub enum Nudge {
     SessionEnded(SessionId),
     /// A login or membership ended: viewers must be looked at again.
     Revalidate,
+    /// A mail waits to be sent.
+    Mail,
 }
 
 /// Hints waiting for a slow listener at most; past it the oldest are dropped, and the listener polls everything.

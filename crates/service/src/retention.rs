@@ -39,6 +39,8 @@ pub struct Retention {
     pub codes_days: u32,
     /// Invites that were answered, taken back or have expired. Default 90.
     pub invites_days: u32,
+    /// Mails that were sent, dropped or given up. Default 30.
+    pub mails_days: u32,
     /// Answers kept for repeats with the same `Idempotency-Key`. Default 1.
     pub idempotency_days: u32,
     /// Used or late stream tickets. Default 1.
@@ -59,6 +61,7 @@ impl Default for Retention {
             tokens_days: 30,
             codes_days: 1,
             invites_days: 90,
+            mails_days: 30,
             idempotency_days: 1,
             tickets_days: 1,
             quarantine_days: 30,
@@ -80,6 +83,7 @@ impl Retention {
             ("tokens_days", self.tokens_days, 1),
             ("codes_days", self.codes_days, 1),
             ("invites_days", self.invites_days, 1),
+            ("mails_days", self.mails_days, 1),
             ("idempotency_days", self.idempotency_days, 1),
             ("tickets_days", self.tickets_days, 1),
             ("quarantine_days", self.quarantine_days, 1),
@@ -103,6 +107,7 @@ impl Retention {
             tokens: days(self.tokens_days),
             codes: days(self.codes_days),
             invites: days(self.invites_days),
+            mails: days(self.mails_days),
             idempotency: days(self.idempotency_days),
             tickets: days(self.tickets_days),
             quarantine: days(self.quarantine_days),

@@ -29,6 +29,11 @@ pub fn configure(app: &mut ServiceConfig, context: &Data<Context>) {
         .service(resource("/home").route(get().to(browser::home)))
         .service(resource("/home/tokens/{id}/revoke").route(post().to(browser::revoke)))
         .service(
+            resource("/invites/{id}")
+                .route(get().to(browser::invite))
+                .route(post().to(browser::answer_invite)),
+        )
+        .service(
             resource("/oauth/device/verify")
                 .route(get().to(browser::verify))
                 .route(post().to(browser::decide)),

@@ -32,12 +32,12 @@ impl<'a> Browser<'a> {
     }
 
     /// Sends a form as the page of this server would.
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let site = [("Origin", self.world.handle.url()), ("Sec-Fetch-Site", "same-origin".to_owned())];
         self.post_as(path, fields, &site).await
     }
 
-    async fn post_as(
+    pub(crate) async fn post_as(
         &mut self,
         path: &str,
         fields: &[(&str, &str)],
@@ -68,7 +68,7 @@ impl<'a> Browser<'a> {
         self.cookies.iter().find(|(kept, _)| kept == name).map(|(_, value)| value.as_str())
     }
 
-    async fn log_in(&mut self, user: &TestUser, next: &str) -> Answer {
+    pub(crate) async fn log_in(&mut self, user: &TestUser, next: &str) -> Answer {
         let page = self.get("/login").await;
         let token = hidden(&page, "token");
         let password = user.password.expose().clone();
@@ -92,7 +92,7 @@ fn digit(half: u8) -> char {
 }
 
 /// The value of a hidden field of a page.
-fn hidden(page: &Answer, name: &str) -> String {
+pub(crate) fn hidden(page: &Answer, name: &str) -> String {
     let begin = format!("name=\"{name}\" value=\"");
     let rest = page.text.split_once(&begin).unwrap_or_else(|| panic!("{name}: {page:?}")).1;
     rest.split('"').next().unwrap().to_owned()

@@ -8,6 +8,7 @@ mod devices;
 mod direct_tls;
 mod errors;
 mod handshake;
+mod invite_pages;
 mod invites;
 mod keys;
 mod members;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tidegate_control_plane::{Config, Handle, Server};
 use tidegate_model::{OrgRole, SystemClock, SystemRole};
 use tidegate_service::Services;
@@ -17,6 +18,8 @@ pub(crate) struct World {
     pub(crate) db: TestDb,
     pub(crate) services: Services,
     pub(crate) handle: Handle,
+    /// The data folder, where the outbox is.
+    pub(crate) data: TempDir,
 }
 
 /// A user with a token.
@@ -67,11 +70,13 @@ impl World {
         let db = TestDb::new().await;
         let clock = Arc::new(SystemClock::new());
         let services = db.services_at(Arc::clone(&clock) as _);
+        let data = TempDir::new().unwrap();
         let mut config = Config::from_parts(toml, &[]).unwrap();
+        config.data_dir = Some(data.path().to_owned());
         config.listen.set_port(0);
         config.workers = Some(1);
         let handle = Server::start(&config, services.clone(), clock).unwrap();
-        Self { db, services, handle }
+        Self { db, services, handle, data }
     }
 
     /// The bearer token of a user.

@@ -20,6 +20,7 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("idempotency_keys", "two fixed statements"),
     ("invites", "fixed statements, each a transition or a list"),
     ("login_sessions", "four fixed statements and a lookup"),
+    ("mails", "a claim and three transitions, each a fixed statement"),
     ("memberships", "joined in fixed statements"),
     ("organization_quotas", "an upsert and what counts bounds"),
     ("quarantined_sessions", "an upsert and a list"),

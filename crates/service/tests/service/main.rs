@@ -10,6 +10,8 @@ mod identities;
 mod key_rights;
 mod keys;
 mod logins;
+mod mail;
+mod mail_server;
 mod passwords;
 mod quotas;
 mod registration;

@@ -1,13 +1,16 @@
 //! What is past its time goes, what is not stays, and one control plane sweeps at a time.
 
+use std::path::Path;
+
 use chrono::TimeDelta;
 use serde_json::json;
 use tidegate_model::{CreateInviteRequest, OrgRole, Scope, SessionState, StreamKind, StreamMode};
 use tidegate_test_support::TestDb;
+use tokio_util::sync::CancellationToken;
 
 use crate::keys::{mint, wanted};
 
-/// An ended session with its history, an ended login, a revoked key, a declined invite, a kept answer and a used ticket.
+/// An ended session with its history, an ended login, a revoked key, an invite with its mail, a kept answer and a used ticket.
 async fn ended_things(test: &TestDb) -> tidegate_service::Caller {
     let org = test.org_with_admin("acme").await;
     let (services, scope) = (test.services(), org.admin.org().unwrap());
@@ -29,6 +32,9 @@ async fn ended_things(test: &TestDb) -> tidegate_service::Caller {
         expires_in: TimeDelta::days(1),
     };
     services.invites.create(scope, invite, None, |_| json!(null)).await.unwrap();
+    // There is no such friend, so that the mail ends at once.
+    let post = tidegate_service::MailOptions::default().open(Path::new("/nowhere"), "").unwrap();
+    assert_eq!(services.mails.send_due(&post, &CancellationToken::new()).await.unwrap(), 1);
     org.admin
 }
 
@@ -53,6 +59,7 @@ async fn what_is_past_its_time_goes_and_what_lives_stays() {
         "stream_tickets",
         "idempotency_keys",
         "api_keys",
+        "mails",
         "invites",
         "login_sessions",
     ] {

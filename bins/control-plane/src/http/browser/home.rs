@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use askama::Template;
-use tidegate_model::{BearerToken, BearerTokenId, OrgRole, Organization};
+use tidegate_model::{BearerToken, BearerTokenId, Invite, OrgRole, Organization};
 use tidegate_service::Paging;
 
 use super::{
@@ -17,12 +17,13 @@ use crate::http::{Context, Problem, form::Parameters, source::source, valid::Seg
 struct Page {
     username: String,
     token: String,
+    invites: Vec<Invite>,
     organizations: Vec<(Organization, OrgRole)>,
     devices: Vec<BearerToken>,
     more: bool,
 }
 
-/// Who is logged in, their organizations and their devices.
+/// Who is logged in, who invites them, their organizations and their devices.
 pub(crate) async fn home(request: HttpRequest, context: Data<Context>) -> Result<HttpResponse, Problem> {
     told(show(&request, &context).await)
 }
@@ -31,6 +32,7 @@ async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, 
     let Some(caller) = signed_in(request, context).await? else { return to_login(request, context, HOME) };
     let (services, all) = (&context.services, Paging { limit: 100, cursor: None });
     let organizations = services.organizations.list(&caller, &all).await?;
+    let invites = services.invites.mine(&caller).await?;
     let devices = services.bearer_tokens.list(&caller, &all).await?;
     let now = services.clock().now();
     let more = organizations.next_cursor.is_some() || devices.next_cursor.is_some();
@@ -40,6 +42,7 @@ async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, 
         &Page {
             username: caller.user().username().to_owned(),
             token: services.browsers.form_token(&caller),
+            invites,
             organizations: organizations.items,
             devices: devices.items.into_iter().filter(stands).collect(),
             more,

@@ -3,6 +3,7 @@
 
 mod channel;
 pub(crate) mod home;
+pub(crate) mod invites;
 pub(crate) mod login;
 pub(crate) mod logout;
 mod next;
@@ -15,6 +16,7 @@ use actix_web::{HttpRequest, http::header::HeaderName};
 use tidegate_service::{Caller, Error};
 
 pub(crate) use home::{home, revoke};
+pub(crate) use invites::{answer_invite, invite};
 pub(crate) use login::{login, login_page};
 pub(crate) use logout::logout;
 pub(crate) use style::style;

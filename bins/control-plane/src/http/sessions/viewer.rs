@@ -91,7 +91,7 @@ async fn revalidation(nudges: &mut broadcast::Receiver<Nudge>) {
     loop {
         match nudges.recv().await {
             Ok(Nudge::Revalidate) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            Ok(Nudge::Commands(_) | Nudge::Revoked(_) | Nudge::SessionEnded(_)) => {}
+            Ok(Nudge::Commands(_) | Nudge::Revoked(_) | Nudge::SessionEnded(_) | Nudge::Mail) => {}
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }

@@ -1,0 +1,1 @@
+-- A mail that was sent is not taken back.
