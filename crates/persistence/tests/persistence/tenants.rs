@@ -127,6 +127,10 @@ async fn an_organization_sees_its_own_people_and_neither_passwords_nor_strangers
         "DELETE FROM homes",
         "UPDATE groups SET name = 'other'",
         "UPDATE group_memberships SET user_id = user_id",
+        "SELECT status FROM mails",
+        "SELECT invite_id FROM mails",
+        "UPDATE mails SET due_at = created_at",
+        "DELETE FROM mails",
     ] {
         assert_eq!(attempt(&app, sql).await, Err(DENIED.into()), "{sql}");
     }
@@ -148,6 +152,24 @@ async fn the_platform_stamps_and_revokes_keys_and_reads_or_widens_none() {
     }
     assert_eq!(attempt(&app, "UPDATE api_keys SET last_used_at = now()").await, Ok(2));
     assert_eq!(attempt(&app, "UPDATE api_keys SET revoked_at = now()").await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_mail_that_waits_goes_with_its_invite_and_says_what_it_is_about_to_nobody_but_its_sender() {
+    let filled = Filled::new().await;
+    let app = filled.test.app().await;
+    enter(&app, "tidegate_platform", "app.org_id", "").await;
+    for sql in [
+        "UPDATE mails SET invite_id = invite_id",
+        "UPDATE mails SET org_id = org_id",
+        "INSERT INTO mails DEFAULT VALUES",
+    ] {
+        assert_eq!(attempt(&app, sql).await, Err(DENIED.into()), "{sql}");
+    }
+    let waiting = "SELECT count(*) FROM mails WHERE status = 'pending'";
+    assert_eq!(app.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0), 2);
+    assert_eq!(app.execute("DELETE FROM invites", &[]).await.unwrap(), 2);
+    assert_eq!(app.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
 #[tokio::test]

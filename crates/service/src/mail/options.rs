@@ -111,15 +111,16 @@ impl SmtpOptions {
                 "must be `required` or `starttls` unless the server is this very machine",
             );
         }
-        match (&self.username, &self.password, &self.password_file) {
-            (_, Some(_), Some(_)) => {
-                errors.add("mail.smtp.password", "must not stand beside `password_file`")
-            }
-            (Some(_), None, None) => errors.add("mail.smtp.password_file", "must be set beside `username`"),
+        let problem = match (&self.username, &self.password, &self.password_file) {
+            (_, Some(_), Some(_)) => Some(("mail.smtp.password", "must not stand beside `password_file`")),
+            (Some(_), None, None) => Some(("mail.smtp.password_file", "must be set beside `username`")),
             (None, Some(_), None) | (None, None, Some(_)) => {
-                errors.add("mail.smtp.username", "must be set beside the password");
+                Some(("mail.smtp.username", "must be set beside the password"))
             }
-            (Some(_), _, _) | (None, None, None) => {}
+            (Some(_), _, _) | (None, None, None) => None,
+        };
+        if let Some((name, what)) = problem {
+            errors.add(name, what);
         }
         if !(1..=300).contains(&self.timeout_seconds) {
             errors.add("mail.smtp.timeout_seconds", "must be 1 to 300");

@@ -43,10 +43,10 @@ async fn show(request: &HttpRequest, context: &Context, id: InviteId) -> Result<
     let Some(caller) = signed_in(request, context).await? else {
         // A browser that comes from a mail program's page brings no cookie: asked again by a page of ours, it does.
         let away = request.headers().get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
-        return match away {
-            true => page(StatusCode::OK, &Again { path: path(id) }),
-            false => to_login(request, context, &path(id)),
-        };
+        if away {
+            return page(StatusCode::OK, &Again { path: path(id) });
+        }
+        return to_login(request, context, &path(id));
     };
     let seen = context.services.invites.look(&caller, id).await?;
     if seen.standing != InviteStanding::Open {
