@@ -107,7 +107,8 @@ pub const KINDS: &[Kind] = &[
         bound: Bound::Moment,
         // Its tickets first: they hang on it, and are gone long before it is.
         sql: "DELETE FROM login_sessions WHERE id IN (SELECT l.id FROM login_sessions l WHERE LEAST(l.expires_at, l.revoked_at) < ?
-                AND NOT EXISTS (SELECT 1 FROM stream_tickets t WHERE t.login_id = l.id) LIMIT ?)",
+                AND NOT EXISTS (SELECT 1 FROM stream_tickets t WHERE t.login_id = l.id)
+                ORDER BY LEAST(l.expires_at, l.revoked_at) LIMIT ?)",
     },
     Kind {
         table: "api_keys",

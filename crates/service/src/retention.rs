@@ -10,7 +10,7 @@ use tidegate_persistence::{
     retention::{self, KINDS, Kind},
 };
 
-use crate::{Core, Operators, Result};
+use crate::{Core, Error, Operators, Result};
 
 /// Statements for one kind of row in one sweep at most: what is left then waits for the next one.
 const ROUNDS: usize = 20;
@@ -117,33 +117,43 @@ impl Retention {
 
 impl Operators {
     /// Deletes what is past its retention, in bounded bites; called every few minutes by the platform itself. Gives how
-    /// many rows of each table went, which `tidegate_retention_deleted_total` counts, too.
+    /// many rows of each table went, which `tidegate_retention_deleted_total` counts, too. What fails keeps nothing else
+    /// from going, and is told at the end.
     pub async fn tidy(&self) -> Result<Vec<(&'static str, usize)>> {
-        let mut gone = Vec::new();
+        let (mut gone, mut first) = (Vec::new(), None);
         for kind in KINDS {
-            let rows = sweep(&self.0, kind).await?;
+            let (rows, failed) = sweep(&self.0, kind).await;
             if rows > 0 {
                 counter!("tidegate_retention_deleted_total", "table" => kind.table).increment(rows as u64);
                 gone.push((kind.table, rows));
             }
+            if let Some(error) = failed {
+                tracing::warn!(table = kind.table, %error, "rows past their time could not be deleted");
+                first.get_or_insert(error);
+            }
         }
-        Ok(gone)
+        first.map_or(Ok(gone), Err)
     }
 }
 
-async fn sweep(core: &Arc<Core>, kind: &'static Kind) -> Result<usize> {
+/// How many rows of a kind went, and what kept the others.
+async fn sweep(core: &Arc<Core>, kind: &'static Kind) -> (usize, Option<Error>) {
     let (keep, now, mut gone) = (core.options.retention.spans(), core.clock.now(), 0);
     let full = usize::try_from(kind.batch).unwrap_or(usize::MAX);
     for _ in 0..ROUNDS {
         let system = Operator::system();
         let swept = core.db.in_platform(&system, async |tx| retention::sweep(tx, kind, &keep, now).await);
-        let Some(rows) = swept.await? else { break };
+        let rows = match swept.await {
+            Ok(Some(rows)) => rows,
+            Ok(None) => break,
+            Err(error) => return (gone, Some(error.into())),
+        };
         gone += rows;
         if rows < full {
             break;
         }
     }
-    Ok(gone)
+    (gone, None)
 }
 
 #[cfg(test)]

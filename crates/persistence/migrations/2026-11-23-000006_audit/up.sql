@@ -84,5 +84,7 @@ CREATE POLICY platform ON session_specs TO tidegate_platform
 GRANT SELECT (org_id, session_id), DELETE ON session_specs TO tidegate_platform;
 CREATE INDEX stream_tickets_session ON stream_tickets (session_id);
 
+-- Logins that were revoked or have expired.
+CREATE INDEX login_sessions_ended ON login_sessions ((LEAST(expires_at, revoked_at)));
 -- Invites that were decided or have expired.
 CREATE INDEX invites_over ON invites ((LEAST(decided_at, expires_at)));

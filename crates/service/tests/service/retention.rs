@@ -83,6 +83,21 @@ async fn one_control_plane_sweeps_at_a_time() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_deleted_keeps_nothing_else_from_going() {
+    let test = TestDb::new().await;
+    ended_things(&test).await;
+    test.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+         CREATE TRIGGER refuse BEFORE DELETE ON commands FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    test.manual_clock().advance(TimeDelta::days(400));
+    test.services().operators.tidy().await.unwrap_err();
+    // Sessions wait for their commands; everything else is gone.
+    assert_eq!(test.look::<String>(LEFT).await, "1 0 0 2 0 0 0 0 0");
+}
+
+#[tokio::test]
 async fn many_batches_go_in_one_sweep_and_the_audit_log_is_among_them() {
     let test = TestDb::new().await;
     test.execute(
