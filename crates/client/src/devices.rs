@@ -119,9 +119,10 @@ impl Client {
         let body = Poll { device_code: codes.device_code.expose(), grant_type };
         let call = Call::post(&["oauth", "device", "token"]).outside_of_the_api().without_bearer();
         let (status, answer) = self.fetch_any(call.json(&body)?).await?;
-        let odd = || Error::Protocol("the answer to a device's poll cannot be read".to_owned());
         if status.is_success() {
-            return serde_json::from_slice(&answer).map(Polled::Token).map_err(|_| odd());
+            return serde_json::from_slice(&answer)
+                .map(Polled::Token)
+                .map_err(|_| Error::Protocol("the answer to a device's poll cannot be read".to_owned()));
         }
         let Ok(refusal) = serde_json::from_slice::<Refusal>(&answer) else {
             return Err(Error::Api(Box::new(ApiError::parse(status, None, &answer))));
@@ -131,7 +132,7 @@ impl Client {
             "slow_down" => Ok(Polled::SlowDown),
             "access_denied" => Err(Error::DeviceDenied),
             "expired_token" | "invalid_grant" => Err(Error::DeviceExpired),
-            _ => Err(odd()),
+            _ => Err(Error::Api(Box::new(ApiError::parse(status, None, &answer)))),
         }
     }
 

@@ -148,6 +148,12 @@ struct Body {
     request_id: Option<String>,
 }
 
+/// A refusal in the words of RFC 6749, 5.2: what devices hear that are not let in yet.
+#[derive(Deserialize)]
+struct OAuthRefusal {
+    error_description: String,
+}
+
 impl ApiError {
     /// Reads a refusal. What is no refusal of ours becomes one with code `E_UNKNOWN`.
     pub(crate) async fn read(response: Response) -> Self {
@@ -175,7 +181,10 @@ impl ApiError {
             Err(_) => Self {
                 status,
                 code: "E_UNKNOWN".to_owned(),
-                message: format!("the server answered {status} without a reason; check the address"),
+                message: serde_json::from_slice::<OAuthRefusal>(body).map_or_else(
+                    |_| format!("the server answered {status} without a reason; check the address"),
+                    |refusal| refusal.error_description,
+                ),
                 fields: FieldErrors::new(),
                 request_id: None,
                 retry_after,
@@ -187,6 +196,13 @@ impl ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_in_oauths_words_keeps_its_sentence() {
+        let body = br#"{"error":"invalid_request","error_description":"use the https address"}"#;
+        let error = ApiError::parse(StatusCode::BAD_REQUEST, None, body);
+        assert_eq!((error.code.as_str(), error.message.as_str()), ("E_UNKNOWN", "use the https address"));
+    }
 
     #[test]
     fn a_refusal_keeps_code_message_fields_and_request_id() {

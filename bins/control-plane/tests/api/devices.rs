@@ -114,6 +114,28 @@ async fn a_poll_hears_the_rfcs_words() {
 }
 
 #[tokio::test]
+async fn an_open_connection_lets_no_device_in() {
+    let world = World::new().await;
+    let body = br#"{"client_name": "cli", "device_code": "unknown"}"#;
+    for headers in [[("Host", "tidegate.example".to_owned())], [("X-Forwarded-For", "192.0.2.1".to_owned())]]
+    {
+        for path in [CODE, TOKEN] {
+            let refused = world.raw("POST", path, &headers, body).await;
+            assert_eq!(
+                (refused.status, &refused.body["error"]),
+                (400, &json!("invalid_request")),
+                "{refused:?}"
+            );
+            assert!(text(&refused, "error_description").contains("https"), "{refused:?}");
+        }
+    }
+    assert_eq!(world.db.look::<i64>("SELECT count(*) FROM device_codes").await, 0);
+    let world = World::with("public_url = \"https://tidegate.example\"").await;
+    let host = [("Host", "tidegate.example".to_owned())];
+    assert_eq!(world.raw("POST", CODE, &host, body).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_token_opens_what_a_login_opens_until_it_is_revoked() {
     let world = World::new().await;
     let ada = user(&world, "acme").await;

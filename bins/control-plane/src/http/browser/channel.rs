@@ -28,6 +28,11 @@ pub(super) enum Cookie {
     SignIn,
 }
 
+/// Whether nobody on the way can read a request along.
+pub(crate) fn is_private(request: &HttpRequest, context: &Context) -> bool {
+    Channel::of(request, context).is_ok()
+}
+
 impl Channel {
     /// The channel of a request; what anybody on the way could read along is refused.
     pub(super) fn of(request: &HttpRequest, context: &Context) -> Result<Self, Problem> {

@@ -22,6 +22,7 @@ pub(crate) use logout::logout;
 pub(crate) use style::style;
 pub(crate) use verify::{decide, verify};
 
+pub(crate) use self::channel::is_private;
 use self::channel::{Channel, Cookie};
 use super::{Context, Problem, form::Parameters, origin, source::source};
 

@@ -9,7 +9,14 @@ use serde::Serialize;
 use tidegate_model::FieldErrors;
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, browser::VERIFY, form::Parameters, origin, source::source};
+use super::token::refuse_open;
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    browser::{VERIFY, is_private},
+    form::Parameters,
+    origin,
+    source::source,
+};
 
 /// Who asks.
 #[derive(Debug, ToSchema)]
@@ -42,7 +49,7 @@ pub(crate) struct Codes {
 /// Makes a code pair for a device that wants to act for somebody (RFC 8628, 3.1 and 3.2). As a form or as JSON.
 #[utoipa::path(post, path = "/oauth/device/code", tag = "auth", request_body = Asked, security(()), responses(
     (status = 200, description = "the codes", body = Codes),
-    (status = 400, description = "the name is too long, or a parameter is given twice", body = ErrorAnswer),
+    (status = 400, description = "the name is too long, or a parameter is given twice; or, as a `DeviceRefusal`, the connection is not encrypted", body = ErrorAnswer),
     (status = 429, description = "too many of this address, or too many at all", body = ErrorAnswer),
 ))]
 pub(crate) async fn code(
@@ -58,6 +65,9 @@ pub(crate) async fn code(
         return Err(bad("client_name", "must be a text"));
     }
     let own = origin::own(&request, &context).ok_or_else(|| bad("Host", "must name this server"))?;
+    if !is_private(&request, &context) {
+        return Ok(refuse_open());
+    }
     let from = source(&request, &context);
     let name = asked.get("client_name").unwrap_or_default();
     let made = context.services.devices.create_device_code(name, from).await?;

@@ -13,7 +13,9 @@ use tidegate_model::OrgId;
 use tidegate_service::DeviceError;
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, envelope::OwnShape, form::Parameters, source::source};
+use crate::http::{
+    Context, ErrorAnswer, Problem, browser::is_private, envelope::OwnShape, form::Parameters, source::source,
+};
 
 /// The one grant there is, where it is named at all.
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -67,6 +69,9 @@ pub(crate) async fn token(
     poll: Parameters,
 ) -> Result<HttpResponse, Problem> {
     let refused = |error, words: &str| Ok(refuse(Refusal { error, error_description: words.to_owned() }));
+    if !is_private(&request, &context) {
+        return Ok(refuse_open());
+    }
     if let Some(complaint) = poll.complaint() {
         return refused("invalid_request", complaint);
     }
@@ -101,6 +106,13 @@ fn word(error: &DeviceError) -> &'static str {
         DeviceError::NotFound => "invalid_grant",
         DeviceError::Other(_) => "server_error",
     }
+}
+
+/// The refusal of a connection that others can read along (RFC 8628, 3.1).
+pub(super) fn refuse_open() -> HttpResponse {
+    let words = "devices are let in over https, because this connection is not encrypted: use the https address, or set \
+                 `tls.cert` and `tls.key`, or `public_url` where a proxy in front speaks TLS";
+    refuse(Refusal { error: "invalid_request", error_description: words.to_owned() })
 }
 
 fn refuse(refusal: Refusal) -> HttpResponse {
