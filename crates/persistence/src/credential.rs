@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bool, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use tidegate_model::UserId;
+use tidegate_model::{CredentialId, UserId};
 
 use crate::{OrgTx, PlatformTx, Result, UserTx, statement::statement};
 
@@ -32,17 +32,42 @@ async fn lock(conn: &mut AsyncPgConnection, user: UserId) -> Result<()> {
     Ok(())
 }
 
-/// Whether the transaction's login or key still stands, and keeps it standing until the transaction ends.
+/// Keeps what a member or somebody who becomes one could come in with from being ended until the transaction ends:
+/// whoever deletes a user waits here.
+pub async fn keep(tx: &mut OrgTx, user: UserId) -> Result<()> {
+    share(tx.conn()?, user).await
+}
+
+/// Whether the transaction's credential still stands, and keeps it standing until the transaction ends.
 pub async fn hold(tx: &mut OrgTx, now: DateTime<Utc>) -> Result<bool> {
-    let (context, credential) = (tx.context, tx.author.credential);
-    let conn = tx.conn()?;
+    let (user, credential) = (tx.context.user_id, tx.author.credential);
+    stands(tx.conn()?, user, credential, now).await
+}
+
+/// The same in a transaction of a user.
+pub async fn hold_own(tx: &mut UserTx, now: DateTime<Utc>) -> Result<bool> {
+    let (user, credential) = (tx.user_id, tx.author.credential);
+    stands(tx.conn()?, user, credential, now).await
+}
+
+async fn share(conn: &mut AsyncPgConnection, user: UserId) -> Result<()> {
     statement::<()>("SELECT pg_advisory_xact_lock_shared(hashtextextended(?, 7526411283028599910))")
-        .bind::<Text, _>(context.user_id.to_string())
+        .bind::<Text, _>(user.to_string())
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+async fn stands(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    credential: Option<CredentialId>,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    share(conn, user).await?;
     // A statement of its own: it sees what was committed while the lock was waited for.
     let rows: Vec<bool> = statement::<Bool>("SELECT credential_stands(?, ?, ?)")
-        .bind::<Uuid, _>(context.user_id)
+        .bind::<Uuid, _>(user)
         .bind::<Nullable<Text>, _>(credential)
         .bind::<Timestamptz, _>(now)
         .load(conn)

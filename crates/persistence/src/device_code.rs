@@ -140,6 +140,11 @@ pub async fn decide(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let user = tx.user_id;
+    // Undecided codes are seen by who says which one they mean, and no others.
+    statement::<()>("SELECT set_config('app.user_code', encode(?, 'hex'), true)")
+        .bind::<Bytea, _>(user_hash.clone())
+        .execute(tx.conn()?)
+        .await?;
     let decided = statement::<()>(
         "UPDATE device_codes SET decision = ?, user_id = ?, org_id = ?, decided_at = ?
          WHERE user_hash = ? AND decision IS NULL AND expires_at > ?",
@@ -153,6 +158,15 @@ pub async fn decide(
     .execute(tx.conn()?)
     .await?;
     Ok(decided == 1)
+}
+
+/// Refuses the devices that the transaction's user let in and that have not fetched their token. Returns how many.
+pub async fn deny_own(tx: &mut UserTx) -> Result<usize> {
+    let user = tx.user_id;
+    let deny = statement::<()>(
+        "UPDATE device_codes SET decision = 'denied' WHERE user_id = ? AND decision = 'approved'",
+    );
+    Ok(deny.bind::<Uuid, _>(user).execute(tx.conn()?).await?)
 }
 
 /// A code as its device meets it.
@@ -205,23 +219,25 @@ pub async fn polled(tx: &mut PlatformTx, id: DeviceCodeId, now: DateTime<Utc>) -
     rows.into_iter().next().ok_or(Error::NotFound)
 }
 
-/// Whether a user may still act in an organization; keeps both from changing until the transaction ends, so that a
-/// password reset at the same moment finds the token or leaves none. Before any lock of the code itself: whoever ends
-/// a user's credentials takes them in this order.
-pub async fn may_act(tx: &mut PlatformTx, user: UserId, org: OrgId) -> Result<bool> {
-    let rows: Vec<bool> = statement::<Bool>("SELECT active FROM users WHERE id = ? FOR SHARE")
-        .bind::<Uuid, _>(user)
-        .load(tx.conn()?)
-        .await?;
-    let member: Vec<bool> = statement::<Bool>(
-        "SELECT EXISTS (SELECT 1 FROM memberships m JOIN organizations o ON o.id = m.org_id AND o.status = 'active'
-                        WHERE m.org_id = ? AND m.user_id = ?)",
-    )
-    .bind::<Uuid, _>(org)
-    .bind::<Uuid, _>(user)
-    .load(tx.conn()?)
-    .await?;
-    Ok(rows == [true] && member == [true])
+/// The name of a user who may still act in an organization. Keeps organization, membership and user as they are until
+/// the transaction ends, in the lock order: whoever removes the member or resets their password at the same moment finds
+/// the token or leaves none. Before any lock of the code itself: whoever ends a user's credentials takes them in this
+/// order.
+pub async fn may_act(tx: &mut PlatformTx, user: UserId, org: OrgId) -> Result<Option<String>> {
+    let conn = tx.conn()?;
+    let open = statement::<()>("SELECT 1 FROM organizations WHERE id = ? AND status = 'active' FOR SHARE");
+    let member = statement::<()>("SELECT 1 FROM memberships WHERE org_id = ? AND user_id = ? FOR SHARE");
+    for held in [open.bind::<Uuid, _>(org), member.bind::<Uuid, _>(org).bind::<Uuid, _>(user)] {
+        if held.execute(conn).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let names: Vec<String> =
+        statement::<Text>("SELECT username FROM users WHERE id = ? AND active FOR SHARE")
+            .bind::<Uuid, _>(user)
+            .load(conn)
+            .await?;
+    Ok(names.into_iter().next())
 }
 
 /// Uses an approved code up; false where it was used before or is approved no more: exactly one racer hears true.

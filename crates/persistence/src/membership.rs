@@ -89,6 +89,18 @@ pub async fn is_member_or_owner(tx: &mut OrgTx, user: UserId) -> Result<bool> {
     Ok(rows == [true])
 }
 
+/// Whether the transaction's user is a member of an organization.
+pub async fn is_own(tx: &mut UserTx, org: OrgId) -> Result<bool> {
+    let user = tx.user_id;
+    let rows: Vec<bool> =
+        statement::<Bool>("SELECT EXISTS (SELECT 1 FROM memberships WHERE org_id = ? AND user_id = ?)")
+            .bind::<Uuid, _>(org)
+            .bind::<Uuid, _>(user)
+            .load(tx.conn()?)
+            .await?;
+    Ok(rows == [true])
+}
+
 /// Whether a user of this name, in any case, is a member.
 pub async fn is_member(tx: &mut OrgTx, username: &str) -> Result<bool> {
     let org = tx.org_id();

@@ -259,7 +259,8 @@ pub async fn transfer(tx: &mut OrgTx, from: Option<UserId>, to: UserId, now: Dat
     Ok(changed == 1)
 }
 
-/// Ends the organization: its row stays for the books, its pending invites are revoked, and no login chooses it any more.
+/// Ends the organization: its row stays for the books, its pending invites, keys and bearer tokens are revoked, devices
+/// that were let into it are refused, and no login chooses it any more.
 pub async fn delete(tx: &mut OrgTx, now: DateTime<Utc>) -> Result<()> {
     let id = tx.org_id();
     let conn = tx.conn()?;
@@ -281,6 +282,13 @@ pub async fn delete(tx: &mut OrgTx, now: DateTime<Utc>) -> Result<()> {
     .execute(conn)
     .await?;
     statement::<()>("UPDATE api_keys SET revoked_at = ? WHERE org_id = ? AND revoked_at IS NULL")
+        .bind::<Timestamptz, _>(now)
+        .bind::<Uuid, _>(id)
+        .execute(conn)
+        .await?;
+    // As whoever fetches a token does: the code before the token.
+    statement::<()>("UPDATE device_codes SET decision = 'denied'").execute(conn).await?;
+    statement::<()>("UPDATE bearer_tokens SET revoked_at = ? WHERE org_id = ? AND revoked_at IS NULL")
         .bind::<Timestamptz, _>(now)
         .bind::<Uuid, _>(id)
         .execute(conn)

@@ -129,7 +129,7 @@ impl UserScope {
 
     /// The operator this user is, if the role says so.
     pub fn operator(&self) -> Option<Operator> {
-        self.role.is_operator().then(|| Operator { author: self.author(), role: self.role })
+        self.role.is_operator().then(|| Operator { author: self.author(), role: self.role, steward: None })
     }
 
     /// Who writes in the audit log.
@@ -175,17 +175,26 @@ impl AgentScope {
 pub struct Operator {
     pub(crate) author: Author,
     pub(crate) role: SystemRole,
+    /// For an organization's own accounts alone, and only as long as this holds.
+    pub(crate) steward: Option<Stewardship>,
+}
+
+/// An `org_admin` and the organization whose accounts they look after.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stewardship {
+    pub(crate) org: OrgId,
+    pub(crate) user: UserId,
 }
 
 impl Operator {
     /// Somebody with a shell on the machine and the database's password, which is proof enough.
     pub fn console() -> Self {
-        Self { author: Author::of(Actor::Console), role: SystemRole::Admin }
+        Self { author: Author::of(Actor::Console), role: SystemRole::Admin, steward: None }
     }
 
     /// The platform itself, where an agent's registration changes its own row.
     pub fn system() -> Self {
-        Self { author: Author::of(Actor::System), role: SystemRole::Admin }
+        Self { author: Author::of(Actor::System), role: SystemRole::Admin, steward: None }
     }
 
     /// The same for a request that came from there.

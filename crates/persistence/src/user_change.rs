@@ -2,17 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, Bool, Nullable, Text, Timestamptz, Uuid};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tidegate_model::{AgentId, OrgId, OrgRole, PlatformUser, SessionState, SystemRole, UserId};
 
 use crate::{
-    Error, Operator, OrgTx, PlatformTx, Result, UserScope, api_key, bearer_token, credential,
-    statement::statement, user,
+    Error, Operator, OrgTx, PlatformTx, Result, UserScope, UserTx, api_key, bearer_token, credential,
+    scope::Stewardship, statement::statement, user,
 };
 
 /// Users take their own affairs in hand as nobody but themselves.
 pub fn on_own(scope: &UserScope) -> Operator {
-    Operator { author: scope.author(), role: scope.role }
+    Operator { author: scope.author(), role: scope.role, steward: None }
 }
 
 /// What an `org_admin` of the transaction's organization acts as on a member whose home it is: the account is the
@@ -31,8 +31,30 @@ pub async fn steward(tx: &mut OrgTx, id: UserId) -> Result<Option<Operator>> {
     .load(tx.conn()?)
     .await?;
     let (own, theirs) = rows.into_iter().next().ok_or(Error::NotFound)?;
-    let steward = Operator { author: tx.author.clone(), role: SystemRole::User };
+    let stewardship = Stewardship { org: context.org_id, user: context.user_id };
+    let steward = Operator { author: tx.author.clone(), role: SystemRole::User, steward: Some(stewardship) };
     Ok((own == OrgRole::Admin && theirs).then_some(steward))
+}
+
+/// Whether what made somebody a steward still holds, under the locks of [`lock`]: it was proved in a transaction of
+/// before. Operators of the platform need no such proof.
+pub async fn still_may_act(tx: &mut PlatformTx, operator: &Operator, id: UserId) -> Result<bool> {
+    let Some(Stewardship { org, user }) = operator.steward else { return Ok(true) };
+    let rows: Vec<bool> = statement::<Bool>(
+        "SELECT EXISTS (
+             SELECT 1 FROM memberships own JOIN users actor ON actor.id = own.user_id AND actor.active
+             JOIN organizations o ON o.id = own.org_id AND o.status = 'active'
+             JOIN memberships m ON m.org_id = own.org_id
+             JOIN users u ON u.id = m.user_id AND u.home_org_id = own.org_id AND u.role = 'user'
+             WHERE own.org_id = ? AND own.user_id = ? AND own.role = 'org_admin' AND m.user_id = ?
+               AND o.owner_user_id IS DISTINCT FROM u.id)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(user)
+    .bind::<Uuid, _>(id)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows == [true])
 }
 
 /// A user, locked with their organizations in the lock order: what runs in these waits, and then finds what became of
@@ -51,6 +73,23 @@ pub async fn lock(tx: &mut PlatformTx, id: UserId) -> Result<PlatformUser> {
         return Err(Error::NotFound);
     }
     user::find(tx, id).await
+}
+
+/// Whether the transaction's user may still act, and keeps them from being deactivated or deleted until it ends: for
+/// what must not be left behind by somebody who is gone. The first lock of whoever asks.
+pub async fn hold_own(tx: &mut UserTx) -> Result<bool> {
+    let user = tx.user_id;
+    active_held(tx.conn()?, user).await
+}
+
+/// The same of any user.
+pub async fn hold(tx: &mut PlatformTx, id: UserId) -> Result<bool> {
+    active_held(tx.conn()?, id).await
+}
+
+async fn active_held(conn: &mut AsyncPgConnection, id: UserId) -> Result<bool> {
+    let held = statement::<()>("SELECT 1 FROM users WHERE id = ? AND active FOR SHARE");
+    Ok(held.bind::<Uuid, _>(id).execute(conn).await? == 1)
 }
 
 /// Whether an active admin is left without this one. Whoever takes an admin away takes turns here.
@@ -165,6 +204,27 @@ pub async fn owned(tx: &mut PlatformTx, id: UserId) -> Result<Vec<String>> {
         "SELECT name FROM organizations WHERE owner_user_id = ? AND status <> 'deleted' ORDER BY name LIMIT 5",
     );
     Ok(owned.bind::<Uuid, _>(id).load(tx.conn()?).await?)
+}
+
+/// The organizations that a user is a member of and that have not ended.
+pub async fn organizations(tx: &mut PlatformTx, id: UserId) -> Result<Vec<OrgId>> {
+    let of_user = statement::<Uuid>(
+        "SELECT o.id FROM memberships m JOIN organizations o ON o.id = m.org_id
+         WHERE m.user_id = ? AND o.status <> 'deleted' ORDER BY o.id",
+    );
+    Ok(of_user.bind::<Uuid, _>(id).load(tx.conn()?).await?)
+}
+
+/// The organizations that nobody else could manage without a user: the first five by name.
+pub async fn managed_alone(tx: &mut PlatformTx, id: UserId) -> Result<Vec<String>> {
+    let alone = statement::<Text>(
+        "SELECT o.name FROM memberships m JOIN organizations o ON o.id = m.org_id
+         WHERE m.user_id = ? AND m.role = 'org_admin' AND o.status <> 'deleted' AND NOT EXISTS (
+             SELECT 1 FROM memberships other JOIN users u ON u.id = other.user_id AND u.active
+             WHERE other.org_id = o.id AND other.role = 'org_admin' AND other.user_id <> m.user_id)
+         ORDER BY o.name LIMIT 5",
+    );
+    Ok(alone.bind::<Uuid, _>(id).load(tx.conn()?).await?)
 }
 
 /// Deletes a user: memberships, what is personal and what somebody could come in with. The row stays, and with it the

@@ -11,13 +11,13 @@ use tidegate_model::{
 use tidegate_persistence::{
     OrgScope, audit, membership,
     organization::{self, NewOrganization},
-    user,
+    user, user_change,
 };
 
 use crate::{
     Caller, Core, Error, Listed, Nudge, Paging, Result,
     error::Named,
-    organizations::{delete_in, entry, transfer_in, update_in},
+    organizations::{conflict, delete_in, entry, transfer_in, update_in},
     permissions::require_platform,
 };
 
@@ -56,6 +56,10 @@ impl AllOrganizations {
             .db
             .in_platform(&operator, async |tx| {
                 let owner_id = user::find_id(tx, owner).await.named(format_args!("user {owner}"))?;
+                if !user_change::hold(tx, owner_id).await? {
+                    let message = format!("{owner} is deactivated and cannot own anything");
+                    return Err(conflict("E_USER_INACTIVE", &message));
+                }
                 let new = NewOrganization { id, request, owner: Some(owner_id), now };
                 organization::insert(tx, new).await?;
                 membership::put_for_platform(tx, id, owner_id, OrgRole::Admin, now).await?;

@@ -1,6 +1,6 @@
 //! What operators see of all users and do to them: as far as their own role, and never so that no admin is left.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -162,14 +162,16 @@ impl AllUsers {
                     another_admin_in(tx, id).await?;
                 }
                 user_change::update(tx, id, change.clone(), now).await?;
-                let agents = if before.active && change.active == Some(false) {
-                    self.end_in(tx, id, "the owner was deactivated", now).await?
-                } else {
-                    Vec::new()
-                };
                 let after = user::find(tx, id).await?;
+                let mut about: BTreeSet<OrgId> =
+                    before.home_org_id.into_iter().chain(after.home_org_id).collect();
+                let mut agents = Vec::new();
+                if before.active && !after.active {
+                    about.extend(user_change::organizations(tx, id).await?);
+                    agents = self.end_in(tx, id, "the owner was deactivated", now).await?;
+                }
                 let detail = json!({"before": shown(&before), "after": shown(&after)});
-                audit_in(tx, &before, entry("user.update", id, source, detail, now)).await?;
+                audit_in(tx, about, entry("user.update", id, source, detail, now)).await?;
                 Ok::<_, Error>(agents)
             })
             .await?;
@@ -193,23 +195,13 @@ impl AllUsers {
             .db
             .in_platform(operator, async |tx| {
                 let before = touch_in(tx, operator, id).await?;
-                let owned = user_change::owned(tx, id).await?;
-                if !owned.is_empty() {
-                    let message = format!(
-                        "{} owns {}: transfer or end these organizations first",
-                        before.username,
-                        owned.join(", ")
-                    );
-                    return Err(conflict("E_OWNER", &message));
-                }
-                if before.role == SystemRole::Admin && before.active {
-                    another_admin_in(tx, id).await?;
-                }
+                may_go_in(tx, &before).await?;
+                let about = organizations_in(tx, &before).await?;
                 let agents = self.end_in(tx, id, "the owner was deleted", now).await?;
                 user_change::delete(tx, id, now).await?;
                 let detail = json!({"before": shown(&before)});
-                audit_in(tx, &before, entry("user.delete", id, source, detail, now)).await?;
-                Ok(agents)
+                audit_in(tx, about, entry("user.delete", id, source, detail, now)).await?;
+                Ok::<_, Error>(agents)
             })
             .await?;
         core.ended(agents);
@@ -239,7 +231,8 @@ impl AllUsers {
                 local(&before)?;
                 user::set_password(tx, id, hash, now).await?;
                 user_change::end_credentials(tx, id, now).await?;
-                audit_in(tx, &before, entry("user.reset_password", id, source, json!({}), now)).await
+                let about = organizations_in(tx, &before).await?;
+                audit_in(tx, about, entry("user.reset_password", id, source, json!({}), now)).await
             })
             .await?;
         self.0.nudges.send(Nudge::Revalidate);
@@ -298,7 +291,13 @@ async fn find_org(tx: &mut PlatformTx, org: &str) -> Result<OrgId> {
 async fn touch_in(tx: &mut PlatformTx, operator: &Operator, id: UserId) -> Result<PlatformUser> {
     let before = user_change::lock(tx, id).await.named(format_args!("user {id}"))?;
     may_touch(operator, &before)?;
-    Ok(before)
+    if user_change::still_may_act(tx, operator, id).await? {
+        return Ok(before);
+    }
+    Err(Error::Forbidden(format!(
+        "{} is this organization's own account no more, or you are no org_admin of it any more",
+        before.username
+    )))
 }
 
 /// A lower role never touches a higher one's account.
@@ -333,6 +332,28 @@ fn local(user: &PlatformUser) -> Result<()> {
     Err(conflict("E_PROVIDER", &message))
 }
 
+/// Refuses to delete whoever would leave an organization or the platform to nobody.
+async fn may_go_in(tx: &mut PlatformTx, user: &PlatformUser) -> Result<()> {
+    let (name, id) = (&user.username, user.id);
+    let owned = user_change::owned(tx, id).await?;
+    if !owned.is_empty() {
+        let message = format!("{name} owns {}: transfer or end these organizations first", owned.join(", "));
+        return Err(conflict("E_OWNER", &message));
+    }
+    let alone = user_change::managed_alone(tx, id).await?;
+    if !alone.is_empty() {
+        let message = format!(
+            "{name} is the last org_admin of {}: give somebody else the role org_admin there first",
+            alone.join(", ")
+        );
+        return Err(conflict("E_LAST_ADMIN", &message));
+    }
+    if user.role == SystemRole::Admin && user.active {
+        another_admin_in(tx, id).await?;
+    }
+    Ok(())
+}
+
 async fn another_admin_in(tx: &mut PlatformTx, id: UserId) -> Result<()> {
     if user_change::another_admin(tx, id).await? {
         return Ok(());
@@ -340,10 +361,16 @@ async fn another_admin_in(tx: &mut PlatformTx, id: UserId) -> Result<()> {
     Err(conflict("E_LAST_ADMIN", "this is the last active admin: give somebody else the role admin first"))
 }
 
-/// A line of the platform's log, and of the log of the organization whose account it is.
-async fn audit_in(tx: &mut PlatformTx, user: &PlatformUser, line: audit::Entry) -> Result<()> {
-    if let Some(home) = user.home_org_id {
-        audit::insert_platform_about(tx, home, line.clone()).await?;
+/// The organizations in which something ends with a user's credentials, and that which made the account.
+async fn organizations_in(tx: &mut PlatformTx, user: &PlatformUser) -> Result<BTreeSet<OrgId>> {
+    let of_user = user_change::organizations(tx, user.id).await?;
+    Ok(of_user.into_iter().chain(user.home_org_id).collect())
+}
+
+/// A line of the platform's log, and of the log of every organization that it is about.
+async fn audit_in(tx: &mut PlatformTx, about: BTreeSet<OrgId>, line: audit::Entry) -> Result<()> {
+    for org in about {
+        audit::insert_platform_about(tx, org, line.clone()).await?;
     }
     Ok(audit::insert_platform(tx, line).await?)
 }

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use tidegate_model::{BearerToken, BearerTokenId, CredentialId, OrgId, Secret, UserId};
 use tidegate_persistence::{
-    Error as DbError, Operator, PlatformTx, audit,
+    Error as DbError, Operator, PlatformTx, UserTx, audit,
     auth::{self, TokenLookup, TokenName},
     bearer_token::{self, NewToken},
+    membership,
 };
 
 use crate::{
@@ -47,6 +48,7 @@ pub struct IssuedToken {
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) user_id: UserId,
+    pub(crate) username: String,
     pub(crate) org_id: OrgId,
     pub(crate) client_name: String,
 }
@@ -75,7 +77,7 @@ impl BearerTokens {
         let digits = hex::encode(random::<{ DIGITS / 2 }>()?);
         let token = format!("{SENTINEL}{digits}");
         let expires_in = core.options.bearer_token_days.saturating_mul(86_400);
-        let Holder { user_id, org_id, client_name } = holder;
+        let Holder { user_id, username, org_id, client_name } = holder;
         let new = NewToken {
             id: BearerTokenId::new(),
             user_id,
@@ -86,8 +88,11 @@ impl BearerTokens {
             expires_at: now + Options::seconds(expires_in),
             now,
         };
-        let detail =
-            json!({"after": {"user": user_id, "clientName": client_name, "expiresAt": new.expires_at}});
+        // The device asked, somebody let it in: the line says who, because its actor cannot.
+        let detail = json!({
+            "approvedBy": username,
+            "after": {"user": user_id, "clientName": client_name, "expiresAt": new.expires_at},
+        });
         let line = entry("token.issue", new.id, detail, None, now);
         bearer_token::insert(tx, new).await?;
         audit::insert_platform_about(tx, org_id, line).await?;
@@ -121,7 +126,8 @@ impl BearerTokens {
                     let address = source.map(|source| source.to_string());
                     let detail = json!({"before": {"clientName": token.client_name}});
                     let line = entry("token.revoke", id, detail, address, now);
-                    audit::insert_user(tx, token.org_id, line).await?;
+                    let org = told_in(tx, token.org_id).await?;
+                    audit::insert_user(tx, org, line).await?;
                 }
                 Ok::<_, Error>(token)
             })
@@ -196,6 +202,15 @@ impl BearerTokens {
             }
         }
     }
+}
+
+/// Whose log hears of a token's end: the organization's, unless its user is no member any more. Whoever ends the
+/// membership waits for the token's row, so that this holds until the transaction ends.
+async fn told_in(tx: &mut UserTx, org: Option<OrgId>) -> Result<Option<OrgId>> {
+    Ok(match org {
+        Some(org) if membership::is_own(tx, org).await? => Some(org),
+        Some(_) | None => None,
+    })
 }
 
 fn caller(found: TokenLookup, wanted: Option<&str>) -> Caller {

@@ -8,7 +8,7 @@ use tidegate_model::{
     DeviceCode, DeviceCodeId, DeviceDecision, FieldErrors, OrgId, Secret, UserCode, UserId, client_name,
 };
 use tidegate_persistence::{
-    Error as DbError, Operator, PlatformTx, UserTx, audit,
+    Error as DbError, Operator, Origin, PlatformTx, UserTx, audit, credential,
     device_code::{self, Inserted, NewDeviceCode, Waiting},
 };
 
@@ -24,6 +24,8 @@ use crate::{
 const POLL: u16 = 5;
 /// User codes tried before giving up: of 25 thousand million, some are in use.
 const TRIES: usize = 8;
+
+const ENDED: Error = Error::Unauthenticated("what you logged in with has ended meanwhile: log in again");
 
 /// Devices that ask to be let in.
 #[derive(Debug, Clone)]
@@ -161,6 +163,10 @@ impl Devices {
             .0
             .db
             .in_user(&caller.user, async |tx| {
+                // What lets a device in must not end before it is let in.
+                if !credential::hold_own(tx, now).await? {
+                    return Err(ENDED);
+                }
                 let first = device_code::decide(tx, hash.clone(), org, now).await?;
                 let after = self.find_in(tx, hash).await?;
                 let wanted = if org.is_some() { DeviceDecision::Approved } else { DeviceDecision::Denied };
@@ -185,7 +191,8 @@ impl Devices {
         device_code: &str,
         source: Option<IpAddr>,
     ) -> Result<IssuedToken, DeviceError> {
-        let (core, now, system) = (&self.0, self.0.clock.now(), Operator::system());
+        let (core, now) = (&self.0, self.0.clock.now());
+        let system = Operator::system().with_origin(Origin::new(source, None));
         let hash = core.vault.digest(Purpose::DeviceCode, device_code);
         let polled = core.db.in_platform(&system, async |tx| {
             let waiting = match device_code::waiting(tx, hash).await {
@@ -232,14 +239,14 @@ impl Devices {
         (user_id, org_id, client_name): (UserId, OrgId, String),
         now: DateTime<Utc>,
     ) -> Result<Result<IssuedToken, DeviceError>> {
-        if !device_code::may_act(tx, user_id, org_id).await? {
+        let Some(username) = device_code::may_act(tx, user_id, org_id).await? else {
             return Ok(Err(DeviceError::Denied));
-        }
+        };
         if !device_code::consume(tx, id, now).await? {
             return Ok(Err(DeviceError::NotFound));
         }
         let tokens = BearerTokens(Arc::clone(&self.0));
-        let holder = Holder { user_id, org_id, client_name };
+        let holder = Holder { user_id, username, org_id, client_name };
         tokens.issue_bearer_token_in(tx, holder, now).await.map(Ok)
     }
 

@@ -20,6 +20,7 @@ use crate::{
     organizations::conflict,
     page,
     permissions::{require, standing},
+    users::held_in,
 };
 
 /// Invites into organizations.
@@ -183,6 +184,7 @@ impl Invites {
         self.0
             .db
             .in_user(&caller.user, async |tx| {
+                held_in(tx).await?;
                 mine_in(tx, id).await?;
                 let (org, role) = invite::accept(tx, id, now).await?.ok_or_else(not_pending)?;
                 // Whoever was made a member meanwhile stays what they are.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 use tidegate_model::{Member, Operation, OrgRole, Scopes, Standing, SystemRole, UserId};
 use tidegate_persistence::{
-    Error as DbError, OrgScope, OrgTx, api_key, audit, bearer_token, invite, membership, organization::Locked,
+    Error as DbError, OrgScope, OrgTx, api_key, audit, bearer_token, credential, invite, membership,
+    organization::Locked,
 };
 
 use crate::{
@@ -91,6 +92,9 @@ impl Members {
                     Person::Named(name) => membership::person(tx, None, Some(name.clone())).await,
                 }
                 .named(&person)?;
+                // Whoever is deleted meanwhile is asked for again once that is over, and not found.
+                credential::keep(tx, id).await?;
+                membership::person(tx, Some(id), None).await.named(&person)?;
                 match membership::find(tx, id).await {
                     Ok(_) => return self.change_in(tx, scope, id, role).await.map(Added::Changed),
                     Err(DbError::NotFound) => {}

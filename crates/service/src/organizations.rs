@@ -20,6 +20,7 @@ use crate::{
     error::Named,
     options::Options,
     permissions::{require, require_platform, standing},
+    users::held_in,
 };
 
 /// Organizations of the caller.
@@ -49,8 +50,10 @@ impl Organizations {
         let new = NewOrganization { id, request, owner: Some(caller.user.user_id()), now };
         core.db
             .in_user(&caller.user, async |tx| {
+                held_in(tx).await?;
                 organization::insert_own(tx, new).await?;
-                audit::insert_user(tx, Some(id), entry("organization.create", &name, json!({}), now)).await
+                let line = entry("organization.create", &name, json!({}), now);
+                Ok::<_, Error>(audit::insert_user(tx, Some(id), line).await?)
             })
             .await?;
         // Read in its own scope, as its owner will.

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidegate_model::{
     ChangePasswordRequest, FieldErrors, LoginSession, LoginSessionId, Provider, validate_password,
 };
-use tidegate_persistence::{Error as DbError, audit, auth, login_session, user};
+use tidegate_persistence::{Error as DbError, audit, auth, device_code, login_session, user};
 
 use crate::{Caller, Error, Listed, Logins, Nudge, Paging, Result, page, users::entry};
 
@@ -73,6 +73,8 @@ impl Logins {
                     return Err(Error::InvalidCredentials);
                 }
                 login_session::revoke_others(tx, now).await?;
+                // Devices that somebody let in with the old password and that have no token yet.
+                device_code::deny_own(tx).await?;
                 Ok(audit::insert_user(tx, None, line).await?)
             })
             .await?;

@@ -8,7 +8,7 @@ use tidegate_model::{
     CreateUserRequest, FieldErrors, Operation, PatchField, SystemRole, UpdateUserRequest, User, UserId,
 };
 use tidegate_persistence::{
-    Error as DbError, Operator, OrgScope, audit, membership, organization,
+    Error as DbError, Operator, OrgScope, UserTx, audit, membership, organization,
     user::{self, NewUser, Page},
     user_change,
 };
@@ -276,6 +276,14 @@ fn may_make(scope: &OrgScope, role: tidegate_model::OrgRole, new: &CreateUserReq
         ));
     }
     may_grant(scope, role, new.org_role)
+}
+
+/// Keeps the caller from being deactivated or deleted until the transaction ends, and refuses whoever was.
+pub(crate) async fn held_in(tx: &mut UserTx) -> Result<()> {
+    if user_change::hold_own(tx).await? {
+        return Ok(());
+    }
+    Err(Error::Unauthenticated("the account was deactivated or deleted: ask an administrator"))
 }
 
 /// What a page of users is asked for by.

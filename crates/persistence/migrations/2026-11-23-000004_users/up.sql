@@ -50,6 +50,7 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION user_is_active(uuid), credential_stands(uuid, text, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION user_is_active(uuid), credential_stands(uuid, text, timestamptz) TO tidegate_org;
+GRANT EXECUTE ON FUNCTION credential_stands(uuid, text, timestamptz) TO tidegate_user;
 GRANT CREATE ON SCHEMA public TO tidegate_lister;
 ALTER FUNCTION user_is_active(uuid) OWNER TO tidegate_lister;
 ALTER FUNCTION credential_stands(uuid, text, timestamptz) OWNER TO tidegate_lister;

@@ -62,15 +62,29 @@ BEGIN
 END
 $$;
 
--- A user decides about codes that nobody has decided about, once, as themselves, and for an organization of their own.
--- What a code is for is read by the lookup below alone, which wants the code.
-CREATE POLICY "user" ON device_codes FOR SELECT TO tidegate_user USING (user_id IS NULL OR user_id = tidegate_user_id());
-CREATE POLICY user_decides ON device_codes FOR UPDATE TO tidegate_user USING (decision IS NULL)
-    WITH CHECK (user_id = tidegate_user_id() AND decision IS NOT NULL
-                AND (org_id IS NULL OR org_id IN (SELECT m.org_id FROM memberships m)));
+-- A user decides about a code that nobody has decided about, once, as themselves, and for an organization of their own.
+-- They see it only by its digest, which nobody can tell who was not shown the code. What they let in and nothing has
+-- fetched yet they may still refuse. What a code is for is read by the lookup below alone, which wants the code.
+CREATE FUNCTION tidegate_user_code() RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT decode(NULLIF(current_setting('app.user_code', true), ''), 'hex')
+$$;
+REVOKE EXECUTE ON FUNCTION tidegate_user_code() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tidegate_user_code() TO tidegate_user;
+CREATE POLICY "user" ON device_codes FOR SELECT TO tidegate_user
+    USING (user_id = tidegate_user_id() OR (user_id IS NULL AND user_hash = tidegate_user_code()));
+CREATE POLICY user_decides ON device_codes FOR UPDATE TO tidegate_user
+    USING ((decision IS NULL AND user_hash = tidegate_user_code())
+           OR (user_id = tidegate_user_id() AND decision = 'approved' AND consumed_at IS NULL))
+    WITH CHECK (user_id = tidegate_user_id()
+                AND (decision = 'denied' OR (decision = 'approved' AND org_id IN (SELECT m.org_id FROM memberships m))));
+-- An organization that ends refuses the devices that were let into it, and reads nothing of them.
+CREATE POLICY org_denies ON device_codes FOR UPDATE TO tidegate_org
+    USING (org_id = tidegate_org_id() AND decision = 'approved' AND consumed_at IS NULL)
+    WITH CHECK (org_id = tidegate_org_id() AND decision = 'denied');
 -- Devices come without a credential: the platform makes their codes, and lets them poll.
 CREATE POLICY platform ON device_codes TO tidegate_platform USING (true) WITH CHECK (true);
 GRANT SELECT (id, user_hash, decision, user_id, expires_at), UPDATE (decision, user_id, org_id, decided_at) ON device_codes TO tidegate_user;
+GRANT UPDATE (decision) ON device_codes TO tidegate_org;
 GRANT SELECT, INSERT, UPDATE (poll_seconds, polled_at, slowed, decision, consumed_at), DELETE ON device_codes TO tidegate_platform;
 
 -- Nobody makes a token for themselves past the approval, and a revoked one stays revoked.

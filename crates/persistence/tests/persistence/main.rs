@@ -4,6 +4,7 @@
 mod audit;
 mod connections;
 mod encrypted;
+mod locks;
 mod migrations;
 mod schema;
 mod tenants;

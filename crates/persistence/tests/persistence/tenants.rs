@@ -388,6 +388,16 @@ async fn a_user_decides_about_a_device_once_and_as_themselves_and_makes_no_token
     };
     let as_me = format!("'{me}'");
     enter(&app, "tidegate_user", "app.user_id", &me).await;
+    // Who was not shown the code sees none, and lets none in.
+    let seen =
+        app.query_one("SELECT count(id) FROM device_codes WHERE user_hash IS NOT NULL", &[]).await.unwrap();
+    assert_eq!(seen.get::<_, i64>(0), 0);
+    assert_eq!(attempt(&app, &approve(&as_me, &mine)).await, Ok(0));
+    let shown: String = filled.test.look("SELECT encode(user_hash, 'hex') FROM device_codes").await;
+    let show = |code: &str| format!("SELECT set_config('app.user_code', '{code}', true)");
+    app.batch_execute(&show(&"00".repeat(32))).await.unwrap();
+    assert_eq!(attempt(&app, &approve(&as_me, &mine)).await, Ok(0));
+    app.batch_execute(&show(&shown)).await.unwrap();
     assert_eq!(attempt(&app, &approve(&as_me, &mine)).await, Ok(1));
     for refused in [
         approve(&as_me, &theirs),
@@ -413,11 +423,31 @@ async fn a_user_decides_about_a_device_once_and_as_themselves_and_makes_no_token
     // What was decided stays, whoever decided, and a token that was revoked stays revoked.
     filled.test.execute(&approve(&as_me, &mine)).await;
     filled.test.execute("UPDATE bearer_tokens SET revoked_at = now()").await;
+    let (deny, reopen) = (
+        "UPDATE device_codes SET decision = 'denied'",
+        "UPDATE device_codes SET decision = NULL, user_id = NULL, decided_at = NULL",
+    );
+    let nobody = "00000000-0000-0000-0000-000000000000";
+    for (role, setting, value, rows) in [
+        ("tidegate_user", "app.user_id", me.as_str(), 1),
+        ("tidegate_user", "app.user_id", nobody, 0),
+        ("tidegate_org", "app.org_id", mine.as_str(), 1),
+        ("tidegate_org", "app.org_id", theirs.as_str(), 0),
+    ] {
+        enter(&app, role, setting, value).await;
+        app.batch_execute(&show(&shown)).await.unwrap();
+        assert_eq!(attempt(&app, deny).await, Ok(rows), "{role} of {value} before the token");
+        assert_ne!(attempt(&app, reopen).await, Ok(1), "{role} of {value}");
+        app.batch_execute("ROLLBACK").await.unwrap();
+    }
+    filled.test.execute("UPDATE device_codes SET consumed_at = now()").await;
     enter(&app, "tidegate_user", "app.user_id", &me).await;
-    assert_eq!(attempt(&app, "UPDATE device_codes SET decision = 'denied'").await, Ok(0));
+    assert_eq!(attempt(&app, deny).await, Ok(0));
     assert_eq!(attempt(&app, "UPDATE bearer_tokens SET revoked_at = NULL").await, Ok(0));
     app.batch_execute("ROLLBACK").await.unwrap();
     enter(&app, "tidegate_org", "app.org_id", &mine).await;
+    assert_eq!(attempt(&app, deny).await, Ok(0));
+    assert_eq!(attempt(&app, "UPDATE device_codes SET decision = 'approved'").await, Ok(0));
     assert_eq!(attempt(&app, "SELECT 1 FROM device_codes").await, Err(DENIED.into()));
     assert_eq!(attempt(&app, "UPDATE bearer_tokens SET revoked_at = NULL").await, Ok(0));
     assert_eq!(attempt(&app, "SELECT prefix FROM bearer_tokens").await, Err(DENIED.into()));

@@ -9,6 +9,7 @@ mod groups;
 mod identities;
 mod key_rights;
 mod keys;
+mod leaving;
 mod logins;
 mod mail;
 mod mail_server;
