@@ -87,7 +87,7 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, heard: &Mutex<Heard>
         heard.lock().unwrap().commands.push(line.trim_end().to_owned());
         let answer = match line.get(..4).unwrap_or_default() {
             "EHLO" => "250-mail.test\r\n250 AUTH PLAIN LOGIN",
-            "AUTH" if line.ends_with("AG1haWxlcgB3cm9uZw==") => "535 no",
+            "AUTH" if line.trim_end().ends_with("AG1haWxlcgB3cm9uZw==") => "535 no",
             "AUTH" => "235 welcome",
             "DATA" => {
                 stream.write_all(b"354 go on\r\n").await?;
