@@ -22,10 +22,12 @@ async fn worlds() -> (World, IdentityProvider) {
     let options = Options { sign_in, ..TestDb::options() };
     let services = db.services_with_clock(options, Arc::clone(&clock) as Arc<dyn Clock>);
     let mut config = Config::from_parts("", &[]).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    config.data_dir = Some(data.path().to_owned());
     config.listen.set_port(0);
     config.workers = Some(1);
     let handle = Server::start(&config, services.clone(), clock).unwrap();
-    (World { db, services, handle }, provider)
+    (World { db, services, handle, data }, provider)
 }
 
 /// Where an answer leads to, on this server.
