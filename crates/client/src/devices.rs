@@ -73,6 +73,7 @@ struct Poll<'a> {
 #[derive(Deserialize)]
 struct Refusal {
     error: String,
+    error_description: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -119,10 +120,9 @@ impl Client {
         let body = Poll { device_code: codes.device_code.expose(), grant_type };
         let call = Call::post(&["oauth", "device", "token"]).outside_of_the_api().without_bearer();
         let (status, answer) = self.fetch_any(call.json(&body)?).await?;
+        let odd = || Error::Protocol("the answer to a device's poll cannot be read".to_owned());
         if status.is_success() {
-            return serde_json::from_slice(&answer)
-                .map(Polled::Token)
-                .map_err(|_| Error::Protocol("the answer to a device's poll cannot be read".to_owned()));
+            return serde_json::from_slice(&answer).map(Polled::Token).map_err(|_| odd());
         }
         let Ok(refusal) = serde_json::from_slice::<Refusal>(&answer) else {
             return Err(Error::Api(Box::new(ApiError::parse(status, None, &answer))));
@@ -132,6 +132,7 @@ impl Client {
             "slow_down" => Ok(Polled::SlowDown),
             "access_denied" => Err(Error::DeviceDenied),
             "expired_token" | "invalid_grant" => Err(Error::DeviceExpired),
+            _ if refusal.error_description.is_none() => Err(odd()),
             _ => Err(Error::Api(Box::new(ApiError::parse(status, None, &answer)))),
         }
     }
