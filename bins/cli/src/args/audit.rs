@@ -24,7 +24,7 @@ pub(crate) struct Which {
     /// Only this action, for example member.remove.
     #[arg(long)]
     action: Option<String>,
-    /// Only what was done to this, for example user:<id>.
+    /// Only what was done to this, for example user:ID.
     #[arg(long)]
     resource: Option<String>,
     /// From this moment on, for example 2026-01-31T12:00:00Z.
