@@ -45,10 +45,9 @@ async fn walk(browser: &Browser) {
     browser.type_in("#username", &ada.username).await;
     browser.type_in("#password", "wrong").await;
     browser.click("button").await;
-    assert!(browser.text("[role=alert]").await.contains("username or password is wrong"));
+    browser.shows("[role=alert]", "username or password is wrong").await;
     browser.type_in("#password", ada.password.expose()).await;
     browser.click("button").await;
-    // A click waits for the page that comes of it, and not always for the one that this one leads to.
     eventually("the device is asked about", async || browser.has("#code").await).await;
 
     assert_eq!(browser.text("#code").await, text("user_code"));
@@ -60,7 +59,7 @@ async fn walk(browser: &Browser) {
     };
     assert_eq!(poll().await.body["error"], "authorization_pending");
     browser.click("#approve").await;
-    assert_eq!(browser.text("h1").await, "The device is let in");
+    browser.shows("h1", "The device is let in").await;
     let got = poll().await;
     assert_eq!(got.status, 200, "{got:?}");
 

@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidegate_test_support::eventually;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -91,6 +92,12 @@ impl Browser {
         self.of_element(element, "GET", "text", None).await.as_str().unwrap().to_owned()
     }
 
+    /// Waits until an element shows a text: a click does not always wait for the page that it leads to.
+    pub(crate) async fn shows(&self, element: &str, text: &str) {
+        let what = format!("{element} shows {text:?}");
+        eventually(&what, async || self.has(element).await && self.text(element).await.contains(text)).await;
+    }
+
     /// What a screen reader calls an element.
     pub(crate) async fn label(&self, element: &str) -> String {
         self.of_element(element, "GET", "computedlabel", None).await.as_str().unwrap().to_owned()
@@ -118,11 +125,19 @@ impl Browser {
         self.driver.kill().await.unwrap();
     }
 
+    /// Asks an element. A page that is replaced between finding and asking takes its elements with it: then the new
+    /// page's is meant.
     async fn of_element(&self, element: &str, method: &str, what: &str, body: Option<Value>) -> Value {
         let wanted = json!({"using": "css selector", "value": element});
-        let found = self.of_session("POST", "/element", Some(wanted)).await;
-        let id = found[ELEMENT].as_str().unwrap_or_else(|| panic!("{element}: {found}"));
-        self.of_session(method, &format!("/element/{id}/{what}"), body).await
+        loop {
+            let found = self.of_session("POST", "/element", Some(wanted.clone())).await;
+            let id = found[ELEMENT].as_str().unwrap_or_else(|| panic!("{element}: {found}"));
+            let path = format!("/session/{}/element/{id}/{what}", self.session);
+            let answer = self.exchange(method, &path, body.clone()).await;
+            if answer["error"] != "stale element reference" {
+                return told(method, &path, answer);
+            }
+        }
     }
 
     async fn of_session(&self, method: &str, path: &str, body: Option<Value>) -> Value {
@@ -130,6 +145,10 @@ impl Browser {
     }
 
     async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        told(method, path, self.exchange(method, path, body).await)
+    }
+
+    async fn exchange(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let head = format!(
@@ -151,8 +170,12 @@ impl Browser {
         }
         let mut body = vec![0; length];
         lines.read_exact(&mut body).await.unwrap();
-        let value = serde_json::from_slice::<Value>(&body).unwrap()["value"].take();
-        assert!(value.get("error").is_none(), "{method} {path}: {value}");
-        value
+        serde_json::from_slice::<Value>(&body).unwrap()["value"].take()
     }
+}
+
+/// An answer that is none of the driver's complaints.
+fn told(method: &str, path: &str, answer: Value) -> Value {
+    assert!(answer.get("error").is_none(), "{method} {path}: {answer}");
+    answer
 }
