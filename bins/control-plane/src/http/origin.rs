@@ -49,6 +49,18 @@ impl Origin {
         name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// `http` or `https`.
+    pub(crate) fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Another host with the same scheme and port.
+    pub(crate) fn at(&self, host: &str) -> String {
+        let after = self.authority.rsplit(']').next().unwrap_or_default();
+        let port = after.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
+        format!("{}://{host}{port}", self.scheme)
+    }
+
     /// The address of a stream at this origin.
     pub(crate) fn socket(&self, path: &str) -> String {
         let scheme = if self.scheme == "https" { "wss" } else { "ws" };
