@@ -58,6 +58,7 @@ diesel::table! {
         generation -> BigInt,
         at -> Timestamptz,
         seq -> BigInt,
+        xact -> BigInt,
     }
 }
 

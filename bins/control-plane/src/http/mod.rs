@@ -9,6 +9,7 @@ mod browser;
 mod context;
 mod envelope;
 mod error;
+mod events;
 mod form;
 mod gate;
 mod groups;

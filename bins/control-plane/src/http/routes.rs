@@ -6,7 +6,7 @@ use actix_web::{
 };
 
 use super::{
-    Context, admin, agents, audit, auth, browser,
+    Context, admin, agents, audit, auth, browser, events,
     gate::{bearer, member, operator, organization},
     groups, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
 };
@@ -97,6 +97,7 @@ fn api(api: &mut ServiceConfig) {
                 .route(get().to(keys::list_alias))
                 .route(post().to(keys::create_alias)),
         )
+        .service(resource("/events/ticket").wrap(from_fn(member)).route(post().to(events::ticket)))
         .service(resource("/audit").wrap(from_fn(member)).route(get().to(audit::list)))
         .service(resource("/audit/export").wrap(from_fn(member)).route(get().to(audit::export)))
         .service(resource("/keys/{id}/revoke").wrap(from_fn(member)).route(post().to(keys::revoke)))
@@ -105,7 +106,8 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/agents/connect").route(get().to(agents::connect)))
         .service(resource("/agents/tunnels/{id}").route(get().to(agents::tunnel)))
         .service(resource("/agents/{agentId}/heartbeat").route(post().to(agents::heartbeat)))
-        // Proves its caller itself: browsers bring a ticket where programs bring a bearer token.
+        // These two prove their caller themselves: browsers bring a ticket where programs bring a bearer token.
+        .service(resource("/events").route(get().to(events::stream)))
         .service(resource("/sessions/{id}/terminal").route(get().to(sessions::terminal)))
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
         .service(
