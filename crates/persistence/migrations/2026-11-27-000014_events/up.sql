@@ -162,17 +162,17 @@ CREATE TRIGGER session_events_gone AFTER DELETE ON session_events REFERENCING OL
 CREATE FUNCTION events_rebase(at_most integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    some bigint;
-    others bigint;
+    of_sessions bigint;
+    of_others bigint;
 BEGIN
     UPDATE session_events SET xact = 0 WHERE id IN (
         SELECT e.id FROM session_events e WHERE e.xact >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint LIMIT at_most);
-    GET DIAGNOSTICS some = ROW_COUNT;
+    GET DIAGNOSTICS of_sessions = ROW_COUNT;
     UPDATE events SET xact = 0 WHERE (xact, seq) IN (
         SELECT e.xact, e.seq FROM events e WHERE e.xact >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint LIMIT at_most);
-    GET DIAGNOSTICS others = ROW_COUNT;
+    GET DIAGNOSTICS of_others = ROW_COUNT;
     UPDATE event_horizon SET xact = 0 WHERE xact >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
-    RETURN some + others;
+    RETURN of_sessions + of_others;
 END
 $$;
 CREATE POLICY owner ON session_events FOR SELECT TO CURRENT_USER
