@@ -53,6 +53,11 @@ impl Events {
         feed::run(&self.0, &shutdown).await;
     }
 
+    /// How many listen in this process.
+    pub fn listeners(&self) -> usize {
+        self.0.feed.listeners()
+    }
+
     /// The events that the caller may see: those after a place, or those from now on. It must be [`Events::run`] that
     /// feeds it.
     pub async fn open(

@@ -58,8 +58,12 @@ impl Feed {
         heard
     }
 
+    pub(super) fn listeners(&self) -> usize {
+        self.stretches.receiver_count()
+    }
+
     fn is_heard(&self) -> bool {
-        self.stretches.receiver_count() > 0
+        self.listeners() > 0
     }
 }
 
