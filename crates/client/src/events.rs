@@ -2,12 +2,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, stream};
 use reqwest::{
     Response,
     header::{ACCEPT, HeaderValue},
 };
-use tidegate_model::{Change, Event, EventId, EventKind, SessionId};
+use serde::Deserialize;
+use tidegate_model::{Change, Event, EventId, EventKind, Secret, SessionId};
 use tokio::time::timeout;
 
 use crate::{Client, Error, call::Call};
@@ -28,6 +30,18 @@ pub struct EventQuery {
     pub kinds: Vec<EventKind>,
     /// Those after this one, [`EventId::START`] for all that are kept; those from now on where absent.
     pub after: Option<EventId>,
+}
+
+/// A way into the stream for a browser.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventTicket {
+    /// Good for one WebSocket, as subprotocols `tidegate.v1, ticket.<ticket>`.
+    pub ticket: Secret<String>,
+    /// Until then.
+    pub expires_at: DateTime<Utc>,
+    /// Where the stream is.
+    pub url: String,
 }
 
 /// Events, each once and in order. Made by [`Client::events`].
@@ -55,6 +69,11 @@ impl Client {
             events.read().await?;
         }
         Ok(events)
+    }
+
+    /// `POST events/ticket`.
+    pub async fn event_ticket(&self) -> Result<EventTicket, Error> {
+        self.fetch(Call::post(&["events", "ticket"])).await
     }
 
     async fn open_events(&self, query: &EventQuery, after: Option<EventId>) -> Result<Response, Error> {

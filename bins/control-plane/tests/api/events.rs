@@ -217,11 +217,9 @@ async fn a_browser_comes_by_ticket_once_and_from_its_own_page() {
     let world = World::new().await;
     let _agent = world.agent("vm-1").await;
     let owner = world.member("acme", OrgRole::User).await;
-    let made = world.call("POST", "/api/v1/events/ticket", &owner, None).await;
-    assert_eq!(made.status, 200, "{made:?}");
-    assert!(made.body["url"].as_str().unwrap().starts_with("ws://"), "{made:?}");
-    let ticket = |ticket: &Value| format!("tidegate.v1, ticket.{}", ticket.as_str().unwrap());
-    let with = ("Sec-WebSocket-Protocol", ticket(&made.body["ticket"]));
+    let made = client(&world.handle, &owner).event_ticket().await.unwrap();
+    assert_eq!(made.url, format!("{}/api/v1/events", world.handle.url().replace("http", "ws")));
+    let with = ("Sec-WebSocket-Protocol", format!("tidegate.v1, ticket.{}", made.ticket.expose()));
     let elsewhere = [with.clone(), ("Origin", "https://evil.example".to_owned())];
     assert_eq!(dial(&world, "", &elsewhere).await.unwrap_err(), 403, "and it is not used up");
     let own = [with.clone(), ("Origin", world.handle.url())];

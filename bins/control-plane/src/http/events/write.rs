@@ -187,3 +187,47 @@ impl Sink<Frame> for Frames {
         self.outbound.poll_close_unpin(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::{Change, Reset};
+
+    use super::*;
+
+    fn text(pieces: Vec<Bytes>) -> String {
+        pieces.iter().map(|piece| std::str::from_utf8(piece).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_sign_of_life_says_the_place_where_it_is_another_one() {
+        let (mut lines, _body) = Lines::new();
+        assert_eq!(text(lines.beat(EventId::new(5, 1))), "retry: 2000\n:\nid: 5-1\n\n");
+        assert_eq!(text(lines.beat(EventId::new(5, 1))), ":\n\n");
+        assert_eq!(text(lines.beat(EventId::new(6, 2))), ":\nid: 6-2\n\n");
+    }
+
+    #[tokio::test]
+    async fn an_event_is_one_block_whatever_its_words_are() {
+        let change = Change::Reset(Reset { reason: "two\nlines\r\n\nid: 9-9".into() });
+        let event = Event { id: EventId::new(7, 3), at: chrono::DateTime::UNIX_EPOCH, change };
+        let (lines, _body) = Lines::new();
+        let block = text(lines.events(&[event.clone()]));
+        let said: Vec<&str> = block.lines().collect();
+        assert_eq!((said.len(), said[0], said[1], said[3]), (4, "id: 7-3", "event: reset", ""));
+        let data = said[2].strip_prefix("data: ").unwrap();
+        assert_eq!(serde_json::from_str::<Event>(data).unwrap(), event);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_takes_two_pieces_and_no_more() {
+        let (mut lines, body) = Lines::new();
+        let mut sent = 0;
+        while let Some(Ok(())) = futures_util::FutureExt::now_or_never(lines.send(Bytes::from_static(b"x"))) {
+            sent += 1;
+        }
+        assert_eq!(sent, PIECES);
+        drop(body);
+        assert!(lines.heard().await.is_none(), "it left");
+        lines.send(Bytes::from_static(b"x")).await.unwrap_err();
+    }
+}
