@@ -98,7 +98,7 @@ impl Events {
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {
             while let Some(said) = self.reader.events.pop_front() {
-                if let Some(event) = self.new(said) {
+                if let Some(event) = self.note(said) {
                     return Ok(event);
                 }
             }
@@ -117,7 +117,7 @@ impl Events {
     }
 
     /// Takes note of what was said; `None` where it is no event that is new.
-    fn new(&mut self, said: Said) -> Option<Event> {
+    fn note(&mut self, said: Said) -> Option<Event> {
         let (id, event) = match said {
             Said::Place(id) => (id, None),
             Said::Event(event) => (event.id, Some(event)),
@@ -141,7 +141,7 @@ impl Events {
                 // What only moves the place is taken note of at once.
                 while let Some(Said::Place(_)) = self.reader.events.front() {
                     if let Some(said) = self.reader.events.pop_front() {
-                        self.new(said);
+                        self.note(said);
                     }
                 }
                 Ok(())

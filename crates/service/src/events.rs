@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tidegate_model::{EventId, EventKind, Operation, SessionId, TicketId};
-use tidegate_persistence::{Error as DbError, event, event_ticket};
+use tidegate_persistence::{Error as DbError, OrgScope, event, event_ticket};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -77,7 +77,7 @@ impl Events {
         }
         let manages = caller.org.as_ref().is_some_and(|scope| may(scope, Operation::ManageSessions));
         let audience = Audience {
-            org: caller.org.as_ref().map(|scope| scope.org_id()),
+            org: caller.org.as_ref().map(OrgScope::org_id),
             user: caller.user.user_id(),
             manages,
             operates: operator.is_some(),

@@ -7,7 +7,7 @@ use tidegate_persistence::{
     event::{self, Page},
 };
 use tidegate_test_support::{TestDb, TestOrg, eventually, eventually_some};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
 async fn of_all(db: &Db, after: EventId, most: i64) -> Page {
     let system = Operator::system();
@@ -130,7 +130,7 @@ async fn commands_that_are_sent_and_acknowledged_are_no_events() {
 #[tokio::test]
 async fn heartbeats_of_an_agent_are_no_events_and_its_changes_are() {
     let test = TestDb::new().await;
-    let mut agent = test.online_agent("vm-1", 10).await;
+    let agent = test.online_agent("vm-1", 10).await;
     let before: i64 = test.look("SELECT count(*) FROM events WHERE kind = 'agent'").await;
     for _ in 0..3 {
         test.manual_clock().advance(TimeDelta::seconds(5));
@@ -191,7 +191,7 @@ async fn no_role_of_the_server_writes_events_or_moves_the_horizon() {
         ] {
             app.batch_execute(&format!("BEGIN; SELECT set_config('role', '{role}', true)")).await.unwrap();
             let refused = app.batch_execute(sql).await.unwrap_err();
-            assert_eq!(refused.code().map(|code| code.code()), Some("42501"), "{role}: {sql}");
+            assert_eq!(refused.code().map(SqlState::code), Some("42501"), "{role}: {sql}");
             app.batch_execute("ROLLBACK").await.unwrap();
         }
     }

@@ -31,11 +31,11 @@ impl Audience {
     fn admits(&self, told: &Told) -> bool {
         let change = &told.event.change;
         let of_org = told.org_id.is_some() && told.org_id == self.org;
+        let own = of_org && (self.manages || told.owner == Some(self.user));
         let may_see = match change {
-            Change::Session(_) => of_org && (self.manages || told.owner == Some(self.user)),
             // A command of no organization is an operator's.
             Change::Command(_) if told.org_id.is_none() => self.operates,
-            Change::Command(_) => of_org && (self.manages || told.owner == Some(self.user)),
+            Change::Session(_) | Change::Command(_) => own,
             Change::Agent(_) => self.operates || (of_org && self.manages),
             Change::Reset(_) => true,
         };

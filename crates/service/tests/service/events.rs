@@ -160,7 +160,7 @@ async fn a_listener_that_is_too_slow_reads_on_by_itself_and_misses_nothing() {
     // More readings than are kept for anybody.
     let all = next(&mut quick, count).await;
     let late = next(&mut slow, count).await;
-    assert_eq!((late.len(), &late == &all), (count, true));
+    assert_eq!((late.len(), late == all), (count, true));
     assert!(late.is_sorted_by_key(|event| event.id));
     // It is back among the others: what is new is heard, and nothing of it twice.
     test.pending_session(&org.admin).await;

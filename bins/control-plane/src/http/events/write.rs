@@ -194,16 +194,16 @@ mod tests {
 
     use super::*;
 
-    fn text(pieces: Vec<Bytes>) -> String {
+    fn text(pieces: &[Bytes]) -> String {
         pieces.iter().map(|piece| std::str::from_utf8(piece).unwrap()).collect()
     }
 
     #[tokio::test]
     async fn a_sign_of_life_says_the_place_where_it_is_another_one() {
         let (mut lines, _body) = Lines::new();
-        assert_eq!(text(lines.beat(EventId::new(5, 1))), "retry: 2000\n:\nid: 5-1\n\n");
-        assert_eq!(text(lines.beat(EventId::new(5, 1))), ":\n\n");
-        assert_eq!(text(lines.beat(EventId::new(6, 2))), ":\nid: 6-2\n\n");
+        assert_eq!(text(&lines.beat(EventId::new(5, 1))), "retry: 2000\n:\nid: 5-1\n\n");
+        assert_eq!(text(&lines.beat(EventId::new(5, 1))), ":\n\n");
+        assert_eq!(text(&lines.beat(EventId::new(6, 2))), ":\nid: 6-2\n\n");
     }
 
     #[tokio::test]
@@ -211,7 +211,7 @@ mod tests {
         let change = Change::Reset(Reset { reason: "two\nlines\r\n\nid: 9-9".into() });
         let event = Event { id: EventId::new(7, 3), at: chrono::DateTime::UNIX_EPOCH, change };
         let (lines, _body) = Lines::new();
-        let block = text(lines.events(&[event.clone()]));
+        let block = text(&lines.events(std::slice::from_ref(&event)));
         let said: Vec<&str> = block.lines().collect();
         assert_eq!((said.len(), said[0], said[1], said[3]), (4, "id: 7-3", "event: reset", ""));
         let data = said[2].strip_prefix("data: ").unwrap();
