@@ -392,7 +392,7 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn time(at: DateTime<Utc>) -> String {
+pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 

@@ -76,6 +76,7 @@ impl Server {
         let mails =
             mail::Sender { mails: services.mails.clone(), post, nudges: services.nudges().subscribe() };
         let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
+        let (events, until) = (services.events.clone(), shutdown.clone());
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
         let context = Data::new(context);
         let factory = move || {
@@ -120,6 +121,7 @@ impl Server {
         tasks.spawn(retention::keep(operators, shutdown.clone()));
         tasks.spawn(mails.run(shutdown.clone()));
         tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
+        tasks.spawn(async move { events.run(until).await });
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })
     }
 }

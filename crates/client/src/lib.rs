@@ -2,7 +2,7 @@
 //! and no SQL is named here, and nothing is written to a terminal.
 //!
 //! Answers are the entity types of `tidegate-model`. Bodies, waits and retries are bounded; streams (a session's
-//! terminal and its log) have no time limit, a dead peer is noticed by TCP keepalive.
+//! terminal and its log, events) have no time limit, a dead peer is noticed by TCP keepalive.
 //!
 //! ```no_run
 //! use futures_util::StreamExt;
@@ -31,6 +31,7 @@ mod builder;
 mod call;
 mod devices;
 mod error;
+mod events;
 mod groups;
 mod invites;
 mod keys;
@@ -50,6 +51,7 @@ pub use auth::Login;
 pub use builder::{Client, ClientBuilder};
 pub use devices::{DeviceCodes, DeviceToken, TokenPage};
 pub use error::{ApiError, Error};
+pub use events::{EventQuery, EventTicket, Events};
 pub use groups::{GroupChange, GroupMemberPage, GroupPage, NewGroup, UserGroupPage};
 pub use invites::{InviteList, Joined, NewInvite};
 pub use keys::{KeyPage, MadeKey};

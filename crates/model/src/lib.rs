@@ -20,6 +20,7 @@ mod clock;
 mod command;
 mod credential;
 mod device;
+mod event;
 mod fields;
 mod group;
 mod id;
@@ -51,6 +52,9 @@ pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
 pub use credential::{CredentialId, UnknownCredential};
 pub use device::{DeviceCode, DeviceDecision, NoUserCode, UserCode, client_name};
+pub use event::{
+    AgentChange, Change, CommandChange, Event, EventId, EventKind, InvalidEventId, Reset, SessionChange,
+};
 pub use fields::{FieldErrors, Fields, FromFields, PatchField};
 pub use group::{
     AddGroupMemberRequest, CreateGroupRequest, GROUP_DEPTH, Group, GroupMembership, GroupRole, GroupType,

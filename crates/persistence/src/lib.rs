@@ -29,6 +29,8 @@ pub mod credential;
 mod db;
 pub mod device_code;
 mod error;
+pub mod event;
+pub mod event_ticket;
 pub mod group;
 pub mod idempotency;
 pub mod identity;

@@ -16,6 +16,8 @@ pub struct Retention {
     pub commands: TimeDelta,
     /// Lines of sessions' histories.
     pub session_events: TimeDelta,
+    /// Events of commands and agents.
+    pub events: TimeDelta,
     /// Sessions that ended, with whatever is left of them.
     pub sessions: TimeDelta,
     /// Ended logins.
@@ -77,6 +79,22 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.session_events,
         bound: Bound::FirstId,
         sql: "DELETE FROM session_events WHERE id IN (SELECT id FROM session_events WHERE id < ? ORDER BY id LIMIT ?)",
+    },
+    Kind {
+        // The oldest of the stream are looked at, and no others: they are those to go.
+        table: "events",
+        batch: 5_000,
+        keep: |keep| keep.events,
+        bound: Bound::Moment,
+        sql: "WITH past AS (SELECT ?::timestamptz AS bound), oldest AS MATERIALIZED (SELECT xact, seq, at FROM events ORDER BY xact, seq LIMIT ?)
+              DELETE FROM events e USING oldest o, past p WHERE e.xact = o.xact AND e.seq = o.seq AND o.at < p.bound",
+    },
+    Kind {
+        table: "event_tickets",
+        batch: 5_000,
+        keep: |keep| keep.tickets,
+        bound: Bound::Moment,
+        sql: "DELETE FROM event_tickets WHERE id IN (SELECT id FROM event_tickets WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
     },
     Kind {
         table: "stream_tickets",

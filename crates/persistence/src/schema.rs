@@ -61,6 +61,7 @@ diesel::table! {
         generation -> BigInt,
         at -> Timestamptz,
         seq -> BigInt,
+        xact -> BigInt,
     }
 }
 

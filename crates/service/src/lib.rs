@@ -12,6 +12,7 @@ mod browsers;
 mod caller;
 mod devices;
 mod error;
+mod events;
 mod force;
 mod group_members;
 mod groups;
@@ -57,6 +58,7 @@ pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
 pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use error::{Error, NoRoom};
+pub use events::{EventFilter, EventStream, EventTicket, Events};
 pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
 pub use idempotency::{Idempotency, Replay};
 pub use identities::{Asked, CameBack, GithubUpsert, Identities, SentAway, SignInProvider, SignedIn};
@@ -103,6 +105,7 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) providers: Providers,
     pub(crate) nudges: Nudges,
+    pub(crate) feed: events::Feed,
     pub(crate) passwords: passwords::Passwords,
     pub(crate) throttle: Arc<throttle::Throttle>,
     pub(crate) uses: keys::Uses<ApiKeyId>,
@@ -150,6 +153,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// Tickets and rights of streams.
     pub streams: Streams,
+    /// Changes of sessions, commands and agents, as a stream.
+    pub events: Events,
     /// Registration, approval and identity of agents.
     pub agents: Agents,
     /// What the hub tells of live agents.
@@ -173,6 +178,7 @@ impl Services {
             throttle: Arc::new(throttle::Throttle::new(&options)),
             providers: Providers::new(&options.sign_in).map_err(Error::internal)?,
             nudges: Nudges::new(),
+            feed: events::Feed::new(),
             uses: keys::Uses::default(),
             token_uses: keys::Uses::default(),
             db,
@@ -199,6 +205,7 @@ impl Services {
             bearer_tokens: BearerTokens(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
+            events: Events(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),
             links: Links(Arc::clone(&core)),
             operators: Operators(Arc::clone(&core)),

@@ -132,6 +132,7 @@ impl Links {
             .db
             .in_agents(&scope, async |tx| agent::connect(tx, id, &identity.key_hash, connection, now).await)
             .await?;
+        self.0.nudges.change();
         Ok(Link { scope, agent_id: id, handle: identity.handle.clone(), epoch })
     }
 
@@ -207,6 +208,7 @@ impl Links {
     pub async fn close(&self, link: &Link) -> Result<()> {
         let (id, epoch) = (link.agent_id, link.epoch);
         self.0.db.in_agents(&link.scope, async |tx| agent::disconnect(tx, id, epoch).await).await?;
+        self.0.nudges.change();
         Ok(())
     }
 
@@ -289,13 +291,17 @@ impl Links {
         let (now, total) = (core.clock.now(), batch.len());
         let scope = AgentScope::union(batch.iter().map(|report| &report.link.scope));
         let sorted = reports::Sorted::new(batch);
-        let written = if sorted.is_stamps() {
+        let stamps = sorted.is_stamps();
+        let written = if stamps {
             core.db.in_agents_unflushed(&scope, async |tx| self.write_in(tx, sorted, now).await).await
         } else {
             core.db.in_agents(&scope, async |tx| self.write_in(tx, sorted, now).await).await
         };
         let Written { applied, moved, stopped } = written?;
         self.tell(&moved);
+        if !stamps {
+            core.nudges.change();
+        }
         for agent in stopped {
             core.nudges.send(Nudge::Commands(agent));
         }
@@ -447,6 +453,9 @@ impl Links {
     }
 
     fn tell(&self, moved: &[Moved]) {
+        if !moved.is_empty() {
+            self.0.nudges.change();
+        }
         for moved in moved.iter().filter(|moved| moved.state.is_final()) {
             self.0.nudges.send(Nudge::SessionEnded(moved.id));
         }

@@ -1,7 +1,9 @@
 //! Hints that something was committed. They may be lost: whoever listens polls too.
 
+use std::sync::Arc;
+
 use tidegate_model::{AgentId, SessionId};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 /// Something was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,20 +25,35 @@ const CAPACITY: usize = 4_096;
 
 /// Sends hints to every listener of this process.
 #[derive(Debug, Clone)]
-pub struct Nudges(broadcast::Sender<Nudge>);
+pub struct Nudges {
+    hints: broadcast::Sender<Nudge>,
+    /// That something changed, for the one reader of events: any number of them are one.
+    changes: Arc<Notify>,
+}
 
 impl Nudges {
     pub(crate) fn new() -> Self {
-        Self(broadcast::Sender::new(CAPACITY))
+        Self { hints: broadcast::Sender::new(CAPACITY), changes: Arc::default() }
     }
 
     pub(crate) fn send(&self, nudge: Nudge) {
         // Nobody listening is no fault: a program without a hub has nobody to tell.
-        drop(self.0.send(nudge));
+        drop(self.hints.send(nudge));
+        self.change();
+    }
+
+    /// Says that a session, a command or an agent changed, where there is no more to say of it.
+    pub(crate) fn change(&self) {
+        self.changes.notify_one();
+    }
+
+    /// Waits until something changed since the last time.
+    pub(crate) async fn changed(&self) {
+        self.changes.notified().await;
     }
 
     /// Listens from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Nudge> {
-        self.0.subscribe()
+        self.hints.subscribe()
     }
 }

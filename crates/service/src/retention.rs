@@ -27,6 +27,8 @@ pub struct Retention {
     pub commands_days: u32,
     /// Lines of sessions' histories. Default 30.
     pub session_events_days: u32,
+    /// Events of commands and agents; those of sessions are lines of their histories. Default 30.
+    pub events_days: u32,
     /// Sessions that ended, with whatever is left of them. Default 90.
     pub sessions_days: u32,
     /// Ended logins. Default 1.
@@ -55,6 +57,7 @@ impl Default for Retention {
             audit_days: 365,
             commands_days: 30,
             session_events_days: 30,
+            events_days: 30,
             sessions_days: 90,
             logins_days: 1,
             keys_days: 365,
@@ -77,6 +80,7 @@ impl Retention {
             ("audit_days", self.audit_days, AUDIT_DAYS),
             ("commands_days", self.commands_days, 1),
             ("session_events_days", self.session_events_days, 1),
+            ("events_days", self.events_days, 1),
             ("sessions_days", self.sessions_days, 1),
             ("logins_days", self.logins_days, 1),
             ("keys_days", self.keys_days, 1),
@@ -101,6 +105,7 @@ impl Retention {
             audit: days(self.audit_days.max(AUDIT_DAYS)),
             commands: days(self.commands_days),
             session_events: days(self.session_events_days),
+            events: days(self.events_days),
             sessions: days(self.sessions_days),
             logins: days(self.logins_days),
             keys: days(self.keys_days),

@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 mod audit;
+mod events;
 mod groups;
 mod keys;
 mod parse;
@@ -18,6 +19,7 @@ use url::Url;
 
 pub(crate) use self::{
     audit::{AuditExportArgs, AuditListArgs, AuditVerb},
+    events::EventArgs,
     groups::{GroupVerb, Limits, QuotaVerb, Whose},
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
@@ -116,6 +118,8 @@ pub(crate) enum Verb {
     Wake(ChangeArgs),
     /// Show what a session printed
     Logs(LogArgs),
+    /// Show what changes as it happens: sessions, their commands, and agents
+    Events(EventArgs),
     /// Make, list, rotate and revoke API keys
     Keys(KeyArgs),
     /// Who did what, with which credential, from where
@@ -284,6 +288,11 @@ mod tests {
     #[test]
     fn the_help_of_logs_names_every_flag() {
         insta::assert_snapshot!(help(&["logs"]));
+    }
+
+    #[test]
+    fn the_help_of_events_names_every_flag() {
+        insta::assert_snapshot!(help(&["events"]));
     }
 
     #[test]

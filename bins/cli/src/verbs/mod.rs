@@ -4,6 +4,7 @@ mod attach;
 mod audit;
 mod change;
 mod device;
+mod events;
 mod follow;
 mod groups;
 mod keys;
@@ -65,5 +66,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Hibernate(words) => change::hibernate(&Context::new(&global)?, words).await,
         Verb::Wake(words) => change::wake(&Context::new(&global)?, words).await,
         Verb::Logs(words) => logs::logs(&Context::new(&global)?, words).await,
+        Verb::Events(words) => events::events(&Context::new(&global)?, words).await,
     }
 }

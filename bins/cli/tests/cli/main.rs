@@ -5,6 +5,7 @@
 mod audit;
 // The client's own script server: one of them is enough.
 mod devices;
+mod events;
 #[path = "../../../../crates/client/tests/client/fake.rs"]
 #[expect(dead_code, reason = "the client's tests need more of it")]
 mod fake;

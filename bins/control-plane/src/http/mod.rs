@@ -10,6 +10,7 @@ mod content;
 mod context;
 mod envelope;
 mod error;
+mod events;
 mod form;
 mod gate;
 mod groups;

@@ -6,8 +6,8 @@ use utoipa::{
 };
 
 use super::{
-    admin, agents, audit, auth, browser, groups, invites, keys, members, oauth, organizations, pages, quotas,
-    sessions, tokens, users,
+    admin, agents, audit, auth, browser, events, groups, invites, keys, members, oauth, organizations, pages,
+    quotas, sessions, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -38,7 +38,7 @@ use super::{
         sessions::create::create, sessions::list::list, sessions::get::get, sessions::terminate::terminate_it,
         sessions::terminate::terminate, sessions::hibernate::hibernate, sessions::wake::wake,
         sessions::tags::set_tags, sessions::history::history, sessions::logs::logs, sessions::connect::connect,
-        sessions::terminal::terminal,
+        sessions::terminal::terminal, events::stream::stream, events::ticket::ticket,
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
         admin::rotate_key::rotate_key, admin::drain::drain, admin::drain::undrain, admin::commands::commands,
@@ -56,6 +56,7 @@ use super::{
         (name = "keys", description = "API keys of an organization, which programs bring as bearer token or in `X-API-Key`"),
         (name = "audit", description = "Who did what, with which credential, from where"),
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
+        (name = "events", description = "Changes of sessions, commands and agents as they happen"),
         (name = "agents", description = "What agents call, with their own key"),
         (name = "admin", description = "What operators of the platform do"),
         (name = "operations", description = "Probes and figures"),

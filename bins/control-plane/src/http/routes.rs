@@ -7,7 +7,7 @@ use actix_web::{
 };
 
 use super::{
-    Context, admin, agents, audit, auth, browser, content,
+    Context, admin, agents, audit, auth, browser, content, events,
     gate::{bearer, member, operator, organization},
     groups, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
 };
@@ -105,6 +105,7 @@ fn api(api: &mut ServiceConfig) {
                 .route(get().to(keys::list_alias))
                 .route(post().to(keys::create_alias)),
         )
+        .service(resource("/events/ticket").wrap(from_fn(member)).route(post().to(events::ticket)))
         .service(resource("/audit").wrap(from_fn(member)).route(get().to(audit::list)))
         .service(resource("/audit/export").wrap(from_fn(member)).route(get().to(audit::export)))
         .service(resource("/keys/{id}/revoke").wrap(from_fn(member)).route(post().to(keys::revoke)))
@@ -113,7 +114,8 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/agents/connect").route(get().to(agents::connect)))
         .service(resource("/agents/tunnels/{id}").route(get().to(agents::tunnel)))
         .service(resource("/agents/{agentId}/heartbeat").route(post().to(agents::heartbeat)))
-        // Proves its caller itself: browsers bring a ticket where programs bring a bearer token.
+        // These two prove their caller themselves: browsers bring a ticket where programs bring a bearer token.
+        .service(resource("/events").route(get().to(events::stream)))
         .service(resource("/sessions/{id}/terminal").route(get().to(sessions::terminal)))
         .service(resource("/sessions/{id}/vnc").route(get().to(sessions::vnc)))
         .service(resource("/sessions/{id}/ports/{port}").route(get().to(sessions::port)))

@@ -92,6 +92,9 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/keys/{id}/rotate", KEYS),
     ("GET", "/audit", ORG_READ),
     ("GET", "/audit/export", ORG_READ),
+    // What it shows is what `GET sessions` shows, as it happens; agents' changes need what `GET admin/agents` needs.
+    ("GET", "/events", READ),
+    ("POST", "/events/ticket", READ),
     ("GET", "/sessions", READ),
     ("POST", "/sessions", WRITE),
     ("GET", "/sessions/{id}", READ),

@@ -7,6 +7,7 @@ mod browsers;
 mod devices;
 mod direct_tls;
 mod errors;
+mod events;
 mod handshake;
 mod invite_pages;
 mod invites;

@@ -114,6 +114,8 @@ const RULES: &[(&str, Rule)] = &[
     ("POST /orgs/{id}/keys", Rule::Right(Operation::ManageKeys)),
     ("POST /keys/{id}/revoke", Rule::Right(Operation::ManageKeys)),
     ("POST /keys/{id}/rotate", Rule::Right(Operation::ManageKeys)),
+    ("GET /events", Rule::Right(Operation::OwnSessions)),
+    ("POST /events/ticket", Rule::Right(Operation::OwnSessions)),
     ("GET /sessions", Rule::Right(Operation::OwnSessions)),
     ("POST /sessions", Rule::Right(Operation::StartSessions)),
     ("GET /sessions/{id}", Rule::Session(Operation::OwnSessions)),

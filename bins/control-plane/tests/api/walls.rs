@@ -69,6 +69,8 @@ const NO_TENANT: &[(&str, &str)] = &[
         "lists what the caller's organization has: asserted empty in sessions of others below",
     ),
     ("POST /api/v1/sessions", "makes one in the caller's own organization"),
+    ("GET /api/v1/events", "tells what the caller may see, asserted in events.rs"),
+    ("POST /api/v1/events/ticket", "a ticket for the caller's own stream"),
     ("POST /api/v1/agents/register", "agents belong to the platform; other keys: see handshake.rs"),
     ("GET /api/v1/agents/connect", "agents belong to the platform; other keys: see handshake.rs"),
     ("GET /api/v1/agents/tunnels/{id}", "agents belong to the platform; other keys: see handshake.rs"),

@@ -4,6 +4,7 @@
 mod audit;
 mod connections;
 mod encrypted;
+mod events;
 mod locks;
 mod migrations;
 mod schema;
@@ -58,6 +59,7 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     agent.work().await;
     let streams = &test.services().streams;
     streams.connect(scope, session.id, StreamKind::Terminal, StreamMode::Control).await.unwrap();
+    test.services().events.ticket(&org.admin).await.unwrap();
     let request = tidegate_model::CreateInviteRequest {
         username: format!("friend-of-{name}"),
         role: OrgRole::User,

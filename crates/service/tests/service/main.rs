@@ -4,6 +4,7 @@
 mod attempts;
 mod audit;
 mod devices;
+mod events;
 mod force;
 mod groups;
 mod identities;

@@ -21,6 +21,7 @@ async fn ended_things(test: &TestDb) -> tidegate_service::Caller {
     let session = crate::queued(made);
     agent.work().await;
     services.streams.connect(scope, session.id, StreamKind::Terminal, StreamMode::View).await.unwrap();
+    services.events.ticket(&org.admin).await.unwrap();
     services.sessions.terminate(scope, session.id).await.unwrap();
     agent.work().await;
     assert_eq!(crate::state(test, &org.admin, session.id).await, SessionState::Terminated);
@@ -55,6 +56,8 @@ async fn what_is_past_its_time_goes_and_what_lives_stays() {
     let gone = test.services().operators.tidy().await.unwrap();
     for table in [
         "commands",
+        "events",
+        "event_tickets",
         "sessions",
         "stream_tickets",
         "idempotency_keys",

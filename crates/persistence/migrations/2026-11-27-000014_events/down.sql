@@ -1,0 +1,1 @@
+-- Events that were told are not taken back.
