@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::unistd::{Uid, gethostname};
 use serde::Deserialize;
 use tidegate_agent::{Options, ProcessOptions};
-use tidegate_model::{AgentHandle, Secret};
+use tidegate_model::{AgentCapacity, AgentHandle, Secret};
 
 /// Runs sessions on this machine for a Tidegate control plane.
 ///
@@ -92,6 +92,12 @@ pub(crate) struct Settings {
     /// Sessions at one time [default: 100]
     #[arg(long, value_name = "NUMBER", env = "TIDEGATE_AGENT_MAX_SESSIONS")]
     max_sessions: Option<u32>,
+    /// CPU that sessions may ask for together, for example 64 or 64000m [default: this machine's cores]
+    #[arg(long, value_name = "CPU", env = "TIDEGATE_AGENT_CPU")]
+    cpu: Option<String>,
+    /// Memory that sessions may ask for together, for example 256Gi [default: this machine's]
+    #[arg(long, value_name = "MEMORY", env = "TIDEGATE_AGENT_MEMORY")]
+    memory: Option<String>,
     /// Seconds a program may take to end by itself before it is killed [default: 5]
     #[arg(long, value_name = "SECONDS", env = "TIDEGATE_AGENT_STOP_GRACE")]
     stop_grace: Option<u64>,
@@ -132,6 +138,8 @@ impl Settings {
             cgroup_root: self.cgroup_root.or(file.cgroup_root),
             region: self.region.or(file.region),
             max_sessions: self.max_sessions.or(file.max_sessions),
+            cpu: self.cpu.or(file.cpu),
+            memory: self.memory.or(file.memory),
             stop_grace: self.stop_grace.or(file.stop_grace),
             stop_sessions_on_exit: self.stop_sessions_on_exit || file.stop_sessions_on_exit,
             log: self.log.or(file.log),
@@ -171,6 +179,18 @@ impl Settings {
         options.ca_file = self.ca_file;
         options.region = self.region;
         options.max_sessions = self.max_sessions.unwrap_or(options.max_sessions);
+        let said = AgentCapacity {
+            cpu: self.cpu.clone().unwrap_or_default(),
+            memory: self.memory.clone().unwrap_or_default(),
+            ..AgentCapacity::default()
+        };
+        if self.cpu.is_some() && said.cpu_millis().is_none() {
+            bail!("--cpu must be an amount such as 64 or 64000m");
+        }
+        if self.memory.is_some() && said.memory_bytes().is_none() {
+            bail!("--memory must be an amount such as 256Gi");
+        }
+        (options.cpu, options.memory) = (self.cpu, self.memory);
         options.stop_sessions_on_exit = self.stop_sessions_on_exit;
         let process = ProcessOptions {
             data_dir,

@@ -22,6 +22,10 @@ pub struct Options {
     pub region: Option<String>,
     /// Sessions at one time.
     pub max_sessions: u32,
+    /// CPU that sessions may ask for together, for example `64` or `64000m`; this machine's cores without it.
+    pub cpu: Option<String>,
+    /// Memory that sessions may ask for together, for example `256Gi`; this machine's without it.
+    pub memory: Option<String>,
     /// Whether sessions end with the agent. Without it they go on and the next start finds them.
     pub stop_sessions_on_exit: bool,
     /// How long last reports, and work in progress, may take when the agent goes.
@@ -43,6 +47,8 @@ impl Options {
             data_dir,
             region: None,
             max_sessions: 100,
+            cpu: None,
+            memory: None,
             stop_sessions_on_exit: false,
             farewell: Duration::from_secs(10),
             reconnect_min: Duration::from_millis(500),
