@@ -67,6 +67,13 @@ pub(crate) struct Settings {
     /// Certificate authorities (PEM) to trust beside the system's, for a control plane with a certificate of its own
     #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_CA_FILE")]
     ca_file: Option<PathBuf>,
+    /// This agent's certificate chain (PEM), for a control plane that asks for one: its common name or a DNS name is the
+    /// agent's id
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_CLIENT_CERT")]
+    client_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_CLIENT_KEY")]
+    client_key: Option<PathBuf>,
     /// Name of this agent, 3 to 100 characters [default: the host's name]
     #[arg(long, value_name = "NAME", env = "TIDEGATE_AGENT_ID")]
     agent_id: Option<String>,
@@ -130,6 +137,8 @@ impl Settings {
         Ok(Self {
             server: self.server.or(file.server),
             ca_file: self.ca_file.or(file.ca_file),
+            client_cert: self.client_cert.or(file.client_cert),
+            client_key: self.client_key.or(file.client_key),
             agent_id: self.agent_id.or(file.agent_id),
             bootstrap_key_file: self.bootstrap_key_file.or(file.bootstrap_key_file),
             bootstrap_key: self.bootstrap_key,
@@ -177,6 +186,11 @@ impl Settings {
         let mut options = Options::new(server, agent_id, data_dir.clone());
         options.bootstrap_key = bootstrap_key;
         options.ca_file = self.ca_file;
+        options.client_cert = match (self.client_cert, self.client_key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => bail!("client_cert and client_key belong together: set both or none"),
+        };
         options.region = self.region;
         options.max_sessions = self.max_sessions.unwrap_or(options.max_sessions);
         let said = AgentCapacity {

@@ -82,6 +82,7 @@ impl Server {
             move || App::new().wrap(from_fn(http::envelope)).configure(|app| http::configure(app, &context));
         let mut server = HttpServer::new(factory)
             .disable_signals()
+            .on_connect(tls::remember_peer)
             .tcp_nodelay(true)
             .backlog(BACKLOG)
             .max_connections(config.limits.connections)

@@ -12,6 +12,8 @@ pub struct Options {
     pub server: Url,
     /// Certificate authorities (PEM) to trust beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The agent's certificate chain and its private key, PEM files: for a control plane that asks for one.
+    pub client_cert: Option<(PathBuf, PathBuf)>,
     /// The name it chooses for itself.
     pub agent_id: AgentHandle,
     /// Opens registration, and nothing else; not needed once the agent has its own key.
@@ -42,6 +44,7 @@ impl Options {
         Self {
             server,
             ca_file: None,
+            client_cert: None,
             agent_id,
             bootstrap_key: None,
             data_dir,

@@ -59,7 +59,7 @@ pub use organizations::{
 pub use quotas::{QuotaChange, QuotaQuestion};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
-pub use tls::tls_config;
+pub use tls::{tls_config, tls_config_as};
 pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};
 pub use users::{LoginPage, NewUser, UserChange, UserPage};
 

@@ -108,7 +108,8 @@ impl Agents {
         Ok(Registered::Approved(Box::new(agent), None))
     }
 
-    fn is_bootstrap(&self, key: &Secret<String>) -> bool {
+    /// Whether this is the key that new agents register with.
+    pub fn is_bootstrap(&self, key: &Secret<String>) -> bool {
         let vault = &self.0.vault;
         self.0.options.agent_bootstrap_key.as_ref().is_some_and(|bootstrap| {
             // Digests have one length, so that the comparison tells nothing of the key's.

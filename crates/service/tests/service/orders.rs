@@ -87,7 +87,7 @@ async fn at_the_end_of_a_drain_homes_are_hibernated_and_the_rest_is_ended_once()
     let other = stage.test.services_with(TestDb::options());
     stage.test.manual_clock().advance(TimeDelta::seconds(2));
     let (one, two) = tokio::join!(stage.test.services().links.sweep(), other.links.sweep());
-    (one.unwrap(), two.unwrap());
+    one.and(two).unwrap();
     other.links.sweep().await.unwrap();
     let asleep = stage.get(home).await;
     assert_eq!(asleep.state, SessionState::Hibernating);
