@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use tidegate_model::{AgentHandle, OrgRole, SystemRole};
+use tidegate_model::{
+    AgentHandle, AgentStatus, ApprovalStatus, CommandId, DrainDeadline, OrgRole, Platform, SessionId,
+    SessionState, SystemRole,
+};
 
 /// Operates a Tidegate platform from the machine of its database.
 ///
@@ -48,9 +51,15 @@ pub(crate) enum Verb {
     },
     /// Bring the database's schema to this version
     Migrate,
-    /// List, approve and reject agents
+    /// List, approve, drain, assign and remove agents, change their keys
     #[command(subcommand)]
     Agents(AgentVerb),
+    /// List and terminate sessions of every organization
+    #[command(subcommand)]
+    Sessions(SessionVerb),
+    /// Look at what agents were told
+    #[command(subcommand)]
+    Commands(CommandVerb),
     /// List, make, import and change users, set passwords
     #[command(subcommand)]
     Users(UserVerb),
@@ -84,8 +93,29 @@ pub(crate) enum MailVerb {
 /// What to do with agents.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentVerb {
-    /// Every registered agent
-    List,
+    /// Every registered agent, by name
+    List {
+        /// Only of this platform: vm, docker, kubernetes or cloud
+        #[arg(long)]
+        platform: Option<Platform>,
+        /// Only in this health: online, offline or draining
+        #[arg(long)]
+        status: Option<AgentStatus>,
+        /// Only of this region
+        #[arg(long, value_name = "NAME")]
+        region: Option<String>,
+        /// Only with this approval: pending, approved or rejected
+        #[arg(long)]
+        approval: Option<ApprovalStatus>,
+        /// Only those that serve this organization alone; its id or name
+        #[arg(long, value_name = "ORGANIZATION")]
+        organization: Option<String>,
+    },
+    /// One agent with its drain and the age of its key
+    Show {
+        /// The agent's id
+        agent: AgentHandle,
+    },
     /// Let a waiting agent connect
     Approve {
         /// The agent's id
@@ -99,23 +129,117 @@ pub(crate) enum AgentVerb {
         /// The agent's id
         agent: AgentHandle,
     },
-    /// Give an agent a new key and print it once; the old one ends at once
+    /// Give an agent a new key and print it once
     RotateKey {
         /// The agent's id
         agent: AgentHandle,
+        /// Seconds that the old key stays good beside it, at most 604800; with 0 it ends at once, and cuts the agent's
+        /// connection and its tunnels
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        overlap_seconds: u32,
     },
-    /// Place no new sessions on an agent
-    Drain {
+    /// Take an agent's keys: its connection and tunnels are cut at once, its sessions run on. It comes back with the key
+    /// of rotate-key
+    RevokeKey {
         /// The agent's id
         agent: AgentHandle,
     },
-    /// Place sessions on a drained agent again
+    /// Place no sessions on an agent, and wake none there
+    Drain {
+        /// The agent's id
+        agent: AgentHandle,
+        /// When what still runs is hibernated, or terminated where it has no home: a time such as 2026-12-24T18:00:00Z or
+        /// a duration such as 90s, 30m, 8h or 2d. Never without it
+        #[arg(long, value_name = "WHEN")]
+        deadline: Option<DrainDeadline>,
+        /// Why, for other operators
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Place sessions on a drained agent again; what was ended for the drain stays so
     Undrain {
         /// The agent's id
         agent: AgentHandle,
     },
+    /// Let an agent serve one organization alone, or all of them
+    #[command(group = clap::ArgGroup::new("whom").required(true).args(["organization", "shared"]))]
+    Assign {
+        /// The agent's id
+        agent: AgentHandle,
+        /// The organization's id or name; the agent must hold no sessions of others
+        #[arg(long, value_name = "ORGANIZATION")]
+        organization: Option<String>,
+        /// Let it serve all
+        #[arg(long)]
+        shared: bool,
+    },
+    /// Remove an agent: its keys and its connection end at once, and its name is free
+    Remove {
+        /// The agent's id
+        agent: AgentHandle,
+        /// Even though it holds sessions: they are terminated in the books
+        #[arg(long)]
+        force: bool,
+    },
     /// Sessions that agents run and the platform does not know
     Quarantine,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionVerb {
+    /// Sessions of every organization, the newest first
+    List {
+        /// Only of this organization; its id or name
+        #[arg(long, value_name = "ORGANIZATION")]
+        organization: Option<String>,
+        /// Only of the user of this name
+        #[arg(long, value_name = "USERNAME")]
+        user: Option<String>,
+        /// Only in this state, for example running
+        #[arg(long)]
+        state: Option<SessionState>,
+        /// Only with this tag
+        #[arg(long)]
+        tag: Option<String>,
+        /// Only on this agent
+        #[arg(long)]
+        agent: Option<AgentHandle>,
+        /// Sessions at most
+        #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// End a session; its owner sees why
+    Terminate {
+        /// The session's id
+        session: SessionId,
+        /// Why, for its owner
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+}
+
+/// What to do with commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CommandVerb {
+    /// The latest commands of an agent, the newest first
+    List {
+        /// The agent's id
+        agent: AgentHandle,
+        /// Commands at most, up to 100
+        #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+        limit: u32,
+    },
+    /// One command with all its times
+    Show {
+        /// The command's id, with or without cmd-
+        #[arg(value_parser = command_id)]
+        command: CommandId,
+    },
+}
+
+fn command_id(text: &str) -> Result<CommandId, &'static str> {
+    CommandId::from_wire(text).ok_or("is no id of a command, for example cmd-01980d4e-…")
 }
 
 /// What to do with users.

@@ -1,10 +1,12 @@
 //! `tidegate-admin`: an operator's verbs, straight on the service crate. It has no rules of its own.
 
+mod agents;
 mod args;
 mod connect;
 mod doctor;
 mod mail;
 mod output;
+mod sessions;
 mod settings;
 mod users;
 mod verbs;

@@ -6,11 +6,12 @@ use anyhow::{Context, bail};
 use rand::{RngExt, distr::Alphanumeric};
 use serde_json::json;
 use tidegate_model::{Secret, SystemRole};
-use tidegate_service::{AgentFilter, Decision, NewLocalUser, Operator, Services, roles};
+use tidegate_service::{NewLocalUser, Operator, Services, roles};
 
 use crate::{
-    args::{AgentVerb, Args, OrganizationVerb, Verb},
-    connect, doctor, mail, output,
+    agents,
+    args::{Args, OrganizationVerb, Verb},
+    connect, doctor, mail, output, sessions,
     settings::Settings,
     users,
 };
@@ -82,97 +83,15 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
                 &sentence,
             )
         }
-        Verb::Agents(verb) => agents(services, &operator, verb, as_json).await,
+        Verb::Agents(verb) => agents::agents(services, &operator, verb, as_json).await,
+        Verb::Sessions(verb) => sessions::sessions(services, &operator, verb, as_json).await,
+        Verb::Commands(verb) => sessions::commands(services, &operator, verb, as_json).await,
         Verb::Users(verb) => users::users(services, &operator, verb, as_json).await,
         Verb::Organizations(OrganizationVerb::Create { name }) => {
             let id = services.operators.create_organization(&operator, &name).await?;
             output::said(as_json, &json!({"orgId": id}), &format!("organization {name} is there"))
         }
         Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor => Ok(()),
-    }
-}
-
-async fn agents(
-    services: &Services,
-    operator: &Operator,
-    verb: AgentVerb,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let agents = &services.agents;
-    match verb {
-        AgentVerb::List => {
-            let list = agents.list(operator, AgentFilter::default()).await?;
-            let row = |agent: &tidegate_model::Agent| {
-                let capacity = agent.capacity.as_ref().map_or(0, |capacity| capacity.max_sessions);
-                vec![
-                    agent.agent_id.to_string(),
-                    agent.platform.to_string(),
-                    agent.region.clone().unwrap_or_default(),
-                    agent.approval_status.to_string(),
-                    agent.status.to_string(),
-                    format!("{} of {capacity}", agent.active_sessions),
-                    agent
-                        .last_heartbeat
-                        .map_or_else(|| "never".into(), |at| at.format("%F %T UTC").to_string()),
-                ]
-            };
-            let headings = ["AGENT", "PLATFORM", "REGION", "APPROVAL", "STATUS", "SESSIONS", "LAST HEARD"];
-            output::list(
-                as_json,
-                &json!({"agents": list, "total": list.len()}),
-                &headings,
-                list.iter().map(row).collect(),
-            )
-        }
-        AgentVerb::Approve { agent, show_key } => {
-            let (row, key) = agents.decide(operator, &agent, Decision::Approve, show_key).await?;
-            let key = key.map(Secret::into_inner);
-            let shown =
-                key.as_ref().map(|key| format!("; its key, shown this once: {key}")).unwrap_or_default();
-            output::said(
-                as_json,
-                &json!({"agent": row, "apiKey": key}),
-                &format!("agent {agent} may connect{shown}"),
-            )
-        }
-        AgentVerb::Reject { agent } => {
-            let (row, _) = agents.decide(operator, &agent, Decision::Reject, false).await?;
-            output::said(as_json, &json!({"agent": row}), &format!("agent {agent} may not connect"))
-        }
-        AgentVerb::RotateKey { agent } => {
-            let key = agents.rotate_key(operator, &agent).await?.into_inner();
-            output::said(
-                as_json,
-                &json!({"apiKey": key}),
-                &format!("the new key of agent {agent}, shown this once: {key}"),
-            )
-        }
-        AgentVerb::Drain { agent } => {
-            let row = agents.drain(operator, &agent, true).await?;
-            output::said(as_json, &json!({"agent": row}), &format!("agent {agent} gets no new sessions"))
-        }
-        AgentVerb::Undrain { agent } => {
-            let row = agents.drain(operator, &agent, false).await?;
-            output::said(as_json, &json!({"agent": row}), &format!("agent {agent} gets new sessions again"))
-        }
-        AgentVerb::Quarantine => {
-            let list = agents.quarantined(operator).await?;
-            let row = |session: &tidegate_service::Quarantined| {
-                vec![
-                    session.agent_id.clone(),
-                    session.session_id.clone(),
-                    session.state.clone(),
-                    session.last_seen.to_string(),
-                ]
-            };
-            let rows = list.iter().map(row).collect();
-            output::list(
-                as_json,
-                &json!({"sessions": list, "total": list.len()}),
-                &["AGENT", "SESSION", "STATE", "LAST SEEN"],
-                rows,
-            )
-        }
     }
 }
 

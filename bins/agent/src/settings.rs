@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::unistd::{Uid, gethostname};
 use serde::Deserialize;
 use tidegate_agent::{DockerOptions, Options, ProcessOptions};
-use tidegate_model::{AgentHandle, Secret};
+use tidegate_model::{AgentCapacity, AgentHandle, Secret};
 
 /// Runs sessions on this machine for a Tidegate control plane.
 ///
@@ -102,6 +102,13 @@ pub(crate) struct Settings {
     /// Certificate authorities (PEM) to trust beside the system's, for a control plane with a certificate of its own
     #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_CA_FILE")]
     ca_file: Option<PathBuf>,
+    /// This agent's certificate chain (PEM), for a control plane that asks for one: its common name or a DNS name is the
+    /// agent's id
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_CLIENT_CERT")]
+    client_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_CLIENT_KEY")]
+    client_key: Option<PathBuf>,
     /// Name of this agent, 3 to 100 characters [default: the host's name]
     #[arg(long, value_name = "NAME", env = "TIDEGATE_AGENT_ID")]
     agent_id: Option<String>,
@@ -133,6 +140,12 @@ pub(crate) struct Settings {
     /// Sessions at one time [default: 100]
     #[arg(long, value_name = "NUMBER", env = "TIDEGATE_AGENT_MAX_SESSIONS")]
     max_sessions: Option<u32>,
+    /// CPU that sessions may ask for together, for example 64 or 64000m [default: this machine's cores]
+    #[arg(long, value_name = "CPU", env = "TIDEGATE_AGENT_CPU")]
+    cpu: Option<String>,
+    /// Memory that sessions may ask for together, for example 256Gi [default: this machine's]
+    #[arg(long, value_name = "MEMORY", env = "TIDEGATE_AGENT_MEMORY")]
+    memory: Option<String>,
     /// Seconds a program may take to end by itself before it is killed [default: 5]
     #[arg(long, value_name = "SECONDS", env = "TIDEGATE_AGENT_STOP_GRACE")]
     stop_grace: Option<u64>,
@@ -165,6 +178,8 @@ impl Settings {
         Ok(Self {
             server: self.server.or(file.server),
             ca_file: self.ca_file.or(file.ca_file),
+            client_cert: self.client_cert.or(file.client_cert),
+            client_key: self.client_key.or(file.client_key),
             agent_id: self.agent_id.or(file.agent_id),
             bootstrap_key_file: self.bootstrap_key_file.or(file.bootstrap_key_file),
             bootstrap_key: self.bootstrap_key,
@@ -175,6 +190,8 @@ impl Settings {
             docker_socket: self.docker_socket.or(file.docker_socket),
             region: self.region.or(file.region),
             max_sessions: self.max_sessions.or(file.max_sessions),
+            cpu: self.cpu.or(file.cpu),
+            memory: self.memory.or(file.memory),
             stop_grace: self.stop_grace.or(file.stop_grace),
             stop_sessions_on_exit: self.stop_sessions_on_exit || file.stop_sessions_on_exit,
             log: self.log.or(file.log),
@@ -212,8 +229,25 @@ impl Settings {
         let mut options = Options::new(server, agent_id, data_dir.clone());
         options.bootstrap_key = bootstrap_key;
         options.ca_file = self.ca_file;
+        options.client_cert = match (self.client_cert, self.client_key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => bail!("client_cert and client_key belong together: set both or none"),
+        };
         options.region = self.region;
         options.max_sessions = self.max_sessions.unwrap_or(options.max_sessions);
+        let said = AgentCapacity {
+            cpu: self.cpu.clone().unwrap_or_default(),
+            memory: self.memory.clone().unwrap_or_default(),
+            ..AgentCapacity::default()
+        };
+        if self.cpu.is_some() && said.cpu_millis().is_none() {
+            bail!("--cpu must be an amount such as 64 or 64000m");
+        }
+        if self.memory.is_some() && said.memory_bytes().is_none() {
+            bail!("--memory must be an amount such as 256Gi");
+        }
+        (options.cpu, options.memory) = (self.cpu, self.memory);
         options.stop_sessions_on_exit = self.stop_sessions_on_exit;
         let program = std::env::current_exe().context("the agent's own program")?;
         let grace = Duration::from_secs(self.stop_grace.unwrap_or(5));

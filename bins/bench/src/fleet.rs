@@ -217,7 +217,7 @@ struct Inner<'a> {
 
 /// A heartbeat as existing agents send it.
 pub(crate) fn heartbeat() -> Message {
-    let capacity = format!(r#"{{"maxSessions":{ROOM},"cpu":"64 cores","memory":"256Gi"}}"#);
+    let capacity = format!(r#"{{"maxSessions":{ROOM},"cpu":"100000 cores","memory":"100Ti"}}"#);
     let payload = format!(r#"{{"status":"online","activeSessions":15,"capacity":{capacity}}}"#);
     Message::text(format!(r#"{{"type":"heartbeat","timestamp":"2026-01-01T00:00:00Z","payload":{payload}}}"#))
 }

@@ -127,7 +127,16 @@ impl Stage {
         let mut agent = Process::start(&self.programs.join("tidegate-agent"), log, |command| {
             command.args(["--server", &url, "--agent-id", "real-agent", "--region", REAL]);
             command
-                .args(["--max-sessions", "100", "--stop-sessions-on-exit", "--bootstrap-key-file"])
+                .args([
+                    "--max-sessions",
+                    "100",
+                    "--cpu",
+                    "100",
+                    "--memory",
+                    "100Gi",
+                    "--stop-sessions-on-exit",
+                    "--bootstrap-key-file",
+                ])
                 .arg(key);
             command.arg("--data-dir").arg(data).arg("--runtime-dir").arg(run);
         })?;

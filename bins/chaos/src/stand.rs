@@ -236,6 +236,9 @@ fn agent_arguments(places: &Places, server: &str) -> Vec<String> {
         ("--data-dir", path(&places.agent_data())),
         ("--runtime-dir", path(&places.root.join("s"))),
         ("--max-sessions", "1000".to_owned()),
+        // Many more than this machine has cores for: they sleep, most of the time.
+        ("--cpu", "1000".to_owned()),
+        ("--memory", "1Ti".to_owned()),
         ("--stop-grace", "2".to_owned()),
     ]
     .into_iter()

@@ -250,6 +250,9 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// Certificate authorities of agents. With it an agent must bring a certificate of one of them, whose common name or
+    /// one of whose DNS names is the agent's id, when it connects, dials a tunnel or registers with its own key.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// The log.

@@ -88,6 +88,7 @@ impl Server {
         };
         let mut server = HttpServer::new(factory)
             .disable_signals()
+            .on_connect(tls::remember_peer)
             .tcp_nodelay(true)
             .backlog(BACKLOG)
             .max_connections(config.limits.connections)

@@ -12,6 +12,8 @@ pub struct Options {
     pub server: Url,
     /// Certificate authorities (PEM) to trust beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The agent's certificate chain and its private key, PEM files: for a control plane that asks for one.
+    pub client_cert: Option<(PathBuf, PathBuf)>,
     /// The name it chooses for itself.
     pub agent_id: AgentHandle,
     /// Opens registration, and nothing else; not needed once the agent has its own key.
@@ -22,6 +24,10 @@ pub struct Options {
     pub region: Option<String>,
     /// Sessions at one time.
     pub max_sessions: u32,
+    /// CPU that sessions may ask for together, for example `64` or `64000m`; this machine's cores without it.
+    pub cpu: Option<String>,
+    /// Memory that sessions may ask for together, for example `256Gi`; this machine's without it.
+    pub memory: Option<String>,
     /// Whether sessions end with the agent. Without it they go on and the next start finds them.
     pub stop_sessions_on_exit: bool,
     /// How long last reports, and work in progress, may take when the agent goes.
@@ -38,11 +44,14 @@ impl Options {
         Self {
             server,
             ca_file: None,
+            client_cert: None,
             agent_id,
             bootstrap_key: None,
             data_dir,
             region: None,
             max_sessions: 100,
+            cpu: None,
+            memory: None,
             stop_sessions_on_exit: false,
             farewell: Duration::from_secs(10),
             reconnect_min: Duration::from_millis(500),

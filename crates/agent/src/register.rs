@@ -116,8 +116,8 @@ pub(crate) fn capacity(options: &Options) -> AgentCapacity {
         .unwrap_or(0);
     AgentCapacity {
         max_sessions: options.max_sessions,
-        cpu: cores.to_string(),
-        memory: format!("{}Mi", kib / 1_024),
+        cpu: options.cpu.clone().unwrap_or_else(|| cores.to_string()),
+        memory: options.memory.clone().unwrap_or_else(|| format!("{}Mi", kib / 1_024)),
         storage: None,
     }
 }

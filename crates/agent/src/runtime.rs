@@ -165,7 +165,9 @@ impl Life {
                 Next::Wait(self.back_off(attempts))
             }
             Parted::NotApproved => {
-                tracing::warn!("the control plane does not admit this agent now");
+                tracing::warn!(
+                    "the control plane does not admit this agent now: it is not approved, or brings no certificate of its own"
+                );
                 Next::Wait(self.back_off(attempts))
             }
             Parted::KeyRefused => {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use rustls::{ClientConfig, RootCertStore};
-use tidegate_client::tls_config;
+use tidegate_client::tls_config_as;
 use tidegate_protocol::API_KEY_HEADER;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -72,10 +72,18 @@ impl Dial {
             Some(path) => std::fs::read(path).map_err(Error::file("read", path))?,
             None => Vec::new(),
         };
+        let own = match &options.client_cert {
+            Some((cert, key)) => {
+                let read = |path: &PathBuf| std::fs::read(path).map_err(Error::file("read", path));
+                Some((read(cert)?, read(key)?))
+            }
+            None => None,
+        };
+        let own = own.as_ref().map(|(cert, key)| (cert.as_slice(), key.as_slice()));
         let secure = matches!(options.server.scheme(), "https" | "wss");
         // Without TLS nothing is to be trusted, and a machine without any certificate is good enough.
         let tls = if secure || options.ca_file.is_some() {
-            tls_config(&extra).map_err(|error| Error::Setting(error.to_string()))?
+            tls_config_as(&extra, own).map_err(|error| Error::Setting(error.to_string()))?
         } else {
             trusts_nobody()?
         };

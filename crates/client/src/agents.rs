@@ -1,11 +1,14 @@
-//! Agents: registering one, and what an operator decides about it.
+//! Agents: registering one, what an operator decides and orders about it, and sessions wherever they are.
 
-use reqwest::header::HeaderName;
+use chrono::{DateTime, Utc};
+use reqwest::{Method, header::HeaderName};
 use serde::{Deserialize, Serialize};
-use tidegate_model::{Agent, AgentHandle, AgentRegistrationRequest, ApprovalStatus, Secret};
+use tidegate_model::{
+    Agent, AgentHandle, AgentRegistrationRequest, ApprovalStatus, Secret, Session, SessionFilter, SessionId,
+};
 
 use crate::{
-    Client, Error,
+    Client, Error, SessionPage,
     call::{Call, secret_header},
 };
 
@@ -35,6 +38,31 @@ pub struct AgentList {
     pub agents: Vec<Agent>,
     /// How many there are.
     pub total: u64,
+}
+
+/// An agent's new key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotatedAgentKey {
+    /// The agent.
+    pub agent_id: AgentHandle,
+    /// The key, shown this once.
+    #[serde(default)]
+    pub api_key: Option<Secret<String>>,
+    /// Until when the key before it is good as well.
+    #[serde(default)]
+    pub old_key_until: Option<DateTime<Utc>>,
+}
+
+/// What changes of an agent; what is `None` stays, and `Some(None)` clears.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct AgentChange {
+    /// Where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Option<String>>,
+    /// The organization it serves alone, by id or name; cleared, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization: Option<Option<String>>,
 }
 
 /// An agent, bare or under its name.
@@ -88,6 +116,77 @@ impl Client {
     /// `POST admin/agents/{agentId}/reject`, for operators; 409 unless it is pending.
     pub async fn reject_agent(&self, agent: &AgentHandle) -> Result<Agent, Error> {
         self.decide(agent, "reject").await
+    }
+
+    /// `GET admin/agents/{agentId}`, for operators.
+    pub async fn agent(&self, agent: &AgentHandle) -> Result<Agent, Error> {
+        self.fetch(Call::get(&["admin", "agents", agent.as_str()])).await
+    }
+
+    /// `PATCH admin/agents/{agentId}`, for operators; 409 while it holds sessions of other organizations.
+    pub async fn update_agent(&self, agent: &AgentHandle, change: &AgentChange) -> Result<Agent, Error> {
+        self.fetch(Call::new(Method::PATCH, &["admin", "agents", agent.as_str()]).json(change)?).await
+    }
+
+    /// `DELETE admin/agents/{agentId}`, for operators; 409 while it holds sessions, unless by force.
+    pub async fn remove_agent(&self, agent: &AgentHandle, force: bool) -> Result<(), Error> {
+        let call = Call::new(Method::DELETE, &["admin", "agents", agent.as_str()]);
+        self.send(&call.query_if("force", force.then_some(true))).await.map(drop)
+    }
+
+    /// `POST admin/agents/{agentId}/drain`, for operators. The deadline is a time (RFC 3339) or a duration such as `30m`.
+    pub async fn drain_agent(
+        &self,
+        agent: &AgentHandle,
+        deadline: Option<&str>,
+        reason: Option<&str>,
+    ) -> Result<Agent, Error> {
+        let body = serde_json::json!({"deadline": deadline, "reason": reason});
+        self.fetch(Call::post(&["admin", "agents", agent.as_str(), "drain"]).json(&body)?).await
+    }
+
+    /// `POST admin/agents/{agentId}/undrain`, for operators.
+    pub async fn undrain_agent(&self, agent: &AgentHandle) -> Result<Agent, Error> {
+        self.fetch(Call::post(&["admin", "agents", agent.as_str(), "undrain"])).await
+    }
+
+    /// `POST admin/agents/{agentId}/rotate-key`, for operators: the old key is good for `overlap` seconds more.
+    pub async fn rotate_agent_key(
+        &self,
+        agent: &AgentHandle,
+        overlap: u32,
+    ) -> Result<RotatedAgentKey, Error> {
+        let body = serde_json::json!({"overlapSeconds": overlap});
+        self.fetch(Call::post(&["admin", "agents", agent.as_str(), "rotate-key"]).json(&body)?).await
+    }
+
+    /// `POST admin/agents/{agentId}/revoke-key`, for operators.
+    pub async fn revoke_agent_key(&self, agent: &AgentHandle) -> Result<Agent, Error> {
+        self.fetch(Call::post(&["admin", "agents", agent.as_str(), "revoke-key"])).await
+    }
+
+    /// `GET admin/sessions`, for operators, one page: at most 100, from `cursor` on.
+    pub async fn sessions_of_all(
+        &self,
+        filter: &SessionFilter,
+        organization: Option<&str>,
+        cursor: Option<&str>,
+    ) -> Result<SessionPage, Error> {
+        let call = Call::get(&["admin", "sessions"])
+            .query_if("user", filter.user.as_ref())
+            .query_if("state", filter.state)
+            .query_if("tag", filter.tag.as_ref())
+            .query_if("agent", filter.agent.as_ref())
+            .query_if("organization", organization)
+            .query("limit", "100".to_owned())
+            .query_if("cursor", cursor);
+        self.fetch(call).await
+    }
+
+    /// `POST admin/sessions/{id}/terminate`, for operators.
+    pub async fn terminate_any_session(&self, id: SessionId, reason: Option<&str>) -> Result<Session, Error> {
+        let body = serde_json::json!({"reason": reason});
+        self.fetch(Call::post(&["admin", "sessions", &id.to_string(), "terminate"]).json(&body)?).await
     }
 
     async fn decide(&self, agent: &AgentHandle, verb: &str) -> Result<Agent, Error> {

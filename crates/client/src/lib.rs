@@ -45,7 +45,7 @@ mod tls;
 mod tokens;
 mod users;
 
-pub use agents::{AgentList, Registration};
+pub use agents::{AgentChange, AgentList, Registration, RotatedAgentKey};
 pub use audit::{AuditExport, AuditOf, AuditPage, AuditQuery};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};
@@ -62,7 +62,7 @@ pub use organizations::{
 pub use quotas::{QuotaChange, QuotaQuestion};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
-pub use tls::tls_config;
+pub use tls::{tls_config, tls_config_as};
 pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};
 pub use users::{LoginPage, NewUser, UserChange, UserPage};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls_platform_verifier::Verifier;
 
 use crate::Error;
@@ -12,6 +12,11 @@ use crate::Error;
 ///
 /// Also installs the process's default crypto provider where none is installed yet.
 pub fn tls_config(extra_ca: &[u8]) -> Result<Arc<ClientConfig>, Error> {
+    tls_config_as(extra_ca, None)
+}
+
+/// The same for somebody who has a certificate: its chain and its private key, PEM.
+pub fn tls_config_as(extra_ca: &[u8], own: Option<(&[u8], &[u8])>) -> Result<Arc<ClientConfig>, Error> {
     let provider = install_provider();
     let extra = read_certificates(extra_ca)?;
     let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| {
@@ -21,8 +26,20 @@ pub fn tls_config(extra_ca: &[u8]) -> Result<Arc<ClientConfig>, Error> {
     })?;
     let config = builder(provider)?
         .dangerous() // Not so here: the verifier is the platform's own.
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some((chain, key)) => {
+            let unusable = |error: &dyn std::fmt::Display| {
+                Error::Setting(format!("the client's certificate or its key cannot be used: {error}"))
+            };
+            let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+                .collect::<Result<_, _>>()
+                .map_err(|error| unusable(&error))?;
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(&error))?;
+            config.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
+        }
+    };
     Ok(Arc::new(config))
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{AgentId, Fields, FromFields, SessionId, SessionState, text_enum::text_enum};
+use crate::{AgentId, Fields, FromFields, OrgId, Quantity, SessionId, SessionState, text_enum::text_enum};
 
 text_enum! {
     /// What an agent runs sessions on.
@@ -132,6 +132,35 @@ impl AgentCapacity {
     /// Most sessions an agent is believed to hold.
     const SESSIONS: u32 = 100_000;
 
+    /// CPU in thousandths of a core, read from a text such as `64 cores`, `64` or `64000m`. `None` is unknown: nothing
+    /// that can be read, or nothing at all.
+    pub fn cpu_millis(&self) -> Option<i64> {
+        let text = self.cpu.trim().to_ascii_lowercase();
+        let units = ["cores", "core", "vcpus", "vcpu", "cpus", "cpu", "threads"];
+        let number = units.iter().find_map(|unit| text.strip_suffix(unit)).unwrap_or(&text).trim_end();
+        let millis = number.parse::<Quantity>().ok()?.whole_millis();
+        i64::try_from(millis).ok().filter(|millis| *millis > 0)
+    }
+
+    /// Memory in bytes, read from a text such as `256Gi`, `256 GiB` or `262144Mi`. `None` is unknown.
+    pub fn memory_bytes(&self) -> Option<i64> {
+        let text = self.memory.trim();
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        // An `m` is a thousandth to some and a million to others.
+        let unit = unit.trim_start();
+        let unit = unit.strip_suffix(['B', 'b']).unwrap_or(unit);
+        let suffix = match unit {
+            "K" => "k",
+            "" | "k" | "M" | "G" | "T" | "P" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" => unit,
+            "g" => "G",
+            "t" => "T",
+            _ => return None,
+        };
+        let bytes = format!("{number}{suffix}").parse::<Quantity>().ok()?.whole_millis() / 1_000;
+        i64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+    }
+
     /// The capacity with everything an agent could exaggerate cut to its bound.
     #[must_use]
     pub fn clamped(mut self) -> Self {
@@ -148,6 +177,22 @@ impl AgentCapacity {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct AgentMetadata(pub Map<String, Value>);
+
+/// An operator's drain: no session is placed on the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct AgentDrain {
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// What still runs then is hibernated, or terminated where it has no home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<DateTime<Utc>>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
 
 /// An agent as operators see it (seed A, `Agent`); its key's hash never leaves persistence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +233,24 @@ pub struct Agent {
     /// Who decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
+    /// The organization it serves alone; all of them without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_id: Option<OrgId>,
+    /// That organization's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// An operator's drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<AgentDrain>,
+    /// When its key was made; it has none without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_created_at: Option<DateTime<Utc>>,
+    /// When its key was last used to come in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_last_used_at: Option<DateTime<Utc>>,
+    /// The key before the last rotation is good until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_key_until: Option<DateTime<Utc>>,
     /// First registration.
     pub created_at: DateTime<Utc>,
     /// Last change of the row, heartbeats left aside.
@@ -290,6 +353,30 @@ mod tests {
         let errors = AgentRegistrationRequest::from_json(body).unwrap_err();
         let names: Vec<&str> = errors.iter().map(|(field, _)| field).collect();
         assert_eq!(names, ["agentId", "capacity", "platform", "region"]);
+    }
+
+    #[test]
+    fn what_an_agent_says_of_cpu_and_memory_is_read_as_people_write_it() {
+        let cpu = |text: &str| AgentCapacity { cpu: text.into(), ..AgentCapacity::default() }.cpu_millis();
+        for text in ["64 cores", "64", "64000m", " 64 CPUs", "64vcpu", "64.0"] {
+            assert_eq!(cpu(text), Some(64_000), "{text}");
+        }
+        assert_eq!((cpu("0.5 cores"), cpu("1 core")), (Some(500), Some(1_000)));
+        for text in ["", "0", "many", "-2", "2 cores and a half", "99999999999999999999"] {
+            assert_eq!(cpu(text), None, "{text}");
+        }
+        let memory =
+            |text: &str| AgentCapacity { memory: text.into(), ..AgentCapacity::default() }.memory_bytes();
+        for text in ["256Gi", "256 GiB", "262144Mi", "274877906944", "274877906944 B"] {
+            assert_eq!(memory(text), Some(256 << 30), "{text}");
+        }
+        assert_eq!(
+            (memory("2G"), memory("2 gb"), memory("1.5Ki")),
+            (Some(2_000_000_000), Some(2_000_000_000), Some(1_536))
+        );
+        for text in ["", "0", "lots", "512m", "-1Gi", "1 GiB each", "Gi", "1.2.3Gi"] {
+            assert_eq!(memory(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! ```
 
 mod agent;
+mod agent_request;
 mod api_key;
 mod audit;
 mod bearer_token;
@@ -42,9 +43,10 @@ mod user;
 mod user_request;
 
 pub use agent::{
-    Agent, AgentCapacity, AgentHandle, AgentHeartbeatRequest, AgentMetadata, AgentRegistrationRequest,
-    AgentReportedStatus, AgentStatus, AgentStatusUpdate, ApprovalStatus, Platform,
+    Agent, AgentCapacity, AgentDrain, AgentHandle, AgentHeartbeatRequest, AgentMetadata,
+    AgentRegistrationRequest, AgentReportedStatus, AgentStatus, AgentStatusUpdate, ApprovalStatus, Platform,
 };
+pub use agent_request::{DrainDeadline, DrainRequest, UpdateAgentRequest};
 pub use api_key::{ApiKey, NewApiKey};
 pub use audit::{AuditEntry, AuditFilter, REDACTED, redacted};
 pub use bearer_token::BearerToken;

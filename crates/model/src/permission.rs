@@ -47,6 +47,8 @@ text_enum! {
         ManageUsers = "user.manage",
         /// Approve, drain and command agents.
         ManageAgents = "platform.agent.manage",
+        /// See and end sessions of every organization.
+        ManageAllSessions = "platform.session.manage",
         /// See every organization of the platform.
         ReadAllOrganizations = "platform.organization.read",
         /// Search and export the audit log of the platform and of every organization.
@@ -105,6 +107,7 @@ impl Operation {
             | Self::ManageUsers => Needs::Member(&[Admin]),
             Self::TransferOrganization | Self::DeleteOrganization => Needs::Ownership,
             Self::ManageAgents
+            | Self::ManageAllSessions
             | Self::ReadAllOrganizations
             | Self::ReadAllAudit
             | Self::ManageAllQuotas

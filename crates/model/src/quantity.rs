@@ -65,6 +65,11 @@ impl Quantity {
         (self.nanos % 1_000_000 == 0).then(|| u64::try_from(self.nanos / 1_000_000).ok()).flatten()
     }
 
+    /// The thousandths that are whole, whatever is finer left aside.
+    pub fn whole_millis(self) -> u64 {
+        u64::try_from(self.nanos / 1_000_000).unwrap_or(u64::MAX)
+    }
+
     /// Whole units, `None` where the value is a fraction.
     pub fn as_units(self) -> Option<u64> {
         (self.nanos % NANO == 0).then(|| u64::try_from(self.nanos / NANO).ok()).flatten()

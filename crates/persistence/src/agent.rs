@@ -1,72 +1,99 @@
 //! Agents' rows: registration and approval by operators, everything live by the agents' own scope.
 
+mod orders;
+mod room;
+
 use chrono::{DateTime, Utc};
-use diesel::{
-    ExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper,
-    sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid},
-};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use futures_util::future::join3;
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid};
+use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use tidegate_model::{
-    Agent, AgentCapacity, AgentHandle, AgentId, AgentMetadata, AgentRegistrationRequest, AgentReportedStatus,
-    AgentStatus, ApprovalStatus, Platform,
+    Agent, AgentCapacity, AgentDrain, AgentHandle, AgentId, AgentMetadata, AgentRegistrationRequest,
+    AgentReportedStatus, AgentStatus, ApprovalStatus, OrgId, Platform,
 };
 
-use crate::{AgentTx, Error, OrgTx, PlatformTx, Result, schema::agents, statement::statement};
+use crate::{AgentTx, Error, PlatformTx, Result, statement::statement};
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = agents)]
-struct Row {
-    id: AgentId,
-    agent_id: String,
-    platform: Platform,
-    region: Option<String>,
-    status: AgentStatus,
-    operator_drain: bool,
-    capacity: Option<Value>,
-    active_sessions: i32,
-    metadata: Option<Value>,
-    last_heartbeat: Option<DateTime<Utc>>,
-    websocket_id: Option<String>,
-    approval_status: ApprovalStatus,
-    approved_at: Option<DateTime<Utc>>,
-    approved_by: Option<String>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+pub use orders::{
+    Drain, Held, KeyChange, Overdue, assign, drain, end_overlap, end_removed, held, lock_any, overrun,
+    remove, revoke_key, set_key, set_region, undrain,
+};
+pub use room::{Candidate, Wanted, lock, sample, survey, unlock};
+
+/// An agent's columns in three parts: what it is, how it lives, what operators decided.
+type Row = (What, Life, Decided);
+type What =
+    (AgentId, String, Platform, Option<String>, Option<Value>, Option<Value>, DateTime<Utc>, DateTime<Utc>);
+type Life = (AgentStatus, i32, Option<DateTime<Utc>>, Option<String>);
+type Decided = (Approval, Option<OrgId>, Option<String>, Drained, Keys);
+type Approval = (ApprovalStatus, Option<DateTime<Utc>>, Option<String>);
+type Drained = (bool, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<String>);
+type Keys = (Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+type Columns = (
+    (Uuid, Text, Text, Nullable<Text>, Nullable<Jsonb>, Nullable<Jsonb>, Timestamptz, Timestamptz),
+    (Text, Integer, Nullable<Timestamptz>, Nullable<Text>),
+    (
+        (Text, Nullable<Timestamptz>, Nullable<Text>),
+        Nullable<Uuid>,
+        Nullable<Text>,
+        (Bool, Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Text>),
+        (Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Timestamptz>),
+    ),
+);
+
+fn agent((what, life, decided): Row) -> Result<Agent> {
+    let (id, agent_id, platform, region, capacity, metadata, created_at, updated_at) = what;
+    let (status, active_sessions, last_heartbeat, websocket_id) = life;
+    let ((approval_status, approved_at, approved_by), org_id, organization, drained, keys) = decided;
+    let (operator_drain, since, deadline, reason) = drained;
+    let (key_created_at, key_last_used_at, old_key_until) = keys;
+    let read = |value: Option<Value>| value.map(serde_json::from_value::<AgentCapacity>).transpose();
+    // An operator's drain outlasts the agent's own `online`.
+    let draining = operator_drain && status == AgentStatus::Online;
+    Ok(Agent {
+        id,
+        agent_id: agent_id.parse().map_err(|error: &str| Error::corrupt("agent id", error))?,
+        platform,
+        region,
+        status: if draining { AgentStatus::Draining } else { status },
+        capacity: read(capacity).map_err(|error| Error::corrupt("agent capacity", error))?,
+        active_sessions: u32::try_from(active_sessions).unwrap_or(0),
+        last_heartbeat,
+        websocket_id,
+        metadata: metadata.and_then(|value| value.as_object().cloned()).map(AgentMetadata),
+        approval_status,
+        approved_at,
+        approved_by,
+        org_id,
+        organization,
+        drain: operator_drain.then_some(AgentDrain { since, deadline, reason }),
+        key_created_at,
+        key_last_used_at,
+        old_key_until,
+        created_at,
+        updated_at,
+    })
 }
 
-impl TryFrom<Row> for Agent {
-    type Error = Error;
-    fn try_from(row: Row) -> Result<Self> {
-        let read = |value: Option<Value>| value.map(serde_json::from_value::<AgentCapacity>).transpose();
-        let metadata = row.metadata.and_then(|value| value.as_object().cloned()).map(AgentMetadata);
-        // An operator's drain outlasts the agent's own `online`.
-        let drained = row.operator_drain && row.status == AgentStatus::Online;
-        Ok(Self {
-            id: row.id,
-            agent_id: row.agent_id.parse().map_err(|error: &str| Error::corrupt("agent id", error))?,
-            platform: row.platform,
-            region: row.region,
-            status: if drained { AgentStatus::Draining } else { row.status },
-            capacity: read(row.capacity).map_err(|error| Error::corrupt("agent capacity", error))?,
-            active_sessions: u32::try_from(row.active_sessions).unwrap_or(0),
-            last_heartbeat: row.last_heartbeat,
-            websocket_id: row.websocket_id,
-            metadata,
-            approval_status: row.approval_status,
-            approved_at: row.approved_at,
-            approved_by: row.approved_by,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        })
+/// What an agent can hold, as it said it and as placement reads it.
+#[derive(Default)]
+struct Capacity {
+    said: Option<Value>,
+    max_sessions: Option<i32>,
+    cpu_millis: Option<i64>,
+    memory_bytes: Option<i64>,
+}
+
+impl From<Option<AgentCapacity>> for Capacity {
+    fn from(capacity: Option<AgentCapacity>) -> Self {
+        let Some(capacity) = capacity.map(AgentCapacity::clamped) else { return Self::default() };
+        Self {
+            max_sessions: Some(i32::try_from(capacity.max_sessions).unwrap_or(i32::MAX)),
+            cpu_millis: capacity.cpu_millis(),
+            memory_bytes: capacity.memory_bytes(),
+            said: serde_json::to_value(capacity).ok(),
+        }
     }
-}
-
-fn capacity_columns(capacity: Option<AgentCapacity>) -> (Option<Value>, Option<i32>) {
-    let capacity = capacity.map(AgentCapacity::clamped);
-    let max = capacity.as_ref().map(|capacity| i32::try_from(capacity.max_sessions).unwrap_or(i32::MAX));
-    (capacity.and_then(|capacity| serde_json::to_value(capacity).ok()), max)
 }
 
 /// Inserts an agent that waits for approval.
@@ -77,17 +104,20 @@ pub async fn insert(
     claim_hash: Vec<u8>,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let (capacity, max_sessions) = capacity_columns(new.capacity);
+    let capacity = Capacity::from(new.capacity);
     statement::<()>(
-        "INSERT INTO agents (id, agent_id, platform, region, status, capacity, max_sessions, metadata, claim_hash, approval_status, created_at, updated_at)
-         VALUES (?, ?, ?, ?, 'offline', ?, ?, ?, ?, 'pending', ?, ?)",
+        "INSERT INTO agents (id, agent_id, platform, region, status, capacity, max_sessions, cpu_millis, memory_bytes, metadata, claim_hash,
+                             approval_status, created_at, updated_at)
+         VALUES (?, ?, ?, ?, 'offline', ?, ?, ?, ?, ?, ?, 'pending', ?, ?)",
     )
     .bind::<Uuid, _>(id)
     .bind::<Text, _>(new.agent_id.as_str().to_owned())
     .bind::<Text, _>(new.platform)
     .bind::<Nullable<Text>, _>(new.region)
-    .bind::<Nullable<Jsonb>, _>(capacity)
-    .bind::<Integer, _>(max_sessions.unwrap_or(0))
+    .bind::<Nullable<Jsonb>, _>(capacity.said)
+    .bind::<Integer, _>(capacity.max_sessions.unwrap_or(0))
+    .bind::<Nullable<BigInt>, _>(capacity.cpu_millis)
+    .bind::<Nullable<BigInt>, _>(capacity.memory_bytes)
     .bind::<Nullable<Jsonb>, _>(new.metadata.map(|metadata| Value::Object(metadata.0)))
     .bind::<Bytea, _>(claim_hash)
     .bind::<Timestamptz, _>(now)
@@ -104,16 +134,23 @@ pub async fn refresh(
     new: AgentRegistrationRequest,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let (capacity, max_sessions) = capacity_columns(new.capacity);
+    let capacity = Capacity::from(new.capacity);
+    // What was said anew without a word that can be read is unknown from now on.
     statement::<()>(
-        "UPDATE agents SET region = COALESCE(?, region), capacity = COALESCE(?, capacity), max_sessions = COALESCE(?, max_sessions),
-                metadata = COALESCE(?, metadata), updated_at = ? WHERE id = ?",
+        "UPDATE agents SET region = COALESCE(?, region), capacity = COALESCE(r.capacity, agents.capacity),
+                max_sessions = COALESCE(r.max, max_sessions),
+                cpu_millis = CASE WHEN r.capacity IS NULL THEN cpu_millis ELSE r.cpu END,
+                memory_bytes = CASE WHEN r.capacity IS NULL THEN memory_bytes ELSE r.memory END,
+                metadata = COALESCE(?, metadata), updated_at = ?
+         FROM (SELECT ?::jsonb AS capacity, ?::integer AS max, ?::bigint AS cpu, ?::bigint AS memory) r WHERE id = ?",
     )
     .bind::<Nullable<Text>, _>(new.region)
-    .bind::<Nullable<Jsonb>, _>(capacity)
-    .bind::<Nullable<Integer>, _>(max_sessions)
     .bind::<Nullable<Jsonb>, _>(new.metadata.map(|metadata| Value::Object(metadata.0)))
     .bind::<Timestamptz, _>(now)
+    .bind::<Nullable<Jsonb>, _>(capacity.said)
+    .bind::<Nullable<Integer>, _>(capacity.max_sessions)
+    .bind::<Nullable<BigInt>, _>(capacity.cpu_millis)
+    .bind::<Nullable<BigInt>, _>(capacity.memory_bytes)
     .bind::<Uuid, _>(id)
     .execute(tx.conn()?)
     .await?;
@@ -131,36 +168,50 @@ pub struct Filter {
     pub region: Option<String>,
     /// With this approval only.
     pub approval: Option<ApprovalStatus>,
+    /// Of this organization alone, by id or name.
+    pub organization: Option<String>,
 }
 
 /// Agents by name, removed ones left out; at most 1 000.
 pub async fn list(tx: &mut PlatformTx, filter: Filter) -> Result<Vec<Agent>> {
-    let mut query = agents::table.select(Row::as_select()).filter(agents::deleted_at.is_null()).into_boxed();
-    if let Some(platform) = filter.platform {
-        query = query.filter(agents::platform.eq(platform));
-    }
-    if let Some(status) = filter.status {
-        query = query.filter(agents::status.eq(status));
-    }
-    if let Some(region) = filter.region {
-        query = query.filter(agents::region.eq(region));
-    }
-    if let Some(approval) = filter.approval {
-        query = query.filter(agents::approval_status.eq(approval));
-    }
-    let rows: Vec<Row> = query.order(agents::agent_id).limit(1_000).load(tx.conn()?).await?;
-    rows.into_iter().map(Agent::try_from).collect()
+    let rows: Vec<Row> = statement::<Columns>(
+        "SELECT a.id, a.agent_id, a.platform, a.region, a.capacity, a.metadata, a.created_at, a.updated_at,
+                a.status, a.active_sessions, a.last_heartbeat, a.websocket_id,
+                a.approval_status, a.approved_at, a.approved_by, a.org_id, o.name,
+                a.operator_drain, a.drained_at, a.drain_deadline, a.drain_reason,
+                a.api_key_created_at, a.api_key_last_used_at, a.previous_key_expires_at
+         FROM (SELECT ?::text AS platform, ?::text AS status, ?::text AS region, ?::text AS approval, ?::text AS organization) w
+         CROSS JOIN agents a LEFT JOIN organizations o ON o.id = a.org_id
+         WHERE a.deleted_at IS NULL AND (w.platform IS NULL OR a.platform = w.platform)
+           AND (w.status IS NULL OR w.status = CASE WHEN a.operator_drain AND a.status = 'online' THEN 'draining' ELSE a.status END)
+           AND (w.region IS NULL OR a.region = w.region) AND (w.approval IS NULL OR a.approval_status = w.approval)
+           AND (w.organization IS NULL OR o.name = w.organization OR o.id::text = w.organization)
+         ORDER BY a.agent_id LIMIT 1000",
+    )
+    .bind::<Nullable<Text>, _>(filter.platform)
+    .bind::<Nullable<Text>, _>(filter.status)
+    .bind::<Nullable<Text>, _>(filter.region)
+    .bind::<Nullable<Text>, _>(filter.approval)
+    .bind::<Nullable<Text>, _>(filter.organization)
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().map(agent).collect()
 }
 
 /// The agent of this name.
 pub async fn find(tx: &mut PlatformTx, handle: &AgentHandle) -> Result<Agent> {
-    let rows: Vec<Row> = agents::table
-        .select(Row::as_select())
-        .filter(agents::agent_id.eq(handle.as_str()))
-        .filter(agents::deleted_at.is_null())
-        .load(tx.conn()?)
-        .await?;
-    rows.into_iter().next().ok_or(Error::NotFound)?.try_into()
+    let rows: Vec<Row> = statement::<Columns>(
+        "SELECT a.id, a.agent_id, a.platform, a.region, a.capacity, a.metadata, a.created_at, a.updated_at,
+                a.status, a.active_sessions, a.last_heartbeat, a.websocket_id,
+                a.approval_status, a.approved_at, a.approved_by, a.org_id, o.name,
+                a.operator_drain, a.drained_at, a.drain_deadline, a.drain_reason,
+                a.api_key_created_at, a.api_key_last_used_at, a.previous_key_expires_at
+         FROM agents a LEFT JOIN organizations o ON o.id = a.org_id WHERE a.agent_id = ? AND a.deleted_at IS NULL",
+    )
+    .bind::<Text, _>(handle.as_str().to_owned())
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().next().map_or(Err(Error::NotFound), agent)
 }
 
 /// Approves or rejects an agent that waits; `NotFound` when it does not wait. Exactly one of two racers wins.
@@ -185,39 +236,6 @@ pub async fn decide(
     rows.into_iter().next().map(|row| row.0).ok_or(Error::NotFound)
 }
 
-/// Gives an agent a new key and closes what the old one opened: the epoch moves on.
-pub async fn set_key(tx: &mut PlatformTx, id: AgentId, hash: Vec<u8>, now: DateTime<Utc>) -> Result<()> {
-    statement::<()>(
-        "UPDATE agents SET api_key_hash = ?, api_key_created_at = ?, api_key_last_used_at = NULL, epoch = epoch + 1, updated_at = ?
-         WHERE id = ? AND approval_status = 'approved' AND deleted_at IS NULL",
-    )
-    .bind::<Bytea, _>(hash)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Uuid, _>(id)
-    .execute(tx.conn()?)
-    .await?;
-    Ok(())
-}
-
-/// Sets or lifts an operator's drain.
-pub async fn set_drain(
-    tx: &mut PlatformTx,
-    handle: &AgentHandle,
-    drain: bool,
-    now: DateTime<Utc>,
-) -> Result<AgentId> {
-    let rows: Vec<(AgentId,)> = statement::<(Uuid,)>(
-        "UPDATE agents SET operator_drain = ?, updated_at = ? WHERE agent_id = ? AND deleted_at IS NULL RETURNING id",
-    )
-    .bind::<Bool, _>(drain)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Text, _>(handle.as_str().to_owned())
-    .load(tx.conn()?)
-    .await?;
-    rows.into_iter().next().map(|row| row.0).ok_or(Error::NotFound)
-}
-
 /// Opens a connection of one agent: raises the fence and returns it. `NotFound` when it is not approved any more, or
 /// when the key that was proved is not its key any more.
 pub async fn connect(
@@ -228,18 +246,30 @@ pub async fn connect(
     now: DateTime<Utc>,
 ) -> Result<i64> {
     let rows: Vec<(i64,)> = statement::<(BigInt,)>(
-        "UPDATE agents SET epoch = epoch + 1, status = 'online', websocket_id = ?, last_heartbeat = ?, api_key_last_used_at = ?,
-                claim_hash = NULL
-         WHERE id = ? AND api_key_hash = ? AND approval_status = 'approved' AND deleted_at IS NULL RETURNING epoch",
+        "UPDATE agents SET epoch = epoch + 1, status = 'online', websocket_id = ?, last_heartbeat = r.now, claim_hash = NULL,
+                api_key_last_used_at = CASE WHEN api_key_hash = r.key THEN r.now ELSE api_key_last_used_at END, connection_key_hash = r.key
+         FROM (SELECT ?::bytea AS key, ?::timestamptz AS now) r
+         WHERE id = ? AND (api_key_hash = r.key OR (previous_key_hash = r.key AND previous_key_expires_at > r.now))
+           AND approval_status = 'approved' AND deleted_at IS NULL RETURNING epoch",
     )
     .bind::<Text, _>(connection.to_owned())
-    .bind::<Timestamptz, _>(now)
+    .bind::<Bytea, _>(key_hash.to_vec())
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(id)
-    .bind::<Bytea, _>(key_hash.to_vec())
     .load(tx.conn()?)
     .await?;
     rows.into_iter().next().map(|row| row.0).ok_or(Error::NotFound)
+}
+
+/// Notes that the agent's key was used without a connection being opened.
+pub async fn stamp_key(tx: &mut AgentTx, id: AgentId, key_hash: &[u8], now: DateTime<Utc>) -> Result<()> {
+    statement::<()>("UPDATE agents SET api_key_last_used_at = ? WHERE id = ? AND api_key_hash = ?")
+        .bind::<Timestamptz, _>(now)
+        .bind::<Uuid, _>(id)
+        .bind::<Bytea, _>(key_hash.to_vec())
+        .execute(tx.conn()?)
+        .await?;
+    Ok(())
 }
 
 /// Notes which start of the agent this connection belongs to; false when the connection is not the newest.
@@ -298,20 +328,25 @@ pub async fn heartbeats(tx: &mut AgentTx, beats: Vec<Heartbeat>, now: DateTime<U
     }
     let (mut ids, mut epochs, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
     let (mut active, mut capacities, mut maxima) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cpus, mut memories) = (Vec::new(), Vec::new());
     for beat in beats {
-        let (capacity, max) = capacity_columns(beat.capacity);
+        let capacity = Capacity::from(beat.capacity);
         ids.push(beat.agent);
         epochs.push(beat.epoch);
         statuses.push(beat.said.map(|(status, _)| status));
         active.push(beat.said.map(|(_, active)| i32::try_from(active.min(1_000_000)).unwrap_or(0)));
-        capacities.push(capacity);
-        maxima.push(max);
+        capacities.push(capacity.said);
+        maxima.push(capacity.max_sessions);
+        cpus.push(capacity.cpu_millis);
+        memories.push(capacity.memory_bytes);
     }
     let changed = statement::<()>(
         "UPDATE agents a SET status = COALESCE(r.status, CASE a.status WHEN 'offline' THEN 'online' ELSE a.status END),
                 active_sessions = COALESCE(r.active, a.active_sessions), capacity = COALESCE(r.capacity, a.capacity),
-                max_sessions = COALESCE(r.max, a.max_sessions), last_heartbeat = ?
-         FROM unnest(?, ?, ?, ?, ?, ?) AS r(id, epoch, status, active, capacity, max)
+                max_sessions = COALESCE(r.max, a.max_sessions), last_heartbeat = ?,
+                cpu_millis = CASE WHEN r.capacity IS NULL THEN a.cpu_millis ELSE r.cpu END,
+                memory_bytes = CASE WHEN r.capacity IS NULL THEN a.memory_bytes ELSE r.memory END
+         FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS r(id, epoch, status, active, capacity, max, cpu, memory)
          WHERE a.id = r.id AND a.epoch = COALESCE(r.epoch, a.epoch) AND a.approval_status = 'approved' AND a.deleted_at IS NULL",
     )
     .bind::<Timestamptz, _>(now)
@@ -321,6 +356,8 @@ pub async fn heartbeats(tx: &mut AgentTx, beats: Vec<Heartbeat>, now: DateTime<U
     .bind::<Array<Nullable<Integer>>, _>(active)
     .bind::<Array<Nullable<Jsonb>>, _>(capacities)
     .bind::<Array<Nullable<Integer>>, _>(maxima)
+    .bind::<Array<Nullable<BigInt>>, _>(cpus)
+    .bind::<Array<Nullable<BigInt>>, _>(memories)
     .execute(tx.conn()?)
     .await?;
     Ok(changed)
@@ -337,121 +374,4 @@ pub async fn current(tx: &mut AgentTx, connections: &[(AgentId, i64)]) -> Result
     .bind::<Array<BigInt>, _>(epochs)
     .load(tx.conn()?)
     .await?)
-}
-
-/// An agent that could take a session, or why it cannot.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// The agent.
-    pub id: AgentId,
-    /// Its name.
-    pub handle: AgentHandle,
-    /// Its region.
-    pub region: Option<String>,
-    /// Its health.
-    pub status: AgentStatus,
-    /// Whether an operator drains it.
-    pub drained: bool,
-    /// Sessions it holds at most.
-    pub max_sessions: i64,
-    /// Sessions placed on it, of all organizations.
-    pub active: i64,
-}
-
-type CandidateRow = (AgentId, String, Option<String>, AgentStatus, bool, i32, i64);
-
-fn candidate(row: CandidateRow) -> Result<Candidate> {
-    let (id, handle, region, status, drained, max, active) = row;
-    let handle = handle.parse().map_err(|error: &str| Error::corrupt("agent id", error))?;
-    Ok(Candidate { id, handle, region, status, drained, max_sessions: i64::from(max), active })
-}
-
-/// A few random agents with room, the emptiest first: the exact count comes with the lock.
-pub async fn sample(
-    tx: &mut OrgTx,
-    platform: Platform,
-    region: Option<&str>,
-    limit: i64,
-) -> Result<Vec<Candidate>> {
-    let rows: Vec<CandidateRow> = statement::<(Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
-        // Neighbours on a ring in random order, from a random place on: a few steps in the index, however many agents
-        // there are, and all of them where there are only a few.
-        "WITH few AS MATERIALIZED (
-             SELECT a.* FROM (SELECT random() AS place) p CROSS JOIN LATERAL (
-                 (SELECT id, agent_id, region, status, operator_drain, max_sessions FROM agents
-                  WHERE approval_status = 'approved' AND deleted_at IS NULL AND status = 'online' AND NOT operator_drain
-                    AND max_sessions > 0 AND platform = ? AND (?::text IS NULL OR region = ?) AND shuffle >= p.place
-                  ORDER BY shuffle LIMIT ?)
-                 UNION ALL
-                 (SELECT id, agent_id, region, status, operator_drain, max_sessions FROM agents
-                  WHERE approval_status = 'approved' AND deleted_at IS NULL AND status = 'online' AND NOT operator_drain
-                    AND max_sessions > 0 AND platform = ? AND (?::text IS NULL OR region = ?) AND shuffle < p.place
-                  ORDER BY shuffle LIMIT ?)
-                 LIMIT ?) a)
-         SELECT s.id, s.agent_id, s.region, s.status, s.operator_drain, s.max_sessions, l.active
-         FROM few s JOIN agent_load(ARRAY(SELECT id FROM few)) l ON l.agent_id = s.id
-         WHERE l.active < s.max_sessions ORDER BY l.active::float8 / s.max_sessions",
-    )
-    .bind::<Text, _>(platform)
-    .bind::<Nullable<Text>, _>(region.map(str::to_owned))
-    .bind::<Nullable<Text>, _>(region.map(str::to_owned))
-    .bind::<BigInt, _>(limit)
-    .bind::<Text, _>(platform)
-    .bind::<Nullable<Text>, _>(region.map(str::to_owned))
-    .bind::<Nullable<Text>, _>(region.map(str::to_owned))
-    .bind::<BigInt, _>(limit)
-    .bind::<BigInt, _>(limit)
-    .load(tx.conn()?)
-    .await?;
-    rows.into_iter().map(candidate).collect()
-}
-
-/// Every approved agent with its load, for the exact search and for the reasons of a refusal; at most 1 000.
-pub async fn survey(tx: &mut OrgTx) -> Result<Vec<(Platform, Candidate)>> {
-    let rows: Vec<(Platform, AgentId, String, Option<String>, AgentStatus, bool, i32, i64)> =
-        statement::<(Text, Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
-            "WITH few AS MATERIALIZED (
-                 SELECT platform, id, agent_id, region, status, operator_drain, max_sessions FROM agents ORDER BY id LIMIT 1000)
-             SELECT s.platform, s.id, s.agent_id, s.region, s.status, s.operator_drain, s.max_sessions, l.active
-             FROM few s JOIN agent_load(ARRAY(SELECT id FROM few)) l ON l.agent_id = s.id ORDER BY s.id",
-        )
-        .load(tx.conn()?)
-        .await?;
-    rows.into_iter()
-        .map(|(platform, id, handle, region, status, drained, max, active)| {
-            candidate((id, handle, region, status, drained, max, active))
-                .map(|candidate| (platform, candidate))
-        })
-        .collect()
-}
-
-/// Locks an agent, the last of the lock order, and counts again. `None` when it is gone. Only one agent is ever locked
-/// at a time: see [`unlock`].
-pub async fn lock(tx: &mut OrgTx, id: AgentId) -> Result<Option<Candidate>> {
-    let conn: &AsyncPgConnection = tx.conn()?;
-    let (mut first, mut second, mut third) = (conn, conn, conn);
-    let lock =
-        statement::<(Uuid,)>("SELECT id FROM agents WHERE id = ? FOR NO KEY UPDATE").bind::<Uuid, _>(id);
-    // A statement of its own: only one that begins after the lock was granted sees what the holder before us wrote.
-    // All are sent at once; the server begins each when the one before is done.
-    let count = statement::<(Uuid, Text, Nullable<Text>, Text, Bool, Integer, BigInt)>(
-        "SELECT a.id, a.agent_id, a.region, a.status, a.operator_drain, a.max_sessions, l.active
-         FROM agents a, agent_load(ARRAY[a.id]) l WHERE a.id = ?",
-    )
-    .bind::<Uuid, _>(id);
-    // Joined, and not given up at the first error: an answer nobody waits for would be the next statement's.
-    let (saved, locked, rows) = join3(
-        first.batch_execute("SAVEPOINT placement"),
-        lock.load::<(AgentId,)>(&mut second),
-        count.load::<CandidateRow>(&mut third),
-    )
-    .await;
-    saved?;
-    locked?;
-    rows?.into_iter().next().map(candidate).transpose()
-}
-
-/// Gives the lock of [`lock`] back, so that whoever looks for room never holds one agent while waiting for another.
-pub async fn unlock(tx: &mut OrgTx) -> Result<()> {
-    Ok(tx.conn()?.batch_execute("ROLLBACK TO SAVEPOINT placement").await?)
 }

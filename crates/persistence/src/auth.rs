@@ -143,6 +143,8 @@ pub struct AgentLookup {
     pub key_used_at: Option<DateTime<Utc>>,
     /// Digest of its claim token.
     pub claim_hash: Option<Vec<u8>>,
+    /// Digest of the key before the last rotation, and until when it is good.
+    pub old_key: Option<(Vec<u8>, DateTime<Utc>)>,
 }
 
 impl AgentLookup {
@@ -152,21 +154,41 @@ impl AgentLookup {
     }
 }
 
-type AgentRow = (AgentId, String, ApprovalStatus, Option<Vec<u8>>, Option<DateTime<Utc>>, Option<Vec<u8>>);
-type AgentColumns = (Uuid, Text, Text, Nullable<Bytea>, Nullable<Timestamptz>, Nullable<Bytea>);
+type AgentRow = (
+    AgentId,
+    String,
+    ApprovalStatus,
+    Option<Vec<u8>>,
+    Option<DateTime<Utc>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<DateTime<Utc>>,
+);
+type AgentColumns = (
+    Uuid,
+    Text,
+    Text,
+    Nullable<Bytea>,
+    Nullable<Timestamptz>,
+    Nullable<Bytea>,
+    Nullable<Bytea>,
+    Nullable<Timestamptz>,
+);
 
 /// The agent of this name.
 pub async fn agent(db: &Db, handle: &AgentHandle) -> Result<AgentLookup> {
     let lookup = statement::<AgentColumns>(
-        "SELECT id, agent_id, approval_status, api_key_hash, api_key_last_used_at, claim_hash FROM auth_agent(?)",
+        "SELECT id, agent_id, approval_status, api_key_hash, api_key_last_used_at, claim_hash, previous_key_hash, previous_key_expires_at
+         FROM auth_agent_keys(?)",
     );
     one_agent(db, lookup.bind::<Text, _>(handle.as_str().to_owned())).await
 }
 
-/// The agent whose key has this digest.
+/// The agent one of whose keys has this digest.
 pub async fn agent_by_key(db: &Db, hash: Vec<u8>) -> Result<AgentLookup> {
     let lookup = statement::<AgentColumns>(
-        "SELECT id, agent_id, approval_status, api_key_hash, api_key_last_used_at, claim_hash FROM auth_agent_by_key(?)",
+        "SELECT id, agent_id, approval_status, api_key_hash, api_key_last_used_at, claim_hash, previous_key_hash, previous_key_expires_at
+         FROM auth_agent_keys_by_key(?)",
     );
     one_agent(db, lookup.bind::<Bytea, _>(hash)).await
 }
@@ -174,10 +196,11 @@ pub async fn agent_by_key(db: &Db, hash: Vec<u8>) -> Result<AgentLookup> {
 async fn one_agent(db: &Db, lookup: Statement<AgentColumns>) -> Result<AgentLookup> {
     let mut connection = db.connection().await?;
     let rows: Vec<AgentRow> = lookup.load(&mut connection).await?;
-    let (id, name, approval, key_hash, key_used_at, claim_hash) =
+    let (id, name, approval, key_hash, key_used_at, claim_hash, old_hash, old_until) =
         rows.into_iter().next().ok_or(Error::NotFound)?;
     let handle = name.parse().map_err(|error: &str| Error::corrupt("agent id", error))?;
-    Ok(AgentLookup { id, handle, approval, key_hash, key_used_at, claim_hash })
+    let old_key = old_hash.zip(old_until);
+    Ok(AgentLookup { id, handle, approval, key_hash, key_used_at, claim_hash, old_key })
 }
 
 /// Whose a ticket is; it is consumed in a transaction of that organization.

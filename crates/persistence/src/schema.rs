@@ -90,37 +90,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    agents (id) {
-        id -> Uuid,
-        agent_id -> Text,
-        platform -> Text,
-        region -> Nullable<Text>,
-        status -> Text,
-        operator_drain -> Bool,
-        capacity -> Nullable<Jsonb>,
-        max_sessions -> Integer,
-        active_sessions -> Integer,
-        metadata -> Nullable<Jsonb>,
-        last_heartbeat -> Nullable<Timestamptz>,
-        websocket_id -> Nullable<Text>,
-        epoch -> BigInt,
-        boot_id -> Nullable<Text>,
-        api_key_hash -> Nullable<Bytea>,
-        api_key_created_at -> Nullable<Timestamptz>,
-        api_key_last_used_at -> Nullable<Timestamptz>,
-        claim_hash -> Nullable<Bytea>,
-        approval_status -> Text,
-        approved_at -> Nullable<Timestamptz>,
-        approved_by -> Nullable<Text>,
-        placed_at -> Nullable<Timestamptz>,
-        created_at -> Timestamptz,
-        updated_at -> Timestamptz,
-        deleted_at -> Nullable<Timestamptz>,
-        shuffle -> Double,
-    }
-}
-
-diesel::table! {
     users (id) {
         id -> Uuid,
         username -> Text,

@@ -1,5 +1,6 @@
 //! Sessions, their specs and their history.
 
+mod everywhere;
 mod reported;
 mod start;
 
@@ -21,6 +22,7 @@ use crate::{
     statement::statement,
 };
 
+pub use everywhere::{Ended, EveryPage, find_any, list_all, terminate_any};
 pub use reported::{Move, Moved, Placed, apply, placed, stuck};
 pub use start::{NewRow, Options, Spec, find_spec, start};
 

@@ -16,16 +16,19 @@ pub enum Reason {
     StuckSessions,
     /// Agents that were not heard of are offline.
     SilentAgents,
+    /// A drain is over, an overlap of keys ends, a removed agent still has sessions.
+    DueOrders,
 }
 
 impl Db {
     /// The agents concerned by `reason`, each to be opened in its own scope. `time` is the present for overdue
-    /// commands, and the latest moment that counts for the others.
+    /// commands and due orders, and the latest moment that counts for the others.
     pub async fn as_system(&self, reason: Reason, time: DateTime<Utc>) -> Result<AgentScope> {
         let sql = match reason {
             Reason::OverdueCommands => "SELECT agent_id FROM list_agents_with_overdue_commands(?)",
             Reason::StuckSessions => "SELECT agent_id FROM list_agents_with_stuck_sessions(?)",
             Reason::SilentAgents => "SELECT agent_id FROM list_silent_agents(?)",
+            Reason::DueOrders => "SELECT agent_id FROM list_agents_with_due_orders(?)",
         };
         let mut connection = self.connection().await?;
         let rows: Vec<(AgentId,)> =

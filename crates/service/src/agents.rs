@@ -2,13 +2,15 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use tidegate_model::{
     Agent, AgentCommand, AgentHandle, AgentHeartbeatRequest, AgentId, AgentRegistrationRequest,
     ApprovalStatus, CommandId, Secret,
 };
 use tidegate_persistence::{
-    AgentScope, Error as DbError, Operator, Origin, agent, audit, auth, command, quarantine,
+    AgentScope, Error as DbError, Operator, Origin, PlatformTx, agent, agent::KeyChange, audit, auth,
+    command, quarantine,
 };
 
 use crate::{
@@ -106,7 +108,8 @@ impl Agents {
         Ok(Registered::Approved(Box::new(agent), None))
     }
 
-    fn is_bootstrap(&self, key: &Secret<String>) -> bool {
+    /// Whether this is the key that new agents register with.
+    pub fn is_bootstrap(&self, key: &Secret<String>) -> bool {
         let vault = &self.0.vault;
         self.0.options.agent_bootstrap_key.as_ref().is_some_and(|bootstrap| {
             // Digests have one length, so that the comparison tells nothing of the key's.
@@ -177,7 +180,7 @@ impl Agents {
             .platform(presented.source, async |tx| {
                 agent::refresh(tx, known.id, request, now).await?;
                 if let Some(hash) = hash {
-                    agent::set_key(tx, known.id, hash, now).await?;
+                    agent::set_key(tx, known.id, KeyChange { hash, old_until: None, now }).await?;
                 }
                 agent::find(tx, &known.handle).await
             })
@@ -229,10 +232,13 @@ impl Agents {
         digest: Vec<u8>,
         source: Option<IpAddr>,
     ) -> Result<AgentIdentity> {
-        let fits =
-            |found: &auth::AgentLookup| found.key_hash.as_deref().is_some_and(|hash| same(hash, &digest));
+        let now = self.0.clock.now();
+        let fits = |found: &auth::AgentLookup| {
+            let old = found.old_key.as_ref().filter(|(_, until)| *until > now).map(|(hash, _)| hash);
+            [found.key_hash.as_ref(), old].into_iter().flatten().any(|hash| same(hash, &digest))
+        };
         let Some(found) = found.filter(fits) else {
-            self.0.throttle.failure(source, self.0.clock.now())?;
+            self.0.throttle.failure(source, now)?;
             return Err(WRONG_KEY);
         };
         if found.approval != ApprovalStatus::Approved {
@@ -249,7 +255,13 @@ impl Agents {
         let now = self.0.clock.now();
         let said = Some((request.status, request.active_sessions));
         let beat = agent::Heartbeat { agent: identity.id, epoch: None, said, capacity: request.capacity };
-        self.0.db.in_agents(&identity.scope, async |tx| agent::heartbeats(tx, vec![beat], now).await).await?;
+        self.0
+            .db
+            .in_agents(&identity.scope, async |tx| {
+                agent::heartbeats(tx, vec![beat], now).await?;
+                agent::stamp_key(tx, identity.id, &identity.key_hash, now).await
+            })
+            .await?;
         Ok(())
     }
 
@@ -293,7 +305,7 @@ impl Agents {
                     other => other.into(),
                 })?;
                 if let Some(hash) = hash {
-                    agent::set_key(tx, id, hash, now).await?;
+                    agent::set_key(tx, id, KeyChange { hash, old_until: None, now }).await?;
                 }
                 let detail = json!({"before": {"approvalStatus": before.approval_status}, "after": {"approvalStatus": approval}});
                 audit(tx, action, handle, detail, now).await?;
@@ -302,45 +314,6 @@ impl Agents {
             .await?;
         self.0.nudges.send(Nudge::Revoked(agent.id));
         Ok((agent, key))
-    }
-
-    /// Gives an agent a new key, shown once; the old one ends at once, and so does what it opened.
-    pub async fn rotate_key(&self, operator: &Operator, handle: &AgentHandle) -> Result<Secret<String>> {
-        let (key, now) = (new_key()?, self.0.clock.now());
-        let hash = self.0.vault.digest(Purpose::AgentKey, key.expose());
-        let id = self
-            .0
-            .db
-            .in_platform(operator, async |tx| {
-                let agent = agent::find(tx, handle).await.named(named(handle))?;
-                if agent.approval_status != ApprovalStatus::Approved {
-                    let message = format!(
-                        "agent {handle} is {}, only an approved agent has a key",
-                        agent.approval_status
-                    );
-                    return Err(Error::Conflict { code: "E_WRONG_STATE", message });
-                }
-                agent::set_key(tx, agent.id, hash, now).await?;
-                audit(tx, "agent.rotate_key", handle, json!({}), now).await?;
-                Ok(agent.id)
-            })
-            .await?;
-        self.0.nudges.send(Nudge::Revoked(id));
-        Ok(key)
-    }
-
-    /// Stops or resumes placing new sessions on an agent; running ones stay.
-    pub async fn drain(&self, operator: &Operator, handle: &AgentHandle, drain: bool) -> Result<Agent> {
-        let now = self.0.clock.now();
-        self.0
-            .db
-            .in_platform(operator, async |tx| {
-                agent::set_drain(tx, handle, drain, now).await.named(named(handle))?;
-                let action = if drain { "agent.drain" } else { "agent.undrain" };
-                audit(tx, action, handle, json!({}), now).await?;
-                Ok(agent::find(tx, handle).await?)
-            })
-            .await
     }
 
     /// An agent's commands, the newest first.
@@ -374,28 +347,28 @@ impl Agents {
     async fn platform<T>(
         &self,
         source: Option<IpAddr>,
-        work: impl AsyncFnOnce(&mut tidegate_persistence::PlatformTx) -> Result<T, DbError>,
+        work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, DbError>,
     ) -> Result<T> {
         let system = Operator::system().with_origin(Origin::new(source, None));
         Ok(self.0.db.in_platform(&system, work).await?)
     }
 }
 
-fn named(handle: &AgentHandle) -> String {
+pub(crate) fn named(handle: &AgentHandle) -> String {
     format!("agent {handle}")
 }
 
 /// A key: 256 random bits as 64 lower-case hexadecimal digits.
-fn new_key() -> Result<Secret<String>> {
+pub(crate) fn new_key() -> Result<Secret<String>> {
     Ok(Secret::new(hex::encode(random::<32>()?)))
 }
 
-async fn audit(
-    tx: &mut tidegate_persistence::PlatformTx,
+pub(crate) async fn audit(
+    tx: &mut PlatformTx,
     action: &'static str,
     handle: &AgentHandle,
     detail: serde_json::Value,
-    at: chrono::DateTime<chrono::Utc>,
+    at: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let entry = audit::Entry { action, resource: format!("agent:{handle}"), address: None, detail, at };
     audit::insert_platform(tx, entry).await

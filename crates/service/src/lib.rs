@@ -3,8 +3,10 @@
 //! What is never kept here: status codes, frames on sockets, names of tables.
 //! [`Services::new`] wires everything once, for both binaries, for tests and for whoever embeds Tidegate.
 
+mod agent_orders;
 mod agents;
 mod all_organizations;
+mod all_sessions;
 mod all_users;
 mod audit;
 mod bearer_tokens;
@@ -49,8 +51,10 @@ use std::sync::Arc;
 
 use tidegate_model::{ApiKeyId, BearerTokenId, Clock, Secret};
 
+pub use agent_orders::LONGEST_OVERLAP;
 pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
+pub use all_sessions::AllSessions;
 pub use all_users::AllUsers;
 pub use audit::{Audit, Export, ExportFormat, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
@@ -151,6 +155,8 @@ pub struct Services {
     pub bearer_tokens: BearerTokens,
     /// Sessions of an organization.
     pub sessions: Sessions,
+    /// Sessions of every organization, for operators.
+    pub all_sessions: AllSessions,
     /// Tickets and rights of streams.
     pub streams: Streams,
     /// Changes of sessions, commands and agents, as a stream.
@@ -204,6 +210,7 @@ impl Services {
             devices: Devices(Arc::clone(&core)),
             bearer_tokens: BearerTokens(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
+            all_sessions: AllSessions(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             events: Events(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

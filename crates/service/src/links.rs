@@ -391,7 +391,8 @@ impl Links {
         Ok(connections.into_iter().filter(|connection| !current.contains(connection)).collect())
     }
 
-    /// What must happen without anybody asking: silent agents are offline, overdue commands fail, stuck sessions heal.
+    /// What must happen without anybody asking: silent agents are offline, overdue commands fail, operators' orders that
+    /// are due are carried out, stuck sessions heal.
     pub async fn sweep(&self) -> Result<()> {
         let core = &self.0;
         let now = core.clock.now();
@@ -421,6 +422,7 @@ impl Links {
                 .await?;
             self.tell(&moved);
         }
+        self.orders().await?;
         self.heal().await
     }
 

@@ -41,6 +41,8 @@ pub struct Options {
     pub resend_seconds: u32,
     /// Seconds after which a session that waits for no command any more is healed. Default 60.
     pub heal_seconds: u32,
+    /// Seconds that a start which failed puts its agent behind all others. Default 300.
+    pub failed_start_seconds: u32,
     /// How long what is kept. Beside the other settings: `retention.*`.
     #[serde(skip)]
     pub retention: Retention,
@@ -84,6 +86,7 @@ impl Default for Options {
             missed_heartbeats: 3,
             resend_seconds: 15,
             heal_seconds: 60,
+            failed_start_seconds: 300,
             retention: Retention::default(),
             password_workers: 2,
             failures_per_source: 20,

@@ -109,9 +109,10 @@ impl Sessions {
                 let bounds = room::resolve(core, bounds);
                 let room = room::find_in(tx, &bounds, scope.user_id(), Usage::of_session(wanted)).await?;
                 let (platform, region) = (platform_of(new, template), new.region.as_deref());
+                let place = placement::wanted(core, platform, region, wanted, now);
                 let agent = match room {
-                    room::Room::Anywhere => placement::place_in(tx, platform, region).await?,
-                    room::Room::At(homes) => placement::place_at(tx, &homes, platform, region).await?,
+                    room::Room::Anywhere => placement::place_in(tx, &place).await?,
+                    room::Room::At(homes) => placement::place_at(tx, &homes, &place).await?,
                 };
                 let row = new_row(scope, new, template, &agent, now);
                 let session = row.session()?;
@@ -248,7 +249,11 @@ impl Sessions {
                         if starts {
                             may_start(scope, &locked)?;
                             room::to_wake_in(core, tx, &session).await?;
-                            room_to_wake_in(tx, agent).await?;
+                            if let Some(agent) = agent {
+                                let place =
+                                    placement::wanted(core, session.platform, None, session.resources, now);
+                                placement::wake_at(tx, agent, &place).await?;
+                            }
                         }
                         moved = session::advance(tx, advance.clone()).await?;
                     }
@@ -361,18 +366,6 @@ fn may_start(scope: &OrgScope, locked: &Locked) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-async fn room_to_wake_in(tx: &mut OrgTx, agent: Option<AgentId>) -> Result<()> {
-    let Some(agent) = agent else { return Ok(()) };
-    match agent::lock(tx, agent).await? {
-        Some(candidate) if placement::has_room(&candidate) => Ok(()),
-        Some(candidate) => {
-            let reason = format!("is full: {} of {} sessions", candidate.active, candidate.max_sessions);
-            Err(Error::NoAgent(vec![crate::NoRoom { agent_id: candidate.handle.to_string(), reason }]))
-        }
-        None => Err(Error::NoAgent(Vec::new())),
-    }
 }
 
 /// A session of the caller's, or of anybody in the organization for those who manage sessions; else it is not found.

@@ -11,7 +11,7 @@ impl std::fmt::Debug for TestCa {
     }
 }
 
-/// A server's certificate and its key, PEM.
+/// A server's or client's certificate and its key, PEM.
 #[derive(Debug, Clone)]
 pub struct TestCertificate {
     /// The certificate.
@@ -38,8 +38,19 @@ impl TestCa {
     /// A certificate for a server of these names or addresses.
     pub fn issue(&self, names: &[&str]) -> TestCertificate {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        self.sign(&CertificateParams::new(names).unwrap())
+    }
+
+    /// A certificate for somebody of this common name, which names no server.
+    pub fn issue_to(&self, common_name: &str) -> TestCertificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> TestCertificate {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
         TestCertificate { cert: certificate.pem(), key: key.serialize_pem() }
     }
 }

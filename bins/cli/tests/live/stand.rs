@@ -123,6 +123,8 @@ impl Stand {
             ["--server", &url, "--agent-id", "live-agent", "--bootstrap-key-file", &key, "--data-dir"];
         let mut agent: Vec<String> = agent.map(str::to_owned).to_vec();
         agent.extend([text(root.join("agent")), "--runtime-dir".into(), text(root.join("s"))]);
+        // However few cores the machine of the test has.
+        agent.extend(["--cpu", "64", "--memory", "64Gi"].map(str::to_owned));
         let agent = new("tidegate-agent", "tidegate-agent-bin", agent);
         let mut stand = Self { agent, control_plane, url, folder };
         stand.set_up(&config).await;

@@ -21,6 +21,8 @@ pub struct Context {
     pub(crate) proxies: Arc<[ProxyRange]>,
     pub(crate) proxy_header: ProxyHeader,
     pub(crate) limits: Limits,
+    /// Whether agents must bring a certificate of their own.
+    pub(crate) agent_certificates: bool,
     pub(crate) metrics_token: Option<Secret<String>>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) probe: Arc<Probe>,
@@ -55,6 +57,7 @@ impl Context {
             proxies: config.trusted_proxies.clone().into(),
             proxy_header: config.proxy_header,
             limits: config.limits.clone(),
+            agent_certificates: config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
             metrics_token: config.metrics.token.clone(),
             metrics: crate::metrics::handle(),
             probe: Arc::default(),

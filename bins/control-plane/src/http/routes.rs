@@ -205,14 +205,22 @@ fn of_an_organization(inside: &mut ServiceConfig) {
 fn of_operators(inside: &mut ServiceConfig) {
     inside
         .service(resource("/agents").route(get().to(admin::list)))
-        .service(resource("/agents/{agentId}").route(get().to(admin::get)))
+        .service(
+            resource("/agents/{agentId}")
+                .route(get().to(admin::get))
+                .route(patch().to(admin::update))
+                .route(delete().to(admin::remove)),
+        )
         .service(resource("/agents/{agentId}/approve").route(post().to(admin::approve)))
         .service(resource("/agents/{agentId}/reject").route(post().to(admin::reject)))
         .service(resource("/agents/{agentId}/rotate-key").route(post().to(admin::rotate_key)))
+        .service(resource("/agents/{agentId}/revoke-key").route(post().to(admin::revoke_key)))
         .service(resource("/agents/{agentId}/drain").route(post().to(admin::drain)))
         .service(resource("/agents/{agentId}/undrain").route(post().to(admin::undrain)))
         .service(resource("/agents/{agentId}/commands").route(get().to(admin::commands)))
         .service(resource("/commands/{commandId}").route(get().to(admin::command)))
+        .service(resource("/sessions").route(get().to(admin::list_sessions)))
+        .service(resource("/sessions/{id}/terminate").route(post().to(admin::terminate_session)))
         .service(
             resource("/organizations")
                 .route(get().to(admin::organizations::list_organizations))

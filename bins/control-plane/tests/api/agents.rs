@@ -87,3 +87,59 @@ async fn nobody_but_operators_may_do_what_operators_do() {
     let bad = Some(json!({"showKey": "odd"}));
     world.call("POST", "/api/v1/admin/agents/vm-1/approve", &token, bad).await.refused(403, "E_FORBIDDEN");
 }
+
+#[tokio::test]
+async fn an_agent_is_drained_until_a_deadline_assigned_and_removed() {
+    let world = World::new().await;
+    let (operator, token) = (world.operator().await, world.member("acme", OrgRole::User).await);
+    let _agent = world.agent("vm-1").await;
+    let path = "/api/v1/admin/agents/vm-1";
+    let drain = async |body: serde_json::Value| {
+        world.call("POST", &format!("{path}/drain"), &operator, Some(body)).await
+    };
+    let bad = drain(json!({"deadline": "soon", "reason": ""})).await;
+    assert_eq!(bad.refused(400, "E_INVALID").fields(), ["deadline", "reason"]);
+    let past = drain(json!({"deadline": "2001-01-01T00:00:00Z"})).await;
+    assert_eq!(past.refused(400, "E_INVALID").fields(), ["deadline"]);
+    let drained = drain(json!({"deadline": "2h", "reason": "a new kernel"})).await;
+    assert_eq!((drained.status, &drained.body["drain"]["reason"]), (200, &json!("a new kernel")));
+    assert!(drained.body["drain"]["deadline"].is_string() && drained.body["status"] == "draining");
+    let made = world.call("POST", "/api/v1/sessions", &token, Some(json!({"template": "shell"}))).await;
+    let made = made.refused(503, "E_NO_AGENT");
+    assert!(made.text.contains("vm-1 is drained by an operator"), "{made:?}");
+    let undrained = world.call("POST", &format!("{path}/undrain"), &operator, None).await;
+    assert_eq!((undrained.status, undrained.body.get("drain")), (200, None));
+
+    let change = async |body: serde_json::Value| world.call("PATCH", path, &operator, Some(body)).await;
+    assert_eq!(change(json!({"region": "x"})).await.refused(400, "E_INVALID").fields(), ["region"]);
+    change(json!({"organization": "nobody"})).await.refused(404, "E_NOT_FOUND");
+    let changed = change(json!({"organization": "acme", "region": "eu-west"})).await;
+    assert_eq!((&changed.body["organization"], &changed.body["region"]), (&json!("acme"), &json!("eu-west")));
+    let list = world.call("GET", "/api/v1/admin/agents?organization=acme", &operator, None).await;
+    assert_eq!((&list.body["total"], &list.body["agents"][0]["organization"]), (&json!(1), &json!("acme")));
+    // Whoever it does not serve is told nothing of it.
+    let stranger = world.member("rival", OrgRole::User).await;
+    let made = world.call("POST", "/api/v1/sessions", &stranger, Some(json!({"template": "shell"}))).await;
+    assert!(!made.refused(503, "E_NO_AGENT").text.contains("vm-1"), "{made:?}");
+    let made = world.call("POST", "/api/v1/sessions", &token, Some(json!({"template": "shell"}))).await;
+    assert_eq!(made.status, 202, "{made:?}");
+
+    let id = made.body["session"]["id"].as_str().unwrap();
+    let all = world.call("GET", "/api/v1/admin/sessions?organization=acme&agent=vm-1", &operator, None).await;
+    assert_eq!((&all.body["total"], &all.body["sessions"][0]["id"]), (&json!(1), &json!(id)));
+    world
+        .call("GET", "/api/v1/admin/sessions?state=odd&limit=0", &operator, None)
+        .await
+        .refused(400, "E_INVALID");
+    world.call("DELETE", path, &operator, None).await.refused(409, "E_AGENT_BUSY");
+    world.call("DELETE", &format!("{path}?force=odd"), &operator, None).await.refused(400, "E_INVALID");
+    let stop = format!("/api/v1/admin/sessions/{id}/terminate");
+    let ended = world.call("POST", &stop, &operator, Some(json!({"reason": "it mines coins"}))).await;
+    assert_eq!((ended.status, &ended.body["state"]), (202, &json!("terminating")), "{ended:?}");
+    let path_of_it = format!("/api/v1/sessions/{id}");
+    let over = async || world.call("GET", &path_of_it, &token, None).await.body["state"] == "terminated";
+    tidegate_test_support::eventually("it is over", over).await;
+    assert_eq!(world.call("POST", &stop, &operator, None).await.status, 200);
+    assert_eq!(world.call("DELETE", path, &operator, None).await.status, 204);
+    world.call("DELETE", path, &operator, None).await.refused(404, "E_NOT_FOUND");
+}

@@ -59,7 +59,8 @@ async fn a_rotated_key_opens_neither_a_connection_nor_a_tunnel() {
     };
     // Proved, and only then told that there is no such tunnel.
     assert_eq!(statuses(old.expose()).await, [101, 404, 404]);
-    let new = world.services.agents.rotate_key(&Operator::console(), &"vm-1".parse().unwrap()).await.unwrap();
+    let new =
+        world.services.agents.rotate_key(&Operator::console(), &"vm-1".parse().unwrap(), 0).await.unwrap().0;
     for door in &doors {
         knock(door, old.expose()).await.refused(401, "E_UNAUTHENTICATED");
     }

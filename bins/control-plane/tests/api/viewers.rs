@@ -94,7 +94,12 @@ impl Stand {
     }
 
     /// Types on and on, and checks that it ends in time, at both ends.
-    async fn cut(mut self) {
+    async fn cut(self) {
+        Box::pin(self.cut_with(1_008)).await;
+    }
+
+    /// The same, with what the viewer is told.
+    async fn cut_with(mut self, wanted: u16) {
         let since = Instant::now();
         let code = timeout(CUT, async {
             loop {
@@ -108,7 +113,7 @@ impl Stand {
             }
         })
         .await;
-        assert_eq!(code.ok(), Some(Some(1_008)), "it is cut in time");
+        assert_eq!(code.ok(), Some(Some(wanted)), "it is cut in time");
         drop(self.viewer.send(Message::binary("too late")).await);
         while let Some(bytes) = self.arrived().await {
             assert_eq!(bytes, b"after");
@@ -187,4 +192,40 @@ async fn a_viewer_whose_api_key_loses_its_scope_with_its_makers_role_is_cut() {
     let (stand, _) = Box::pin(Stand::with_key()).await;
     stand.world.db.execute("UPDATE memberships SET role = 'viewer'").await;
     Box::pin(stand.cut()).await;
+}
+
+#[tokio::test]
+async fn an_agent_whose_key_is_revoked_is_cut_off_with_its_tunnels() {
+    let stand = Box::pin(Stand::new()).await;
+    let operator = stand.world.operator().await;
+    let path = "/api/v1/admin/agents/vm-1/revoke-key";
+    let revoked = stand.world.call("POST", path, &operator, None).await;
+    assert_eq!((revoked.status, revoked.body.get("keyCreatedAt")), (200, None), "{revoked:?}");
+    let hub = stand.world.handle.hub().clone();
+    // Viewers may attach again, once the agent has a key.
+    Box::pin(stand.cut_with(1_012)).await;
+    assert_eq!(hub.connected(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_removed_by_another_program_is_cut_off_with_its_tunnels() {
+    let stand = Box::pin(Stand::new()).await;
+    let elsewhere = stand.world.db.services();
+    elsewhere.agents.remove(&Operator::console(), &"vm-1".parse().unwrap(), true).await.unwrap();
+    Box::pin(stand.cut_with(1_012)).await;
+}
+
+#[tokio::test]
+async fn with_the_end_of_an_overlap_what_the_old_key_opened_is_cut() {
+    let stand = Box::pin(Stand::new()).await;
+    let operator = stand.world.operator().await;
+    let path = "/api/v1/admin/agents/vm-1/rotate-key";
+    let rotated = stand.world.call("POST", path, &operator, Some(json!({"overlapSeconds": 600}))).await;
+    assert!(rotated.body["oldKeyUntil"].is_string(), "{rotated:?}");
+    // Until then it lives on.
+    let mut stand = stand;
+    stand.viewer.send(Message::binary("overlap")).await.unwrap();
+    assert_eq!(stand.arrived().await.as_deref(), Some(&b"overlap"[..]));
+    stand.world.db.execute("UPDATE agents SET previous_key_expires_at = created_at").await;
+    Box::pin(stand.cut_with(1_012)).await;
 }

@@ -137,10 +137,15 @@ const RULES: &[(&str, Rule)] = &[
     ("POST /admin/agents/{agentId}/approve", Rule::Right(Operation::ManageAgents)),
     ("POST /admin/agents/{agentId}/reject", Rule::Right(Operation::ManageAgents)),
     ("POST /admin/agents/{agentId}/rotate-key", Rule::Right(Operation::ManageAgents)),
+    ("POST /admin/agents/{agentId}/revoke-key", Rule::Right(Operation::ManageAgents)),
+    ("PATCH /admin/agents/{agentId}", Rule::Right(Operation::ManageAgents)),
+    ("DELETE /admin/agents/{agentId}", Rule::Right(Operation::ManageAgents)),
     ("POST /admin/agents/{agentId}/drain", Rule::Right(Operation::ManageAgents)),
     ("POST /admin/agents/{agentId}/undrain", Rule::Right(Operation::ManageAgents)),
     ("GET /admin/agents/{agentId}/commands", Rule::Right(Operation::ManageAgents)),
     ("GET /admin/commands/{commandId}", Rule::Right(Operation::ManageAgents)),
+    ("GET /admin/sessions", Rule::Right(Operation::ManageAllSessions)),
+    ("POST /admin/sessions/{id}/terminate", Rule::Right(Operation::ManageAllSessions)),
     ("GET /admin/quarantine", Rule::Right(Operation::ManageAgents)),
     ("GET /admin/audit", Rule::Right(Operation::ReadAllAudit)),
     ("GET /admin/audit/export", Rule::Right(Operation::ReadAllAudit)),
@@ -500,7 +505,16 @@ impl Stage {
             "POST /admin/agents/{agentId}/approve" | "POST /admin/agents/{agentId}/reject" => {
                 ask.fill("{agentId}", &self.pending_agent().await);
             }
-            "POST /admin/agents/{agentId}/rotate-key" => {
+            "POST /admin/sessions/{id}/terminate" => {
+                let mine = json!({"template": "shell"});
+                let made = self.done_by(&self.of("User").token, "POST", "/api/v1/sessions", mine).await;
+                ask.fill("{id}", made["session"]["id"].as_str().unwrap());
+            }
+            "POST /admin/agents/{agentId}/rotate-key"
+            | "POST /admin/agents/{agentId}/revoke-key"
+            | "POST /admin/agents/{agentId}/drain"
+            | "PATCH /admin/agents/{agentId}"
+            | "DELETE /admin/agents/{agentId}" => {
                 let handle = unique("vm");
                 new_key_of(&self.world.services, &handle, 1).await;
                 ask.fill("{agentId}", &handle);
@@ -593,7 +607,9 @@ impl Stage {
     async fn walk(&self, operation: &str, rule: Rule, who: Who, own: bool) -> Option<String> {
         let ask = self.ask(operation, who, own).await;
         let answer = self.send(operation, who, &ask).await;
-        if let Some(id) = ask.path.strip_prefix("/api/v1/sessions/") {
+        let of_session = ask.path.strip_prefix("/api/v1/admin").unwrap_or(&ask.path);
+        let of_session = of_session.strip_prefix("/api/v1").unwrap_or(of_session);
+        if let Some(id) = of_session.strip_prefix("/sessions/") {
             self.ended(id.split('/').next().unwrap()).await;
         } else if let Some(id) = answer.body["session"]["id"].as_str() {
             self.ended(id).await;

@@ -48,7 +48,7 @@ async fn an_agent_whose_key_was_replaced_is_closed() {
     let stand = Stand::new().await;
     let agent = stand.agent("vm-1").await;
     let wire = stand.connect(&agent).await;
-    stand.test.services().agents.rotate_key(&Operator::console(), agent.handle()).await.unwrap();
+    stand.test.services().agents.rotate_key(&Operator::console(), agent.handle(), 0).await.unwrap();
     assert_eq!(wire.end().await, (CloseReason::Revoked, Some(1008)));
 }
 
@@ -59,6 +59,22 @@ async fn an_agent_whose_key_was_replaced_by_another_process_is_closed_too() {
     let wire = stand.connect(&agent).await;
     // Has its own hints, which this hub does not hear.
     let elsewhere = stand.test.services_with(TestDb::options());
-    elsewhere.agents.rotate_key(&Operator::console(), agent.handle()).await.unwrap();
+    elsewhere.agents.rotate_key(&Operator::console(), agent.handle(), 0).await.unwrap();
     assert_eq!(wire.end().await, (CloseReason::Revoked, Some(1008)));
+}
+
+#[tokio::test]
+async fn a_connection_of_the_old_key_ends_with_the_overlap_and_one_of_the_new_key_stays() {
+    let stand = Stand::new().await;
+    let (old, agents) = (stand.agent("vm-1").await, &stand.test.services().agents);
+    let mut wire = stand.connect(&old).await;
+    let (key, _) = agents.rotate_key(&Operator::console(), old.handle(), 20).await.unwrap();
+    wire.settle().await;
+    stand.test.manual_clock().advance(chrono::TimeDelta::seconds(21));
+    assert_eq!(wire.end().await, (CloseReason::Revoked, Some(1008)));
+    let new = agents.authenticate(old.handle(), Some(&key), None).await.unwrap();
+    let mut wire = stand.connect(&new).await;
+    let (_, until) = agents.rotate_key(&Operator::console(), old.handle(), 20).await.unwrap();
+    assert!(until.is_some());
+    wire.settle().await;
 }

@@ -27,10 +27,10 @@ impl Filled {
     async fn new() -> Self {
         let test = TestDb::new().await;
         let (acme, mut acme_agent) = fill(&test, "acme", "vm-acme").await;
-        // The other one's sessions must not go to the first one's agent.
-        let operator = tidegate_persistence::Operator::console();
-        test.services().agents.drain(&operator, acme_agent.handle(), true).await.unwrap();
+        // The other one's sessions do not go to the first one's agent.
+        serve(&test, &acme_agent, &acme).await;
         let (bolt, mut bolt_agent) = fill(&test, "bolt", "vm-bolt").await;
+        serve(&test, &bolt_agent, &bolt).await;
         for (org, agent) in [(&acme, &mut acme_agent), (&bolt, &mut bolt_agent)] {
             let unknown = tidegate_service::ReportKind::UnknownSession {
                 session_id: format!("stray of {}", org.name),
@@ -40,6 +40,14 @@ impl Filled {
         }
         Self { test, acme, bolt, acme_agent, bolt_agent }
     }
+}
+
+/// Says that an agent serves one organization alone.
+async fn serve(test: &TestDb, agent: &SimAgent, org: &TestOrg) {
+    let organization = tidegate_model::PatchField::Set(org.name.clone());
+    let change = tidegate_model::UpdateAgentRequest { organization, ..Default::default() };
+    let operator = tidegate_persistence::Operator::console();
+    test.services().agents.update(&operator, agent.handle(), change).await.unwrap();
 }
 
 async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {

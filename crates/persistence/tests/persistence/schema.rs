@@ -7,6 +7,7 @@ use tidegate_test_support::TestDb;
 /// Tables that only typed SQL texts name, and why diesel need not know them.
 const WITHOUT_DSL: &[(&str, &str)] = &[
     ("__diesel_schema_migrations", "diesel's own"),
+    ("agents", "fixed statements, most of them for a batch"),
     ("api_keys", "fixed statements and two lookups"),
     ("audit_log", "fixed statements: a line written, and two searches"),
     ("bearer_tokens", "fixed statements and a lookup"),

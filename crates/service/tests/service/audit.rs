@@ -59,9 +59,11 @@ async fn one_of_everything(test: &TestDb, admin: &Caller) -> Vec<String> {
     secrets.push(plaintext.into_inner());
     services.keys.revoke_api_key(scope, key.id, None).await.unwrap();
     let agent = test.online_agent("vm-1", 5).await;
-    secrets.push(services.agents.rotate_key(&operator, agent.handle()).await.unwrap().into_inner());
-    services.agents.drain(&operator, agent.handle(), true).await.unwrap();
-    services.agents.drain(&operator, agent.handle(), false).await.unwrap();
+    secrets.push(services.agents.rotate_key(&operator, agent.handle(), 0).await.unwrap().0.into_inner());
+    services.agents.drain(&operator, agent.handle(), tidegate_model::DrainRequest::default()).await.unwrap();
+    services.agents.undrain(&operator, agent.handle()).await.unwrap();
+    // The other one's connection went with its key.
+    test.online_agent("vm-2", 5).await;
     let mut session = tidegate_test_support::new_session("shell");
     session.environment.insert("NOTES".into(), "an environment that nobody reads".into());
     secrets.push("an environment that nobody reads".into());

@@ -112,7 +112,7 @@ async fn a_rejected_agent_stays_out() {
         let refused = decide(&test, decision).await;
         assert!(matches!(refused, Err(Error::Conflict { code: "E_WRONG_STATE", .. })), "{refused:?}");
     }
-    let refused = test.services().agents.rotate_key(&Operator::console(), &handle()).await;
+    let refused = test.services().agents.rotate_key(&Operator::console(), &handle(), 0).await;
     assert!(matches!(refused, Err(Error::Conflict { code: "E_WRONG_STATE", .. })));
 }
 
@@ -164,7 +164,7 @@ async fn an_own_key_registers_again_and_says_what_changed() {
 async fn a_rotated_key_ends_the_old_one_and_what_it_opened() {
     let test = TestDb::new().await;
     let agent = test.online_agent("vm-1", 5).await;
-    let new = test.services().agents.rotate_key(&Operator::console(), agent.handle()).await.unwrap();
+    let new = test.services().agents.rotate_key(&Operator::console(), agent.handle(), 0).await.unwrap().0;
     let agents = &test.services().agents;
     agents.authenticate(agent.handle(), Some(agent.key()), None).await.unwrap_err();
     agents.authenticate(agent.handle(), Some(&new), None).await.unwrap();

@@ -317,7 +317,7 @@ async fn a_key_rotated_between_proof_and_connection_opens_nothing() {
     let test = TestDb::new().await;
     let agent = test.online_agent("vm-1", 3).await;
     let proved = agent.identity().clone();
-    test.services().agents.rotate_key(&Operator::console(), proved.handle()).await.unwrap();
+    test.services().agents.rotate_key(&Operator::console(), proved.handle(), 0).await.unwrap();
     let refused = test.services().links.open(&proved, "connection-2").await;
     assert!(matches!(refused, Err(tidegate_service::Error::NotFound(_))), "{refused:?}");
 }

@@ -1,6 +1,6 @@
 //! A session's life as people ask for it: placement, each change with its command, repeats, wrong states.
 
-use tidegate_model::{AgentReportedStatus, CommandAction, OrgRole, SessionState};
+use tidegate_model::{AgentReportedStatus, CommandAction, DrainRequest, OrgRole, SessionState};
 use tidegate_persistence::Operator;
 use tidegate_service::{Changed, Error, Idempotency};
 use tidegate_test_support::{TestDb, new_session};
@@ -143,10 +143,14 @@ async fn an_agent_that_drains_is_offline_or_elsewhere_gets_nothing_and_says_why(
     agent.heartbeat(AgentReportedStatus::Draining).await;
     assert_eq!(reason(None).await, "is draining");
     agent.heartbeat(AgentReportedStatus::Online).await;
-    test.services().agents.drain(&Operator::console(), agent.handle(), true).await.unwrap();
+    test.services()
+        .agents
+        .drain(&Operator::console(), agent.handle(), DrainRequest::default())
+        .await
+        .unwrap();
     agent.heartbeat(AgentReportedStatus::Online).await;
     assert_eq!(reason(None).await, "is drained by an operator");
-    test.services().agents.drain(&Operator::console(), agent.handle(), false).await.unwrap();
+    test.services().agents.undrain(&Operator::console(), agent.handle()).await.unwrap();
     test.services().links.close(&agent.link()).await.unwrap();
     assert_eq!(reason(None).await, "is offline");
 }

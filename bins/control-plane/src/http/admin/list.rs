@@ -19,6 +19,7 @@ impl FromFields for Wanted {
             status: fields.optional("status"),
             region: fields.optional("region"),
             approval: fields.optional("approvalStatus"),
+            organization: fields.optional("organization"),
         }))
     }
 }
@@ -38,6 +39,7 @@ pub(crate) struct Agents {
     ("status" = Option<AgentStatus>, Query, description = "in this health only"),
     ("region" = Option<String>, Query, description = "of this region only"),
     ("approvalStatus" = Option<ApprovalStatus>, Query, description = "with this approval only"),
+    ("organization" = Option<String>, Query, description = "that serve this organization alone, by id or name"),
 ), responses(
     (status = 200, description = "the agents", body = Agents),
     (status = 400, description = "bad query", body = ErrorAnswer),

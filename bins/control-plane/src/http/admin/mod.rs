@@ -1,5 +1,6 @@
-//! What operators do to agents.
+//! What operators do to agents, and to sessions wherever they are.
 
+pub(crate) mod change;
 pub(crate) mod command;
 pub(crate) mod commands;
 pub(crate) mod decide;
@@ -10,8 +11,10 @@ pub(crate) mod organizations;
 pub(crate) mod quarantine;
 pub(crate) mod quotas;
 pub(crate) mod rotate_key;
+pub(crate) mod sessions;
 pub(crate) mod users;
 
+pub(crate) use change::{remove, update};
 pub(crate) use command::command;
 pub(crate) use commands::commands;
 pub(crate) use decide::{approve, reject};
@@ -19,4 +22,5 @@ pub(crate) use drain::{drain, undrain};
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use quarantine::quarantine;
-pub(crate) use rotate_key::rotate_key;
+pub(crate) use rotate_key::{revoke_key, rotate_key};
+pub(crate) use sessions::{list_sessions, terminate_session};

@@ -1,11 +1,17 @@
 //! The keys agents bring.
 
-use actix_web::{HttpRequest, http::header::HeaderMap};
+use actix_web::{
+    HttpRequest,
+    http::{StatusCode, header::HeaderMap},
+};
 use tidegate_model::{AgentHandle, Secret};
 use tidegate_protocol::API_KEY_HEADER;
 use tidegate_service::AgentIdentity;
 
-use crate::http::{Context, Problem, source::source};
+use crate::{
+    http::{Context, Problem, source::source},
+    tls::PeerNames,
+};
 
 /// Digits of an agent's own key.
 const DIGITS: usize = 64;
@@ -39,5 +45,24 @@ pub(crate) async fn prove(
     let wrong = || Problem::unauthenticated("the agent id or its API key is wrong");
     let handle: AgentHandle = handle.parse().map_err(|_| wrong())?;
     let from = source(request, context);
-    Ok(context.services.agents.authenticate(&handle, Some(&key), from).await?)
+    let identity = context.services.agents.authenticate(&handle, Some(&key), from).await?;
+    certified(request, context, &handle)?;
+    Ok(identity)
+}
+
+/// Where agents must bring a certificate: refuses one that is for somebody else, and none.
+pub(crate) fn certified(
+    request: &HttpRequest,
+    context: &Context,
+    agent: &AgentHandle,
+) -> Result<(), Problem> {
+    // To the letter, as agents' names are told apart.
+    let named = |names: &PeerNames| names.0.iter().any(|name| name == agent.as_str());
+    if !context.agent_certificates || request.conn_data::<PeerNames>().is_some_and(named) {
+        return Ok(());
+    }
+    let message = format!(
+        "this control plane asks agents for a certificate: bring one whose common name or DNS name is {agent} (--client-cert and --client-key)"
+    );
+    Err(Problem::new(StatusCode::FORBIDDEN, "E_AGENT_CERTIFICATE", message))
 }

@@ -9,7 +9,7 @@ use tidegate_protocol::{API_KEY_HEADER, CLAIM_HEADER};
 use tidegate_service::{Registered, Registration};
 use utoipa::ToSchema;
 
-use super::key::header;
+use super::key::{certified, header};
 use crate::http::{Context, ErrorAnswer, Problem, source::source, valid::Body};
 
 /// Who the agent is and what it can hold.
@@ -77,7 +77,13 @@ pub(crate) async fn register(
         claim: header(headers, CLAIM_HEADER),
         source: source(&request, &context),
     };
-    match context.services.agents.register(presented, body.valid()?).await? {
+    let (agents, wanted) = (&context.services.agents, body.valid()?);
+    // The bootstrap key opens nothing that a certificate would have to guard.
+    if let Some(key) = presented.key.as_ref().filter(|key| !agents.is_bootstrap(key)) {
+        agents.authenticate(&wanted.agent_id, Some(key), presented.source).await?;
+        certified(&request, &context, &wanted.agent_id)?;
+    }
+    match agents.register(presented, wanted).await? {
         Registered::Pending(agent, claim) => {
             Ok(HttpResponse::Accepted().json(Answer::of(*agent, claim, None)))
         }

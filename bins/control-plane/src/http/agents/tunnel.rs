@@ -9,7 +9,7 @@ use tidegate_service::AgentIdentity;
 
 use super::{
     connect::agent_id,
-    key::{own_key, prove},
+    key::{certified, own_key, prove},
 };
 use crate::http::{
     Context, ErrorAnswer, Problem,
@@ -51,5 +51,7 @@ async fn dialler(request: &HttpRequest, context: &Context) -> Result<AgentIdenti
         return prove(request, context, &named).await;
     }
     let key = own_key(request)?;
-    Ok(context.services.agents.authenticate_by_key(Some(&key), source(request, context)).await?)
+    let identity = context.services.agents.authenticate_by_key(Some(&key), source(request, context)).await?;
+    certified(request, context, identity.handle())?;
+    Ok(identity)
 }

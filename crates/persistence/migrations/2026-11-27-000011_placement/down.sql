@@ -1,0 +1,1 @@
+-- Whose an agent is and which of its keys are good are not forgotten: drop the database instead.
