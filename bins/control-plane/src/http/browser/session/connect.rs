@@ -1,0 +1,57 @@
+//! `POST /sessions/{id}/connect`: a single-use ticket for the page's stream. A cookie opens nothing of the API; with a
+//! form of this very login it opens one stream, as the API's `connect` does.
+
+use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web::Data};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tidegate_model::{FieldErrors, SessionId, SessionState, StreamKind, StreamMode};
+
+use super::{Asked, find, logged_out, protocol};
+use crate::http::{Context, Problem, browser::check_form, form::Parameters, origin, valid::Segment};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    kind: StreamKind,
+    mode: StreamMode,
+    /// `waking` where the call woke it: then there is nothing to open yet.
+    state: SessionState,
+    ticket: String,
+    url: String,
+    expires_at: DateTime<Utc>,
+}
+
+/// A ticket for the session's stream; wakes the session if it is asleep.
+pub(crate) async fn connect_session(
+    request: HttpRequest,
+    context: Data<Context>,
+    id: Segment<SessionId>,
+    sent: Parameters,
+) -> Result<HttpResponse, Problem> {
+    let asked = Asked::of(&request);
+    let seen = find(&request, &context, id.0, &asked).await?.ok_or_else(logged_out)?;
+    check_form(&request, &context, &seen.caller, &sent)?;
+    let mode = match sent.get("mode") {
+        None => asked.mode,
+        Some(mode) => {
+            mode.parse().map_err(|_| Problem::invalid(FieldErrors::one("mode", "must be control or view")))?
+        }
+    };
+    let kind = protocol(&seen.session);
+    let given = context.services.streams.connect(seen.org()?, id.0, kind, mode).await?;
+    let answer = Answer {
+        kind,
+        mode,
+        state: given.session.state,
+        ticket: given.ticket,
+        url: url(&request, &context, id.0, kind),
+        expires_at: given.expires_at,
+    };
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(answer))
+}
+
+/// Where the stream is.
+fn url(request: &HttpRequest, context: &Context, id: SessionId, kind: StreamKind) -> String {
+    let path = format!("/api/v1/sessions/{id}/{kind}");
+    origin::own(request, context).map_or_else(|| path.clone(), |own| own.socket(&path))
+}
