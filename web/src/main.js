@@ -52,6 +52,13 @@ const settings = {
 const pause = (milliseconds) => new Promise((wake) => setTimeout(wake, milliseconds));
 const between = ([seen, unseen]) => pause(document.visibilityState === 'visible' ? seen : unseen);
 
+/** Resolves when somebody can see the page. */
+async function shown() {
+  while (document.visibilityState !== 'visible') {
+    await new Promise((tell) => document.addEventListener('visibilitychange', tell, { once: true }));
+  }
+}
+
 /** The states as the page names them. */
 const words = {
   pending: 'starting',
@@ -196,7 +203,11 @@ async function ended(ending) {
       await between(WAITING);
       return false;
     case 'again':
-      if (ending.quick) return false;
+      if (ending.quick) {
+        // Behind a person's back browsers let a page do next to nothing: it would be too much again at once.
+        await shown();
+        return false;
+      }
       view.state('attaching again', 'lost');
       view.banner('The stream was cut. Attaching again…');
       await pause(backoff.next());

@@ -55,6 +55,7 @@ export class View {
     const shown = JSON.stringify([title, lines, busy, buttons, code, home]);
     const panel = $('panel');
     this.stage.hidden = true;
+    document.body.dataset.shows = 'words';
     this.keys.hidden = true;
     panel.hidden = false;
     this.banner('');
@@ -78,6 +79,7 @@ export class View {
   session() {
     this.#shown = '';
     this.stage.hidden = false;
+    document.body.dataset.shows = 'session';
     this.keys.hidden = this.keys.childElementCount === 0 || document.body.dataset.mode === 'view';
     $('panel').hidden = true;
   }

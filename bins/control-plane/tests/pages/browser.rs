@@ -246,11 +246,46 @@ impl Browser {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await;
     }
 
+    /// From now on pages hear of their sessions that they are of another kind, and of applications where they live. The
+    /// policy of the page's true kind is let be.
+    pub(crate) async fn pretend(&self, kind: &str, url: Option<&str>) {
+        let (kind, url) = (json!(kind), json!(url));
+        self.at_every_load(&format!(
+            "const ask = window.fetch;
+             window.fetch = async (...all) => {{
+                 const answer = await ask(...all);
+                 const body = await answer.json();
+                 if (body.protocol) body.protocol = {kind};
+                 if (body.kind) Object.assign(body, {{ kind: {kind}, url: {url} ?? body.url }});
+                 return new Response(JSON.stringify(body), answer);
+             }};"
+        ))
+        .await;
+        self.devtools("Page.setBypassCSP", json!({"enabled": url.is_string()})).await;
+    }
+
+    /// What an element of the page's frame shows, if it is there.
+    pub(crate) async fn text_in_frame(&self, element: &str) -> Option<String> {
+        self.client.enter_frame(0).await.ok()?;
+        let found = self.client.find(Locator::Css(element)).await;
+        let text = match found {
+            Ok(found) => found.text().await.ok(),
+            Err(_) => None,
+        };
+        self.client.enter_parent_frame().await.unwrap();
+        text
+    }
+
     /// The window becomes a phone's.
     pub(crate) async fn become_phone(&self) {
         let metrics = json!({"width": 375, "height": 667, "deviceScaleFactor": 1, "mobile": true});
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
         self.devtools("Emulation.setTouchEmulationEnabled", json!({"enabled": true})).await;
+    }
+
+    /// The page's processor becomes so many times slower.
+    pub(crate) async fn slow_down(&self, times: u32) {
+        self.devtools("Emulation.setCPUThrottlingRate", json!({"rate": times})).await;
     }
 
     /// Somebody prefers these colours: `dark` or `light`.

@@ -2,7 +2,9 @@
 //! failure.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod application;
 mod browser;
+mod desktop;
 mod devices;
 mod session;
 mod shell;

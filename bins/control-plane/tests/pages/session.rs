@@ -163,7 +163,7 @@ async fn a_stream_that_was_cut_is_attached_again() {
 #[tokio::test]
 async fn more_than_a_page_can_hold_waits_in_the_network() {
     with_browser(WITH_SCRIPTS, async |browser| {
-        assert_eq!(flood(browser).await, 1);
+        assert_eq!(flood(browser, 24, 1).await, 1);
     })
     .await;
 }
@@ -172,17 +172,19 @@ async fn more_than_a_page_can_hold_waits_in_the_network() {
 async fn where_the_network_cannot_wait_the_page_attaches_again() {
     let setup = Setup { scripts: Scripts::On, switches: &["--disable-blink-features=WebSocketStream"] };
     with_browser(setup, async |browser| {
-        assert!(flood(browser).await >= 2);
+        // A browser that takes more than the terminal can keep up with.
+        assert!(flood(browser, 8, 12).await >= 2);
     })
     .await;
 }
 
-/// Prints far more than the page may hold, and counts the streams it took until the last line was shown.
-async fn flood(browser: &Browser) -> usize {
+/// Prints more than the page may hold, and counts the streams it took until the last line was shown.
+async fn flood(browser: &Browser, mebibytes: usize, slower: u32) -> usize {
     let (_stage, mut theatre, _, mut program) = watching(browser, "").await;
+    browser.slow_down(slower).await;
     let line = format!("{}\r\n", "\x1b[31mtide\x1b[0m ".repeat(40)).repeat(120);
     let mut streams = 1;
-    for _ in 0..24 * 1024 * 1024 / line.len() {
+    for _ in 0..mebibytes * 1024 * 1024 / line.len() {
         if program.try_print(&line).await.is_err() {
             program = theatre.program().await;
             streams += 1;
@@ -204,6 +206,7 @@ async fn flood(browser: &Browser) -> usize {
             }
         }
     }
+    browser.slow_down(1).await;
     browser.press("still there?").await;
     program.hears("still there?").await;
     streams

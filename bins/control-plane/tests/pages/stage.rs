@@ -132,6 +132,22 @@ impl Program {
         self.socket.send(Message::binary(text.as_bytes().to_vec())).await.unwrap();
     }
 
+    pub(crate) async fn print_bytes(&mut self, bytes: &[u8]) {
+        self.socket.send(Message::binary(bytes.to_vec())).await.unwrap();
+    }
+
+    /// Waits until so many bytes were typed.
+    pub(crate) async fn typed(&mut self, count: usize) {
+        eventually_some(&format!("{count} bytes are typed"), async || {
+            if self.typed.len() >= count {
+                return Some(());
+            }
+            self.next().await;
+            None
+        })
+        .await;
+    }
+
     /// The same, where the stream may have ended.
     pub(crate) async fn try_print(&mut self, text: &str) -> Result<(), tungstenite::Error> {
         self.socket.send(Message::binary(text.as_bytes().to_vec())).await
