@@ -50,7 +50,7 @@ class DesktopView {
     rfb.scaleViewport = true;
     rfb.resizeSession = mode === 'control';
     rfb.showDotCursor = true;
-    rfb.background = 'transparent';
+    rfb.background = 'var(--paper)';
     let trouble = null;
     const over = new Promise((tell) => rfb.addEventListener('disconnect', tell));
     rfb.addEventListener('connect', () => {

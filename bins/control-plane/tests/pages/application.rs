@@ -57,7 +57,7 @@ async fn an_application_is_entered_by_a_form_and_stays_in_its_frame() {
         let id = stage.running(json!({"template": "shell", "name": "pond"})).await;
         let (url, mut asks) = content().await;
         stage.log_in(browser, "/home").await;
-        browser.pretend("http", Some(&url)).await;
+        browser.pretend("http", json!({"url": url})).await;
         browser.open(&stage.url(&format!("/sessions/{id}"))).await;
         let entered = asks.recv().await.unwrap();
         assert!(entered.starts_with("POST /enter HTTP/1.1\r\n"), "no ticket in the address: {entered}");
@@ -103,7 +103,7 @@ async fn on_the_platforms_own_origin_an_application_is_shut_in() {
         let _theatre = Theatre::new(&stage).await;
         let id = stage.running(json!({"template": "shell"})).await;
         stage.log_in(browser, "/home").await;
-        browser.pretend("http", Some(&stage.url("/healthz"))).await;
+        browser.pretend("http", json!({"url": stage.url("/healthz")})).await;
         browser.open(&stage.url(&format!("/sessions/{id}"))).await;
         browser.shows("#banner", "cookies, storage, sign-in and WebSockets may not work").await;
         let rights = browser.attribute("#stage iframe", "sandbox").await.unwrap();

@@ -246,22 +246,22 @@ impl Browser {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await;
     }
 
-    /// From now on pages hear of their sessions that they are of another kind, and of applications where they live. The
-    /// policy of the page's true kind is let be.
-    pub(crate) async fn pretend(&self, kind: &str, url: Option<&str>) {
-        let (kind, url) = (json!(kind), json!(url));
+    /// From now on pages hear of their sessions that they are of another kind, and this of their streams. Where that is a
+    /// foreign place, the policy of the page's true kind is let be.
+    pub(crate) async fn pretend(&self, kind: &str, stream: Value) {
+        let (kind, foreign) = (json!(kind), stream["url"].is_string());
         self.at_every_load(&format!(
             "const ask = window.fetch;
              window.fetch = async (...all) => {{
                  const answer = await ask(...all);
                  const body = await answer.json();
                  if (body.protocol) body.protocol = {kind};
-                 if (body.kind) Object.assign(body, {{ kind: {kind}, url: {url} ?? body.url }});
+                 if (body.kind) Object.assign(body, {{ kind: {kind} }}, {stream});
                  return new Response(JSON.stringify(body), answer);
              }};"
         ))
         .await;
-        self.devtools("Page.setBypassCSP", json!({"enabled": url.is_string()})).await;
+        self.devtools("Page.setBypassCSP", json!({"enabled": foreign})).await;
     }
 
     /// What an element of the page's frame shows, if it is there.

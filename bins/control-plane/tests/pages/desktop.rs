@@ -82,12 +82,12 @@ impl Desktop {
         }
     }
 
-    /// The whole screen in one colour.
+    /// The whole screen in one colour, in the format that noVNC asks for whatever it was offered.
     async fn paint(&mut self, [red, green, blue]: [u8; 3]) {
         let mut update = vec![0, 0, 0, 1, 0, 0, 0, 0];
         update.extend([WIDTH.to_be_bytes(), HEIGHT.to_be_bytes()].concat());
         update.extend([0; 4]);
-        update.extend([blue, green, red, 0].repeat(usize::from(WIDTH) * usize::from(HEIGHT)));
+        update.extend([red, green, blue, 0].repeat(usize::from(WIDTH) * usize::from(HEIGHT)));
         self.send(&update).await;
     }
 }
@@ -99,13 +99,14 @@ async fn shows_pixel(browser: &Browser, colour: [u8; 3]) {
     tidegate_test_support::eventually(&what, async || browser.run(script).await == json!(colour)).await;
 }
 
-async fn watching(browser: &Browser, query: &str, name: &str) -> (Stage, Theatre, Desktop) {
+async fn watching(browser: &Browser, mode: &str, name: &str) -> (Stage, Theatre, Desktop) {
     let stage = Stage::new().await;
     let mut theatre = Theatre::new(&stage).await;
     let id = stage.running(json!({"template": "shell"})).await;
     stage.log_in(browser, "/home").await;
-    browser.pretend("vnc", None).await;
-    browser.open(&stage.url(&format!("/sessions/{id}{query}"))).await;
+    // The server drops what a viewer sends to a terminal; here the page alone must keep still.
+    browser.pretend("vnc", json!({"mode": mode})).await;
+    browser.open(&stage.url(&format!("/sessions/{id}"))).await;
     let desktop = Desktop::open(theatre.program().await, name).await;
     (stage, theatre, desktop)
 }
@@ -113,7 +114,7 @@ async fn watching(browser: &Browser, query: &str, name: &str) -> (Stage, Theatre
 #[tokio::test]
 async fn somebody_clicks_into_a_desktop_and_sees_its_pixels_change() {
     with_browser(WITH_SCRIPTS, async |browser| {
-        let (_stage, mut theatre, mut desktop) = watching(browser, "", "<b>desk</b>").await;
+        let (_stage, mut theatre, mut desktop) = watching(browser, "control", "<b>desk</b>").await;
         desktop.until(3).await;
         desktop.paint([200, 30, 30]).await;
         shows_pixel(browser, [200, 30, 30]).await;
@@ -149,7 +150,10 @@ async fn somebody_clicks_into_a_desktop_and_sees_its_pixels_change() {
         desktop.until(3).await;
         desktop.paint([10, 20, 230]).await;
         shows_pixel(browser, [10, 20, 230]).await;
-        assert_eq!(browser.complaints().await, Vec::<String>::new());
+        // The policy is a terminal's, which has no pictures in its stream; a desktop's lets its cursor in.
+        let mut complaints = browser.complaints().await;
+        complaints.retain(|said| !said.contains("Loading the image 'data:image/png"));
+        assert_eq!(complaints, Vec::<String>::new());
     })
     .await;
 }
@@ -157,7 +161,7 @@ async fn somebody_clicks_into_a_desktop_and_sees_its_pixels_change() {
 #[tokio::test]
 async fn who_only_watches_a_desktop_moves_nothing() {
     with_browser(WITH_SCRIPTS, async |browser| {
-        let (_stage, _theatre, mut desktop) = watching(browser, "?mode=view", "desk").await;
+        let (_stage, _theatre, mut desktop) = watching(browser, "view", "desk").await;
         desktop.until(3).await;
         desktop.paint([200, 30, 30]).await;
         shows_pixel(browser, [200, 30, 30]).await;
@@ -182,7 +186,7 @@ async fn a_desktop_that_talks_nonsense_is_left_and_tried_again() {
         let mut theatre = Theatre::new(&stage).await;
         let id = stage.running(json!({"template": "shell"})).await;
         stage.log_in(browser, "/home").await;
-        browser.pretend("vnc", None).await;
+        browser.pretend("vnc", json!({})).await;
         browser.open(&stage.url(&format!("/sessions/{id}"))).await;
         let mut program = theatre.program().await;
         program.print_bytes(&[0xff; 64]).await;

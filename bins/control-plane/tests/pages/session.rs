@@ -22,6 +22,7 @@ async fn watching(browser: &Browser, query: &str) -> (Stage, Theatre, String, Pr
     let mut program = theatre.program().await;
     program.print("ready> ").await;
     browser.shows(".xterm-rows", "ready>").await;
+    assert!(!browser.body().await.contains("Scripts are needed"));
     (stage, theatre, id, program)
 }
 

@@ -11,6 +11,7 @@ use crate::http::{
         assets,
         render::{page_under, to_login, told},
     },
+    origin,
     valid::Segment,
 };
 
@@ -45,6 +46,7 @@ async fn show(request: &HttpRequest, context: &Context, id: SessionId) -> Result
             request.uri().path_and_query().map_or("/", |place| place.as_str()),
         );
     };
+    let own = origin::own(request, context);
     let nonce = context.services.browsers.visit()?;
     let template = Page {
         id,
@@ -56,6 +58,6 @@ async fn show(request: &HttpRequest, context: &Context, id: SessionId) -> Result
         style: assets::style(),
         script: assets::script(),
     };
-    let policy = policy::of(request, context, &seen.session, protocol(&seen.session), nonce.expose());
+    let policy = policy::of(own.as_ref(), id, protocol(&seen.session), nonce.expose());
     page_under(&policy, &template)
 }

@@ -1,46 +1,64 @@
 //! What a session's page may load, run and speak to: its own files, its own streams, and the frame of its application.
 
-use actix_web::HttpRequest;
-use tidegate_model::{Session, StreamKind};
+use tidegate_model::{SessionId, StreamKind};
 
-use crate::http::{Context, origin};
+use crate::http::origin::Origin;
 
-/// The policy of a page. `nonce` is what the terminal's own style elements carry.
-pub(super) fn of(
-    request: &HttpRequest,
-    context: &Context,
-    session: &Session,
-    kind: StreamKind,
-    nonce: &str,
-) -> String {
-    let own = origin::own(request, context);
+/// The policy of a page at this origin. `nonce` is what the terminal's own style elements carry.
+pub(super) fn of(own: Option<&Origin>, id: SessionId, kind: StreamKind, nonce: &str) -> String {
     // Older browsers do not count WebSockets among `'self'`.
-    let sockets = own.as_ref().map(|own| own.socket("")).unwrap_or_default();
-    let (images, frames) = match kind {
-        StreamKind::Terminal => (String::new(), String::new()),
+    let sockets = own.map(|own| own.socket("")).unwrap_or_default();
+    let (images, frames, forms) = match kind {
+        StreamKind::Terminal => ("'self'", "'none'".to_owned(), "'self'".to_owned()),
         // The desktop's pictures and cursors arrive in its stream.
-        StreamKind::Vnc => (" data:".to_owned(), String::new()),
-        StreamKind::Http => (String::new(), content(own.as_ref(), session)),
+        StreamKind::Vnc => ("'self' data:", "'none'".to_owned(), "'self'".to_owned()),
+        // A form brings the ticket to where the frame is, and is led on from there.
+        StreamKind::Http => ("'self'", content(own, id), content(own, id)),
     };
     [
-        "default-src 'none'",
-        "script-src 'self'",
-        &format!("style-src 'self' 'nonce-{nonce}'"),
-        &format!("img-src 'self'{images}"),
-        &format!("connect-src 'self' {sockets}"),
-        &format!("frame-src {}", if frames.is_empty() { "'none'" } else { &frames }),
-        &format!("form-action 'self' {frames}"),
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
+        "default-src 'none'".to_owned(),
+        "script-src 'self'".to_owned(),
+        format!("style-src 'self' 'nonce-{nonce}'"),
+        format!("img-src {images}"),
+        format!("connect-src 'self' {sockets}").trim_end().to_owned(),
+        format!("frame-src {frames}"),
+        format!("form-action {forms}"),
+        "base-uri 'none'".to_owned(),
+        "frame-ancestors 'none'".to_owned(),
+        "require-trusted-types-for 'script'".to_owned(),
     ]
-    .map(str::trim_end)
     .join("; ")
 }
 
 /// The origins a session's application may have.
-fn content(own: Option<&origin::Origin>, session: &Session) -> String {
-    let of_session = own.and_then(|own| own.loopback_name(&session.id.to_string()));
-    let origins = of_session.into_iter().map(|origin| origin.to_string());
-    ["'self'".to_owned()].into_iter().chain(origins).collect::<Vec<_>>().join(" ")
+fn content(own: Option<&Origin>, id: SessionId) -> String {
+    let of_session = own.and_then(|own| own.loopback_name(&id.to_string()));
+    let of_session = of_session.map(|origin| format!(" {origin}")).unwrap_or_default();
+    format!("'self'{of_session}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_page_may_what_it_needs_and_no_more() {
+        let (id, own) = (SessionId::new(), Origin::of_url("http://127.0.0.1:8080"));
+        let policy = |kind| of(own.as_ref(), id, kind, "n0nce");
+        let terminal = policy(StreamKind::Terminal);
+        assert_eq!(
+            terminal,
+            "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-n0nce'; img-src 'self'; \
+             connect-src 'self' ws://127.0.0.1:8080; frame-src 'none'; form-action 'self'; base-uri 'none'; \
+             frame-ancestors 'none'; require-trusted-types-for 'script'"
+        );
+        let desktop = policy(StreamKind::Vnc);
+        assert_eq!(desktop.replace(" data:", ""), terminal);
+        let place = format!("'self' http://{id}.localhost:8080;");
+        let application = policy(StreamKind::Http);
+        for directive in ["frame-src", "form-action"] {
+            assert!(application.contains(&format!("{directive} {place}")), "{application}");
+        }
+        assert!(!application.contains("data:"), "{application}");
+    }
 }
