@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tidegate_model::{FieldErrors, SessionId, SessionState, StreamKind, StreamMode};
 
-use super::{Asked, find, logged_out, protocol};
+use super::{Asked, find, logged_out};
 use crate::http::{Context, Problem, browser::check_form, form::Parameters, origin, valid::Segment};
 
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ pub(crate) async fn connect_session(
             mode.parse().map_err(|_| Problem::invalid(FieldErrors::one("mode", "must be control or view")))?
         }
     };
-    let kind = protocol(&seen.session);
+    let kind = seen.session.protocol;
     let given = context.services.streams.connect(seen.org()?, id.0, kind, mode).await?;
     let answer = Answer {
         kind,

@@ -7,7 +7,7 @@ mod policy;
 mod state;
 
 use actix_web::HttpRequest;
-use tidegate_model::{OrgId, OrgStatus, Session, SessionId, StreamKind, StreamMode};
+use tidegate_model::{OrgId, OrgStatus, Session, SessionId, StreamMode};
 use tidegate_service::{Caller, Error, OrgScope, Paging};
 
 pub(crate) use connect::connect_session;
@@ -98,11 +98,4 @@ async fn elsewhere(
 /// Who is not logged in gets no page from the two addresses that the page's script asks.
 fn logged_out() -> Problem {
     Problem::unauthenticated("log in first: this browser's login has ended")
-}
-
-/// What a session is watched as.
-fn protocol(session: &Session) -> StreamKind {
-    // Every session is a terminal until the model says more.
-    let _ = session;
-    StreamKind::Terminal
 }

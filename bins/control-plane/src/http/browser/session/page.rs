@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use askama::Template;
 use tidegate_model::SessionId;
 
-use super::{Asked, find, policy, protocol};
+use super::{Asked, find, policy};
 use crate::http::{
     Context, Problem,
     browser::{
@@ -58,6 +58,6 @@ async fn show(request: &HttpRequest, context: &Context, id: SessionId) -> Result
         style: assets::style(),
         script: assets::script(),
     };
-    let policy = policy::of(own.as_ref(), id, protocol(&seen.session), nonce.expose());
+    let policy = policy::of(own.as_ref(), id, seen.session.protocol, nonce.expose());
     page_under(&policy, &template)
 }

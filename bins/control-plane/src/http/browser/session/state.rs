@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tidegate_model::{Session, SessionId, SessionState, StreamKind, StreamMode};
 
-use super::{Asked, find, protocol};
+use super::{Asked, find};
 use crate::http::{Context, Problem, valid::Segment};
 
 /// Longest word of an agent's on how far it is, in characters.
@@ -45,7 +45,7 @@ pub(crate) async fn session_state(
         reason: session.state_reason.as_deref(),
         since: session.state_since,
         progress: progress(session),
-        protocol: protocol(session),
+        protocol: session.protocol,
         mode: asked.mode,
         streaming_ready: session.streaming_ready,
         exit_code: session.exit_code(),
