@@ -64,7 +64,7 @@ async fn walk(browser: &Browser) {
     assert_eq!(got.status, 200, "{got:?}");
 
     browser.open(&format!("{}/home", world.handle.url())).await;
-    assert_eq!(browser.text("h1").await, ada.username);
+    browser.shows("h1", &ada.username).await;
     browser.click("form[action^='/home/tokens/'] button").await;
     eventually("it is revoked", async || !browser.has("form[action^='/home/tokens/']").await).await;
     browser.click("#logout").await;

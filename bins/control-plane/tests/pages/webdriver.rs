@@ -95,7 +95,11 @@ impl Browser {
     /// Waits until an element shows a text: a click does not always wait for the page that it leads to.
     pub(crate) async fn shows(&self, element: &str, text: &str) {
         let what = format!("{element} shows {text:?}");
-        eventually(&what, async || self.has(element).await && self.text(element).await.contains(text)).await;
+        eventually(&what, async || {
+            let answer = self.ask_element(element, "GET", "text", None).await;
+            answer.is_ok_and(|shown| shown.as_str().unwrap().contains(text))
+        })
+        .await;
     }
 
     /// What a screen reader calls an element.
@@ -125,19 +129,30 @@ impl Browser {
         self.driver.kill().await.unwrap();
     }
 
-    /// Asks an element. A page that is replaced between finding and asking takes its elements with it: then the new
-    /// page's is meant.
     async fn of_element(&self, element: &str, method: &str, what: &str, body: Option<Value>) -> Value {
+        let answer = self.ask_element(element, method, what, body).await;
+        answer.unwrap_or_else(|gone| panic!("{method} {element} {what}: {gone}"))
+    }
+
+    /// Asks an element; the driver's complaint where it is not there, or went with its page while it was asked.
+    async fn ask_element(
+        &self,
+        element: &str,
+        method: &str,
+        what: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Value> {
+        let gone = |answer: Value| match answer["error"].as_str() {
+            Some("no such element" | "stale element reference") => Err(answer),
+            _ => Ok(answer),
+        };
+        let session = format!("/session/{}", self.session);
         let wanted = json!({"using": "css selector", "value": element});
-        loop {
-            let found = self.of_session("POST", "/element", Some(wanted.clone())).await;
-            let id = found[ELEMENT].as_str().unwrap_or_else(|| panic!("{element}: {found}"));
-            let path = format!("/session/{}/element/{id}/{what}", self.session);
-            let answer = self.exchange(method, &path, body.clone()).await;
-            if answer["error"] != "stale element reference" {
-                return told(method, &path, answer);
-            }
-        }
+        let found = gone(self.exchange("POST", &format!("{session}/element"), Some(wanted)).await)?;
+        let id = found[ELEMENT].as_str().unwrap_or_else(|| panic!("{element}: {found}"));
+        let path = format!("{session}/element/{id}/{what}");
+        let answer = gone(self.exchange(method, &path, body).await)?;
+        Ok(told(method, &path, answer))
     }
 
     async fn of_session(&self, method: &str, path: &str, body: Option<Value>) -> Value {
