@@ -52,8 +52,10 @@ class DesktopView {
     rfb.showDotCursor = true;
     rfb.background = 'var(--paper)';
     let trouble = null;
+    let opened = false;
     const over = new Promise((tell) => rfb.addEventListener('disconnect', tell));
     rfb.addEventListener('connect', () => {
+      opened = true;
       this.view.banner('');
       this.view.offerFocus(() => this.focus());
     });
@@ -74,8 +76,8 @@ class DesktopView {
     this.view.stage.replaceChildren();
     if (trouble) return { kind: 'refused', why: trouble };
     // A desktop that says nonsense is hung up on by this side: the code says nothing of that then.
-    if (!detail.clean && (!end || end.code === 1000 || end.code === 1005)) return endingOf({ code: LOST, reason: '' });
-    return endingOf(end ?? { code: LOST, reason: '' });
+    if (!detail.clean && (!end || end.code === 1000 || end.code === 1005)) return endingOf({ code: LOST, reason: '' }, opened);
+    return endingOf(end ?? { code: LOST, reason: '' }, opened);
   }
 
   /** Ends the stream that is watched; `watch` returns. */

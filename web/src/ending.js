@@ -3,15 +3,16 @@
 import { TOO_MUCH } from './socket.js';
 
 /**
- * @typedef {{kind: 'over'} | {kind: 'again', quick: boolean} | {kind: 'refused', why: string}
+ * @typedef {{kind: 'over'} | {kind: 'again', quick: boolean, opened: boolean} | {kind: 'refused', why: string}
  *   | {kind: 'exit', code: number, signal?: string}} Ending
  */
 
 /**
  * @param {{code: number, reason: string}} close
+ * @param {boolean} opened Whether there was a stream at all.
  * @returns {Ending}
  */
-export function endingOf({ code, reason }) {
+export function endingOf({ code, reason }, opened) {
   switch (code) {
     case 1000:
     case 1005:
@@ -19,9 +20,9 @@ export function endingOf({ code, reason }) {
     case 1008:
       return { kind: 'refused', why: reason || 'the stream may not be watched any more' };
     case TOO_MUCH:
-      return { kind: 'again', quick: true };
+      return { kind: 'again', quick: true, opened };
     default:
-      return { kind: 'again', quick: false };
+      return { kind: 'again', quick: false, opened };
   }
 }
 

@@ -108,7 +108,9 @@ async function step(seen) {
 }
 
 async function wait(title, line, seen) {
-  view.panel({ title, lines: [line, seen.progress, seen.reason], busy: true });
+  // What an agent says of how far it is belongs to a start; afterwards it is old.
+  const progress = seen.state === 'pending' || seen.state === 'waking' ? seen.progress : '';
+  view.panel({ title, lines: [line, progress, seen.reason], busy: true });
   await between(WAITING);
   return false;
 }
@@ -160,10 +162,9 @@ async function attend(seen) {
   }
   if (connection.state !== 'running') return false;
   view.session();
-  const first = viewer === null;
   viewer ??= (await viewers[connection.kind]()).create({ page, view, api, settings });
   view.session();
-  if (first) view.offerFocus(() => viewer.focus());
+  view.offerFocus(() => viewer.focus());
   const began = Date.now();
   const ending = await watched(viewer.watch(connection), seen.protocol);
   if (Date.now() - began > GOOD) backoff.reset();
@@ -209,7 +210,7 @@ async function ended(ending) {
         return false;
       }
       view.state('attaching again', 'lost');
-      view.banner('The stream was cut. Attaching again…');
+      view.banner(ending.opened ? 'The stream was cut. Attaching again…' : 'The session cannot be reached. Trying again…');
       await pause(backoff.next());
       return false;
     case 'refused':

@@ -82,7 +82,8 @@ class TerminalView {
       return flow.room();
     };
     const socket = open(here(url), protocols(ticket), take);
-    if (await socket.opened) {
+    const opened = await socket.opened;
+    if (opened) {
       this.#socket = socket;
       this.#fit();
       this.#tellSize();
@@ -90,7 +91,7 @@ class TerminalView {
     }
     const ending = await socket.ended;
     this.#socket = null;
-    return exit ?? endingOf(ending);
+    return exit ?? endingOf(ending, opened);
   }
 
   /** Ends the stream that is watched; `watch` returns. */

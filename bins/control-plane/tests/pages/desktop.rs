@@ -190,7 +190,7 @@ async fn a_desktop_that_talks_nonsense_is_left_and_tried_again() {
         browser.open(&stage.url(&format!("/sessions/{id}"))).await;
         let mut program = theatre.program().await;
         program.print_bytes(&[0xff; 64]).await;
-        browser.shows("#banner", "Attaching again").await;
+        browser.shows("#banner", "The session cannot be reached").await;
         // A name that is far too long is cut.
         let mut desktop = Desktop::open(theatre.program().await, &"x".repeat(64 * 1024)).await;
         desktop.until(3).await;

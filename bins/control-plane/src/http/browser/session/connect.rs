@@ -38,20 +38,29 @@ pub(crate) async fn connect_session(
         }
     };
     let kind = seen.session.protocol;
+    let url = url(&request, &context, id.0, kind)?;
     let given = context.services.streams.connect(seen.org()?, id.0, kind, mode).await?;
     let answer = Answer {
         kind,
         mode,
         state: given.session.state,
         ticket: given.ticket,
-        url: url(&request, &context, id.0, kind),
+        url,
         expires_at: given.expires_at,
     };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(answer))
 }
 
 /// Where the stream is.
-fn url(request: &HttpRequest, context: &Context, id: SessionId, kind: StreamKind) -> String {
-    let path = format!("/api/v1/sessions/{id}/{kind}");
-    origin::own(request, context).map_or_else(|| path.clone(), |own| own.socket(&path))
+fn url(request: &HttpRequest, context: &Context, id: SessionId, kind: StreamKind) -> Result<String, Problem> {
+    match kind {
+        StreamKind::Terminal => {
+            let path = format!("/api/v1/sessions/{id}/terminal");
+            Ok(origin::own(request, context).map_or_else(|| path.clone(), |own| own.socket(&path)))
+        }
+        StreamKind::Vnc | StreamKind::Http => {
+            let what = "must be `terminal`: this server streams nothing else yet";
+            Err(Problem::invalid(FieldErrors::one("kind", what)))
+        }
+    }
 }
