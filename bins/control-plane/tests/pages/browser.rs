@@ -283,11 +283,6 @@ impl Browser {
         self.devtools("Emulation.setTouchEmulationEnabled", json!({"enabled": true})).await;
     }
 
-    /// The page's processor becomes so many times slower.
-    pub(crate) async fn slow_down(&self, times: u32) {
-        self.devtools("Emulation.setCPUThrottlingRate", json!({"rate": times})).await;
-    }
-
     /// Somebody prefers these colours: `dark` or `light`.
     pub(crate) async fn prefer(&self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});

@@ -153,15 +153,6 @@ impl Program {
         self.socket.send(Message::binary(text.as_bytes().to_vec())).await
     }
 
-    /// Waits until the stream ends.
-    pub(crate) async fn ended(&mut self) {
-        while let Some(Ok(message)) = self.socket.next().await {
-            if let Message::Binary(bytes) = message {
-                self.typed.extend_from_slice(&bytes);
-            }
-        }
-    }
-
     pub(crate) async fn say(&mut self, frame: Value) {
         self.socket.send(Message::text(frame.to_string())).await.unwrap();
     }
