@@ -5,6 +5,7 @@ use std::{
     env, fs,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    pin::Pin,
     process::Stdio,
 };
 
@@ -93,16 +94,21 @@ fn find(names: &[&str]) -> Option<PathBuf> {
 
 /// Runs a test in a browser of its own, which ends with it. Without a browser there is nothing to test, and in CI that
 /// is a failure.
-pub(crate) async fn with_browser(setup: Setup, test: impl AsyncFnOnce(&Browser)) {
-    let Some(browser) = Browser::start(setup).await else { return };
-    let done = AssertUnwindSafe(test(&browser)).catch_unwind().await;
-    if done.is_err() {
-        browser.shot("failed").await;
-    }
-    browser.quit().await;
-    if let Err(panic) = done {
-        std::panic::resume_unwind(panic);
-    }
+pub(crate) fn with_browser<'a>(
+    setup: Setup,
+    test: impl AsyncFnOnce(&Browser) + 'a,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    Box::pin(async move {
+        let Some(browser) = Browser::start(setup).await else { return };
+        let done = AssertUnwindSafe(test(&browser)).catch_unwind().await;
+        if done.is_err() {
+            browser.shot("failed").await;
+        }
+        browser.quit().await;
+        if let Err(panic) = done {
+            std::panic::resume_unwind(panic);
+        }
+    })
 }
 
 impl Browser {
@@ -164,9 +170,9 @@ impl Browser {
     pub(crate) async fn shows(&self, element: &str, text: &str) {
         let what = format!("{element} shows {text:?}");
         let look = async || self.has(element).await && self.text(element).await.contains(text);
-        if AssertUnwindSafe(eventually(&what, look)).catch_unwind().await.is_err() {
-            panic!("{what}; the page: {}", self.body().await);
-        }
+        let shown = AssertUnwindSafe(eventually(&what, look)).catch_unwind().await.is_ok();
+        let page = if shown { String::new() } else { self.body().await };
+        assert!(shown, "{what}; the page: {page}");
     }
 
     /// Everything the page shows.
