@@ -18,7 +18,9 @@ pub(crate) async fn wait_for(
     let line = line(output);
     let session = client
         .wait_for(id, enough, |session| {
-            line.set_message(format!("session {} is {}", plain(&session.name), session.state));
+            let progress = session.platform_metadata.get("progress").and_then(|told| told.as_str());
+            let progress = progress.map(|told| format!(": {}", plain(told))).unwrap_or_default();
+            line.set_message(format!("session {} is {}{progress}", plain(&session.name), session.state));
         })
         .await;
     line.finish_and_clear();

@@ -52,6 +52,8 @@ pub struct Config {
     pub service: tidegate_service::Options,
     /// Settings of agents' connections.
     pub hub: HubConfig,
+    /// Where what sessions serve is shown.
+    pub streams: StreamsConfig,
     /// Certificate and key to serve TLS with; without it a proxy has to.
     pub tls: Option<TlsConfig>,
     /// The log.
@@ -82,6 +84,7 @@ impl Default for Config {
             auth: tidegate_service::SignInOptions::default(),
             service: tidegate_service::Options::default(),
             hub: HubConfig::default(),
+            streams: StreamsConfig::default(),
             tls: None,
             log: LogConfig::default(),
             limits: Limits::default(),
@@ -90,6 +93,21 @@ impl Default for Config {
             mail: MailOptions::default(),
         }
     }
+}
+
+/// Where what sessions serve is shown to browsers: never at the platform's own origin as one of its pages.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamsConfig {
+    /// Domain below which every session has a host of its own, for example `apps.example.org`: its wildcard has to lead
+    /// here. Without it, and on loopback alone, `localhost`.
+    pub domain: Option<String>,
+    /// Another address to serve on, for what sessions serve, where there is no such domain.
+    pub content_listen: Option<SocketAddr>,
+    /// How browsers reach `content_listen`, for example `https://tidegate.example.org:8444`. Sessions then share this
+    /// origin one after the other. With neither a domain nor this they are shown in a sandbox, where many applications
+    /// cannot keep data or log anybody in.
+    pub content_url: Option<String>,
 }
 
 /// How to reach PostgreSQL.
@@ -339,6 +357,27 @@ impl Config {
         {
             return Err(Error::Setting(format!(
                 "`public_url` is `{url}`, it must be an address such as https://tidegate.example.org"
+            )));
+        }
+        let streams = &self.streams;
+        if streams.content_listen.is_some() != streams.content_url.is_some() {
+            return Err(Error::Setting(
+                "`streams.content_listen` and `streams.content_url` belong together: set both or neither"
+                    .into(),
+            ));
+        }
+        if let Some(url) = &streams.content_url
+            && crate::http::Origin::of_url(url).is_none()
+        {
+            return Err(Error::Setting(format!(
+                "`streams.content_url` is `{url}`, it must be an address such as https://tidegate.example.org:8444"
+            )));
+        }
+        if let Some(domain) = &streams.domain
+            && (domain.starts_with('.') || domain.contains(['/', ':', '*']))
+        {
+            return Err(Error::Setting(format!(
+                "`streams.domain` is `{domain}`, it must be a name such as apps.example.org, without `*.`"
             )));
         }
         self.retention.check().map_err(|errors| Error::Setting(errors.to_string()))?;

@@ -11,6 +11,7 @@ mod embedded;
 mod error;
 mod health;
 pub mod http;
+mod keep_alive;
 mod key_uses;
 pub mod log;
 mod mail;
@@ -21,7 +22,7 @@ mod tls;
 
 pub use config::{
     Config, DatabaseConfig, HubConfig, Limits, LogConfig, LogFormat, MetricsConfig, PostgresConfig,
-    SecretsConfig, TlsConfig,
+    SecretsConfig, StreamsConfig, TlsConfig,
 };
 pub use error::{Error, chain};
 pub use server::{Handle, Server, run};

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error, clock, database,
     http::{self, Context},
-    key_uses, mail, retention, tls,
+    keep_alive, key_uses, mail, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -78,8 +78,13 @@ impl Server {
         let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
         let context = Data::new(context);
-        let factory =
-            move || App::new().wrap(from_fn(http::envelope)).configure(|app| http::configure(app, &context));
+        let factory = move || {
+            App::new()
+                // Its connections belong to one serving thread: each has a pool of its own.
+                .app_data(Data::new(http::Pool::default()))
+                .wrap(from_fn(http::envelope))
+                .configure(|app| http::configure(app, &context))
+        };
         let mut server = HttpServer::new(factory)
             .disable_signals()
             .tcp_nodelay(true)
@@ -90,11 +95,23 @@ impl Server {
         if let Some(workers) = config.workers {
             server = server.workers(workers.max(1));
         }
-        let server = match tls {
-            Some(tls) => server.listen_rustls_0_23(listener, tls),
+        let content = config
+            .streams
+            .content_listen
+            .map(|address| bind(address).map_err(|source| Error::Listen { address, source }));
+        let mut server = match &tls {
+            Some(tls) => server.listen_rustls_0_23(listener, tls.clone()),
             None => server.listen(listener),
-        };
-        let server = server.map_err(listen)?.run();
+        }
+        .map_err(listen)?;
+        if let Some(content) = content.transpose()? {
+            server = match tls {
+                Some(tls) => server.listen_rustls_0_23(content, tls),
+                None => server.listen(content),
+            }
+            .map_err(listen)?;
+        }
+        let server = server.run();
         let http = server.handle();
         let serving = Some(tokio::spawn(server));
         let (running, stop) = (hub.clone(), shutdown.clone());
@@ -110,6 +127,7 @@ impl Server {
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
+    keep_alive::watch(&listener)?;
     Ok(listener)
 }
 

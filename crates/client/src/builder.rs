@@ -74,6 +74,11 @@ impl Client {
     pub fn base_url(&self) -> &Url {
         &self.inner.base
     }
+
+    /// The page on which a browser shows a session.
+    pub fn page(&self, session: tidegate_model::SessionId) -> String {
+        format!("{}/sessions/{session}", self.inner.base.as_str().trim_end_matches('/'))
+    }
 }
 
 impl ClientBuilder {

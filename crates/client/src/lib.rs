@@ -36,6 +36,7 @@ mod invites;
 mod keys;
 mod logs;
 mod organizations;
+mod port;
 mod quotas;
 mod sessions;
 mod terminal;

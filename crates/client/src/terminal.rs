@@ -87,11 +87,17 @@ impl Client {
     /// `GET sessions/{id}/terminal`, upgraded: opens the session's terminal. Refused with 409 when it does not run, 503
     /// when its agent is offline, 504 when the agent did not answer.
     pub async fn terminal(&self, id: SessionId, mode: StreamMode) -> Result<TerminalStream, Error> {
+        let call = Call::get(&["sessions", &id.to_string(), "terminal"])
+            .query_if("mode", (mode == StreamMode::View).then_some(mode));
+        Ok(TerminalStream { socket: self.socket(call).await?, over: false })
+    }
+
+    /// Upgrades a call to a WebSocket.
+    pub(crate) async fn socket(&self, call: Call) -> Result<WebSocketStream<Upgraded>, Error> {
         let key = generate_key();
         let key_header = HeaderValue::from_str(&key)
             .map_err(|_| Error::Setting("no key for the WebSocket could be made".to_owned()))?;
-        let call = Call::get(&["sessions", &id.to_string(), "terminal"])
-            .query_if("mode", (mode == StreamMode::View).then_some(mode))
+        let call = call
             .header(CONNECTION, HeaderValue::from_static("Upgrade"))
             .header(UPGRADE, HeaderValue::from_static("websocket"))
             .header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
@@ -102,12 +108,11 @@ impl Client {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS
             || accept != Some(derive_accept_key(key.as_bytes()).as_bytes())
         {
-            return Err(Error::Protocol("the terminal is no WebSocket".to_owned()));
+            return Err(Error::Protocol("the stream is no WebSocket".to_owned()));
         }
         let upgraded = response.upgrade().await.map_err(|error| self.transport(error))?;
         let config = WebSocketConfig::default().max_message_size(Some(MESSAGE)).max_frame_size(Some(MESSAGE));
-        let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
-        Ok(TerminalStream { socket, over: false })
+        Ok(WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await)
     }
 }
 

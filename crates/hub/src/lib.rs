@@ -44,4 +44,4 @@ pub use error::Error;
 pub use frame::{CloseCode, Frame, TransportError};
 pub use hub::Hub;
 pub use options::Options;
-pub use tunnel::{TunnelEnd, TunnelEnding, TunnelError, TunnelHandle, TunnelRequest, relay};
+pub use tunnel::{TunnelEnd, TunnelEnding, TunnelError, TunnelHandle, TunnelRequest, plain, relay};

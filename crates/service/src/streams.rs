@@ -144,7 +144,8 @@ impl Streams {
     }
 
     /// A request of a browser that shows its grant, as good as the credential behind it still is.
-    pub async fn granted(&self, secret: &str, id: SessionId) -> Result<(GrantId, OpenedStream)> {
+    /// `id` is the session it must be for, where the request says one.
+    pub async fn granted(&self, secret: &str, id: Option<SessionId>) -> Result<(GrantId, OpenedStream)> {
         const NOT_GOOD: Error =
             Error::Unauthenticated("the way into this session is no longer open: open its page again");
         let core = &self.0;
@@ -153,13 +154,13 @@ impl Streams {
             DbError::NotFound => NOT_GOOD,
             other => other.into(),
         })?;
-        if found.session_id != id {
+        if id.is_some_and(|id| found.session_id != id) {
             return Err(NOT_GOOD);
         }
         let org = found.org_id.to_string();
         let caller = Logins(Arc::clone(core)).caller(found.credential, Some(&org)).await?;
         caller.org.as_ref().ok_or(NOT_GOOD)?;
-        Ok((found.id, self.open_quietly(caller, id, found.mode).await?))
+        Ok((found.id, self.open_quietly(caller, found.session_id, found.mode).await?))
     }
 
     /// A stream for a caller with a credential of their own.

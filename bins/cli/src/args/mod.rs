@@ -100,6 +100,8 @@ pub(crate) enum Verb {
     Logins(LoginsVerb),
     /// Start a session and attach to it
     Run(RunArgs),
+    /// Reach ports of a session as ports of this machine
+    PortForward(PortForwardArgs),
     /// Attach this terminal to a running session
     Attach(AttachArgs),
     /// List sessions
@@ -166,6 +168,16 @@ pub(crate) struct LoginArgs {
     /// Send the password, key or token although the connection is neither encrypted nor local.
     #[arg(long)]
     pub(crate) allow_plain_http: bool,
+}
+
+/// `port-forward`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PortForwardArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArg,
+    /// Port of this machine and of the session, such as 8080:80; 8080 alone is both, 0:80 takes any free one.
+    #[arg(required = true, value_name = "LOCAL:REMOTE", value_parser = parse::ports)]
+    pub(crate) ports: Vec<(u16, u16)>,
 }
 
 /// `attach`.

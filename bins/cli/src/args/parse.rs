@@ -80,6 +80,16 @@ impl fmt::Display for DetachKeys {
     }
 }
 
+/// Two ports, or one for both.
+pub(crate) fn ports(text: &str) -> Result<(u16, u16), String> {
+    let (local, remote) = text.split_once(':').unwrap_or((text, text));
+    let read = |part: &str| part.parse::<u16>().map_err(|_| format!("`{part}` is no port: write 8080:80"));
+    match (read(local)?, read(remote)?) {
+        (_, 0) => Err("the session's port must be 1 to 65535".to_owned()),
+        ports => Ok(ports),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ pub(super) async fn login(target: &Target, output: Output, open: bool) -> anyhow
     let codes = client.device_codes(concat!("tidegate CLI ", env!("CARGO_PKG_VERSION"))).await?;
     show(output, &codes);
     if open {
-        open_browser(&codes);
+        open_browser(codes.verification_uri_complete.as_deref().unwrap_or_default());
     }
     let waited =
         progress::until(output, "waiting until you let this machine in", client.device_token(&codes));
@@ -55,9 +55,9 @@ fn show(output: Output, codes: &DeviceCodes) {
 }
 
 /// Opens the page where there is a screen; where there is none, or it does not work, people have the address.
-fn open_browser(codes: &DeviceCodes) {
+pub(super) fn open_browser(url: &str) {
     let screen = cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| is_set(name));
-    let Some(url) = codes.verification_uri_complete.as_deref().and_then(web_page) else { return };
+    let Some(url) = web_page(url) else { return };
     if !screen || !io::stderr().is_terminal() {
         return;
     }

@@ -11,6 +11,7 @@ mod list;
 mod login;
 mod logs;
 mod people;
+mod ports;
 mod run;
 mod stop;
 mod tokens;
@@ -51,6 +52,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Run(words) => run::run(&Context::new(&global)?, words.what).await,
+        Verb::PortForward(words) => ports::forward(&Context::new(&global)?, words).await,
         Verb::Attach(words) => attach::attach(&Context::new(&global)?, words).await,
         Verb::Ls(words) => list::list(&Context::new(&global)?, words).await,
         Verb::Get(words) => {

@@ -4,7 +4,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use tidegate_model::{Session, SessionState, StreamMode};
 
-use super::{attach, follow, logs};
+use super::{attach, device, follow, logs};
 use crate::{
     args::RunWhat,
     context::Context,
@@ -54,10 +54,32 @@ async fn stay(context: &Context, what: &RunWhat, created: &Session) -> anyhow::R
                 Ok(ExitCode::SUCCESS)
             }
         }
+        RunWhat::Desktop { .. } | RunWhat::Web { .. } => watch_in_browser(context, what, &session).await,
         RunWhat::Command { .. } if context.output.json => collect(context, &session).await,
         RunWhat::Command { .. } if !terminal::is_interactive() => print(context, &session).await,
         RunWhat::Shell(_) | RunWhat::Command { .. } => view(context, what, &session).await,
     }
+}
+
+/// Waits until there is something to see, says where, and opens it where that was asked for.
+async fn watch_in_browser(context: &Context, what: &RunWhat, session: &Session) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let ready = |now: &Session| now.streaming_ready;
+    let session = tokio::select! {
+        session = progress::wait_for(&context.client, context.output, session.id, ready) => session?,
+        signal = signals.next() => return attach::leave(context, session, Left::Signal(signal)),
+    };
+    if session.state.is_final() {
+        return after_the_end(context, &session).await;
+    }
+    let page = context.client.page(session.id);
+    context.output.answer(&serde_json::json!({"session": session, "page": page}), || {
+        format!("{} is ready: {page}", plain(&session.name))
+    })?;
+    if what.flags().open {
+        device::open_browser(&page);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Attaches; what ended too fast for that is shown from its log.

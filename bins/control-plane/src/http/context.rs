@@ -8,7 +8,7 @@ use tidegate_model::Secret;
 use tidegate_service::Services;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Origin, ProxyHeader, ProxyRange};
+use super::{Origin, ProxyHeader, ProxyRange, content::Site};
 use crate::{Config, Limits, health::Probe};
 
 /// What every handler can reach. Cheap to clone.
@@ -17,6 +17,7 @@ pub struct Context {
     pub(crate) services: Services,
     pub(crate) hub: Hub,
     pub(crate) public: Option<Origin>,
+    pub(crate) site: Site,
     pub(crate) proxies: Arc<[ProxyRange]>,
     pub(crate) proxy_header: ProxyHeader,
     pub(crate) limits: Limits,
@@ -50,6 +51,7 @@ impl Context {
             services,
             hub,
             public: config.public_url.as_deref().and_then(Origin::of_url),
+            site: Site::of(config),
             proxies: config.trusted_proxies.clone().into(),
             proxy_header: config.proxy_header,
             limits: config.limits.clone(),

@@ -19,7 +19,7 @@ use metrics::{counter, histogram};
 use tidegate_model::RequestId;
 use tokio::time::Instant;
 
-use super::{Context, Problem};
+use super::{Context, Problem, content};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -41,7 +41,9 @@ pub async fn envelope<B: MessageBody + 'static>(
     request.extensions_mut().insert(Named(id.clone()));
     let about = About::new(&request, &id);
     let limit = request.app_data::<Data<Context>>().map_or(0, |context| context.limits.body_bytes);
-    if declared_length(request.headers()).is_some_and(|length| length > limit) {
+    // What a session's own application is sent, it bounds itself.
+    let passed_on = content::is_passed_on(&request);
+    if !passed_on && declared_length(request.headers()).is_some_and(|length| length > limit) {
         let answer = about.answer(&Problem::too_large(limit), started);
         return Ok(request.into_response(answer).map_into_right_body());
     }

@@ -82,6 +82,16 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "E_TOO_LARGE", message)
     }
 
+    /// What a session's own program did wrong: nobody's fault here, and told to whoever looks at it.
+    pub(crate) fn bad_gateway(message: &'static str, why: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "E_SESSION", format!("{message}: {why}"))
+    }
+
+    /// More at once than one may have.
+    pub(crate) fn busy(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "E_BUSY", message).with_retry(1)
+    }
+
     pub(crate) fn fault(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         let cause = Some(Arc::from(cause.into()));
         Self { cause, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "E_INTERNAL", FAULT) }

@@ -6,6 +6,7 @@ mod agents;
 mod audit;
 mod auth;
 mod browser;
+mod content;
 mod context;
 mod envelope;
 mod error;
@@ -32,6 +33,7 @@ mod tokens;
 mod users;
 mod valid;
 
+pub(crate) use content::Pool;
 pub use context::Context;
 pub use envelope::envelope;
 pub use error::{ErrorAnswer, ErrorBody, Problem};

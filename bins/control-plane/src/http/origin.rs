@@ -49,13 +49,16 @@ impl Origin {
         name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// A name of this machine under this one, where this is named as the machine it runs on: browsers look up
-    /// `<label>.localhost` nowhere else.
-    pub(crate) fn loopback_name(&self, label: &str) -> Option<Self> {
-        let port = self.authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
-        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        self.is_loopback()
-            .then(|| Self { scheme: self.scheme.clone(), authority: format!("{label}.localhost{port}") })
+    /// `http` or `https`.
+    pub(crate) fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Another host with the same scheme and port.
+    pub(crate) fn at(&self, host: &str) -> String {
+        let after = self.authority.rsplit(']').next().unwrap_or_default();
+        let port = after.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
+        format!("{}://{host}{port}", self.scheme)
     }
 
     /// The address of a stream at this origin.
@@ -111,16 +114,6 @@ mod tests {
         assert_ne!(origin("https://example.org"), origin("http://example.org"));
         assert_ne!(origin("http://example.org:8080"), origin("http://example.org"));
         assert_eq!(origin("http://[::1]:8080").unwrap().socket("/a"), "ws://[::1]:8080/a");
-    }
-
-    #[test]
-    fn a_name_under_this_machine_keeps_scheme_and_port() {
-        let name = |url| Origin::of_url(url).unwrap().loopback_name("a").map(|name| name.to_string());
-        assert_eq!(name("http://127.0.0.1:8080").as_deref(), Some("http://a.localhost:8080"));
-        assert_eq!(name("http://[::1]:81").as_deref(), Some("http://a.localhost:81"));
-        assert_eq!(name("http://[::1]").as_deref(), Some("http://a.localhost"));
-        assert_eq!(name("https://localhost").as_deref(), Some("https://a.localhost"));
-        assert_eq!(name("https://example.org"), None);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Every route of the server: a table of contents. The order inside a scope matters: the first that fits is taken.
 
 use actix_web::{
+    guard::fn_guard,
     middleware::from_fn,
-    web::{Data, ServiceConfig, delete, get, patch, post, put, resource, scope},
+    web::{Data, ServiceConfig, delete, get, patch, post, put, resource, scope, to},
 };
 
 use super::{
-    Context, admin, agents, audit, auth, browser,
+    Context, admin, agents, audit, auth, browser, content,
     gate::{bearer, member, operator, organization},
     groups, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
 };
@@ -17,6 +18,13 @@ pub(crate) const PREFIX: &str = "/api/v1";
 /// Registers everything.
 pub fn configure(app: &mut ServiceConfig, context: &Data<Context>) {
     app.app_data(context.clone())
+        // First: at a session's own host nothing is the platform's.
+        .service(
+            scope("")
+                .guard(fn_guard(content::is_content))
+                .service(resource(content::ENTER).route(post().to(content::enter)))
+                .default_service(to(content::by_host)),
+        )
         .service(resource("/").route(get().to(pages::landing)))
         .service(resource("/healthz").route(get().to(pages::healthz)))
         .service(resource("/readyz").route(get().to(pages::readyz)))
@@ -111,6 +119,10 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/agents/{agentId}/heartbeat").route(post().to(agents::heartbeat)))
         // Proves its caller itself: browsers bring a ticket where programs bring a bearer token.
         .service(resource("/sessions/{id}/terminal").route(get().to(sessions::terminal)))
+        .service(resource("/sessions/{id}/vnc").route(get().to(sessions::vnc)))
+        .service(resource("/sessions/{id}/ports/{port}").route(get().to(sessions::port)))
+        .service(resource("/http/{id}/.tidegate/enter/{same}").route(post().to(content::enter)))
+        .service(resource("/http/{id}/{path:.*}").route(to(content::by_path)))
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
         .service(
             resource("/organizations")

@@ -1,18 +1,21 @@
 //! Tunnels: the bytes between a viewer's socket and the one its agent dials for it. They never share the control
 //! connection, and they outlive it.
 
+mod bytes;
 mod dials;
 mod end;
 mod ending;
 mod relay;
+mod rfb;
 mod tunnels;
 
+pub use bytes::plain;
 pub use end::{TunnelEnd, TunnelHandle};
 pub use ending::TunnelEnding;
 pub use relay::relay;
 pub(crate) use tunnels::Tunnels;
 
-use tidegate_model::{AgentId, SessionId, StreamMode};
+use tidegate_model::{AgentId, SessionId, StreamKind, StreamMode};
 use tidegate_protocol::TunnelTarget;
 
 /// What a viewer wants to see.
@@ -26,6 +29,8 @@ pub struct TunnelRequest {
     pub generation: i64,
     /// What it leads to.
     pub target: TunnelTarget,
+    /// What is spoken through it.
+    pub protocol: StreamKind,
     /// What the viewer may do.
     pub mode: StreamMode,
     /// For target `port`.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, pin::pin, sync::Mutex, time::Duration};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use metrics::{Counter, counter};
-use tidegate_model::StreamMode;
+use tidegate_model::{StreamKind, StreamMode};
 use tidegate_protocol::{TerminalFrame, TunnelTarget};
 use tokio::{
     sync::Notify,
@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     TunnelEnd, TunnelEnding, TunnelRequest,
     end::{Live, Side},
+    rfb::{self, Confused},
 };
 use crate::{CloseCode, Frame, TransportError, guard::lock, parcel};
 
@@ -117,6 +118,7 @@ where
     S: Stream<Item = Result<Frame, TransportError>>,
 {
     let moved = counter(side);
+    let mut desktop = desktop_of(side, &live.request);
     while let Some(frame) = inbound.next().await {
         // Frames that are let go wait for nothing: without this an endless peer would keep the thread for itself.
         consume_budget().await;
@@ -126,6 +128,13 @@ where
                 continue;
             }
             Ok(Frame::Close(code, _)) => return Stop::of(left(side, code)),
+            Ok(Frame::Binary(bytes)) if let Some(viewer) = &mut desktop => match viewer.take(&bytes) {
+                Ok(followed) if followed.bytes.is_empty() => continue,
+                Ok(followed) => Frame::Binary(followed.bytes),
+                Err(Confused) => {
+                    return Stop { ending: TunnelEnding::ViewerLeft, code: Some(CloseCode::PROTOCOL) };
+                }
+            },
             Ok(frame) if may_cross(side, &live.request, &frame) => frame,
             Ok(_) => continue,
             Err(error) => return Stop { ending: lost(side), code: error.close_code() },
@@ -181,6 +190,12 @@ async fn give_out<K: Sink<Frame>>(
         }
         drop(share);
     }
+}
+
+/// The viewer of a desktop, whose input is told from the rest.
+fn desktop_of(side: Side, request: &TunnelRequest) -> Option<rfb::Viewer> {
+    let is_desktop = side == Side::Viewer && request.protocol == StreamKind::Vnc;
+    is_desktop.then(|| rfb::Viewer::new(request.mode))
 }
 
 /// What may cross. Input of those who only watch ends here, and so does everything that is no frame of this stream.

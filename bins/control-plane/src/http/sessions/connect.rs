@@ -7,10 +7,11 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tidegate_model::{Fields, FromFields, SessionId, SessionState, StreamKind, StreamMode};
+use tidegate_service::StreamTicket;
 use utoipa::ToSchema;
 
 use crate::http::{
-    Context, ErrorAnswer, Problem,
+    Context, ErrorAnswer, Problem, content,
     gate::Identified,
     origin,
     valid::{Body, Segment},
@@ -19,7 +20,7 @@ use crate::http::{
 /// Which stream, and what for.
 #[derive(Debug, ToSchema)]
 pub(crate) struct Connect {
-    /// `terminal`; the other kinds are not served yet.
+    /// `terminal`, the desktop (`vnc`) or the web application (`http`).
     kind: StreamKind,
     /// Default `control`.
     #[schema(required = false, default = "control")]
@@ -29,9 +30,6 @@ pub(crate) struct Connect {
 impl FromFields for Connect {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
         let kind = fields.required("kind");
-        if matches!(kind, Some(StreamKind::Vnc | StreamKind::Http)) {
-            fields.errors().add("kind", "must be `terminal`: this server streams nothing else yet");
-        }
         let mode = fields.optional("mode").unwrap_or(StreamMode::Control);
         Some(Self { kind: kind?, mode })
     }
@@ -43,12 +41,35 @@ impl FromFields for Connect {
 pub(crate) struct Connection {
     /// The session's state: `waking` where the call woke it.
     state: SessionState,
-    /// Good for one WebSocket, as subprotocols `tidegate.v1, ticket.<ticket>`.
+    /// Good once: for a WebSocket as subprotocols `tidegate.v1, ticket.<ticket>`, for a web application as the field
+    /// `ticket` of a form that is posted to `url`.
     ticket: String,
     /// Until then.
     expires_at: DateTime<Utc>,
-    /// Where the stream is.
+    /// Where the stream is; of a web application, where a browser's form exchanges the ticket for a cookie.
     url: String,
+}
+
+impl Connection {
+    /// The way that a ticket opens.
+    pub(crate) fn new(
+        request: &HttpRequest,
+        context: &Context,
+        kind: StreamKind,
+        given: StreamTicket,
+    ) -> Self {
+        let id = given.session.id;
+        let path = match kind {
+            StreamKind::Terminal | StreamKind::Http => format!("/api/v1/sessions/{id}/terminal"),
+            StreamKind::Vnc => format!("/api/v1/sessions/{id}/vnc"),
+        };
+        let socket = || origin::own(request, context).map_or_else(|| path.clone(), |own| own.socket(&path));
+        let url = match kind {
+            StreamKind::Terminal | StreamKind::Vnc => socket(),
+            StreamKind::Http => content::entrance(request, context, id).unwrap_or_else(socket),
+        };
+        Self { state: given.session.state, ticket: given.ticket, expires_at: given.expires_at, url }
+    }
 }
 
 /// A single-use ticket for a stream. Wakes the session if it is asleep.
@@ -71,12 +92,5 @@ pub(crate) async fn connect(
     let found = async || Ok(services.sessions.get(org, id.0).await.map(drop)?);
     let Connect { kind, mode } = body.after(found).await?;
     let given = services.streams.connect(org, id.0, kind, mode).await?;
-    let path = format!("/api/v1/sessions/{}/terminal", id.0);
-    let url = origin::own(&request, &context).map_or_else(|| path.clone(), |own| own.socket(&path));
-    Ok(Json(Connection {
-        state: given.session.state,
-        ticket: given.ticket,
-        expires_at: given.expires_at,
-        url,
-    }))
+    Ok(Json(Connection::new(&request, &context, kind, given)))
 }

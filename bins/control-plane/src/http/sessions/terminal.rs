@@ -52,19 +52,35 @@ pub(crate) async fn terminal(
     context: Data<Context>,
     id: Segment<SessionId>,
 ) -> Result<HttpResponse, Problem> {
-    let opened = open(&request, &context, id.0).await?;
-    let (response, inbound, outbound) = upgrade(&request, payload, &[PROTOCOL], TUNNEL_FRAME)?;
-    let end = viewer::tunnel(&context, &opened, Wanted::Terminal).await?;
-    viewer::serve(&context, opened.caller, end, inbound, outbound);
+    let opened = open(&request, &context, id.0, StreamKind::Terminal).await?;
+    watched(&request, payload, &context, opened, Wanted::Terminal).await
+}
+
+/// Upgrades the request and shows what is wanted.
+pub(super) async fn watched(
+    request: &HttpRequest,
+    payload: Payload,
+    context: &Context,
+    opened: OpenedStream,
+    wanted: Wanted,
+) -> Result<HttpResponse, Problem> {
+    let (response, inbound, outbound) = upgrade(request, payload, &[PROTOCOL], TUNNEL_FRAME)?;
+    let end = viewer::tunnel(context, &opened, wanted).await?;
+    viewer::serve(context, opened.caller, end, inbound, outbound);
     Ok(response)
 }
 
 /// Who opens what, by ticket or bearer token.
-async fn open(request: &HttpRequest, context: &Context, id: SessionId) -> Result<OpenedStream, Problem> {
+pub(super) async fn open(
+    request: &HttpRequest,
+    context: &Context,
+    id: SessionId,
+    kind: StreamKind,
+) -> Result<OpenedStream, Problem> {
     let streams = &context.services.streams;
     if let Some(ticket) = ticket(request) {
         origin::check(request, context)?;
-        let opened = streams.redeem(&ticket, id, StreamKind::Terminal).await?;
+        let opened = streams.redeem(&ticket, id, kind).await?;
         scopes::check(request, &opened.caller)?;
         return Ok(opened);
     }

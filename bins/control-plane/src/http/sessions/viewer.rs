@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::rt;
 use futures_util::{Sink, Stream};
 use tidegate_hub::{Frame, TransportError, TunnelEnd, TunnelEnding, TunnelHandle, TunnelRequest, relay};
+use tidegate_model::StreamKind;
 use tidegate_protocol::TunnelTarget;
 use tidegate_service::{Caller, Nudge, OpenedStream};
 use tokio::{sync::broadcast, time::timeout};
@@ -27,6 +28,10 @@ pub(crate) enum Wanted {
         /// Whether to stay until the program ends.
         follow: bool,
     },
+    /// Its desktop, or its web application: what its stream port carries.
+    Stream(StreamKind),
+    /// Another port of it.
+    Port(u16),
 }
 
 /// Asks the session's agent for a tunnel.
@@ -35,21 +40,44 @@ pub(crate) async fn tunnel(
     opened: &OpenedStream,
     wanted: Wanted,
 ) -> Result<TunnelEnd, Problem> {
-    let (target, after, follow) = match wanted {
-        Wanted::Terminal => (TunnelTarget::Terminal, None, None),
-        Wanted::Logs { after, follow } => (TunnelTarget::Logs, Some(after), Some(follow)),
-    };
-    let request = TunnelRequest {
+    let of = |target, protocol| TunnelRequest {
         agent_id: opened.agent,
         session_id: opened.session.id,
         generation: opened.session.generation,
         target,
+        protocol,
         mode: opened.mode,
         port: None,
-        after,
-        follow,
+        after: None,
+        follow: None,
+    };
+    let request = match wanted {
+        Wanted::Terminal => of(TunnelTarget::Terminal, StreamKind::Terminal),
+        Wanted::Logs { after, follow } => TunnelRequest {
+            after: Some(after),
+            follow: Some(follow),
+            ..of(TunnelTarget::Logs, StreamKind::Terminal)
+        },
+        Wanted::Stream(protocol) => of(TunnelTarget::Stream, protocol),
+        Wanted::Port(port) => TunnelRequest { port: Some(port), ..of(TunnelTarget::Port, StreamKind::Http) },
     };
     Ok(context.hub.open_tunnel(request).await?)
+}
+
+/// Runs what moves a tunnel's bytes until it ends, and ends it when the viewer's login does.
+pub(crate) fn guard(
+    context: &Context,
+    caller: Caller,
+    tunnel: TunnelHandle,
+    moves: impl Future<Output = TunnelEnding> + 'static,
+) {
+    let over = CancellationToken::new();
+    rt::spawn(context.tasks.track_future(watch(context.clone(), caller, tunnel, over.clone())));
+    rt::spawn(context.tasks.track_future(async move {
+        let _over = over.drop_guard();
+        let ending = moves.await;
+        tracing::debug!(ending = ending.as_str(), "a stream ended");
+    }));
 }
 
 /// Moves frames until the tunnel ends, and ends it when the viewer's login does.
@@ -58,14 +86,7 @@ where
     S: Stream<Item = Result<Frame, TransportError>> + 'static,
     K: Sink<Frame> + 'static,
 {
-    let over = CancellationToken::new();
-    let watching = watch(context.clone(), caller, end.handle(), over.clone());
-    rt::spawn(context.tasks.track_future(watching));
-    rt::spawn(context.tasks.track_future(async move {
-        let _over = over.drop_guard();
-        let ending = relay(inbound, outbound, end).await;
-        tracing::debug!(ending = ending.as_str(), "a viewer's stream ended");
-    }));
+    guard(context, caller, end.handle(), relay(inbound, outbound, end));
 }
 
 /// Looks at a viewer's login again and again until the stream is over.

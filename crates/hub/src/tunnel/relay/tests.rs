@@ -55,6 +55,7 @@ fn open(mode: StreamMode, target: TunnelTarget, tunnel_bytes: usize) -> Setup {
         session_id: SessionId::new(),
         generation: 1,
         target,
+        protocol: tidegate_model::StreamKind::Terminal,
         mode,
         port: None,
         after: None,

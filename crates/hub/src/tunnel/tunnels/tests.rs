@@ -16,6 +16,7 @@ fn request() -> TunnelRequest {
         session_id: SessionId::new(),
         generation: 1,
         target: TunnelTarget::Terminal,
+        protocol: tidegate_model::StreamKind::Terminal,
         mode: StreamMode::Control,
         port: None,
         after: None,

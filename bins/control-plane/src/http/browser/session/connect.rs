@@ -2,23 +2,21 @@
 //! form of this very login it opens one stream, as the API's `connect` does.
 
 use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web::Data};
-use chrono::{DateTime, Utc};
 use serde::Serialize;
-use tidegate_model::{FieldErrors, SessionId, SessionState, StreamKind, StreamMode};
+use tidegate_model::{FieldErrors, SessionId, StreamKind, StreamMode};
 
 use super::{Asked, find, logged_out};
-use crate::http::{Context, Problem, browser::check_form, form::Parameters, origin, valid::Segment};
+use crate::http::{
+    Context, Problem, browser::check_form, form::Parameters, sessions::connect::Connection, valid::Segment,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     kind: StreamKind,
     mode: StreamMode,
-    /// `waking` where the call woke it: then there is nothing to open yet.
-    state: SessionState,
-    ticket: String,
-    url: String,
-    expires_at: DateTime<Utc>,
+    #[serde(flatten)]
+    way: Connection,
 }
 
 /// A ticket for the session's stream; wakes the session if it is asleep.
@@ -38,29 +36,7 @@ pub(crate) async fn connect_session(
         }
     };
     let kind = seen.session.protocol;
-    let url = url(&request, &context, id.0, kind)?;
     let given = context.services.streams.connect(seen.org()?, id.0, kind, mode).await?;
-    let answer = Answer {
-        kind,
-        mode,
-        state: given.session.state,
-        ticket: given.ticket,
-        url,
-        expires_at: given.expires_at,
-    };
+    let answer = Answer { kind, mode, way: Connection::new(&request, &context, kind, given) };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(answer))
-}
-
-/// Where the stream is.
-fn url(request: &HttpRequest, context: &Context, id: SessionId, kind: StreamKind) -> Result<String, Problem> {
-    match kind {
-        StreamKind::Terminal => {
-            let path = format!("/api/v1/sessions/{id}/terminal");
-            Ok(origin::own(request, context).map_or_else(|| path.clone(), |own| own.socket(&path)))
-        }
-        StreamKind::Vnc | StreamKind::Http => {
-            let what = "must be `terminal`: this server streams nothing else yet";
-            Err(Problem::invalid(FieldErrors::one("kind", what)))
-        }
-    }
 }

@@ -6,12 +6,12 @@ use tidegate_model::SessionId;
 
 use super::{Asked, find, policy};
 use crate::http::{
-    Context, Problem,
+    Context, Origin, Problem,
     browser::{
         assets,
         render::{page_under, to_login, told},
     },
-    origin,
+    content, origin,
     valid::Segment,
 };
 
@@ -47,6 +47,7 @@ async fn show(request: &HttpRequest, context: &Context, id: SessionId) -> Result
         );
     };
     let own = origin::own(request, context);
+    let application = content::entrance(request, context, id).and_then(|url| Origin::of_url(&url));
     let nonce = context.services.browsers.visit()?;
     let template = Page {
         id,
@@ -58,6 +59,6 @@ async fn show(request: &HttpRequest, context: &Context, id: SessionId) -> Result
         style: assets::style(),
         script: assets::script(),
     };
-    let policy = policy::of(own.as_ref(), id, seen.session.protocol, nonce.expose());
+    let policy = policy::of(own.as_ref(), application.as_ref(), seen.session.protocol, nonce.expose());
     page_under(&policy, &template)
 }

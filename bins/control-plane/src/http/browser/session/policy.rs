@@ -1,11 +1,17 @@
 //! What a session's page may load, run and speak to: its own files, its own streams, and the frame of its application.
 
-use tidegate_model::{SessionId, StreamKind};
+use tidegate_model::StreamKind;
 
 use crate::http::origin::Origin;
 
-/// The policy of a page at this origin. `nonce` is what the terminal's own style elements carry.
-pub(super) fn of(own: Option<&Origin>, id: SessionId, kind: StreamKind, nonce: &str) -> String {
+/// The policy of a page at this origin, whose application has that one. `nonce` is what the terminal's own style elements
+/// carry.
+pub(super) fn of(
+    own: Option<&Origin>,
+    application: Option<&Origin>,
+    kind: StreamKind,
+    nonce: &str,
+) -> String {
     // Older browsers do not count WebSockets among `'self'`.
     let sockets = own.map(|own| own.socket("")).unwrap_or_default();
     let (images, frames, forms) = match kind {
@@ -13,7 +19,7 @@ pub(super) fn of(own: Option<&Origin>, id: SessionId, kind: StreamKind, nonce: &
         // The desktop's pictures and cursors arrive in its stream.
         StreamKind::Vnc => ("'self' data:", "'none'".to_owned(), "'self'".to_owned()),
         // A form brings the ticket to where the frame is, and is led on from there.
-        StreamKind::Http => ("'self'", content(own, id), content(own, id)),
+        StreamKind::Http => ("'self'", content(application), content(application)),
     };
     [
         "default-src 'none'".to_owned(),
@@ -30,11 +36,9 @@ pub(super) fn of(own: Option<&Origin>, id: SessionId, kind: StreamKind, nonce: &
     .join("; ")
 }
 
-/// The origins a session's application may have.
-fn content(own: Option<&Origin>, id: SessionId) -> String {
-    let of_session = own.and_then(|own| own.loopback_name(&id.to_string()));
-    let of_session = of_session.map(|origin| format!(" {origin}")).unwrap_or_default();
-    format!("'self'{of_session}")
+/// Where a session's application may be.
+fn content(application: Option<&Origin>) -> String {
+    application.map_or_else(|| "'none'".to_owned(), Origin::to_string)
 }
 
 #[cfg(test)]
@@ -43,8 +47,9 @@ mod tests {
 
     #[test]
     fn each_kind_of_page_may_what_it_needs_and_no_more() {
-        let (id, own) = (SessionId::new(), Origin::of_url("http://127.0.0.1:8080"));
-        let policy = |kind| of(own.as_ref(), id, kind, "n0nce");
+        let (own, other) =
+            (Origin::of_url("http://127.0.0.1:8080"), Origin::of_url("http://a.localhost:8080/enter"));
+        let policy = |kind| of(own.as_ref(), other.as_ref(), kind, "n0nce");
         let terminal = policy(StreamKind::Terminal);
         assert_eq!(
             terminal,
@@ -54,10 +59,9 @@ mod tests {
         );
         let desktop = policy(StreamKind::Vnc);
         assert_eq!(desktop.replace(" data:", ""), terminal);
-        let place = format!("'self' http://{id}.localhost:8080;");
         let application = policy(StreamKind::Http);
         for directive in ["frame-src", "form-action"] {
-            assert!(application.contains(&format!("{directive} {place}")), "{application}");
+            assert!(application.contains(&format!("{directive} http://a.localhost:8080;")), "{application}");
         }
         assert!(!application.contains("data:"), "{application}");
     }

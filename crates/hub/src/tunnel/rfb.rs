@@ -1,0 +1,294 @@
+//! What the viewer of a desktop says (RFB, RFC 6143, and the extensions of TigerVNC and QEMU), followed as far as input has
+//! to be told from the rest: of those who only watch, input goes no further than here, and what a desktop is asked for
+//! again and again is no sign of a person.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tidegate_model::StreamMode;
+
+/// Longest message that is kept whole: `SetEncodings` with as many encodings as no viewer has.
+const LONGEST: usize = 4 + 4 * 1_024;
+/// A pseudo-encoding that would make the length of a pointer event a matter of what was agreed on.
+const EXTENDED_BUTTONS: i32 = -316;
+
+/// A viewer that says something this cannot follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Confused;
+
+/// What came of some bytes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Followed {
+    /// What goes on to the desktop.
+    pub(crate) bytes: Bytes,
+    /// Whether a key, a pointer or a clipboard was in it.
+    pub(crate) input: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Version,
+    Security,
+    Response,
+    Init,
+    Messages,
+    /// The rest of a message's body.
+    Body {
+        left: u64,
+        passes: bool,
+    },
+}
+
+/// One viewer's side of one desktop.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    mode: StreamMode,
+    state: State,
+    waiting: BytesMut,
+}
+
+/// What a message is.
+enum Message {
+    /// So many bytes that a desktop needs to be shown.
+    Harmless(u64),
+    /// So many bytes of input.
+    Input(u64),
+    /// The encodings that the viewer knows.
+    Encodings(usize),
+    /// Its length is not known yet.
+    Incomplete,
+}
+
+impl Viewer {
+    pub(crate) fn new(mode: StreamMode) -> Self {
+        Self { mode, state: State::Version, waiting: BytesMut::new() }
+    }
+
+    /// Takes what the viewer said. A message that is not whole yet is kept back, at most [`LONGEST`] bytes.
+    pub(crate) fn take(&mut self, bytes: &Bytes) -> Result<Followed, Confused> {
+        self.waiting.extend_from_slice(bytes);
+        let (mut out, mut input) = (BytesMut::with_capacity(self.waiting.len()), false);
+        while !self.waiting.is_empty() && self.step(&mut out, &mut input)? {}
+        if self.waiting.len() > LONGEST {
+            return Err(Confused);
+        }
+        Ok(Followed { bytes: out.freeze(), input })
+    }
+
+    /// One step; false when more has to come first.
+    fn step(&mut self, out: &mut BytesMut, input: &mut bool) -> Result<bool, Confused> {
+        match self.state {
+            State::Version => {
+                if self.waiting.len() < 12 {
+                    return Ok(false);
+                }
+                let version = self.waiting.split_to(12);
+                // Of 3.3 the server alone knows what comes next.
+                if !version.starts_with(b"RFB 003.00") || version[10] < b'7' || version[11] != b'\n' {
+                    return Err(Confused);
+                }
+                out.put_slice(&version);
+                self.state = State::Security;
+            }
+            State::Security => {
+                let chosen = self.waiting.get_u8();
+                out.put_u8(chosen);
+                self.state = match chosen {
+                    1 => State::Init,
+                    2 => State::Response,
+                    _ => return Err(Confused),
+                };
+            }
+            State::Response => {
+                if self.waiting.len() < 16 {
+                    return Ok(false);
+                }
+                out.put_slice(&self.waiting.split_to(16));
+                self.state = State::Init;
+            }
+            State::Init => {
+                let _ = self.waiting.get_u8();
+                // Always shared: one viewer throws no other out.
+                out.put_u8(1);
+                self.state = State::Messages;
+            }
+            State::Messages => return self.message(out, input),
+            State::Body { left, passes } => {
+                let some = self.waiting.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let body = self.waiting.split_to(some);
+                if passes {
+                    out.put_slice(&body);
+                }
+                let left = left - some as u64;
+                self.state = if left == 0 { State::Messages } else { State::Body { left, passes } };
+            }
+        }
+        Ok(true)
+    }
+
+    fn message(&mut self, out: &mut BytesMut, input: &mut bool) -> Result<bool, Confused> {
+        match next(&self.waiting)? {
+            Message::Incomplete => return Ok(false),
+            Message::Harmless(length) => self.state = State::Body { left: length, passes: true },
+            Message::Input(length) => {
+                *input = true;
+                let passes = self.mode == StreamMode::Control;
+                self.state = State::Body { left: length, passes };
+            }
+            Message::Encodings(count) => {
+                let length = 4 + 4 * count;
+                if length > LONGEST {
+                    return Err(Confused);
+                }
+                if self.waiting.len() < length {
+                    return Ok(false);
+                }
+                let message = self.waiting.split_to(length);
+                let kept: Vec<i32> = message[4..]
+                    .chunks_exact(4)
+                    .map(|four| i32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+                    .filter(|encoding| *encoding != EXTENDED_BUTTONS)
+                    .collect();
+                out.put_slice(&[2, 0]);
+                out.put_u16(u16::try_from(kept.len()).map_err(|_| Confused)?);
+                kept.into_iter().for_each(|encoding| out.put_i32(encoding));
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What the next message is.
+fn next(waiting: &[u8]) -> Result<Message, Confused> {
+    let byte = |at: usize| waiting.get(at).copied();
+    let two = |at: usize| Some(u16::from_be_bytes([byte(at)?, byte(at + 1)?]));
+    let four = |at: usize| Some(u32::from_be_bytes([byte(at)?, byte(at + 1)?, byte(at + 2)?, byte(at + 3)?]));
+    let or_wait = |message: Option<Message>| Ok(message.unwrap_or(Message::Incomplete));
+    match byte(0) {
+        None => Ok(Message::Incomplete),
+        // SetPixelFormat, FramebufferUpdateRequest, EnableContinuousUpdates
+        Some(0) => Ok(Message::Harmless(20)),
+        Some(3 | 150) => Ok(Message::Harmless(10)),
+        Some(2) => or_wait(two(2).map(|count| Message::Encodings(usize::from(count)))),
+        // Fence
+        Some(248) => or_wait(byte(8).map(|length| Message::Harmless(9 + u64::from(length)))),
+        // KeyEvent, PointerEvent
+        Some(4) => Ok(Message::Input(8)),
+        Some(5) => Ok(Message::Input(6)),
+        // ClientCutText: a negative length is one of the extended clipboard.
+        Some(6) => {
+            or_wait(four(4).map(|length| Message::Input(8 + u64::from(length.cast_signed().unsigned_abs()))))
+        }
+        // xvp: asks to shut down or reboot
+        Some(250) => Ok(Message::Input(4)),
+        // SetDesktopSize
+        Some(251) => or_wait(byte(6).map(|screens| Message::Input(8 + 16 * u64::from(screens)))),
+        // QEMU: extended keys, and audio, which is not asked for here
+        Some(255) => match byte(1) {
+            None => Ok(Message::Incomplete),
+            Some(0) => Ok(Message::Input(12)),
+            Some(1) => or_wait(two(2).map(|what| Message::Harmless(if what == 2 { 10 } else { 4 }))),
+            Some(_) => Err(Confused),
+        },
+        Some(_) => Err(Confused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HELLO: &[u8] = b"RFB 003.008\n\x01\x00";
+    const KEY: &[u8] = &[4, 1, 0, 0, 0, 0, 0, 0x61];
+    const POINTER: &[u8] = &[5, 0x81, 0, 10, 0, 20];
+    const UPDATE: &[u8] = &[3, 1, 0, 0, 0, 0, 5, 0, 3, 32];
+    const CUT: &[u8] = &[6, 0, 0, 0, 0, 0, 0, 3, b'a', b'b', b'c'];
+    const EXTENDED_KEY: &[u8] = &[255, 0, 0, 1, 0, 0, 0, 0x61, 0, 0, 0, 30];
+    const SIZE: &[u8] = &[251, 0, 4, 0, 3, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 3, 0, 0, 0, 0, 0];
+
+    fn encodings(all: &[i32]) -> Vec<u8> {
+        let mut message = vec![2, 0];
+        message.extend(u16::try_from(all.len()).unwrap().to_be_bytes());
+        message.extend(all.iter().flat_map(|encoding| encoding.to_be_bytes()));
+        message
+    }
+
+    /// Everything that goes on, and whether there was input, however the bytes are cut.
+    fn followed(mode: StreamMode, said: &[u8], pieces: usize) -> Result<(Vec<u8>, bool), Confused> {
+        let (mut viewer, mut out, mut input) = (Viewer::new(mode), Vec::new(), false);
+        for piece in said.chunks(pieces) {
+            let followed = viewer.take(&Bytes::copy_from_slice(piece))?;
+            out.extend_from_slice(&followed.bytes);
+            input |= followed.input;
+        }
+        Ok((out, input))
+    }
+
+    #[test]
+    fn of_those_who_only_watch_no_input_goes_on() {
+        let said = [HELLO, KEY, UPDATE, POINTER, CUT, EXTENDED_KEY, SIZE, UPDATE].concat();
+        let wanted = [b"RFB 003.008\n\x01\x01", UPDATE, UPDATE].concat();
+        for pieces in [1, 2, 7, said.len()] {
+            assert_eq!(followed(StreamMode::View, &said, pieces), Ok((wanted.clone(), true)));
+        }
+    }
+
+    #[test]
+    fn of_those_who_control_everything_goes_on_and_is_shared() {
+        let said = [HELLO, KEY, UPDATE, POINTER, CUT, EXTENDED_KEY, SIZE].concat();
+        let mut wanted = said.clone();
+        wanted[HELLO.len() - 1] = 1;
+        for pieces in [1, 3, said.len()] {
+            assert_eq!(followed(StreamMode::Control, &said, pieces), Ok((wanted.clone(), true)));
+        }
+    }
+
+    #[test]
+    fn asking_for_pictures_is_no_input() {
+        let said = [HELLO, &encodings(&[7, 16, -239]), UPDATE, UPDATE].concat();
+        assert!(!followed(StreamMode::Control, &said, 5).unwrap().1);
+    }
+
+    #[test]
+    fn pointer_events_keep_the_length_that_is_followed_here() {
+        let said = [HELLO, &encodings(&[7, EXTENDED_BUTTONS, 16])].concat();
+        let (out, _) = followed(StreamMode::Control, &said, 4).unwrap();
+        assert!(out.ends_with(&encodings(&[7, 16])), "{out:?}");
+    }
+
+    #[test]
+    fn a_clipboard_of_gigabytes_is_neither_kept_nor_passed_on() {
+        let mut viewer = Viewer::new(StreamMode::View);
+        viewer.take(&Bytes::from_static(HELLO)).unwrap();
+        viewer.take(&Bytes::from_static(&[6, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff])).unwrap();
+        for _ in 0..64 {
+            let followed = viewer.take(&Bytes::from(vec![b'x'; 1 << 16])).unwrap();
+            assert!(followed.bytes.is_empty() && viewer.waiting.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_refused() {
+        for said in
+            [&b"RFB 003.003\n"[..], b"GET / HTTP/1.1\r\n", b"RFB 003.008\n\x13", b"RFB 003.008\n\x01\x01\x63"]
+        {
+            assert_eq!(followed(StreamMode::View, said, 3), Err(Confused), "{said:?}");
+        }
+        let too_many = [HELLO, &encodings(&vec![0; 2_000])].concat();
+        assert_eq!(followed(StreamMode::View, &too_many, 64), Err(Confused));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_viewer_says_little_is_kept(said: Vec<u8>, pieces in 1..200_usize) {
+            let mut viewer = Viewer::new(StreamMode::View);
+            viewer.take(&Bytes::from_static(HELLO)).unwrap();
+            for piece in said.chunks(pieces) {
+                if viewer.take(&Bytes::copy_from_slice(piece)).is_err() {
+                    break;
+                }
+                prop_assert!(viewer.waiting.len() <= LONGEST);
+            }
+        }
+    }
+}
