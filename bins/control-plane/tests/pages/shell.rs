@@ -123,3 +123,23 @@ async fn walk(browser: &Browser) {
     browser.shot("ended").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn somebody_uses_a_web_application_at_its_own_origin() {
+    with_browser(WITH_SCRIPTS, async |browser| {
+        let stage = Stage::new().await;
+        let _agent = Agent::start(&stage).await;
+        let serve = "mkdir -p www && echo '<p id=pond>the pond</p>' > www/index.html && \
+                     exec python3 -m http.server --bind 127.0.0.1 --directory www $PORT";
+        let id = stage.running(json!({"template": "web", "command": ["sh", "-c", serve]})).await;
+        stage.log_in(browser, &format!("/sessions/{id}")).await;
+        browser.there("#stage iframe").await;
+        eventually("the application is shown", async || {
+            browser.text_in_frame("#pond").await.is_some_and(|text| text == "the pond")
+        })
+        .await;
+        browser.shot("web").await;
+        assert_eq!(browser.complaints().await, Vec::<String>::new());
+    })
+    .await;
+}
