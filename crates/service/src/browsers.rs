@@ -44,12 +44,22 @@ impl Browsers {
         Ok(BrowserLogin { cookie: Secret::new(cookie), expires_in })
     }
 
-    /// Who a cookie stands for, in one round trip.
+    /// Who a cookie stands for, in one round trip, in the organization of the login's choice.
     pub async fn authenticate(&self, cookie: &str, source: Option<IpAddr>) -> Result<Caller> {
+        self.authenticate_in(cookie, None, source).await
+    }
+
+    /// The same in an organization, by id or name; in one that is not theirs, the caller is nobody's member.
+    pub async fn authenticate_in(
+        &self,
+        cookie: &str,
+        wanted: Option<&str>,
+        source: Option<IpAddr>,
+    ) -> Result<Caller> {
         let core = &self.0;
         let hash = core.vault.digest(Purpose::Browser, cookie);
-        match auth::browser(&core.db, hash, None, core.clock.now()).await {
-            Ok(login) => Ok(Caller { user: login.user, org: login.org, wanted: None }),
+        match auth::browser(&core.db, hash, wanted, core.clock.now()).await {
+            Ok(login) => Ok(Caller { user: login.user, org: login.org, wanted: wanted.map(str::to_owned) }),
             Err(DbError::NotFound) => {
                 core.throttle.failure(source, core.clock.now())?;
                 Err(NOT_GOOD)

@@ -34,6 +34,10 @@ pub fn configure(app: &mut ServiceConfig, context: &Data<Context>) {
         .service(resource("/style.css").route(get().to(browser::style)))
         .service(resource("/login").route(get().to(browser::login_page)).route(post().to(browser::login)))
         .service(resource("/logout").route(post().to(browser::logout)))
+        .service(resource("/assets/{name}").route(get().to(browser::asset)))
+        .service(resource("/sessions/{id}").route(get().to(browser::session)))
+        .service(resource("/sessions/{id}/state").route(get().to(browser::session_state)))
+        .service(resource("/sessions/{id}/connect").route(post().to(browser::connect_session)))
         .service(resource("/home").route(get().to(browser::home)))
         .service(resource("/home/tokens/{id}/revoke").route(post().to(browser::revoke)))
         .service(

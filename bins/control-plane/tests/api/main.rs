@@ -16,6 +16,7 @@ mod members;
 mod organizations;
 mod quotas;
 mod rights;
+mod session_pages;
 mod sessions;
 mod setup;
 mod sign_in;

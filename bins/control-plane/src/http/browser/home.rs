@@ -2,15 +2,22 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use askama::Template;
-use tidegate_model::{BearerToken, BearerTokenId, Invite, OrgRole, Organization};
-use tidegate_service::Paging;
+use tidegate_model::{
+    BearerToken, BearerTokenId, Invite, OrgRole, OrgStatus, Organization, Session, SessionFilter,
+    SessionState,
+};
+use tidegate_service::{Caller, Paging};
 
 use super::{
     HOME, check_form,
     render::{go, page, to_login, told},
-    signed_in,
+    signed_in, signed_in_to,
 };
 use crate::http::{Context, Problem, form::Parameters, source::source, valid::Segment};
+
+/// Organizations whose sessions are shown, and the newest sessions of each that are looked at.
+const ORGANIZATIONS: usize = 20;
+const SESSIONS: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -18,6 +25,7 @@ struct Page {
     username: String,
     token: String,
     invites: Vec<Invite>,
+    sessions: Vec<(String, Session)>,
     organizations: Vec<(Organization, OrgRole)>,
     devices: Vec<BearerToken>,
     more: bool,
@@ -33,6 +41,7 @@ async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, 
     let (services, all) = (&context.services, Paging { limit: 100, cursor: None });
     let organizations = services.organizations.list(&caller, &all).await?;
     let invites = services.invites.mine(&caller).await?;
+    let sessions = own_sessions(request, context, &caller, &organizations.items).await?;
     let devices = services.bearer_tokens.list(&caller, &all).await?;
     let now = services.clock().now();
     let more = organizations.next_cursor.is_some() || devices.next_cursor.is_some();
@@ -43,11 +52,37 @@ async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, 
             username: caller.user().username().to_owned(),
             token: services.browsers.form_token(&caller),
             invites,
+            sessions,
             organizations: organizations.items,
             devices: devices.items.into_iter().filter(stands).collect(),
             more,
         },
     )
+}
+
+/// The caller's own sessions that have not ended, each with the name of its organization.
+async fn own_sessions(
+    request: &HttpRequest,
+    context: &Context,
+    caller: &Caller,
+    organizations: &[(Organization, OrgRole)],
+) -> Result<Vec<(String, Session)>, Problem> {
+    let mut found = Vec::new();
+    let active = organizations.iter().filter(|(organization, _)| organization.status == OrgStatus::Active);
+    for (organization, _) in active.take(ORGANIZATIONS) {
+        let inside = signed_in_to(request, context, Some(&organization.id.to_string())).await?;
+        // Who was a member a moment ago may be none now.
+        let Some(Ok(scope)) = inside.as_ref().map(Caller::org) else { continue };
+        let filter =
+            SessionFilter { user: Some(caller.user().username().to_owned()), ..SessionFilter::default() };
+        let page = context.services.sessions.list(scope, filter, SESSIONS, None).await?;
+        let stands = |session: &Session| session.state != SessionState::Terminated;
+        found.extend(
+            page.sessions.into_iter().filter(stands).map(|session| (organization.name.clone(), session)),
+        );
+    }
+    found.sort_by_key(|(_, session)| std::cmp::Reverse(session.created_at));
+    Ok(found)
 }
 
 /// Revokes the token of a device.

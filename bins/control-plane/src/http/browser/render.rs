@@ -18,6 +18,14 @@ use crate::http::{Context, Problem, envelope::OwnShape};
 const POLICY: &str =
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// A page that runs scripts, under a policy of its own.
+pub(super) fn page_under(policy: &str, template: &impl Template) -> Result<HttpResponse, Problem> {
+    let mut response = page(StatusCode::OK, template)?;
+    let policy = HeaderValue::from_str(policy).map_err(Problem::fault)?;
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    Ok(response)
+}
+
 /// A page.
 pub(super) fn page(status: StatusCode, template: &impl Template) -> Result<HttpResponse, Problem> {
     page_with(HttpResponse::build(status), template)

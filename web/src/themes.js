@@ -1,0 +1,51 @@
+// The terminal's colours, by day and by night.
+
+const night = {
+  background: '#12181f',
+  foreground: '#e3e9ef',
+  cursor: '#f0a020',
+  cursorAccent: '#12181f',
+  selectionBackground: '#33506d',
+  black: '#2a343f',
+  red: '#f28b82',
+  green: '#8bd08f',
+  yellow: '#e8c56a',
+  blue: '#7ab8f5',
+  magenta: '#d3a1e8',
+  cyan: '#7cd0d3',
+  white: '#cfd8e0',
+  brightBlack: '#7d8b98',
+  brightRed: '#ffb0a8',
+  brightGreen: '#b0e6b2',
+  brightYellow: '#f7df9a',
+  brightBlue: '#a8d3ff',
+  brightMagenta: '#e8c4f7',
+  brightCyan: '#abe7e9',
+  brightWhite: '#ffffff',
+};
+
+const day = {
+  background: '#ffffff',
+  foreground: '#1b2733',
+  cursor: '#0b5cad',
+  cursorAccent: '#ffffff',
+  selectionBackground: '#b9d7f5',
+  black: '#1b2733',
+  red: '#b3261e',
+  green: '#1d7a2e',
+  yellow: '#8a5a00',
+  blue: '#0b5cad',
+  magenta: '#8a2b9c',
+  cyan: '#0b7277',
+  white: '#5d6b78',
+  brightBlack: '#5d6b78',
+  brightRed: '#c9372c',
+  brightGreen: '#238636',
+  brightYellow: '#9a6700',
+  brightBlue: '#1f6fc4',
+  brightMagenta: '#a040b4',
+  brightCyan: '#12868b',
+  brightWhite: '#3a4754',
+};
+
+export const themes = (dark) => (dark ? night : day);
