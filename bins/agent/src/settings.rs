@@ -37,6 +37,7 @@ pub(crate) struct Cli {
 
 /// What the agent starts itself as.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::enum_variant_names, reason = "the words of the command line")]
 pub(crate) enum Hidden {
     /// Holds one session
     #[command(hide = true)]

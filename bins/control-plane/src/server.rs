@@ -97,7 +97,7 @@ impl Server {
         if let Some(workers) = config.workers {
             server = server.workers(workers.max(1));
         }
-        let content = config
+        let second = config
             .streams
             .content_listen
             .map(|address| bind(address).map_err(|source| Error::Listen { address, source }));
@@ -106,10 +106,10 @@ impl Server {
             None => server.listen(listener),
         }
         .map_err(listen)?;
-        if let Some(content) = content.transpose()? {
+        if let Some(second) = second.transpose()? {
             server = match tls {
-                Some(tls) => server.listen_rustls_0_23(content, tls),
-                None => server.listen(content),
+                Some(tls) => server.listen_rustls_0_23(second, tls),
+                None => server.listen(second),
             }
             .map_err(listen)?;
         }

@@ -83,6 +83,7 @@ impl RunWhat {
 
 /// How a new session is.
 #[derive(Debug, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are flags")]
 pub(crate) struct RunFlags {
     /// Name for people; made up where absent.
     #[arg(long, value_name = "NAME")]

@@ -124,7 +124,12 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/sessions/{id}/vnc").route(get().to(sessions::vnc)))
         .service(resource("/sessions/{id}/ports/{port}").route(get().to(sessions::port)))
         .service(resource("/http/{id}/.tidegate/enter/{same}").route(post().to(content::enter)))
-        .service(resource("/http/{id}/{path:.*}").route(to(content::by_path)))
+        // Whatever the method: it is the application's to say what it takes.
+        .service(
+            resource("/http/{id}/{path:.*}")
+                .route(get().to(content::by_path))
+                .default_service(to(content::by_path)),
+        )
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
         .service(
             resource("/organizations")

@@ -109,7 +109,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("GET", "/sessions/{id}/terminal", STREAMS),
     ("GET", "/sessions/{id}/vnc", STREAMS),
     ("GET", "/sessions/{id}/ports/{port}", STREAMS),
-    ("GET", "/http/{id}/{path:.*}", STREAMS),
+    // Any method: what it does, the session's application knows.
+    ("GET", "/http/{id}/{path}", STREAMS),
     ("GET", "/admin/agents", ADMIN),
     ("GET", "/admin/agents/{agentId}", ADMIN),
     ("POST", "/admin/agents/{agentId}/approve", ADMIN),
@@ -152,7 +153,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
 
 /// What a key needs for a route, by its whole pattern; none for a route that the table does not name.
 pub fn needs(method: &str, pattern: &str) -> Option<Needs> {
-    let path = pattern.strip_prefix(PREFIX)?;
+    let path = pattern.strip_prefix(PREFIX)?.replace(":.*", "");
+    let method = if path.starts_with("/http/") { "GET" } else { method };
     let entry = KEY_NEEDS.iter().find(|(verb, route, _)| *verb == method && *route == path)?;
     Some(entry.2)
 }

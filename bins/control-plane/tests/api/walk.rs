@@ -128,6 +128,9 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sessions/{id}/logs", Rule::Stream(Operation::OwnSessions)),
     ("POST /sessions/{id}/connect", Rule::Stream(Operation::OwnSessions)),
     ("GET /sessions/{id}/terminal", Rule::Stream(Operation::OwnSessions)),
+    ("GET /sessions/{id}/vnc", Rule::Stream(Operation::OwnSessions)),
+    ("GET /sessions/{id}/ports/{port}", Rule::Stream(Operation::OwnSessions)),
+    ("GET /http/{id}/{path}", Rule::Stream(Operation::OwnSessions)),
     ("POST /agents/register", Rule::Agent),
     ("GET /agents/connect", Rule::Agent),
     ("GET /agents/tunnels/{id}", Rule::Agent),
@@ -174,6 +177,9 @@ const RULES: &[(&str, Rule)] = &[
 const PAST_THE_GATE: &[(&str, u16)] = &[
     // The agent of the test dials no tunnel.
     ("GET /sessions/{id}/terminal", 504),
+    ("GET /sessions/{id}/vnc", 504),
+    ("GET /sessions/{id}/ports/{port}", 504),
+    ("GET /http/{id}/{path}", 504),
     ("GET /sessions/{id}/logs", 504),
 ];
 

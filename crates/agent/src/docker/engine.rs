@@ -269,7 +269,7 @@ impl Engine {
     /// Attaches to a container's terminal, after what it printed so far where that is wanted.
     pub(super) async fn attach(&self, name: &str, history: bool) -> io::Result<Terminal> {
         // Keys that nobody types: the engine would take its own detach keys out of what is typed.
-        let keys = vec!["ctrl-@"; 8].join(",");
+        let keys = ["ctrl-@"; 8].join(",");
         let history = u8::from(history);
         let path = format!(
             "/containers/{name}/attach?stream=1&stdin=1&stdout=1&stderr=1&logs={history}&detachKeys={keys}"

@@ -48,6 +48,8 @@ fn named(image: &str) -> String {
     if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
 }
 
+const MIB: i64 = 1 << 20;
+
 /// How far each layer is.
 #[derive(Debug, Default)]
 struct Layers(BTreeMap<String, (i64, i64)>);
@@ -70,7 +72,6 @@ impl Layers {
         if all == 0 {
             return format!("fetching the image {image}");
         }
-        const MIB: i64 = 1 << 20;
         format!("fetching the image {image}: {} of {} MiB", done / MIB, all.div_euclid(MIB).max(1))
     }
 }

@@ -32,7 +32,7 @@ use engine::Engine;
 pub use bridge::session_container;
 
 /// How long a container's start is looked at before it is believed to go on by itself.
-const STARTS: Duration = Duration::from_secs(60);
+const STARTS: Duration = Duration::from_mins(1);
 /// How often something is looked for that is about to happen.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often an engine that is away is tried again.
@@ -358,7 +358,7 @@ impl Platform for DockerPlatform {
     }
 
     fn start<'a>(&'a self, spec: &'a SessionSpec, progress: Progress) -> BoxFuture<'a, Result<(), Error>> {
-        async move { self.inner.start(spec, &progress).await }.boxed()
+        async move { Box::pin(self.inner.start(spec, &progress)).await }.boxed()
     }
 
     fn stop<'a>(&'a self, key: &'a SessionKey, keep: Keep) -> BoxFuture<'a, Result<Option<Exit>, Error>> {

@@ -1,4 +1,4 @@
-//! What the viewer of a desktop says (RFB, RFC 6143, and the extensions of TigerVNC and QEMU), followed as far as input has
+//! What the viewer of a desktop says (RFB, RFC 6143, and the extensions of `TigerVNC` and QEMU), followed as far as input has
 //! to be told from the rest: of those who only watch, input goes no further than here, and what a desktop is asked for
 //! again and again is no sign of a person.
 
@@ -149,7 +149,9 @@ impl Viewer {
                     .collect();
                 out.put_slice(&[2, 0]);
                 out.put_u16(u16::try_from(kept.len()).map_err(|_| Confused)?);
-                kept.into_iter().for_each(|encoding| out.put_i32(encoding));
+                for encoding in kept {
+                    out.put_i32(encoding);
+                }
             }
         }
         Ok(true)

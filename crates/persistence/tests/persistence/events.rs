@@ -137,7 +137,11 @@ async fn heartbeats_of_an_agent_are_no_events_and_its_changes_are() {
         agent.heartbeat(AgentReportedStatus::Online).await;
     }
     assert_eq!(test.look::<i64>("SELECT count(*) FROM events WHERE kind = 'agent'").await, before);
-    test.services().agents.drain(&Operator::console(), agent.handle(), true).await.unwrap();
+    test.services()
+        .agents
+        .drain(&Operator::console(), agent.handle(), tidegate_model::DrainRequest::default())
+        .await
+        .unwrap();
     test.execute("UPDATE agents SET deleted_at = now()").await;
     let told = settled(&test, EventId::START, usize::try_from(before).unwrap() + 2).await.told;
     let last: Vec<_> = told.iter().rev().take(2).map(|told| told.event.change.clone()).collect();

@@ -72,8 +72,12 @@ async fn each_hears_of_their_own_managers_of_everybodys_and_operators_of_agents(
     }
     let of_ada = test.pending_session(&ada).await;
     let of_bob = test.pending_session(&bob).await;
-    services.agents.drain(&Operator::console(), agent.handle(), true).await.unwrap();
-    services.agents.drain(&Operator::console(), agent.handle(), false).await.unwrap();
+    services
+        .agents
+        .drain(&Operator::console(), agent.handle(), tidegate_model::DrainRequest::default())
+        .await
+        .unwrap();
+    services.agents.undrain(&Operator::console(), agent.handle()).await.unwrap();
     // Whoever sees nothing of it sees this, which came later: it is not that they were too early.
     let of_bolt = test.pending_session(&bolt.admin).await;
     let last = test.pending_session(&acme.admin).await;
@@ -107,7 +111,11 @@ async fn what_is_read_later_is_what_was_heard_live() {
     let mut live = open(services, &operator, None).await;
     let start = live.place();
     test.running_session(&org.admin, &mut agent).await;
-    services.agents.drain(&Operator::console(), agent.handle(), true).await.unwrap();
+    services
+        .agents
+        .drain(&Operator::console(), agent.handle(), tidegate_model::DrainRequest::default())
+        .await
+        .unwrap();
     let heard = next(&mut live, 5).await;
     let mut later = open(services, &operator, Some(start)).await;
     assert_eq!(next(&mut later, heard.len()).await, heard);

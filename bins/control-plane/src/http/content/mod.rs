@@ -5,7 +5,7 @@
 mod enter;
 mod headers;
 mod pool;
-mod proxy;
+pub(crate) mod proxy;
 mod site;
 mod upgrade;
 mod watcher;

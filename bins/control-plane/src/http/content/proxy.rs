@@ -84,25 +84,21 @@ pub(crate) async fn by_path(
     let id = id.0;
     let place = Place::Path(id);
     let shown = grant_of(&request, place.cookie().0).filter(|_| bearer_of(request.headers()).is_none());
-    let (viewer, opened, sandboxed) = match shown {
-        Some(secret) => {
-            same_site(&request)?;
-            let (grant, opened) = context.services.streams.granted(&secret, Some(id)).await?;
-            (grant.to_string(), opened, true)
-        }
-        None => {
-            let caller = caller(&request).await?;
-            origin::check(&request, &context)?;
-            let viewer = caller.credential().to_string();
-            let opened = context.services.streams.open(caller, id, StreamMode::Control).await?;
-            (viewer, opened, true)
-        }
+    let (viewer, opened) = if let Some(secret) = shown {
+        same_site(&request)?;
+        let (grant, opened) = context.services.streams.granted(&secret, Some(id)).await?;
+        (grant.to_string(), opened)
+    } else {
+        let caller = caller(&request).await?;
+        origin::check(&request, &context)?;
+        let viewer = caller.credential().to_string();
+        (viewer, context.services.streams.open(caller, id, StreamMode::Control).await?)
     };
     let rest = request.match_info().get("path").unwrap_or_default();
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let path = format!("/{}{query}", rest.trim_start_matches('/'));
     let key = Key { session: id, generation: opened.session.generation, viewer };
-    let asked = Asked { opened, key, path, sandboxed, keeps_authorization: false };
+    let asked = Asked { opened, key, path, sandboxed: true, keeps_authorization: false };
     pass_on(request, payload, &context, &pool, asked).await
 }
 

@@ -126,8 +126,9 @@ mod tests {
 
     #[test]
     fn a_second_origin_is_known_by_its_port() {
-        let site =
-            site("public_url = \"https://t.example\"\n[streams]\ncontent_url = \"https://t.example:8444\"");
+        let site = site(
+            "public_url = \"https://t.example\"\n[streams]\ncontent_listen = \"0.0.0.0:8444\"\ncontent_url = \"https://t.example:8444\"",
+        );
         assert_eq!(site.place_of("t.example:8444"), Some(Place::Shared));
         assert_eq!(site.place_of("t.example"), None);
     }

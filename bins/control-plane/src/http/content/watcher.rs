@@ -41,7 +41,7 @@ mod tests {
 
     fn frame(code: OpCode, text: &str) -> BytesMut {
         let mut wire = BytesMut::new();
-        Parser::write_message(&mut wire, text.to_owned(), code, true, true);
+        Parser::write_message(&mut wire, text, code, true, true);
         wire
     }
 
