@@ -4,6 +4,7 @@
 mod agents;
 mod audit;
 mod browsers;
+mod content;
 mod devices;
 mod direct_tls;
 mod errors;

@@ -1,0 +1,302 @@
+//! What sessions serve, and what desktops are told: it goes on and comes back, and nothing of the platform's with it.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
+use tidegate_model::OrgRole;
+use tidegate_protocol::{ToAgent, TunnelTarget};
+use tidegate_test_support::{SocketAgent, SocketOptions, eventually, new_key_of};
+use tokio::task::JoinSet;
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+use crate::support::{Answer, Somebody, World, upgrade};
+
+/// What the application answers to the head of a request.
+type App = fn(&str) -> Vec<u8>;
+
+/// A session whose stream port is an application of the test's.
+struct Stand {
+    world: World,
+    owner: Somebody,
+    id: String,
+    /// The heads that the application got.
+    heard: Arc<Mutex<Vec<String>>>,
+    _agent: Arc<SocketAgent>,
+    _tunnels: JoinSet<()>,
+}
+
+impl Stand {
+    async fn new(template: &str, app: App) -> Self {
+        let world = World::new().await;
+        let key = new_key_of(&world.services, "vm-1", 10).await;
+        let url = world.handle.url().replace("http", "ws");
+        let options =
+            SocketOptions { url: url.clone(), handle: "vm-1".into(), key: key.clone(), hello: true };
+        let agent = Arc::new(SocketAgent::connect(options).await.unwrap());
+        eventually("the agent is connected", async || world.handle.hub().connected() > 0).await;
+        let owner = world.somebody("acme", OrgRole::User).await;
+        let body = json!({"template": template, "command": ["serve"]});
+        let made = world.call("POST", "/api/v1/sessions", &owner.token, Some(body)).await;
+        let id = made.body["session"]["id"].as_str().unwrap_or_else(|| panic!("{made:?}")).to_owned();
+        let path = format!("/api/v1/sessions/{id}");
+        let state = async || world.call("GET", &path, &owner.token, None).await.body["state"] == "running";
+        eventually("it runs", state).await;
+        let (heard, mut tunnels) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
+        let (asked, heads) = (Arc::clone(&agent), Arc::clone(&heard));
+        tunnels.spawn(async move {
+            let (mut served, mut open) = (0, JoinSet::new());
+            loop {
+                let (count, key) = (served, key.expose().clone());
+                let mut next = None;
+                eventually("a tunnel is asked for, or the test ends", async || {
+                    next = opened(&asked).into_iter().nth(count);
+                    next.is_some()
+                })
+                .await;
+                served += 1;
+                let (id, target) = next.unwrap();
+                assert_eq!(target, TunnelTarget::Stream);
+                open.spawn(serve(url.clone(), id, key, app, Arc::clone(&heads)));
+            }
+        });
+        Self { world, owner, id, heard, _agent: agent, _tunnels: tunnels }
+    }
+
+    /// A request to the session's own host, with a browser's cookie.
+    async fn browse(&self, method: &str, path: &str, cookie: &str, more: &[(&str, String)]) -> Answer {
+        self.browse_at(&self.id, method, path, cookie, more).await
+    }
+
+    async fn browse_at(
+        &self,
+        id: &str,
+        method: &str,
+        path: &str,
+        cookie: &str,
+        more: &[(&str, String)],
+    ) -> Answer {
+        let host = format!("{id}.localhost:{}", self.world.handle.address().port());
+        let headers = [vec![("Host", host), ("Cookie", cookie.to_owned())], more.to_vec()].concat();
+        self.world.raw(method, path, &headers, b"").await
+    }
+
+    /// A browser that was let in, by its cookie.
+    async fn entered(&self, mode: &str) -> String {
+        let ticket = self.ticket(mode).await;
+        let answer = self.enter(&ticket).await;
+        assert_eq!((answer.status, answer.header("location")), (303, Some("/")), "{answer:?}");
+        let cookie = answer.header("set-cookie").unwrap();
+        for wanted in ["__Host-tidegate_stream=", "; Secure", "; HttpOnly", "; Path=/;", "; Partitioned"] {
+            assert!(cookie.contains(wanted), "{cookie}");
+        }
+        cookie.split(';').next().unwrap().to_owned()
+    }
+
+    async fn ticket(&self, mode: &str) -> String {
+        let body = Some(json!({"kind": "http", "mode": mode}));
+        let path = format!("/api/v1/sessions/{}/connect", self.id);
+        let given = self.world.call("POST", &path, &self.owner.token, body).await;
+        let url = given.body["url"].as_str().unwrap();
+        assert!(url.starts_with(&format!("http://{}.localhost:", self.id)), "{url}");
+        given.body["ticket"].as_str().unwrap().to_owned()
+    }
+
+    async fn enter(&self, ticket: &str) -> Answer {
+        let host = format!("{}.localhost:{}", self.id, self.world.handle.address().port());
+        let headers = [("Host", host), ("Content-Type", "application/x-www-form-urlencoded".to_owned())];
+        let path = format!("/.tidegate/enter/{}", self.id);
+        self.world.raw("POST", &path, &headers, format!("ticket={ticket}").as_bytes()).await
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+fn opened(agent: &SocketAgent) -> Vec<(String, TunnelTarget)> {
+    let asked = agent.received().into_iter().filter_map(|message| match message {
+        ToAgent::TunnelOpen(open) => Some((open.tunnel_id.as_str().to_owned(), open.target)),
+        _ => None,
+    });
+    asked.collect()
+}
+
+/// The agent's end of one tunnel: what the application answers to each head that comes.
+async fn serve(url: String, id: String, key: String, app: App, heard: Arc<Mutex<Vec<String>>>) {
+    let mut request =
+        format!("{url}/api/v1/agents/tunnels/{id}?agent_id=vm-1").into_client_request().unwrap();
+    request.headers_mut().insert("X-Agent-API-Key", key.parse().unwrap());
+    let mut tunnel = connect_async(request).await.unwrap().0;
+    let mut waiting = Vec::new();
+    while let Some(Ok(message)) = tunnel.next().await {
+        let Message::Binary(bytes) = message else { continue };
+        waiting.extend_from_slice(&bytes);
+        while let Some(end) = waiting.windows(4).position(|four| four == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&waiting[..end]).into_owned();
+            waiting.drain(..end + 4);
+            let answer = app(&head);
+            heard.lock().unwrap().push(head);
+            // What is no head any more is said back, as a WebSocket's bytes are here.
+            if tunnel.send(Message::binary(answer)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn hello(head: &str) -> Vec<u8> {
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let body = format!("you asked for {path}");
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nSet-Cookie: mine=1; Domain=.localhost; Path=/\r\n\
+         Set-Cookie: __Host-tidegate_session=evil; Path=/; Secure\r\nStrict-Transport-Security: max-age=9\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn a_browser_gets_in_with_a_ticket_and_takes_nothing_of_the_platform_along() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let cookie = stand.entered("control").await;
+    let more = [
+        ("Authorization", "Basic of-the-application".to_owned()),
+        ("X-API-Key", "ppz_secret".to_owned()),
+        ("X-Forwarded-For", "6.6.6.6".to_owned()),
+    ];
+    let cookies = format!("theirs=1; {cookie}; __Host-tidegate_session=secret");
+    for _ in 0..3 {
+        let answer = stand.browse("GET", "/a/b?c=d", &cookies, &more).await;
+        assert_eq!((answer.status, answer.text.as_str()), (200, "you asked for /a/b?c=d"), "{answer:?}");
+        assert_eq!(answer.header("set-cookie"), Some("mine=1; Path=/"), "{answer:?}");
+        assert!(
+            !answer.head.contains("tidegate_session")
+                && !answer.head.to_lowercase().contains("strict-transport")
+        );
+    }
+    for head in stand.heard() {
+        assert!(
+            !head.contains("secret") && !head.contains("6.6.6.6") && !head.contains("tidegate"),
+            "{head}"
+        );
+        assert!(head.contains("Basic of-the-application") && head.contains("theirs=1"), "{head}");
+    }
+    // Its own 404 is its own, and the connection is kept.
+    assert_eq!(opened(&stand._agent).len(), 1, "one tunnel for all of them");
+}
+
+#[tokio::test]
+async fn a_ticket_lets_one_browser_in_once_and_into_its_own_session() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let ticket = stand.ticket("control").await;
+    assert_eq!(stand.enter(&ticket).await.status, 303);
+    stand.enter(&ticket).await.refused(401, "E_UNAUTHENTICATED");
+    stand.browse("GET", "/", "", &[]).await.refused(401, "E_UNAUTHENTICATED");
+    stand.browse("GET", "/", "__Host-tidegate_stream=guessed", &[]).await.refused(401, "E_UNAUTHENTICATED");
+    let cookie = stand.entered("control").await;
+    let other = tidegate_model::SessionId::new().to_string();
+    stand.browse_at(&other, "GET", "/", &cookie, &[]).await.refused(401, "E_UNAUTHENTICATED");
+    // At a session's host nothing is the platform's: neither its pages nor its API.
+    let at_host = stand.browse("GET", "/api/v1/users/me", &cookie, &[]).await;
+    assert_eq!(at_host.text, "you asked for /api/v1/users/me");
+}
+
+#[tokio::test]
+async fn who_logs_out_is_out_of_the_session_with_the_next_request() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let cookie = stand.entered("control").await;
+    assert_eq!(stand.browse("GET", "/", &cookie, &[]).await.status, 200);
+    let answer = stand.world.call("POST", "/api/v1/auth/logout", &stand.owner.token, None).await;
+    assert!(answer.status < 300, "{answer:?}");
+    stand.browse("GET", "/", &cookie, &[]).await.refused(401, "E_UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn who_may_only_watch_reads_and_changes_nothing() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let cookie = stand.entered("view").await;
+    assert_eq!(stand.browse("GET", "/", &cookie, &[]).await.status, 200);
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        stand.browse(method, "/", &cookie, &[]).await.refused(403, "E_FORBIDDEN");
+    }
+    assert_eq!(stand.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn another_site_sends_nothing_in_a_visitors_name() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let cookie = stand.entered("control").await;
+    let foreign = ("Origin", "https://evil.example".to_owned());
+    stand.browse("POST", "/", &cookie, std::slice::from_ref(&foreign)).await.refused(403, "E_ORIGIN");
+    let socket = [upgrade(), vec![foreign]].concat();
+    stand.browse("GET", "/", &cookie, &socket).await.refused(403, "E_ORIGIN");
+    assert_eq!(stand.heard().len(), 0);
+}
+
+#[tokio::test]
+async fn programs_come_by_path_and_other_organizations_do_not() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let path = format!("/api/v1/http/{}/x/y?z=1", stand.id);
+    let answer = stand.world.call("GET", &path, &stand.owner.token, None).await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "you asked for /x/y?z=1"), "{answer:?}");
+    assert!(answer.header("content-security-policy").unwrap().starts_with("sandbox "));
+    let posted = stand.world.call("POST", &path, &stand.owner.token, None).await;
+    assert_eq!(posted.status, 200, "{posted:?}");
+    let stranger = stand.world.somebody("other", OrgRole::OrgAdmin).await;
+    stand.world.call("GET", &path, &stranger.token, None).await.refused(404, "E_NOT_FOUND");
+    stand.world.call("GET", &path, "", None).await.refused(401, "E_UNAUTHENTICATED");
+    assert!(stand.heard().iter().all(|head| !head.contains(&stand.owner.token)));
+}
+
+fn hostile(head: &str) -> Vec<u8> {
+    match head.split(' ').nth(1).unwrap_or_default() {
+        "/headers" => format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).into_bytes(),
+        "/many" => format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(10_000)).into_bytes(),
+        "/garbage" => b"\x00\x01 this is no HTTP\r\n\r\n".to_vec(),
+        "/lie" => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!".to_vec(),
+        _ => hello(head),
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_answers_nonsense_is_said_so_and_the_next_request_is_answered() {
+    let stand = Box::pin(Stand::new("web", hostile)).await;
+    let cookie = stand.entered("control").await;
+    for path in ["/headers", "/many", "/garbage", "/lie"] {
+        stand.browse("GET", path, &cookie, &[]).await.refused(502, "E_SESSION");
+    }
+    assert_eq!(stand.browse("GET", "/", &cookie, &[]).await.status, 200);
+}
+
+/// Whatever is said to a desktop is kept; it answers nothing.
+fn silent(_: &str) -> Vec<u8> {
+    Vec::new()
+}
+
+#[tokio::test]
+async fn of_those_who_only_watch_a_desktop_no_key_arrives() {
+    for (mode, arrives) in [("view", false), ("control", true)] {
+        let stand = Box::pin(Stand::new("desktop", silent)).await;
+        let body = Some(json!({"kind": "vnc", "mode": mode}));
+        let path = format!("/api/v1/sessions/{}", stand.id);
+        let given = stand.world.call("POST", &format!("{path}/connect"), &stand.owner.token, body).await;
+        let ticket = given.body["ticket"].as_str().unwrap().to_owned();
+        let url = format!("{}{path}/vnc", stand.world.handle.url().replace("http", "ws"));
+        let mut request = url.into_client_request().unwrap();
+        let offer = format!("tidegate.v1, ticket.{ticket}");
+        request.headers_mut().insert("Sec-WebSocket-Protocol", offer.parse().unwrap());
+        let mut viewer = connect_async(request).await.unwrap().0;
+        viewer.send(Message::binary(&b"RFB 003.008\n\x01\x00"[..])).await.unwrap();
+        viewer.send(Message::binary(&b"\x04\x01\x00\x00\x00\x00\x00\x61"[..])).await.unwrap();
+        // A request for pictures, which looks like the end of a head to the test's desktop.
+        viewer.send(Message::binary(&b"\x03\x01\r\n\r\n\x05\x00\x03\x20"[..])).await.unwrap();
+        eventually("the request for pictures arrives", async || !stand.heard().is_empty()).await;
+        let heard = stand.heard().concat();
+        assert!(heard.starts_with("RFB 003.008\n\u{1}\u{1}"), "shared: {heard:?}");
+        assert_eq!(heard.contains('a'), arrives, "{mode}: {heard:?}");
+    }
+}
