@@ -34,6 +34,7 @@ mod permissions;
 mod placement;
 mod platform_quotas;
 mod quotas;
+mod refresh_token;
 mod reports;
 mod retention;
 mod room;
