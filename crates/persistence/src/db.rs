@@ -145,6 +145,31 @@ impl Db {
         tx.lease.finish(outcome).await
     }
 
+    /// Runs `work` in a transaction of an organization that an operator enters from outside: it begins as the platform's,
+    /// where `enter` finds the organization, and goes on inside. What is done there stands in both logs or in none.
+    pub async fn in_org_of_others<T, E: From<Error>>(
+        &self,
+        operator: &Operator,
+        enter: impl AsyncFnOnce(&mut PlatformTx) -> Result<OrgScope, E>,
+        work: impl AsyncFnOnce(&mut OrgTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let lease = self.begin(&begin_as("tidegate_platform", "app.org_id", "")).await?;
+        let mut outside = PlatformTx { lease, author: operator.author.clone() };
+        let entered = enter(&mut outside).await;
+        let PlatformTx { mut lease, .. } = outside;
+        let scope = match entered {
+            Ok(scope) => scope,
+            Err(error) => return lease.finish(Err(error)).await,
+        };
+        if let Err(error) = lease.conn()?.batch_execute(&org_role(&scope)).await {
+            return lease.finish(Err(Error::from(error).into())).await;
+        }
+        let mut tx = OrgTx::new(lease, org_context(&scope), scope.user.author());
+        tx.entered = true;
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
     /// Runs `work` in a transaction of a user, across organizations.
     pub async fn in_user<T, E: From<Error>>(
         &self,
@@ -291,8 +316,12 @@ fn agents_setup(scope: &AgentScope) -> String {
 }
 
 fn org_setup(scope: &OrgScope) -> String {
-    let begin = begin_as("tidegate_org", "app.org_id", &scope.org_id.to_string());
-    format!("{begin}, set_config('app.user_id', '{}', true)", scope.user.user_id)
+    format!("BEGIN; {}", org_role(scope))
+}
+
+fn org_role(scope: &OrgScope) -> String {
+    let role = role_as("tidegate_org", "app.org_id", &scope.org_id.to_string());
+    format!("{role}, set_config('app.user_id', '{}', true)", scope.user.user_id)
 }
 
 fn org_context(scope: &OrgScope) -> OrgContext {
@@ -301,5 +330,9 @@ fn org_context(scope: &OrgScope) -> OrgContext {
 
 /// Role and tenant of a transaction. The value is an id or a list of ids of ours, never text from outside.
 fn begin_as(role: &str, setting: &str, value: &str) -> String {
-    format!("BEGIN; SELECT set_config('role', '{role}', true), set_config('{setting}', '{value}', true)")
+    format!("BEGIN; {}", role_as(role, setting, value))
+}
+
+fn role_as(role: &str, setting: &str, value: &str) -> String {
+    format!("SELECT set_config('role', '{role}', true), set_config('{setting}', '{value}', true)")
 }

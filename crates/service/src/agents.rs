@@ -135,10 +135,11 @@ impl Agents {
         let (id, claim, now) = (AgentId::new(), random_token()?, self.0.clock.now());
         let hash = self.0.vault.digest(Purpose::AgentClaim, &claim);
         let handle = request.agent_id.clone();
+        let detail = json!({"after": {"platform": request.platform, "region": request.region}});
         let agent = self
             .platform(source, async |tx| {
                 agent::insert(tx, id, request, hash, now).await?;
-                audit(tx, "agent.register", &handle, json!({}), now).await?;
+                audit(tx, "agent.register", &handle, detail, now).await?;
                 agent::find(tx, &handle).await
             })
             .await?;
@@ -178,6 +179,7 @@ impl Agents {
                 agent::refresh(tx, known.id, request, now).await?;
                 if let Some(hash) = hash {
                     agent::set_key(tx, known.id, hash, now).await?;
+                    audit(tx, "agent.fetch_key", &known.handle, json!({}), now).await?;
                 }
                 agent::find(tx, &known.handle).await
             })
@@ -337,7 +339,7 @@ impl Agents {
             .in_platform(operator, async |tx| {
                 agent::set_drain(tx, handle, drain, now).await.named(named(handle))?;
                 let action = if drain { "agent.drain" } else { "agent.undrain" };
-                audit(tx, action, handle, json!({}), now).await?;
+                audit(tx, action, handle, json!({"after": {"drained": drain}}), now).await?;
                 Ok(agent::find(tx, handle).await?)
             })
             .await

@@ -14,13 +14,8 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    BearerTokens, Caller, Core, Error, Keys, Nudge, Result,
-    bearer_tokens::is_bearer_token,
-    keys::is_key,
-    options::Options,
-    passwords::is_outdated,
-    refresh_token,
-    secrets::Purpose,
+    BearerTokens, Caller, Core, Error, Keys, Nudge, Result, bearer_tokens::is_bearer_token, keys::is_key,
+    options::Options, passwords::is_outdated, refresh_token, secrets::Purpose,
 };
 
 /// Logging in and out, and who a token stands for.
@@ -125,11 +120,7 @@ impl Logins {
                 Ok::<_, DbError>(true)
             })
             .await?;
-        if let_in {
-            Ok(user_id)
-        } else {
-            Err(self.refused(Some(user_id), "changed meanwhile", source).await)
-        }
+        if let_in { Ok(user_id) } else { Err(self.refused(Some(user_id), "changed meanwhile", source).await) }
     }
 
     /// Writes a failure into the platform's log, whether there is such a user or not. What was typed as a name may be a

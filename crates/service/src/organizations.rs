@@ -48,11 +48,12 @@ impl Organizations {
             require_platform(Operation::ManageAllOrganizations, caller)?;
         }
         let new = NewOrganization { id, request, owner: Some(caller.user.user_id()), now };
+        let shown = shown_new(&new);
         core.db
             .in_user(&caller.user, async |tx| {
                 held_in(tx).await?;
                 organization::insert_own(tx, new).await?;
-                let line = entry("organization.create", &name, json!({}), now);
+                let line = entry("organization.create", &name, json!({"after": shown}), now);
                 Ok::<_, Error>(audit::insert_user(tx, Some(id), line).await?)
             })
             .await?;
@@ -142,10 +143,18 @@ impl Organizations {
                 "an API key is of one organization: log in to choose another".into(),
             ));
         }
-        let chosen = core.db.in_user(&caller.user, async |tx| match credential {
-            CredentialId::Login(login) => login_session::choose(tx, login, wanted).await,
-            CredentialId::Token(token) => bearer_token::choose(tx, token, wanted).await,
-            CredentialId::ApiKey(_) => Err(DbError::NotFound),
+        let now = core.clock.now();
+        let chosen = core.db.in_user(&caller.user, async |tx| {
+            let (before, chosen) = match credential {
+                CredentialId::Login(login) => login_session::choose(tx, login, wanted).await?,
+                CredentialId::Token(token) => bearer_token::choose(tx, token, wanted).await?,
+                CredentialId::ApiKey(_) => return Err(DbError::NotFound),
+            };
+            let detail = json!({"before": {"organizationId": before}, "after": {"organizationId": chosen}});
+            let resource = credential.to_string();
+            let line = audit::Entry { action: "auth.switch", resource, address: None, detail, at: now };
+            audit::insert_user(tx, None, line).await?;
+            Ok(chosen)
         });
         let chosen = chosen.await.map_err(|error| match error {
             DbError::NotFound => what(),
@@ -200,7 +209,6 @@ pub(crate) async fn update_in(
     let before = organization::find(tx).await.named("organization")?;
     organization::update(tx, change, now).await?;
     let after = organization::find(tx).await?;
-    let shown = |org: &Organization| json!({"displayName": org.display_name, "description": org.description, "k8sNamespace": org.k8s_namespace});
     let detail = json!({"before": shown(&before), "after": shown(&after)});
     audit::insert_org(tx, entry("organization.update", &after.name, detail, now)).await?;
     Ok(after)
@@ -236,6 +244,20 @@ pub(crate) async fn delete_in(
     let detail = json!({"before": {"status": before.status}, "after": {"status": "deleted"}});
     audit::insert_org(tx, entry("organization.delete", &before.name, detail, now)).await?;
     Ok(agents)
+}
+
+/// What the audit log says of an organization that is made.
+pub(crate) fn shown_new(new: &NewOrganization) -> Value {
+    let request = &new.request;
+    json!({
+        "name": request.name, "displayName": request.display_name, "description": request.description,
+        "k8sNamespace": request.k8s_namespace, "ownerUserId": new.owner,
+    })
+}
+
+/// What the audit log says of an organization that changes.
+pub(crate) fn shown(org: &Organization) -> Value {
+    json!({"displayName": org.display_name, "description": org.description, "k8sNamespace": org.k8s_namespace})
 }
 
 pub(crate) fn conflict(code: &'static str, message: &str) -> Error {

@@ -179,11 +179,13 @@ impl Users {
         }
         let now = self.0.clock.now();
         let UpdateUserRequest { email, full_name, .. } = change;
-        let detail = json!({"after": {"email": email, "fullName": full_name}});
         let id = caller.user.user_id();
         self.0.throttle.allows_lookup(id, now)?;
         let changed = self.0.db.in_user(&caller.user, async |tx| {
+            let shown = |(email, full_name)| json!({"email": email, "fullName": full_name});
+            let before = shown(user::lock_own(tx).await?);
             user::update_own(tx, email, full_name, now).await?;
+            let detail = json!({"before": before, "after": shown(user::lock_own(tx).await?)});
             audit::insert_user(tx, None, entry("user.update", id, source, detail, now)).await
         });
         let changed = changed.await.map_err(Error::from);

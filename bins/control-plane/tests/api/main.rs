@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod audited;
 mod browsers;
 mod devices;
 mod direct_tls;

@@ -92,6 +92,14 @@ async fn only_org_admins_change_it_and_only_the_platform_suspends_it() {
         ))
         .await;
     assert_eq!(lines, 2, "it stands in the organization's own log");
+    let end = json!({"status": "deleted", "displayName": "Gone", "k8sNamespace": "gone"});
+    let refused = world.call("PATCH", &admin, &root, Some(end)).await;
+    assert_eq!(refused.refused(400, "E_INVALID").fields(), ["displayName", "k8sNamespace"]);
+    let both = json!({"status": "suspended", "displayName": "Both at once"});
+    let both = world.call("PATCH", &admin, &root, Some(both)).await.body;
+    assert_eq!((&both["status"], &both["displayName"]), (&"suspended".into(), &"Both at once".into()));
+    let ended = world.call("PATCH", &admin, &root, Some(json!({"status": "deleted"}))).await.body;
+    assert_eq!((&ended["status"], &ended["displayName"]), (&"deleted".into(), &"Both at once".into()));
 }
 
 #[tokio::test]

@@ -172,7 +172,7 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+pub(crate) enum Who {
     Nobody,
     Stranger,
     Viewer,
@@ -230,24 +230,24 @@ fn expected(operation: &str, rule: Rule, who: Who, own: bool) -> Expected {
 }
 
 /// An organization with one of each, an agent, and another organization.
-struct Stage {
-    world: World,
+pub(crate) struct Stage {
+    pub(crate) world: World,
     _agent: SocketAgent,
     people: BTreeMap<&'static str, Somebody>,
 }
 
 /// One request.
-struct Ask {
-    path: String,
-    body: Option<Value>,
+pub(crate) struct Ask {
+    pub(crate) path: String,
+    pub(crate) body: Option<Value>,
     /// Where the operation uses up the credential: a fresh one.
-    token: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 const ORG: &str = "/api/v1/organizations/acme";
 
 impl Stage {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = World::with("[hub]\ntunnel_dial_seconds = 0").await;
         let agent = world.agent("vm-1").await;
         let mut people = BTreeMap::from([("Owner", world.owner("acme").await)]);
@@ -265,7 +265,7 @@ impl Stage {
         Self { world, _agent: agent, people }
     }
 
-    fn token(&self, who: Who) -> &str {
+    pub(crate) fn token(&self, who: Who) -> &str {
         self.people.get(format!("{who:?}").as_str()).map_or("", |somebody| &somebody.token)
     }
 
@@ -278,7 +278,7 @@ impl Stage {
         self.done_by(&self.of("Owner").token, method, path, body).await
     }
 
-    async fn done_by(&self, token: &str, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn done_by(&self, token: &str, method: &str, path: &str, body: Value) -> Value {
         let answer = self.world.call(method, path, token, Some(body)).await;
         assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
         answer.body
@@ -318,6 +318,15 @@ impl Stage {
         assert!(answer.status < 500, "{answer:?}");
     }
 
+    /// The same for whatever still lives.
+    pub(crate) async fn end_all(&self) {
+        let path = "/api/v1/sessions?limit=100";
+        let all = self.world.call("GET", path, &self.of("OrgAdmin").token, None).await.body;
+        for session in all["sessions"].as_array().unwrap() {
+            self.ended(session["id"].as_str().unwrap()).await;
+        }
+    }
+
     async fn invite(&self, invitee: &str) -> String {
         let body = json!({"username": invitee});
         let made = self.done("POST", &format!("{ORG}/invites"), body).await;
@@ -333,7 +342,7 @@ impl Stage {
 
 impl Stage {
     /// A good request. What it is about was made for it alone.
-    async fn ask(&self, operation: &str, who: Who, own: bool) -> Ask {
+    pub(crate) async fn ask(&self, operation: &str, who: Who, own: bool) -> Ask {
         let (method, pattern) = operation.split_once(' ').unwrap();
         let mut ask = Ask { path: format!("/api/v1{pattern}"), body: None, token: None };
         if pattern.starts_with("/sessions/{id}") {
@@ -552,7 +561,7 @@ impl Stage {
     }
 
     /// Somebody without a part in the play, who has a login of their own.
-    async fn fresh(&self) -> Somebody {
+    pub(crate) async fn fresh(&self) -> Somebody {
         self.world.somebody("lobby", OrgRole::User).await
     }
 
@@ -576,7 +585,7 @@ impl Stage {
         handle
     }
 
-    async fn send(&self, operation: &str, who: Who, ask: &Ask) -> Answer {
+    pub(crate) async fn send(&self, operation: &str, who: Who, ask: &Ask) -> Answer {
         let mut headers = if operation.ends_with("/terminal") { upgrade() } else { Vec::new() };
         let token = if who == Who::Nobody { "" } else { ask.token.as_deref().unwrap_or(self.token(who)) };
         if !token.is_empty() {
@@ -619,21 +628,28 @@ fn new_user() -> Value {
     json!({"username": name, "email": email, "fullName": "Walked", "password": format!("tidewater {email}")})
 }
 
-fn new_group() -> Value {
+pub(crate) fn new_group() -> Value {
     json!({"name": unique("group"), "displayName": "Walked", "type": "team"})
 }
 
-fn unique(what: &str) -> String {
+pub(crate) fn unique(what: &str) -> String {
     let id = OrgId::new().to_string();
     format!("{what}-{}", &id[id.len() - 12..])
 }
 
 /// The documented operations without their prefix.
-fn walked() -> Vec<String> {
+pub(crate) fn walked() -> Vec<String> {
     let short = |(method, path): (String, String)| {
         format!("{method} {}", path.strip_prefix("/api/v1").unwrap_or(&path))
     };
     operations().into_iter().map(short).collect()
+}
+
+/// Somebody whom the matrix lets an operation do.
+pub(crate) fn who_may(operation: &str) -> Who {
+    let (_, rule) = RULES.iter().find(|(known, _)| *known == operation).unwrap();
+    let lets_in = |who: &Who| expected(operation, *rule, *who, true) == Expected::LetIn;
+    [Who::OrgAdmin, Who::Owner, Who::Platform].into_iter().find(lets_in).unwrap()
 }
 
 #[tokio::test]

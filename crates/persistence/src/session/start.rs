@@ -6,13 +6,13 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::future::join4;
+use futures_util::future::join5;
 use serde_json::Value;
 use tidegate_model::{AgentId, OrgId, Platform, Session, SessionId, SessionState, UserId};
 
 use super::Row;
 use crate::{
-    Error, OrgTx, Result,
+    Error, OrgTx, Result, audit,
     command::{self, NewCommand},
     schema::session_specs,
     statement::{Statement, statement},
@@ -142,11 +142,19 @@ fn insert_statement(new: NewRow) -> Statement<()> {
     .bind::<Timestamptz, _>(new.created_at)
 }
 
-/// Inserts a placed session with its spec, if it has one, and the command that starts it: one round trip.
-pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewCommand) -> Result<()> {
+/// Inserts a placed session with its spec, if it has one, the command that starts it and the line of the log that tells
+/// of it: one round trip.
+pub async fn start(
+    tx: &mut OrgTx,
+    new: &NewRow,
+    spec: &Spec,
+    command: NewCommand,
+    line: audit::Entry,
+) -> Result<()> {
     let org_id = tx.org_id();
+    let line = audit::insert_statement(Some(org_id), tx.author.clone(), line);
     let conn: &AsyncPgConnection = tx.conn()?;
-    let (mut first, mut second, mut third, mut fourth) = (conn, conn, conn, conn);
+    let (mut first, mut second, mut third, mut fourth, mut fifth) = (conn, conn, conn, conn, conn);
     let row = insert_statement(new.clone());
     let row = row.execute(&mut first);
     let spec = async {
@@ -172,12 +180,14 @@ pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewComman
     };
     // Polled in this order, sent in this order: the spec and the command refer to the row. Joined, and not given up at
     // the first error: an answer nobody waits for would be the next statement's.
-    let (row, spec, command, home) = join4(row, spec, command.execute(&mut third), home).await;
+    let (row, spec, command, home, line) =
+        join5(row, spec, command.execute(&mut third), home, line.execute(&mut fifth)).await;
     // The first one to fail is the cause; what was sent after it only says that the transaction is void.
     row?;
     spec?;
     command?;
     home?;
+    line?;
     Ok(())
 }
 

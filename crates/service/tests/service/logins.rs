@@ -104,7 +104,8 @@ async fn a_refresh_token_of_long_ago_ends_the_login_and_says_so() {
     assert!(ended(&logins.refresh(&Secret::new(current), None).await), "thief and owner both");
     assert!(ended(&logins.refresh(&Secret::new(first.refresh_token), None).await));
     logins.refresh(&Secret::new(other.refresh_token), None).await.unwrap();
-    let lines = "SELECT string_agg(actor_name || ' ' || address, ',') FROM audit_log WHERE action = 'login.replay'";
+    let lines =
+        "SELECT string_agg(actor_name || ' ' || address, ',') FROM audit_log WHERE action = 'login.replay'";
     assert_eq!(test.look::<String>(lines).await, format!("{} 192.0.2.7", user.username));
 }
 
