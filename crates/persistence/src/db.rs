@@ -1,6 +1,6 @@
 //! The pool, and the doors to the four kinds of transaction.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -18,6 +18,7 @@ use crate::{
     AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx,
     connector::Connector,
     organization::{self, Locked},
+    pulse::Pulse,
     quota::{self, Bound},
     tx::{Lease, OrgContext},
 };
@@ -30,7 +31,8 @@ pub struct Options {
     pub url: Secret<String>,
     /// Connections at most. Default 16.
     pub max_connections: usize,
-    /// Longest wait for a free connection before the answer is 503. Default 2 s.
+    /// Longest wait for a free connection before the answer is 503, and until somebody who waits for the database asks
+    /// whether it still answers. Default 2 s.
     pub acquire_timeout_seconds: u64,
     /// Longest statement. Default 15 s.
     pub statement_timeout_seconds: u64,
@@ -55,6 +57,7 @@ impl Default for Options {
 pub struct Db {
     pool: Pool<AsyncPgConnection>,
     patience: Duration,
+    pulse: Arc<Pulse>,
 }
 
 impl fmt::Debug for Db {
@@ -78,6 +81,7 @@ impl Db {
         // A dead connection is found by `BEGIN`, which is tried again on another one: see `Db::begin`.
         config.recycling_method = RecyclingMethod::Fast;
         let connector = Connector::new(&options.url)?;
+        let pulse = Arc::new(Pulse::new(connector.clone()));
         config.custom_setup = Box::new(move |_| {
             let (settings, connector) = (settings.clone(), connector.clone());
             async move {
@@ -95,7 +99,7 @@ impl Db {
             .max_size(options.max_connections)
             .build()
             .map_err(|error| Error::Internal(Box::new(error)))?;
-        Ok(Self { pool, patience: Duration::from_secs(options.acquire_timeout_seconds) })
+        Ok(Self { pool, patience: Duration::from_secs(options.acquire_timeout_seconds), pulse })
     }
 
     /// Runs `work` in a transaction of an organization: commits on `Ok`, rolls back on `Err`.
@@ -231,6 +235,17 @@ impl Db {
     pub async fn now(&self) -> Result<DateTime<Utc>> {
         let mut connection = self.connection().await?;
         crate::system::database_now(&mut connection).await
+    }
+
+    /// Whether the database answers `within` this time: asked by whoever has waited for longer than [`Db::patience`]. A
+    /// server that hangs takes what is sent to it as ever, and says nothing.
+    pub async fn answers(&self, within: Duration) -> bool {
+        self.pulse.answers(within).await
+    }
+
+    /// How long one waits without a doubt.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// A connection outside of any transaction and scope, for the lookups that make scopes.

@@ -40,6 +40,7 @@ pub mod membership;
 pub mod migrate;
 pub mod organization;
 mod origin;
+mod pulse;
 pub mod quarantine;
 pub mod quota;
 pub mod retention;

@@ -14,6 +14,7 @@ mod invites;
 mod keys;
 mod members;
 mod organizations;
+mod outage;
 mod quotas;
 mod rights;
 mod sessions;

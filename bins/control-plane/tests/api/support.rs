@@ -1,6 +1,6 @@
 //! A running server and somebody who speaks to it.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -148,19 +148,30 @@ impl World {
         headers: &[(&str, String)],
         body: &[u8],
     ) -> Answer {
-        let mut stream = TcpStream::connect(self.handle.address()).await.unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
-        if !headers.iter().any(|(name, _)| *name == "Host") {
-            head.extend(["Host: ", &self.handle.address().to_string(), "\r\n"]);
-        }
-        for (name, value) in headers {
-            head.extend([*name, ": ", value, "\r\n"]);
-        }
-        stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
-        // A server that has refused already may have stopped reading.
-        drop(stream.write_all(body).await);
-        parse(&whole(&mut stream).await)
+        ask(self.handle.address(), method, path, headers, body).await
     }
+}
+
+/// One request to a server.
+pub(crate) async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        head.extend(["Host: ", &address.to_string(), "\r\n"]);
+    }
+    for (name, value) in headers {
+        head.extend([*name, ": ", value, "\r\n"]);
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    // A server that has refused already may have stopped reading.
+    drop(stream.write_all(body).await);
+    parse(&whole(&mut stream).await)
 }
 
 /// Reads one answer; one that has no length has no body.
