@@ -309,7 +309,7 @@ mod tests {
         let own = config(
             "postgres://h/d?sslmode=disable&tcp_user_timeout=9000&keepalives_idle=60&connect_timeout=3",
         );
-        assert_eq!(own.get_keepalives_idle(), Duration::from_secs(60));
+        assert_eq!(own.get_keepalives_idle(), Duration::from_mins(1));
         assert_eq!(own.get_connect_timeout(), Some(&Duration::from_secs(3)));
         assert_ne!(own.get_tcp_user_timeout(), Some(&UNACKNOWLEDGED));
     }

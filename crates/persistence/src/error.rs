@@ -63,7 +63,7 @@ impl Constraint {
             "agents_agent_id_key" => Some(Self::AgentHandle),
             "invites_pending_key" => Some(Self::PendingInvite),
             "groups_name_key" => Some(Self::GroupName),
-            "idempotency_keys_pkey" => Some(Self::IdempotencyKey),
+            "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,
         }
     }

@@ -121,6 +121,11 @@ pub async fn find(tx: &mut OrgTx) -> Result<Organization> {
     one(tx.conn()?, FIND, id).await
 }
 
+/// An organization that the user of the transaction is a member of.
+pub async fn find_own(tx: &mut UserTx, id: OrgId) -> Result<Organization> {
+    one(tx.conn()?, FIND, id).await
+}
+
 /// The organization of the transaction, locked: the first lock of the lock order. Changes of its members take turns.
 pub async fn lock_own(tx: &mut OrgTx) -> Result<Organization> {
     let id = tx.org_id();

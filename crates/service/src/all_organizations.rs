@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_model::{
     CreateOrganizationRequest, FieldErrors, Operation, OrgId, OrgRole, OrgStatus, Organization,
     UpdateOrganizationRequest, UserId,
@@ -15,7 +15,7 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Caller, Core, Error, Listed, Nudge, Paging, Result,
+    Caller, Core, Error, Idempotency, Listed, Made, Nudge, Paging, Result,
     error::Named,
     organizations::{conflict, delete_in, entry, shown, shown_new, transfer_in},
     permissions::require_platform,
@@ -49,12 +49,20 @@ impl AllOrganizations {
         caller: &Caller,
         request: CreateOrganizationRequest,
         owner: &str,
-    ) -> Result<Organization> {
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&Organization) -> Value + Send + Sync,
+    ) -> Result<Made<Organization>> {
         let operator = require_platform(Operation::ManageAllOrganizations, caller)?;
         let (id, now, name) = (OrgId::new(), self.0.clock.now(), request.name.clone());
-        self.0
+        let made = self
+            .0
             .db
             .in_platform(&operator, async |tx| {
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_operators_in(tx, now).await?
+                {
+                    return Ok(Made::Replay(replay));
+                }
                 let owner_id = user::find_id(tx, owner).await.named(format_args!("user {owner}"))?;
                 if !user_change::hold(tx, owner_id).await? {
                     let message = format!("{owner} is deactivated and cannot own anything");
@@ -65,9 +73,21 @@ impl AllOrganizations {
                 organization::insert(tx, new).await?;
                 membership::put_for_platform(tx, id, owner_id, OrgRole::Admin, now).await?;
                 audit_in(tx, id, entry("organization.create", &name, detail, now)).await?;
-                Ok::<_, Error>(organization::find_any(tx, id).await?)
+                let made = organization::find_any(tx, id).await?;
+                if let Some(key) = idempotency {
+                    key.keep_operators_in(tx, 201, answer(&made), now).await?;
+                }
+                Ok::<_, Error>(Made::New(made))
             })
-            .await
+            .await;
+        match (made, idempotency) {
+            // A racer with the same key was faster: its answer is there now.
+            (Err(lost @ Error::Conflict { .. }), Some(key)) => {
+                let find = async |tx: &mut PlatformTx| key.find_operators_in(tx, now).await;
+                self.0.db.in_platform(&operator, find).await?.map(Made::Replay).ok_or(lost)
+            }
+            (made, _) => made,
+        }
     }
 
     /// Changes an organization, its status too: suspended, nobody gets in and no session starts; deleted is final, and

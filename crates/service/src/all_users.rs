@@ -15,7 +15,7 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Caller, Core, Error, Listed, Nudge, Paging, Result,
+    Caller, Core, Error, Idempotency, Listed, Made, Nudge, Paging, Replay, Result,
     error::Named,
     options::Options,
     organizations::conflict,
@@ -65,21 +65,44 @@ impl AllUsers {
         request: CreateUserRequest,
         org: Option<&str>,
         source: Option<IpAddr>,
-    ) -> Result<PlatformUser> {
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&PlatformUser) -> Value + Send + Sync,
+    ) -> Result<Made<PlatformUser>> {
         reaches(operator, request.role)?;
+        if let Some(replay) = self.replay(operator, idempotency).await? {
+            return Ok(Made::Replay(replay));
+        }
         let hash = match &request.password {
             Some(password) => Some(self.0.passwords.hash_for_another(password.clone()).await?),
             None => None,
         };
         let (id, now) = (UserId::new(), self.0.clock.now());
         let new = new_user(id, &request, hash, now);
-        self.0
+        let made = self
+            .0
             .db
             .in_platform(operator, async |tx| {
                 insert_in(tx, new, org, request.org_role, source).await?;
-                Ok(user::find(tx, id).await?)
+                let made = user::find(tx, id).await?;
+                if let Some(key) = idempotency {
+                    key.keep_operators_in(tx, 201, answer(&made), now).await?;
+                }
+                Ok::<_, Error>(Made::New(made))
             })
-            .await
+            .await;
+        match made {
+            // A racer with the same key won while this one hashed: its answer is there now.
+            Err(lost @ Error::Conflict { .. }) => {
+                self.replay(operator, idempotency).await?.map(Made::Replay).ok_or(lost)
+            }
+            made => made,
+        }
+    }
+
+    async fn replay(&self, operator: &Operator, idempotency: Option<&Idempotency>) -> Result<Option<Replay>> {
+        let Some(key) = idempotency else { return Ok(None) };
+        let now = self.0.clock.now();
+        self.0.db.in_platform(operator, async |tx| key.find_operators_in(tx, now).await).await
     }
 
     /// Takes a user over from another system, with the hash that it kept: bcrypt or argon2id of bounded cost, which is

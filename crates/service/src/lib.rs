@@ -59,7 +59,7 @@ pub use caller::Caller;
 pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use error::{Error, NoRoom};
 pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
-pub use idempotency::{Idempotency, Replay};
+pub use idempotency::{Idempotency, Made, Replay};
 pub use identities::{Asked, CameBack, GithubUpsert, Identities, SentAway, SignInProvider, SignedIn};
 pub use invites::{InviteStanding, Invited, Invites, SeenInvite};
 pub use keys::{KeyPage, Keys, Minted, generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};

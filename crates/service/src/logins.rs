@@ -148,14 +148,14 @@ impl Logins {
         let old = core.vault.digest(Purpose::Refresh, presented.expose());
         let (login_id, current) = match auth::refresh(&core.db, old.clone()).await {
             Ok(RefreshLookup { login_id, current }) => (login_id, current),
-            Err(DbError::NotFound) => match refresh_token::login_of(&core.vault, presented) {
-                // One of ours, and older than the one before the current one.
-                Some(login_id) => (login_id, false),
-                None => {
+            Err(DbError::NotFound) => {
+                // One of ours is older than the one before the current one.
+                let Some(login_id) = refresh_token::login_of(&core.vault, presented) else {
                     core.throttle.failure(source, core.clock.now())?;
                     return Err(NOT_GOOD);
-                }
-            },
+                };
+                (login_id, false)
+            }
             Err(error) => return Err(error.into()),
         };
         let caller = self.caller(CredentialId::Login(login_id), None).await?;

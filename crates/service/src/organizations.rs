@@ -16,7 +16,7 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Caller, Core, Error, Listed, Nudge, Paging, Result,
+    Caller, Core, Error, Idempotency, Listed, Made, Nudge, Paging, Result,
     error::Named,
     options::Options,
     permissions::{require, require_platform, standing},
@@ -41,6 +41,17 @@ pub struct Permissions {
 impl Organizations {
     /// Makes an organization of the caller's own.
     pub async fn create(&self, caller: &Caller, request: CreateOrganizationRequest) -> Result<Organization> {
+        self.create_keyed(caller, request, None, |_| Value::Null).await?.new()
+    }
+
+    /// The same for a request that may be a repeat.
+    pub async fn create_keyed(
+        &self,
+        caller: &Caller,
+        request: CreateOrganizationRequest,
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&Organization) -> Value + Send + Sync,
+    ) -> Result<Made<Organization>> {
         let (core, id, now) = (&self.0, OrgId::new(), self.0.clock.now());
         let name = request.name.clone();
         if request.k8s_namespace != default_namespace(&name) {
@@ -49,18 +60,33 @@ impl Organizations {
         }
         let new = NewOrganization { id, request, owner: Some(caller.user.user_id()), now };
         let shown = shown_new(&new);
-        core.db
+        let made = core
+            .db
             .in_user(&caller.user, async |tx| {
                 held_in(tx).await?;
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_own_in(tx, now).await?
+                {
+                    return Ok(Made::Replay(replay));
+                }
                 organization::insert_own(tx, new).await?;
                 let line = entry("organization.create", &name, json!({"after": shown}), now);
-                Ok::<_, Error>(audit::insert_user(tx, Some(id), line).await?)
+                audit::insert_user(tx, Some(id), line).await?;
+                let made = organization::find_own(tx, id).await?;
+                if let Some(key) = idempotency {
+                    key.keep_own_in(tx, 201, answer(&made), now).await?;
+                }
+                Ok::<_, Error>(Made::New(made))
             })
-            .await?;
-        // Read in its own scope, as its owner will.
-        let caller =
-            crate::Logins(Arc::clone(core)).caller(caller.credential(), Some(&id.to_string())).await?;
-        self.get(caller.org()?).await
+            .await;
+        match (made, idempotency) {
+            // A racer with the same key was faster: its answer is there now.
+            (Err(lost @ Error::Conflict { .. }), Some(key)) => {
+                let kept = core.db.in_user(&caller.user, async |tx| key.find_own_in(tx, now).await).await?;
+                kept.map(Made::Replay).ok_or(lost)
+            }
+            (made, _) => made,
+        }
     }
 
     /// The caller's organizations by name, with the role in each.

@@ -10,7 +10,7 @@ use tidegate_model::{
 use tidegate_persistence::{OrgTx, PlatformTx, audit, membership, organization, quota};
 
 use crate::{
-    Caller, Core, Error, Listed, Paging, Result,
+    Caller, Core, Error, Idempotency, Listed, Made, Paging, Result,
     error::Named,
     members::Person,
     permissions::require_platform,
@@ -58,13 +58,25 @@ impl PlatformQuotas {
         username: &str,
         org: Option<&str>,
         request: SetQuotaRequest,
-    ) -> Result<UserQuota> {
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Made<UserQuota>> {
         let core = &self.0;
+        let now = core.clock.now();
         let (org, user) = self.whose(caller, username, org).await?;
         self.inside(caller, org, async |tx| {
+            // Under the lock: of two requests with one key the second finds the answer of the first.
             organization::lock_own(tx).await.named(format_args!("organization {org}"))?;
+            if let Some(key) = idempotency
+                && let Some(replay) = key.find_in(tx, now).await?
+            {
+                return Ok(Made::Replay(replay));
+            }
             let member = membership::find(tx, user).await.named(Person::Named(username.to_owned()))?;
-            set_user_in(core, tx, member, &request).await
+            let quota = set_user_in(core, tx, member, &request).await?;
+            if let Some(key) = idempotency {
+                key.keep_in(tx, 200, json!(quota), now).await?;
+            }
+            Ok(Made::New(quota))
         })
         .await
     }

@@ -16,6 +16,7 @@ mod members;
 mod organizations;
 mod outage;
 mod quotas;
+mod repeats;
 mod rights;
 mod sessions;
 mod setup;

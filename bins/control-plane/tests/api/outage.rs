@@ -56,7 +56,7 @@ impl Program {
         assert_eq!(program.call("POST", "/api/v1/auth/setup", setup).await.0.status, 200);
         let login = json!({"username": "admin", "password": password});
         let (tokens, _) = program.call("POST", "/api/v1/auth/login", login).await;
-        program.token = tokens.body["token"].as_str().unwrap().to_owned();
+        tokens.body["token"].as_str().unwrap().clone_into(&mut program.token);
         program
     }
 
