@@ -57,6 +57,8 @@ text_enum! {
         ManageAllOrganizations = "platform.organization.manage",
         /// See every user of the platform, make users, change and end those whose role is not above one's own.
         ManageAllUsers = "platform.user.manage",
+        /// Make users who manage an organization, and reset the passwords of those who do: both are ways into it.
+        AppointManagers = "platform.user.appoint",
     }
 }
 
@@ -109,7 +111,7 @@ impl Operation {
             | Self::ReadAllAudit
             | Self::ManageAllQuotas
             | Self::ManageAllUsers => Needs::Platform(&[SystemRole::Operator, SystemRole::Admin]),
-            Self::ManageAllOrganizations => Needs::Platform(&[SystemRole::Admin]),
+            Self::ManageAllOrganizations | Self::AppointManagers => Needs::Platform(&[SystemRole::Admin]),
         }
     }
 

@@ -206,6 +206,20 @@ pub async fn owned(tx: &mut PlatformTx, id: UserId) -> Result<Vec<String>> {
     Ok(owned.bind::<Uuid, _>(id).load(tx.conn()?).await?)
 }
 
+/// Whether a user owns or manages an organization that has not ended.
+pub async fn manages(tx: &mut PlatformTx, id: UserId) -> Result<bool> {
+    let rows: Vec<bool> = statement::<Bool>(
+        "SELECT EXISTS (SELECT 1 FROM organizations WHERE owner_user_id = ? AND status <> 'deleted')
+             OR EXISTS (SELECT 1 FROM memberships m JOIN organizations o ON o.id = m.org_id AND o.status <> 'deleted'
+                        WHERE m.user_id = ? AND m.role IN ('org_admin', 'maintainer'))",
+    )
+    .bind::<Uuid, _>(id)
+    .bind::<Uuid, _>(id)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows == [true])
+}
+
 /// The organizations that a user is a member of and that have not ended.
 pub async fn organizations(tx: &mut PlatformTx, id: UserId) -> Result<Vec<OrgId>> {
     let of_user = statement::<Uuid>(

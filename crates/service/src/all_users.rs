@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
     AgentId, CreateUserRequest, FieldErrors, ImportedUser, Operation, OrgId, OrgRole, PatchField,
-    PlatformUser, Provider, Secret, SystemRole, UpdateUserRequest, UserId, validate_password,
+    PlatformUser, Provider, Secret, Standing, SystemRole, UpdateUserRequest, UserId, validate_password,
 };
 use tidegate_persistence::{
     Actor, Operator, PlatformTx, audit, membership, organization,
@@ -69,6 +69,9 @@ impl AllUsers {
         answer: impl Fn(&PlatformUser) -> Value + Send + Sync,
     ) -> Result<Made<PlatformUser>> {
         reaches(operator, request.role)?;
+        if org.is_some() {
+            may_appoint(operator, request.org_role)?;
+        }
         if let Some(replay) = self.replay(operator, idempotency).await? {
             return Ok(Made::Replay(replay));
         }
@@ -109,6 +112,9 @@ impl AllUsers {
     /// replaced by one of ours at the first login.
     pub async fn import(&self, operator: &Operator, brought: ImportedUser) -> Result<UserId> {
         reaches(operator, brought.role)?;
+        if brought.organization.is_some() {
+            may_appoint(operator, brought.org_role)?;
+        }
         let hash = brought.password_hash.map(Secret::into_inner);
         if let Some(complaint) = hash.as_deref().and_then(|hash| check_imported(hash).err()) {
             return Err(Error::Invalid(FieldErrors::one("passwordHash", complaint)));
@@ -240,8 +246,16 @@ impl AllUsers {
         source: Option<IpAddr>,
     ) -> Result<()> {
         // Refused before anything is hashed, and again under the lock.
-        let found = self.get(operator, id).await?;
-        may_touch(operator, &found)?;
+        let found = self
+            .0
+            .db
+            .in_platform(operator, async |tx| {
+                let found = user::find(tx, id).await.named(format_args!("user {id}"))?;
+                may_touch(operator, &found)?;
+                may_reset_in(tx, operator, &found).await?;
+                Ok::<_, Error>(found)
+            })
+            .await?;
         validate_password(password.expose(), &found.username)
             .map_err(|complaint| Error::Invalid(FieldErrors::one("password", complaint)))?;
         local(&found)?;
@@ -251,6 +265,7 @@ impl AllUsers {
             .db
             .in_platform(operator, async |tx| {
                 let before = touch_in(tx, operator, id).await?;
+                may_reset_in(tx, operator, &before).await?;
                 local(&before)?;
                 user::set_password(tx, id, hash, now).await?;
                 user_change::end_credentials(tx, id, now).await?;
@@ -337,6 +352,35 @@ fn reaches(operator: &Operator, role: SystemRole) -> Result<()> {
         return Ok(());
     }
     Err(Error::Forbidden(format!("the role {} cannot give the role {role} to anybody", operator.role())))
+}
+
+/// Whoever makes somebody who manages an organization is in it as much as they are: an operator is in none by their role.
+fn may_appoint(operator: &Operator, role: OrgRole) -> Result<()> {
+    if matches!(role, OrgRole::User | OrgRole::Viewer) || appoints(operator) {
+        return Ok(());
+    }
+    Err(Error::Forbidden(format!(
+        "the role {role} in an organization is given by {}, or by its own org_admins: `orgRole` may be user or viewer",
+        Operation::AppointManagers.who()
+    )))
+}
+
+/// Whoever gives somebody a password can log in as them.
+async fn may_reset_in(tx: &mut PlatformTx, operator: &Operator, user: &PlatformUser) -> Result<()> {
+    let own = operator.actor() == Actor::User(user.id);
+    if own || appoints(operator) || !user_change::manages(tx, user.id).await? {
+        return Ok(());
+    }
+    Err(Error::Forbidden(format!(
+        "{} owns or manages an organization: resetting this password needs {}",
+        user.username,
+        Operation::AppointManagers.who()
+    )))
+}
+
+fn appoints(operator: &Operator) -> bool {
+    let standing = Standing { system: operator.role(), org: None, owner: false };
+    Operation::AppointManagers.allows(standing)
 }
 
 /// Nobody raises their own role, not even to what their credential was let in with a moment ago.

@@ -653,6 +653,33 @@ pub(crate) fn who_may(operation: &str) -> Who {
 }
 
 #[tokio::test]
+async fn an_operator_makes_no_way_into_an_organization_for_themself() {
+    let world = World::new().await;
+    let (owner, operator, root) = (world.owner("acme").await, world.operator().await, world.admin().await);
+    let admin = world.somebody("acme", OrgRole::Admin).await;
+    let member = world.somebody("acme", OrgRole::User).await;
+    for role in ["org_admin", "maintainer"] {
+        let mut body = new_user();
+        (body["organization"], body["orgRole"]) = (json!("acme"), json!(role));
+        let made = world.call("POST", "/api/v1/admin/users", &operator, Some(body.clone())).await;
+        made.refused(403, "E_FORBIDDEN");
+        assert_eq!(world.call("POST", "/api/v1/admin/users", &root, Some(body)).await.status, 201);
+    }
+    for role in ["user", "viewer"] {
+        let mut body = new_user();
+        (body["organization"], body["orgRole"]) = (json!("acme"), json!(role));
+        assert_eq!(world.call("POST", "/api/v1/admin/users", &operator, Some(body)).await.status, 201);
+    }
+    for (who, allowed) in [(&owner, false), (&admin, false), (&member, true)] {
+        let path = format!("/api/v1/admin/users/{}/password", who.id);
+        let body = || Some(json!({"password": format!("lower tide {}", unique("x"))}));
+        let reset = world.call("POST", &path, &operator, body()).await;
+        assert_eq!(reset.status, if allowed { 204 } else { 403 }, "{reset:?}");
+        assert_eq!(world.call("POST", &path, &root, body()).await.status, 204);
+    }
+}
+
+#[tokio::test]
 async fn every_operation_answers_five_callers_as_the_matrix_says() {
     let stage = Stage::new().await;
     let rules: BTreeMap<&str, Rule> = RULES.iter().copied().collect();
