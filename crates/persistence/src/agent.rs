@@ -69,6 +69,17 @@ fn capacity_columns(capacity: Option<AgentCapacity>) -> (Option<Value>, Option<i
     (capacity.and_then(|capacity| serde_json::to_value(capacity).ok()), max)
 }
 
+/// How many agents wait for an operator, counted up to `most`. Whoever registers one takes turns here.
+pub async fn pending(tx: &mut PlatformTx, most: i64) -> Result<i64> {
+    let conn = tx.conn()?;
+    conn.batch_execute("SELECT pg_advisory_xact_lock(7526411283028599911)").await?;
+    let count = statement::<BigInt>(
+        "SELECT count(*) FROM (SELECT 1 FROM agents WHERE approval_status = 'pending' AND deleted_at IS NULL LIMIT ?) a",
+    );
+    let rows: Vec<i64> = count.bind::<BigInt, _>(most).load(conn).await?;
+    Ok(rows.into_iter().next().unwrap_or(0))
+}
+
 /// Inserts an agent that waits for approval.
 pub async fn insert(
     tx: &mut PlatformTx,

@@ -12,6 +12,7 @@ mod handshake;
 mod invite_pages;
 mod invites;
 mod keys;
+mod limits;
 mod members;
 mod organizations;
 mod outage;

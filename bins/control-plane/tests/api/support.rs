@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_control_plane::{Config, Handle, Server};
 use tidegate_model::{OrgRole, SystemClock, SystemRole};
-use tidegate_service::Services;
+use tidegate_service::{Options, Services};
 use tidegate_test_support::{SocketAgent, SocketOptions, TestDb, TestUser, eventually, new_key_of};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,9 +67,14 @@ impl World {
 
     /// A server with settings of its own.
     pub(crate) async fn with(toml: &str) -> Self {
+        Self::with_options(toml, TestDb::options()).await
+    }
+
+    /// The same with settings of the use cases.
+    pub(crate) async fn with_options(toml: &str, options: Options) -> Self {
         let db = TestDb::new().await;
         let clock = Arc::new(SystemClock::new());
-        let services = db.services_at(Arc::clone(&clock) as _);
+        let services = db.services_with_clock(options, Arc::clone(&clock) as _);
         let data = TempDir::new().unwrap();
         let mut config = Config::from_parts(toml, &[]).unwrap();
         config.data_dir = Some(data.path().to_owned());

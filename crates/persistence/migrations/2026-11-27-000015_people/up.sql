@@ -28,3 +28,6 @@ CREATE POLICY "user" ON user_idempotency_keys TO tidegate_user
 CREATE POLICY platform ON user_idempotency_keys TO tidegate_platform USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT, UPDATE (body_hash, status, body, created_at) ON user_idempotency_keys TO tidegate_user, tidegate_platform;
 GRANT DELETE ON user_idempotency_keys TO tidegate_platform;
+
+-- Agents that wait for an operator: counted before another one may.
+CREATE INDEX agents_pending ON agents (created_at) WHERE approval_status = 'pending' AND deleted_at IS NULL;
