@@ -242,11 +242,13 @@ pub async fn managed_alone(tx: &mut PlatformTx, id: UserId) -> Result<Vec<String
 }
 
 /// Deletes a user: memberships, what is personal and what somebody could come in with. The row stays, and with it the
-/// name, so that what it did is never taken for somebody else's doing; e-mail address and GitHub account are free again.
+/// name, so that what it did is never taken for somebody else's doing; e-mail address and whoever vouched for the user
+/// are free again.
 pub async fn delete(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
-    const OF_USER: [&str; 2] = [
+    const OF_USER: [&str; 3] = [
         "UPDATE invites SET accepted_by = NULL WHERE accepted_by = ?",
         "DELETE FROM memberships WHERE user_id = ?",
+        "DELETE FROM identities WHERE user_id = ?",
     ];
     let conn = tx.conn()?;
     for sql in OF_USER {

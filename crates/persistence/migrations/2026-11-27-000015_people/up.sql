@@ -31,3 +31,6 @@ GRANT DELETE ON user_idempotency_keys TO tidegate_platform;
 
 -- Agents that wait for an operator: counted before another one may.
 CREATE INDEX agents_pending ON agents (created_at) WHERE approval_status = 'pending' AND deleted_at IS NULL;
+
+-- Whoever is deleted is nobody's identity any more: the same person may come again, as somebody new.
+GRANT DELETE ON identities TO tidegate_platform;
