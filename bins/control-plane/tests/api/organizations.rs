@@ -180,6 +180,47 @@ async fn admins_of_the_platform_make_give_and_end_organizations_of_others() {
 }
 
 #[tokio::test]
+async fn who_loses_the_organization_they_chose_is_back_in_their_default() {
+    let world = World::new().await;
+    let (owner, other) = (world.owner("acme").await, world.owner("bolt").await);
+    let me = world.somebody("lobby", OrgRole::User).await;
+    for (org, by) in [("acme", &owner), ("bolt", &other)] {
+        let path = format!("{ALL}/{org}/members");
+        assert_eq!(world.call("POST", &path, &by.token, Some(json!({"userId": me.id}))).await.status, 201);
+    }
+    let choose = async |name: &str| {
+        let body = Some(json!({"organization": name}));
+        assert_eq!(world.call("POST", "/api/v1/auth/switch", &me.token, body).await.status, 200);
+    };
+    let here = async || {
+        let answer = world.call("GET", "/api/v1/me/permissions", &me.token, None).await;
+        answer.body["organization"].as_str().unwrap_or_default().to_owned()
+    };
+    let of_owner = async || {
+        let answer = world.call("GET", "/api/v1/me/permissions", &owner.token, None).await;
+        answer.body["organization"].as_str().unwrap_or_default().to_owned()
+    };
+    let body = Some(json!({"organization": "acme"}));
+    assert_eq!(world.call("POST", "/api/v1/auth/switch", &owner.token, body).await.status, 200);
+    choose("acme").await;
+    assert_eq!(here().await, "acme");
+    let member = format!("{ALL}/acme/members/{}", me.id);
+    assert_eq!(world.call("DELETE", &member, &owner.token, None).await.status, 204);
+    assert_eq!((here().await.as_str(), of_owner().await.as_str()), ("lobby", "acme"));
+    let chosen = "SELECT count(*) FROM login_sessions WHERE org_id IS NOT NULL";
+    assert_eq!(world.db.look::<i64>(chosen).await, 1, "the owner's alone");
+    // Back in it, they have not chosen it.
+    let path = format!("{ALL}/acme/members");
+    assert_eq!(world.call("POST", &path, &owner.token, Some(json!({"userId": me.id}))).await.status, 201);
+    assert_eq!(here().await, "lobby");
+    choose("bolt").await;
+    world.db.execute("UPDATE organizations SET status = 'suspended' WHERE name = 'bolt'").await;
+    assert_eq!(here().await, "lobby", "a suspended one is no place to be");
+    world.db.execute("UPDATE organizations SET status = 'active' WHERE name = 'bolt'").await;
+    assert_eq!(here().await, "bolt");
+}
+
+#[tokio::test]
 async fn the_default_organization_is_ones_own_until_another_one_is_chosen() {
     let world = World::new().await;
     let me = world.somebody("lobby", OrgRole::User).await;

@@ -34,3 +34,60 @@ CREATE INDEX agents_pending ON agents (created_at) WHERE approval_status = 'pend
 
 -- Whoever is deleted is nobody's identity any more: the same person may come again, as somebody new.
 GRANT DELETE ON identities TO tidegate_platform;
+
+-- A member who leaves has chosen the organization no more. The role may not read whose logins they are: the transaction
+-- says who leaves, and the policy picks the rows. Where it names nobody, all are meant, as when the organization ends.
+CREATE FUNCTION tidegate_leaving() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT NULLIF(current_setting('app.leaving', true), '')::uuid
+$$;
+REVOKE EXECUTE ON FUNCTION tidegate_leaving() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tidegate_leaving() TO tidegate_org;
+DROP POLICY org ON login_sessions;
+CREATE POLICY org ON login_sessions FOR UPDATE TO tidegate_org
+    USING (org_id = tidegate_org_id() AND (tidegate_leaving() IS NULL OR user_id = tidegate_leaving())) WITH CHECK (org_id IS NULL);
+
+GRANT CREATE ON SCHEMA public TO tidegate_lister;
+-- The organization that was chosen comes first, where it is active and its user a member of it; else the default does.
+CREATE OR REPLACE FUNCTION auth_login_session(login uuid, wanted text)
+RETURNS TABLE (user_id uuid, username text, role text, org_id uuid, org_role text, revoked_at timestamptz, expires_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT u.id, u.username, u.role, o.id, m.role, l.revoked_at, l.expires_at
+    FROM login_sessions l
+    JOIN users u ON u.id = l.user_id AND u.active
+    LEFT JOIN LATERAL (
+        SELECT o.id FROM organizations o JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
+        WHERE o.status = 'active' AND (wanted IS NULL OR o.id::text = lower(wanted) OR o.name = wanted)
+        ORDER BY (o.id = l.org_id) DESC NULLS LAST, (o.owner_user_id = u.id) DESC NULLS LAST,
+                 CASE WHEN o.owner_user_id = u.id THEN o.created_at ELSE m.created_at END, o.id
+        LIMIT 1) o ON true
+    LEFT JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
+    WHERE l.id = login;
+END
+$$;
+CREATE OR REPLACE FUNCTION auth_bearer_token(wanted_hash bytea, wanted_id uuid, wanted_org text)
+RETURNS TABLE (id uuid, user_id uuid, username text, role text, org_id uuid, org_role text, expires_at timestamptz, revoked_at timestamptz,
+    last_used_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 1 SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    found_id uuid := wanted_id;
+BEGIN
+    IF wanted_hash IS NOT NULL THEN
+        SELECT t.id INTO found_id FROM bearer_tokens t WHERE t.token_hash = wanted_hash;
+    END IF;
+    RETURN QUERY SELECT t.id, u.id, u.username, u.role, o.id, m.role, t.expires_at, t.revoked_at, t.last_used_at
+    FROM bearer_tokens t
+    JOIN users u ON u.id = t.user_id AND u.active
+    LEFT JOIN LATERAL (
+        SELECT o.id FROM organizations o JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
+        WHERE o.status = 'active' AND (wanted_org IS NULL OR o.id::text = lower(wanted_org) OR o.name = wanted_org)
+        ORDER BY (o.id = t.org_id) DESC NULLS LAST, (o.owner_user_id = u.id) DESC NULLS LAST,
+                 CASE WHEN o.owner_user_id = u.id THEN o.created_at ELSE m.created_at END, o.id
+        LIMIT 1) o ON true
+    LEFT JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
+    WHERE t.id = found_id;
+END
+$$;
+REVOKE CREATE ON SCHEMA public FROM tidegate_lister;
