@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateOrganizationRequest, CredentialId, Operation, OrgId, OrgRole, Organization, Standing,
+    CreateOrganizationRequest, CredentialId, Operation, OrgId, OrgRole, Organization, Scopes, Standing,
     UpdateOrganizationRequest, UserId, default_namespace,
 };
 use tidegate_persistence::{
@@ -34,8 +34,10 @@ pub struct Permissions {
     pub organization: Option<Organization>,
     /// Where the caller stands.
     pub standing: Standing,
-    /// Everything they may do.
+    /// Everything they may do with what they brought.
     pub operations: Vec<Operation>,
+    /// What an API key may be used for; none for a login, which is held to its roles alone.
+    pub scopes: Option<Scopes>,
 }
 
 impl Organizations {
@@ -201,7 +203,15 @@ impl Organizations {
         let owner = organization.as_ref().is_some_and(|org| org.owner_user_id == Some(caller.user.user_id()));
         let org = caller.org.as_ref().map(OrgScope::role);
         let standing = Standing { system: caller.role(), org, owner };
-        Ok(Permissions { organization, standing, operations: Operation::allowed(standing) })
+        let scopes = match caller.credential() {
+            CredentialId::ApiKey(_) => Some(caller.scopes()),
+            CredentialId::Login(_) | CredentialId::Token(_) => None,
+        };
+        let reaches = |operation: &Operation| {
+            scopes.is_none_or(|scopes| operation.scope().is_some_and(|scope| scopes.allow(scope)))
+        };
+        let operations = Operation::allowed(standing).into_iter().filter(reaches).collect();
+        Ok(Permissions { organization, standing, operations, scopes })
     }
 }
 
