@@ -80,6 +80,8 @@ id! {
     MailId,
     /// A group of an organization's members.
     GroupId,
+    /// Somebody in a group.
+    GroupMembershipId,
     /// One change in a session's history.
     SessionEventId,
     /// One HTTP request, named in every error answer.

@@ -139,6 +139,16 @@ pub async fn update(tx: &mut PlatformTx, id: UserId, change: Change, now: DateTi
     if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
+/// Makes an organization the home of a user who has none.
+pub async fn settle(tx: &mut PlatformTx, id: UserId, home: OrgId) -> Result<()> {
+    statement::<()>("UPDATE users SET home_org_id = ? WHERE id = ? AND home_org_id IS NULL")
+        .bind::<Uuid, _>(home)
+        .bind::<Uuid, _>(id)
+        .execute(tx.conn()?)
+        .await?;
+    Ok(())
+}
+
 /// Ends every login, key and bearer token of a user, and their tickets for streams; after the user's row was written.
 pub async fn end_credentials(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
     credential::end_of_user(tx, id).await?;

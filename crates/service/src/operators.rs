@@ -10,7 +10,7 @@ use tidegate_model::{
 use tidegate_persistence::{
     Operator, PlatformTx, audit, auth, membership,
     organization::{self, NewOrganization},
-    user,
+    user, user_change,
 };
 
 use crate::{AllUsers, Core, Error, Result, error::Named, organizations::shown_new};
@@ -76,6 +76,7 @@ impl Operators {
                 let new = NewOrganization::named(org_id, org_name, Some(user_id), now);
                 organization::insert(tx, new).await?;
                 membership::put_for_platform(tx, org_id, user_id, OrgRole::Admin, now).await?;
+                user_change::settle(tx, user_id, org_id).await?;
                 let resource = format!("organization:{org_name}");
                 audit_in(tx, org_id, "platform.bootstrap", resource, shown, now).await
             })

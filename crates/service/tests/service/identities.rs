@@ -136,6 +136,8 @@ async fn somebody_new_gets_a_user_and_an_organization_and_is_the_same_the_next_t
         (&json!("oidc"), &json!("user"), &Value::Null)
     );
     assert_eq!(user["full_name"], "ada of Elsewhere");
+    let home: String = world.test.look("SELECT id::text FROM organizations").await;
+    assert_eq!(user["home_org_id"], json!(home));
     let cookie = first.login.cookie.expose();
     let caller = world.services.browsers.authenticate(cookie, None).await.unwrap();
     assert_eq!(caller.org().unwrap().role(), OrgRole::Admin);
