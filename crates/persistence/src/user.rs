@@ -198,6 +198,8 @@ fn member((core, origin, times, (org_id, org_role)): Row) -> User {
         created_at,
         updated_at,
         last_login,
+        quota: None,
+        groups: None,
     }
 }
 

@@ -91,3 +91,7 @@ BEGIN
 END
 $$;
 REVOKE CREATE ON SCHEMA public FROM tidegate_lister;
+
+-- Memberships of groups are called by an id of their own, too.
+ALTER TABLE group_memberships ADD COLUMN id uuid NOT NULL DEFAULT gen_random_uuid();
+ALTER TABLE group_memberships ADD CONSTRAINT group_memberships_id_key UNIQUE (org_id, id);
