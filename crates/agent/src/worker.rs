@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::{
     Ended, Error, Exit, Keep, SessionKey, SessionSpec,
     journal::Outcome,
+    platform::home_to_delete,
     records::Record,
     sessions::{Job, Sessions},
 };
@@ -79,14 +80,19 @@ impl Worker {
     async fn carry_out(&mut self, command: CommandMessage) {
         let CommandMessage { command_id, action, payload } = command;
         let done = match action {
-            CommandAction::StartSession | CommandAction::WakeSession => self.start(payload).await,
-            CommandAction::HibernateSession => self.stop(&payload, Keep::Home).await,
-            CommandAction::StopSession => self.stop(&payload, Keep::Nothing).await,
+            CommandAction::StartSession | CommandAction::WakeSession => {
+                self.start(payload).await.map(|()| false)
+            }
+            CommandAction::HibernateSession => self.stop(&payload, Keep::Home).await.map(|()| false),
+            CommandAction::StopSession => self.stop_with_home(&payload).await,
         };
         let outcome = match done {
-            Ok(()) => {
+            Ok(home_deleted) => {
                 let mut result = Map::new();
                 result.insert("sessionId".into(), json!(self.session_id));
+                if home_deleted {
+                    result.insert("homeDeleted".into(), json!(true));
+                }
                 Outcome::Completed(result)
             }
             Err(error) => {
@@ -190,6 +196,16 @@ impl Worker {
                 self.sessions.keep(Record { state: SessionState::Failed, reason, ..record }).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Stops the session, and deletes its home where that is asked for; whether that is gone.
+    async fn stop_with_home(&mut self, payload: &Map<String, Value>) -> Result<bool, Error> {
+        let home = home_to_delete(payload)?;
+        self.stop(payload, Keep::Nothing).await?;
+        match home {
+            Some(owner) => self.sessions.platform.delete_home(&owner).await,
+            None => Ok(false),
         }
     }
 

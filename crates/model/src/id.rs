@@ -82,6 +82,8 @@ id! {
     GroupId,
     /// Somebody in a group.
     GroupMembershipId,
+    /// A persistent home.
+    HomeId,
     /// One change in a session's history.
     SessionEventId,
     /// One HTTP request, named in every error answer.

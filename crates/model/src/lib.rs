@@ -22,6 +22,7 @@ mod credential;
 mod device;
 mod fields;
 mod group;
+mod home;
 mod id;
 mod identity;
 mod invite;
@@ -56,9 +57,10 @@ pub use group::{
     AddGroupMemberRequest, CreateGroupRequest, GROUP_DEPTH, Group, GroupMembership, GroupRole, GroupType,
     UpdateGroupRequest,
 };
+pub use home::Home;
 pub use id::{
-    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GroupId, InviteId,
-    LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
+    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GroupId, GroupMembershipId,
+    HomeId, InviteId, LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};

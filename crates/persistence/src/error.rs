@@ -49,6 +49,9 @@ pub enum Constraint {
     /// Two groups of one organization and name.
     #[error("the unique group name")]
     GroupName,
+    /// A start in a home that is being deleted.
+    #[error("the home that stays")]
+    HomeStays,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,

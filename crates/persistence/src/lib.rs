@@ -30,6 +30,7 @@ mod db;
 pub mod device_code;
 mod error;
 pub mod group;
+pub mod home;
 pub mod idempotency;
 pub mod identity;
 pub mod identity_attempt;

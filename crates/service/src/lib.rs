@@ -15,6 +15,7 @@ mod error;
 mod force;
 mod group_members;
 mod groups;
+mod homes;
 mod idempotency;
 mod identities;
 mod invites;
@@ -59,6 +60,7 @@ pub use caller::Caller;
 pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use error::{Error, NoRoom};
 pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
+pub use homes::Homes;
 pub use idempotency::{Idempotency, Made, Replay};
 pub use identities::{Asked, CameBack, GithubUpsert, Identities, SentAway, SignInProvider, SignedIn};
 pub use invites::{InviteStanding, Invited, Invites, SeenInvite};
@@ -149,6 +151,8 @@ pub struct Services {
     pub bearer_tokens: BearerTokens,
     /// Sessions of an organization.
     pub sessions: Sessions,
+    /// Persistent homes of an organization.
+    pub homes: Homes,
     /// Tickets and rights of streams.
     pub streams: Streams,
     /// Registration, approval and identity of agents.
@@ -199,6 +203,7 @@ impl Services {
             devices: Devices(Arc::clone(&core)),
             bearer_tokens: BearerTokens(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
+            homes: Homes(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),
             links: Links(Arc::clone(&core)),

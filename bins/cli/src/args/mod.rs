@@ -2,6 +2,7 @@
 
 mod audit;
 mod groups;
+mod homes;
 mod keys;
 mod parse;
 mod people;
@@ -19,6 +20,7 @@ use url::Url;
 pub(crate) use self::{
     audit::{AuditExportArgs, AuditListArgs, AuditVerb},
     groups::{GroupVerb, Limits, QuotaVerb, Whose},
+    homes::HomeVerb,
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgVerb},
@@ -114,6 +116,9 @@ pub(crate) enum Verb {
     Wake(ChangeArgs),
     /// Show what a session printed
     Logs(LogArgs),
+    /// Persistent homes: what they take, and their end
+    #[command(subcommand)]
+    Homes(HomeVerb),
     /// Make, list, rotate and revoke API keys
     Keys(KeyArgs),
     /// Who did what, with which credential, from where

@@ -9,6 +9,7 @@ mod devices;
 #[expect(dead_code, reason = "the client's tests need more of it")]
 mod fake;
 mod groups;
+mod homes;
 mod keys;
 mod people;
 mod person;

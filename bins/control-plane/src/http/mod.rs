@@ -12,6 +12,7 @@ mod error;
 mod form;
 mod gate;
 mod groups;
+mod homes;
 mod idempotency;
 mod invites;
 mod keys;

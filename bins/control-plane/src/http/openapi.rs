@@ -6,8 +6,8 @@ use utoipa::{
 };
 
 use super::{
-    admin, agents, audit, auth, browser, groups, invites, keys, members, oauth, organizations, pages, quotas,
-    sessions, tokens, users,
+    admin, agents, audit, auth, browser, groups, homes, invites, keys, members, oauth, organizations, pages,
+    quotas, sessions, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -38,7 +38,7 @@ use super::{
         sessions::create::create, sessions::list::list, sessions::get::get, sessions::terminate::terminate_it,
         sessions::terminate::terminate, sessions::hibernate::hibernate, sessions::wake::wake,
         sessions::tags::set_tags, sessions::history::history, sessions::logs::logs, sessions::connect::connect,
-        sessions::terminal::terminal,
+        sessions::terminal::terminal, homes::list::list, homes::delete::delete,
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
         admin::rotate_key::rotate_key, admin::drain::drain, admin::drain::undrain, admin::commands::commands,

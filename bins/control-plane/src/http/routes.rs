@@ -8,7 +8,7 @@ use actix_web::{
 use super::{
     Context, admin, agents, audit, auth, browser,
     gate::{bearer, member, operator, organization},
-    groups, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
+    groups, homes, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
 };
 
 /// Where the API lives.
@@ -108,6 +108,8 @@ fn api(api: &mut ServiceConfig) {
         // Proves its caller itself: browsers bring a ticket where programs bring a bearer token.
         .service(resource("/sessions/{id}/terminal").route(get().to(sessions::terminal)))
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
+        .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
+        .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
             resource("/organizations")
                 .wrap(from_fn(bearer))

@@ -104,6 +104,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("GET", "/sessions/{id}/logs", STREAMS),
     ("POST", "/sessions/{id}/connect", STREAMS),
     ("GET", "/sessions/{id}/terminal", STREAMS),
+    ("GET", "/homes", READ),
+    ("DELETE", "/homes/{id}", WRITE),
     ("GET", "/admin/agents", ADMIN),
     ("GET", "/admin/agents/{agentId}", ADMIN),
     ("POST", "/admin/agents/{agentId}/approve", ADMIN),

@@ -95,6 +95,7 @@ const TABLE: &[(&str, Writes)] = &[
     ("PUT /sessions/{id}/wake", Line("session.wake", Both, Organization)),
     ("PATCH /sessions/{id}/tags", Line("session.tags", Both, Organization)),
     ("POST /sessions/{id}/connect", No("a ticket of seconds for what its owner may open anyway")),
+    ("DELETE /homes/{id}", Line("home.delete", Before, Organization)),
     ("POST /agents/register", Line("agent.register", After, Platform)),
     ("POST /agents/{agentId}/heartbeat", No("what an agent says of itself is no change that somebody made")),
     ("POST /admin/agents/{agentId}/approve", Line("agent.approve", Both, Platform)),

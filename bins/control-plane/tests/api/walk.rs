@@ -126,6 +126,8 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sessions/{id}/logs", Rule::Stream(Operation::OwnSessions)),
     ("POST /sessions/{id}/connect", Rule::Stream(Operation::OwnSessions)),
     ("GET /sessions/{id}/terminal", Rule::Stream(Operation::OwnSessions)),
+    ("GET /homes", Rule::Right(Operation::OwnSessions)),
+    ("DELETE /homes/{id}", Rule::Session(Operation::OwnSessions)),
     ("POST /agents/register", Rule::Agent),
     ("GET /agents/connect", Rule::Agent),
     ("GET /agents/tunnels/{id}", Rule::Agent),
@@ -306,6 +308,33 @@ impl Stage {
         path.rsplit_once('/').unwrap().1.to_owned()
     }
 
+    /// A home of the caller or of a colleague, in which nothing lives any more.
+    async fn home(&self, who: Who, own: bool) -> String {
+        let name = format!("{who:?}");
+        let owner = if own { self.of(&name) } else { self.of("Colleague") };
+        let member = format!("{ORG}/members/{}", owner.id);
+        let theirs = async || -> Vec<Value> {
+            let all = self.world.call("GET", "/api/v1/homes?limit=100", &owner.token, None).await.body;
+            let homes = all["homes"].as_array().unwrap().clone();
+            homes.into_iter().filter(|home| home["userId"] == owner.id.as_str()).collect()
+        };
+        let settled = async || theirs().await.iter().all(|home| home["deletingAt"].is_null());
+        eventually("no home is on its way out", settled).await;
+        if who == Who::Viewer && own {
+            self.done("PATCH", &member, json!({"role": "user"})).await;
+        }
+        let body = json!({"template": "shell", "persistentHome": true});
+        let made = self.done_by(&owner.token, "POST", "/api/v1/sessions", body).await;
+        let path = format!("/api/v1/sessions/{}", made["session"]["id"].as_str().unwrap());
+        self.reaches(&path, &owner.token, "running").await;
+        self.done_by(&owner.token, "DELETE", &path, json!({})).await;
+        self.reaches(&path, &owner.token, "terminated").await;
+        if who == Who::Viewer && own {
+            self.done("PATCH", &member, json!({"role": "viewer"})).await;
+        }
+        theirs().await[0]["id"].as_str().unwrap().to_owned()
+    }
+
     async fn reaches(&self, path: &str, token: &str, state: &str) {
         let reached = async || self.world.call("GET", path, token, None).await.body["state"] == state;
         eventually(state, reached).await;
@@ -347,6 +376,9 @@ impl Stage {
         let mut ask = Ask { path: format!("/api/v1{pattern}"), body: None, token: None };
         if pattern.starts_with("/sessions/{id}") {
             ask.fill("{id}", &self.session(operation, who, own).await);
+        }
+        if pattern.starts_with("/homes/{id}") {
+            ask.fill("{id}", &self.home(who, own).await);
         }
         if pattern.starts_with("/organizations/{id}") || pattern.starts_with("/orgs/{id}") {
             ask.fill("{id}", "acme");

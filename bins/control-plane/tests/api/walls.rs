@@ -68,6 +68,7 @@ const NO_TENANT: &[(&str, &str)] = &[
         "GET /api/v1/sessions",
         "lists what the caller's organization has: asserted empty in sessions of others below",
     ),
+    ("GET /api/v1/homes", "lists what the caller's organization has"),
     ("POST /api/v1/sessions", "makes one in the caller's own organization"),
     ("POST /api/v1/agents/register", "agents belong to the platform; other keys: see handshake.rs"),
     ("GET /api/v1/agents/connect", "agents belong to the platform; other keys: see handshake.rs"),

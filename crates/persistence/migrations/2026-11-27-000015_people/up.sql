@@ -95,3 +95,20 @@ REVOKE CREATE ON SCHEMA public FROM tidegate_lister;
 -- Memberships of groups are called by an id of their own, too.
 ALTER TABLE group_memberships ADD COLUMN id uuid NOT NULL DEFAULT gen_random_uuid();
 ALTER TABLE group_memberships ADD CONSTRAINT group_memberships_id_key UNIQUE (org_id, id);
+
+-- Homes have an id to be called by, and an end: asked for here, and over when the agent has said so.
+ALTER TABLE homes ADD COLUMN id uuid NOT NULL DEFAULT gen_random_uuid();
+ALTER TABLE homes ADD COLUMN deleting_at timestamptz;
+ALTER TABLE homes ADD COLUMN delete_command uuid;
+-- Why the last attempt came to nothing.
+ALTER TABLE homes ADD COLUMN delete_error text CHECK (char_length(delete_error) <= 500);
+ALTER TABLE homes ADD CONSTRAINT homes_id_key UNIQUE (org_id, id);
+ALTER TABLE homes ADD CONSTRAINT homes_of_a_command CHECK ((deleting_at IS NULL) = (delete_command IS NULL));
+CREATE UNIQUE INDEX homes_delete_command ON homes (delete_command) WHERE delete_command IS NOT NULL;
+CREATE INDEX homes_listed ON homes (org_id, created_at, id);
+CREATE INDEX sessions_of_a_home ON sessions (agent_id, user_id, created_at DESC) WHERE persistent_home;
+-- An organization lets a home go at once where its agent is gone, and nobody could say that it is.
+GRANT UPDATE (deleting_at, delete_command, delete_error), DELETE ON homes TO tidegate_org;
+-- The agent says what became of it.
+CREATE POLICY hub ON homes TO tidegate_hub USING (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[]));
+GRANT SELECT (org_id, user_id, agent_id, delete_command), UPDATE (deleting_at, delete_command, delete_error), DELETE ON homes TO tidegate_hub;

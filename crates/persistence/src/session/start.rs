@@ -12,7 +12,7 @@ use tidegate_model::{AgentId, OrgId, Platform, Session, SessionId, SessionState,
 
 use super::Row;
 use crate::{
-    Error, OrgTx, Result, audit,
+    Constraint, Error, OrgTx, Result, audit,
     command::{self, NewCommand},
     schema::session_specs,
     statement::{Statement, statement},
@@ -186,7 +186,10 @@ pub async fn start(
     row?;
     spec?;
     command?;
-    home?;
+    // One that is about to be deleted is no home to start in.
+    if new.persistent_home && home? == 0 {
+        return Err(Error::Violation(Constraint::HomeStays));
+    }
     line?;
     Ok(())
 }
@@ -195,8 +198,8 @@ pub async fn start(
 fn home_statement(new: &NewRow) -> Statement<()> {
     statement::<()>(
         "INSERT INTO homes (org_id, user_id, agent_id, storage_bytes, created_at) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT (org_id, user_id, agent_id) DO UPDATE SET storage_bytes = EXCLUDED.storage_bytes
-         WHERE homes.storage_bytes < EXCLUDED.storage_bytes",
+         ON CONFLICT (org_id, user_id, agent_id) DO UPDATE SET storage_bytes = GREATEST(homes.storage_bytes, EXCLUDED.storage_bytes)
+         WHERE homes.deleting_at IS NULL",
     )
     .bind::<Uuid, _>(new.org_id)
     .bind::<Uuid, _>(new.user_id)

@@ -6,6 +6,7 @@ mod audit;
 mod devices;
 mod force;
 mod groups;
+mod homes;
 mod identities;
 mod key_rights;
 mod keys;
