@@ -34,7 +34,7 @@ pub enum Made<T> {
 
 impl<T> Made<T> {
     /// What was made by a request without a key, which repeats nothing.
-    pub(crate) fn new(self) -> Result<T> {
+    pub(crate) fn made(self) -> Result<T> {
         match self {
             Self::New(made) => Ok(made),
             Self::Replay(_) => Err(Error::internal("a request without a key was taken for a repeat")),

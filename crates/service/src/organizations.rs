@@ -43,7 +43,7 @@ pub struct Permissions {
 impl Organizations {
     /// Makes an organization of the caller's own.
     pub async fn create(&self, caller: &Caller, request: CreateOrganizationRequest) -> Result<Organization> {
-        self.create_keyed(caller, request, None, |_| Value::Null).await?.new()
+        self.create_keyed(caller, request, None, |_| Value::Null).await?.made()
     }
 
     /// The same for a request that may be a repeat.

@@ -1,6 +1,6 @@
 //! Too many attempts are 429, and the answer says when to try again.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tidegate_model::OrgRole;
 use tidegate_service::Options;
 use tidegate_test_support::{BOOTSTRAP_KEY, TestDb};
@@ -56,7 +56,7 @@ async fn so_many_agents_wait_for_an_operator_and_no_more_until_one_is_decided_ab
     refused.into_iter().for_each(says_when);
     let handle: String = world.db.look("SELECT min(agent_id) FROM agents").await;
     let reject = format!("/api/v1/admin/agents/{handle}/reject");
-    let rejected = world.call("POST", &reject, &world.operator().await, Some(Value::Null)).await;
+    let rejected = world.call("POST", &reject, &world.operator().await, Some(json!({}))).await;
     assert_eq!(rejected.status, 200, "{rejected:?}");
     assert_eq!(register(&world, "vm-9").await.status, 202);
 }

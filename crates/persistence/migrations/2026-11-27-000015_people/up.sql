@@ -47,7 +47,8 @@ CREATE POLICY org ON login_sessions FOR UPDATE TO tidegate_org
     USING (org_id = tidegate_org_id() AND (tidegate_leaving() IS NULL OR user_id = tidegate_leaving())) WITH CHECK (org_id IS NULL);
 
 GRANT CREATE ON SCHEMA public TO tidegate_lister;
--- The organization that was chosen comes first, where it is active and its user a member of it; else the default does.
+-- The organization that was chosen comes first, where it is active and its user a member of it; else the default does:
+-- the oldest that is theirs, then the one joined first, be it somebody's or nobody's.
 CREATE OR REPLACE FUNCTION auth_login_session(login uuid, wanted text)
 RETURNS TABLE (user_id uuid, username text, role text, org_id uuid, org_role text, revoked_at timestamptz, expires_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
@@ -59,7 +60,7 @@ BEGIN
     LEFT JOIN LATERAL (
         SELECT o.id FROM organizations o JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
         WHERE o.status = 'active' AND (wanted IS NULL OR o.id::text = lower(wanted) OR o.name = wanted)
-        ORDER BY (o.id = l.org_id) DESC NULLS LAST, (o.owner_user_id = u.id) DESC NULLS LAST,
+        ORDER BY (o.id = l.org_id) DESC NULLS LAST, COALESCE(o.owner_user_id = u.id, false) DESC,
                  CASE WHEN o.owner_user_id = u.id THEN o.created_at ELSE m.created_at END, o.id
         LIMIT 1) o ON true
     LEFT JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
@@ -83,7 +84,7 @@ BEGIN
     LEFT JOIN LATERAL (
         SELECT o.id FROM organizations o JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
         WHERE o.status = 'active' AND (wanted_org IS NULL OR o.id::text = lower(wanted_org) OR o.name = wanted_org)
-        ORDER BY (o.id = t.org_id) DESC NULLS LAST, (o.owner_user_id = u.id) DESC NULLS LAST,
+        ORDER BY (o.id = t.org_id) DESC NULLS LAST, COALESCE(o.owner_user_id = u.id, false) DESC,
                  CASE WHEN o.owner_user_id = u.id THEN o.created_at ELSE m.created_at END, o.id
         LIMIT 1) o ON true
     LEFT JOIN memberships m ON m.org_id = o.id AND m.user_id = u.id
@@ -107,7 +108,14 @@ ALTER TABLE homes ADD CONSTRAINT homes_of_a_command CHECK ((deleting_at IS NULL)
 CREATE UNIQUE INDEX homes_delete_command ON homes (delete_command) WHERE delete_command IS NOT NULL;
 CREATE INDEX homes_listed ON homes (org_id, created_at, id);
 CREATE INDEX sessions_of_a_home ON sessions (agent_id, user_id, created_at DESC) WHERE persistent_home;
--- An organization lets a home go at once where its agent is gone, and nobody could say that it is.
+-- An organization lets a home go by itself only where its agent is gone, and nobody could say that the home is: agents
+-- that are there are those it sees.
+DROP POLICY org ON homes;
+CREATE POLICY org ON homes FOR SELECT TO tidegate_org USING (org_id = tidegate_org_id());
+CREATE POLICY org_makes ON homes FOR INSERT TO tidegate_org WITH CHECK (org_id = tidegate_org_id());
+CREATE POLICY org_changes ON homes FOR UPDATE TO tidegate_org USING (org_id = tidegate_org_id()) WITH CHECK (org_id = tidegate_org_id());
+CREATE POLICY org_forgets ON homes FOR DELETE TO tidegate_org
+    USING (org_id = tidegate_org_id() AND agent_id NOT IN (SELECT a.id FROM agents a));
 GRANT UPDATE (deleting_at, delete_command, delete_error), DELETE ON homes TO tidegate_org;
 -- The agent says what became of it.
 CREATE POLICY hub ON homes TO tidegate_hub USING (agent_id = ANY ((SELECT tidegate_agent_ids())::uuid[]));

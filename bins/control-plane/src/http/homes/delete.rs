@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web::Data};
 use serde::Serialize;
-use tidegate_model::{Home, HomeId};
+use tidegate_model::{CommandId, Home, HomeId};
 use utoipa::ToSchema;
 
 use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, valid::Segment};
@@ -34,7 +34,7 @@ pub(crate) async fn delete(
     id: Segment<HomeId>,
 ) -> Result<HttpResponse, Problem> {
     let (home, command) = context.services.homes.delete(caller.org()?, id.0).await?;
-    let command_id = command.map(|command| command.to_wire());
+    let command_id = command.map(CommandId::to_wire);
     let mut answer = if command_id.is_some() { HttpResponse::Accepted() } else { HttpResponse::Ok() };
     Ok(answer.json(Leaving { home, command_id }))
 }
