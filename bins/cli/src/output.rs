@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use tidegate_client::{MyOrganization, Permissions};
 use tidegate_model::{
-    ApiKey, AuditEntry, BearerToken, Clock, Group, GroupMembership, Invite, LoginSession, Member,
+    ApiKey, AuditEntry, BearerToken, Clock, Group, GroupMembership, Home, Invite, LoginSession, Member,
     Organization, OrganizationUsage, QuotaNumbers, Session, SessionEvent, SystemClock, User,
 };
 
@@ -125,6 +125,28 @@ pub(crate) fn tokens(tokens: &[BearerToken]) -> String {
             state,
             token.last_used_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(now - at))),
             age(now - token.created_at),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of persistent homes.
+pub(crate) fn homes(homes: &[Home]) -> String {
+    let now = SystemClock::new().now();
+    let mut table = table(["ID", "OWNER", "AGENT", "STORAGE", "STATE", "AGE"]);
+    for home in homes {
+        let state = match (&home.deleting_at, &home.delete_error) {
+            (Some(_), _) => "being deleted".to_owned(),
+            (None, Some(why)) => format!("not deleted: {}", plain(why)),
+            (None, None) => "kept".to_owned(),
+        };
+        table.add_row([
+            home.id.to_string(),
+            home.username.as_deref().map_or_else(|| home.user_id.to_string(), plain),
+            home.agent_id.as_ref().map_or_else(|| "gone".to_owned(), |agent| plain(agent.as_str())),
+            home.storage.to_string(),
+            state,
+            age(now - home.created_at),
         ]);
     }
     table.trim_fmt()

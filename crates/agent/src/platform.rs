@@ -123,10 +123,23 @@ impl SessionSpec {
 }
 
 fn owner_of(command: &CreateSessionCommand) -> Result<String, Error> {
-    let owner = match (&command.org_id, &command.user_id) {
-        (Some(org), Some(user)) => [org.as_str(), user.as_str()],
+    owner(command.org_id.as_deref(), command.user_id.as_deref(), &command.user)
+}
+
+/// Whose home it is that a stop asks to delete; none where it asks for nothing of the kind.
+pub(crate) fn home_to_delete(payload: &Map<String, Value>) -> Result<Option<String>, Error> {
+    if payload.get("deleteHome").and_then(Value::as_bool) != Some(true) {
+        return Ok(None);
+    }
+    let text = |name: &str| payload.get(name).and_then(Value::as_str);
+    owner(text("orgId"), text("userId"), text("user").unwrap_or_default()).map(Some)
+}
+
+fn owner(org: Option<&str>, user_id: Option<&str>, user: &str) -> Result<String, Error> {
+    let owner = match (org, user_id) {
+        (Some(org), Some(user)) => [org, user],
         // Control planes of the first protocol name the user alone.
-        _ => ["local", command.user.as_str()],
+        _ => ["local", user],
     };
     if owner.iter().all(|part| is_plain(part)) {
         Ok(owner.join("/"))
@@ -299,6 +312,12 @@ pub trait Platform: Send + Sync + 'static {
     }
     /// Frees what a session that ended by itself still holds.
     fn release<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<(), Error>>;
+    /// Deletes the persistent home of an owner, as [`SessionSpec::owner`] names them, when nothing runs in it; true where it
+    /// is gone. A platform that cannot tell leaves it.
+    fn delete_home<'a>(&'a self, owner: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        let _ = owner;
+        Box::pin(std::future::ready(Ok(false)))
+    }
     /// Opens a stream of a session, of one that ended too, as long as its output is kept.
     fn open<'a>(
         &'a self,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::{
     Ended, Error, Exit, Keep, Progress, SessionKey, SessionSpec,
     journal::Outcome,
+    platform::home_to_delete,
     records::Record,
     sessions::{Job, Sessions},
 };
@@ -97,14 +98,19 @@ impl Worker {
     async fn carry_out(&mut self, command: CommandMessage) {
         let CommandMessage { command_id, action, payload } = command;
         let done = match action {
-            CommandAction::StartSession | CommandAction::WakeSession => self.start(payload).await,
-            CommandAction::HibernateSession => self.stop(&payload, Keep::Home).await,
-            CommandAction::StopSession => self.stop(&payload, Keep::Nothing).await,
+            CommandAction::StartSession | CommandAction::WakeSession => {
+                self.start(payload).await.map(|()| false)
+            }
+            CommandAction::HibernateSession => self.stop(&payload, Keep::Home).await.map(|()| false),
+            CommandAction::StopSession => self.stop_with_home(&payload).await,
         };
         let outcome = match done {
-            Ok(()) => {
+            Ok(home_deleted) => {
                 let mut result = Map::new();
                 result.insert("sessionId".into(), json!(self.session_id));
+                if home_deleted {
+                    result.insert("homeDeleted".into(), json!(true));
+                }
                 Outcome::Completed(result)
             }
             Err(error) => {
@@ -238,6 +244,16 @@ impl Worker {
                 .into(),
             );
         })
+    }
+
+    /// Stops the session, and deletes its home where that is asked for; whether that is gone.
+    async fn stop_with_home(&mut self, payload: &Map<String, Value>) -> Result<bool, Error> {
+        let home = home_to_delete(payload)?;
+        self.stop(payload, Keep::Nothing).await?;
+        match home {
+            Some(owner) => self.sessions.platform.delete_home(&owner).await,
+            None => Ok(false),
+        }
     }
 
     async fn stop(&mut self, payload: &Map<String, Value>, keep: Keep) -> Result<(), Error> {

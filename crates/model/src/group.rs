@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Fields, FromFields, GroupId, GroupQuota, OrgId, PatchField, UserId, text_enum::text_enum,
-    validate_org_name,
+    Fields, FromFields, GroupId, GroupMembershipId, GroupQuota, OrgId, PatchField, UserId,
+    text_enum::text_enum, validate_org_name,
 };
 
 text_enum! {
@@ -84,6 +84,8 @@ pub struct Group {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct GroupMembership {
+    /// The membership's own id.
+    pub id: GroupMembershipId,
     /// The group.
     pub group_id: GroupId,
     /// Its name.

@@ -82,6 +82,10 @@ id! {
     MailId,
     /// A group of an organization's members.
     GroupId,
+    /// Somebody in a group.
+    GroupMembershipId,
+    /// A persistent home.
+    HomeId,
     /// One change in a session's history.
     SessionEventId,
     /// One HTTP request, named in every error answer.

@@ -24,6 +24,7 @@ mod device;
 mod event;
 mod fields;
 mod group;
+mod home;
 mod id;
 mod identity;
 mod invite;
@@ -62,9 +63,11 @@ pub use group::{
     AddGroupMemberRequest, CreateGroupRequest, GROUP_DEPTH, Group, GroupMembership, GroupRole, GroupType,
     UpdateGroupRequest,
 };
+pub use home::Home;
 pub use id::{
-    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GrantId, GroupId, InviteId,
-    LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
+    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GrantId, GroupId,
+    GroupMembershipId, HomeId, InviteId, LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId,
+    TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};

@@ -1,6 +1,6 @@
 //! Who may do what: the permission matrix as data. A golden file beside it shows every operation for every role.
 
-use crate::{OrgRole, SystemRole, text_enum::text_enum};
+use crate::{OrgRole, Scope, SystemRole, text_enum::text_enum};
 
 text_enum! {
     /// Something that needs a right. What is one's own (user, login, sessions) needs none beyond these.
@@ -59,6 +59,8 @@ text_enum! {
         ManageAllOrganizations = "platform.organization.manage",
         /// See every user of the platform, make users, change and end those whose role is not above one's own.
         ManageAllUsers = "platform.user.manage",
+        /// Make users who manage an organization, and reset the passwords of those who do: both are ways into it.
+        AppointManagers = "platform.user.appoint",
     }
 }
 
@@ -112,7 +114,41 @@ impl Operation {
             | Self::ReadAllAudit
             | Self::ManageAllQuotas
             | Self::ManageAllUsers => Needs::Platform(&[SystemRole::Operator, SystemRole::Admin]),
-            Self::ManageAllOrganizations => Needs::Platform(&[SystemRole::Admin]),
+            Self::ManageAllOrganizations | Self::AppointManagers => Needs::Platform(&[SystemRole::Admin]),
+        }
+    }
+
+    /// What an API key needs for it beside its owner's role; none where no key does it: what is about somebody and not
+    /// about an organization is theirs to do.
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::OwnSessions => Some(Scope::SessionsRead),
+            Self::StartSessions | Self::ManageSessions => Some(Scope::SessionsWrite),
+            Self::ReadOrganization
+            | Self::ReadMembers
+            | Self::ReadGroups
+            | Self::ReadAudit
+            | Self::ReadUsers => Some(Scope::OrgRead),
+            Self::UpdateOrganization
+            | Self::ManageMembers
+            | Self::ManageInvites
+            | Self::ManageGroups
+            | Self::ManageQuotas
+            | Self::ManageUsers => Some(Scope::OrgWrite),
+            Self::ManageKeys => Some(Scope::Keys),
+            Self::ManageAgents
+            | Self::ReadAllOrganizations
+            | Self::ReadAllAudit
+            | Self::ManageAllSessions
+            | Self::ManageAllQuotas
+            | Self::ManageAllOrganizations
+            | Self::ManageAllUsers => Some(Scope::Admin),
+            Self::CreateOrganization
+            | Self::TransferOrganization
+            | Self::DeleteOrganization
+            | Self::AnswerInvites
+            | Self::OwnProfile
+            | Self::AppointManagers => None,
         }
     }
 

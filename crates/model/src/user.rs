@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FieldErrors, Fields, FromFields, LoginSessionId, OrgId, OrgRole, Secret, UnknownValue, UserId,
-    text_enum::text_enum,
+    FieldErrors, Fields, FromFields, GroupId, LoginSessionId, OrgId, OrgRole, Secret, UnknownValue, UserId,
+    UserQuota, text_enum::text_enum,
 };
 
 text_enum! {
@@ -116,6 +116,12 @@ pub struct User {
     /// Last successful login.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_login: Option<DateTime<Utc>>,
+    /// What the user may use in `org_id`, and uses, where a quota is set: in answers about one user alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Box<UserQuota>>,
+    /// The groups of `org_id` that the user is in: in answers about one user alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<GroupId>>,
 }
 
 /// A user as operators of the platform see it: in no organization's light.

@@ -5,7 +5,7 @@ mod room;
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use serde_json::Value;
 use tidegate_model::{
     Agent, AgentCapacity, AgentDrain, AgentHandle, AgentId, AgentMetadata, AgentRegistrationRequest,
@@ -94,6 +94,17 @@ impl From<Option<AgentCapacity>> for Capacity {
             said: serde_json::to_value(capacity).ok(),
         }
     }
+}
+
+/// How many agents wait for an operator, counted up to `most`. Whoever registers one takes turns here.
+pub async fn pending(tx: &mut PlatformTx, most: i64) -> Result<i64> {
+    let conn = tx.conn()?;
+    conn.batch_execute("SELECT pg_advisory_xact_lock(7526411283028599911)").await?;
+    let count = statement::<BigInt>(
+        "SELECT count(*) FROM (SELECT 1 FROM agents WHERE approval_status = 'pending' AND deleted_at IS NULL LIMIT ?) a",
+    );
+    let rows: Vec<i64> = count.bind::<BigInt, _>(most).load(conn).await?;
+    Ok(rows.into_iter().next().unwrap_or(0))
 }
 
 /// Inserts an agent that waits for approval.

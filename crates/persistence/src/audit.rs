@@ -7,7 +7,10 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use serde_json::Value;
 use tidegate_model::{AuditEntry, AuditFilter, AuditId, CredentialId, OrgId, UserId, redacted};
 
-use crate::{Actor, OrgTx, Origin, PlatformTx, Result, UserTx, statement::statement};
+use crate::{
+    Actor, OrgTx, Origin, PlatformTx, Result, UserTx,
+    statement::{Statement, statement},
+};
 
 /// One line to be written.
 #[derive(Debug, Clone)]
@@ -58,10 +61,28 @@ pub async fn insert_platform_about(tx: &mut PlatformTx, org: OrgId, entry: Entry
     insert(tx.conn()?, Some(org), author, entry).await
 }
 
-/// Writes a line of the organization's log.
+/// Writes a line of the organization's log, and of the platform's where an operator acts in an organization of others.
 pub async fn insert_org(tx: &mut OrgTx, entry: Entry) -> Result<()> {
     let (org, author) = (tx.org_id(), tx.author.clone());
+    if tx.entered {
+        insert_outside(tx.conn()?, org, author.clone(), entry.clone()).await?;
+    }
     insert(tx.conn()?, Some(org), author, entry).await
+}
+
+/// The platform's own log is written by its role alone.
+async fn insert_outside(
+    conn: &mut AsyncPgConnection,
+    org: OrgId,
+    author: Author,
+    mut entry: Entry,
+) -> Result<()> {
+    if let Some(detail) = entry.detail.as_object_mut() {
+        detail.insert("organizationId".to_owned(), Value::from(org.to_string()));
+    }
+    conn.batch_execute("SET LOCAL ROLE tidegate_platform").await?;
+    insert(conn, None, author, entry).await?;
+    Ok(conn.batch_execute("SET LOCAL ROLE tidegate_org").await?)
 }
 
 /// Writes a line of what a user did by themselves, in the log of the organization it was about: one they are a member
@@ -77,8 +98,15 @@ async fn insert(
     author: Author,
     entry: Entry,
 ) -> Result<()> {
+    insert_statement(org, author, entry).execute(conn).await?;
+    Ok(())
+}
+
+/// The statement that writes a line, for those who send it with others.
+pub(crate) fn insert_statement(org: Option<OrgId>, author: Author, entry: Entry) -> Statement<()> {
     let mut detail = redacted(entry.detail);
-    let mut part = |name: &str| detail.as_object_mut().and_then(|fields| fields.remove(name));
+    let mut part =
+        |name: &str| detail.as_object_mut().and_then(|fields| fields.remove(name)).filter(|it| !it.is_null());
     let (before, after) = (part("before"), part("after"));
     let actor = author.actor.to_string();
     let key = author.name.as_ref().map_or_else(|| actor.clone(), |name| name.to_lowercase());
@@ -103,9 +131,6 @@ async fn insert(
     .bind::<Nullable<Jsonb>, _>(after)
     .bind::<Jsonb, _>(detail)
     .bind::<Timestamptz, _>(entry.at)
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 type Columns = (
@@ -229,11 +254,7 @@ macro_rules! fitting {
     };
 }
 
-fn filtered<St>(
-    sql: &'static str,
-    org: Option<OrgId>,
-    filter: &AuditFilter,
-) -> crate::statement::Statement<St> {
+fn filtered<St>(sql: &'static str, org: Option<OrgId>, filter: &AuditFilter) -> Statement<St> {
     let AuditFilter { actor, action, resource, since, until } = filter.clone();
     let mut bound = statement::<St>(sql).bind::<Nullable<Uuid>, _>(org).bind::<Nullable<Uuid>, _>(org);
     for text in [actor, action, resource] {

@@ -105,10 +105,8 @@ pub async fn user_by_name(db: &Db, name: &str) -> Result<PasswordLookup> {
 }
 
 /// The login session a refresh token belongs to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct RefreshLookup {
-    /// The user's scope within that login.
-    pub scope: UserScope,
     /// The login session.
     pub login_id: LoginSessionId,
     /// Whether it is the current token; the one before it is a replay.
@@ -118,14 +116,13 @@ pub struct RefreshLookup {
 /// The login session whose current or previous refresh token has this digest.
 pub async fn refresh(db: &Db, hash: Vec<u8>) -> Result<RefreshLookup> {
     let mut connection = db.connection().await?;
-    let rows: Vec<(LoginSessionId, UserId, bool)> =
-        statement::<(Uuid, Uuid, Bool)>("SELECT login_id, user_id, is_current FROM auth_refresh(?)")
+    let rows: Vec<(LoginSessionId, bool)> =
+        statement::<(Uuid, Bool)>("SELECT login_id, is_current FROM auth_refresh(?)")
             .bind::<Bytea, _>(hash)
             .load(&mut connection)
             .await?;
-    let (login_id, user_id, current) = rows.into_iter().next().ok_or(Error::NotFound)?;
-    let scope = of_login(user_id, String::new(), SystemRole::User, login_id);
-    Ok(RefreshLookup { scope, login_id, current })
+    let (login_id, current) = rows.into_iter().next().ok_or(Error::NotFound)?;
+    Ok(RefreshLookup { login_id, current })
 }
 
 /// What an agent's key or claim token is checked against.

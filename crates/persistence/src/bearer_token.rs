@@ -133,13 +133,15 @@ pub async fn revoke(tx: &mut UserTx, id: BearerTokenId, now: DateTime<Utc>) -> R
     Ok(revoked == 1)
 }
 
-/// Chooses an active organization of the user's, by id or name, for all later requests of a token that name none.
-pub async fn choose(tx: &mut UserTx, id: BearerTokenId, wanted: &str) -> Result<OrgId> {
+/// Chooses an active organization of the user's, by id or name, for all later requests of a token that name none. Gives
+/// the one chosen before, too.
+pub async fn choose(tx: &mut UserTx, id: BearerTokenId, wanted: &str) -> Result<(Option<OrgId>, OrgId)> {
     let user = tx.user_id;
-    let rows: Vec<OrgId> = statement::<Uuid>(
-        "UPDATE bearer_tokens t SET org_id = o.id FROM organizations o JOIN memberships m ON m.org_id = o.id
-         WHERE t.id = ? AND t.user_id = m.user_id AND m.user_id = ? AND t.revoked_at IS NULL AND o.status = 'active'
-           AND (o.id::text = lower(?) OR o.name = ?) RETURNING o.id",
+    let rows: Vec<(Option<OrgId>, OrgId)> = statement::<(Nullable<Uuid>, Uuid)>(
+        "UPDATE bearer_tokens t SET org_id = o.id
+         FROM organizations o JOIN memberships m ON m.org_id = o.id JOIN bearer_tokens b ON b.user_id = m.user_id
+         WHERE t.id = ? AND b.id = t.id AND t.user_id = m.user_id AND m.user_id = ? AND t.revoked_at IS NULL
+           AND o.status = 'active' AND (o.id::text = lower(?) OR o.name = ?) RETURNING b.org_id, o.id",
     )
     .bind::<Uuid, _>(id)
     .bind::<Uuid, _>(user)

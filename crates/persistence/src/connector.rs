@@ -2,7 +2,7 @@
 //!
 //! What is never done here: falling back to a plain connection where the address asks for an encrypted one.
 
-use std::{error::Error as StdError, io, path::PathBuf};
+use std::{error::Error as StdError, io, path::PathBuf, time::Duration};
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
@@ -24,6 +24,15 @@ use crate::{
 const MODE: &str = "sslmode";
 const CA_FILE: &str = "sslrootcert";
 
+/// Until a connection is made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Until what was sent has arrived.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+/// Silence before the other side is asked whether it is there, how often, and how many times in vain.
+const IDLE: Duration = Duration::from_secs(15);
+const INTERVAL: Duration = Duration::from_secs(5);
+const RETRIES: u32 = 3;
+
 /// Makes connections to one address. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -41,6 +50,7 @@ impl Connector {
         let mut config: Config = rest.parse().map_err(Error::unavailable)?;
         let mode = mode_of(mode.as_deref(), ca_file.is_some(), is_local(&config))?;
         config.ssl_mode(mode.asks_driver_for());
+        notice_silence(&mut config);
         let tls = client_config(mode.check(), ca_file.as_deref()).map_err(Error::unavailable)?;
         Ok(Self { config, tls: MakeRustlsConnect::new(tls), ca_file })
     }
@@ -95,6 +105,20 @@ impl Connector {
             Host::Unix(folder) => folder.display().to_string(),
         };
         self.config.get_hosts().iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A machine that is gone is noticed, and not only when the operating system gives up: after hours. What the address
+/// says itself holds.
+fn notice_silence(config: &mut Config) {
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(UNACKNOWLEDGED);
+    }
+    if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+        config.keepalives_idle(IDLE).keepalives_interval(INTERVAL).keepalives_retries(RETRIES);
     }
 }
 
@@ -274,6 +298,20 @@ mod tests {
         }
         let own = "postgres://h/d?sslrootcert=/mine";
         assert_eq!(added(own), own);
+    }
+
+    #[test]
+    fn silence_is_noticed_unless_the_address_says_otherwise() {
+        let config = |url: &str| Connector::new(&Secret::new(url.to_owned())).unwrap().config;
+        let plain = config("postgres://h/d?sslmode=disable");
+        assert_eq!(plain.get_tcp_user_timeout(), Some(&UNACKNOWLEDGED));
+        assert_eq!((plain.get_keepalives_idle(), plain.get_connect_timeout()), (IDLE, Some(&CONNECT)));
+        let own = config(
+            "postgres://h/d?sslmode=disable&tcp_user_timeout=9000&keepalives_idle=60&connect_timeout=3",
+        );
+        assert_eq!(own.get_keepalives_idle(), Duration::from_mins(1));
+        assert_eq!(own.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_ne!(own.get_tcp_user_timeout(), Some(&UNACKNOWLEDGED));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The pool, and the doors to the four kinds of transaction.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -18,6 +18,7 @@ use crate::{
     AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx,
     connector::Connector,
     organization::{self, Locked},
+    pulse::Pulse,
     quota::{self, Bound},
     tx::{Lease, OrgContext},
 };
@@ -30,7 +31,8 @@ pub struct Options {
     pub url: Secret<String>,
     /// Connections at most. Default 16.
     pub max_connections: usize,
-    /// Longest wait for a free connection before the answer is 503. Default 2 s.
+    /// Longest wait for a free connection before the answer is 503, and until somebody who waits for the database asks
+    /// whether it still answers. Default 2 s.
     pub acquire_timeout_seconds: u64,
     /// Longest statement. Default 15 s.
     pub statement_timeout_seconds: u64,
@@ -55,6 +57,7 @@ impl Default for Options {
 pub struct Db {
     pool: Pool<AsyncPgConnection>,
     patience: Duration,
+    pulse: Arc<Pulse>,
 }
 
 impl fmt::Debug for Db {
@@ -78,6 +81,7 @@ impl Db {
         // A dead connection is found by `BEGIN`, which is tried again on another one: see `Db::begin`.
         config.recycling_method = RecyclingMethod::Fast;
         let connector = Connector::new(&options.url)?;
+        let pulse = Arc::new(Pulse::new(connector.clone()));
         config.custom_setup = Box::new(move |_| {
             let (settings, connector) = (settings.clone(), connector.clone());
             async move {
@@ -95,7 +99,7 @@ impl Db {
             .max_size(options.max_connections)
             .build()
             .map_err(|error| Error::Internal(Box::new(error)))?;
-        Ok(Self { pool, patience: Duration::from_secs(options.acquire_timeout_seconds) })
+        Ok(Self { pool, patience: Duration::from_secs(options.acquire_timeout_seconds), pulse })
     }
 
     /// Runs `work` in a transaction of an organization: commits on `Ok`, rolls back on `Err`.
@@ -142,6 +146,31 @@ impl Db {
         let opened = opened.map_or(Err(Error::NotFound), |Opened { locked, bounds }| Ok((locked?, bounds?)));
         let mut tx = OrgTx::new(lease, context, scope.user.author());
         let outcome = work(&mut tx, opened).await;
+        tx.lease.finish(outcome).await
+    }
+
+    /// Runs `work` in a transaction of an organization that an operator enters from outside: it begins as the platform's,
+    /// where `enter` finds the organization, and goes on inside. What is done there stands in both logs or in none.
+    pub async fn in_org_of_others<T, E: From<Error>>(
+        &self,
+        operator: &Operator,
+        enter: impl AsyncFnOnce(&mut PlatformTx) -> Result<OrgScope, E>,
+        work: impl AsyncFnOnce(&mut OrgTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let lease = self.begin(&begin_as("tidegate_platform", "app.org_id", "")).await?;
+        let mut outside = PlatformTx { lease, author: operator.author.clone() };
+        let entered = enter(&mut outside).await;
+        let PlatformTx { mut lease, .. } = outside;
+        let scope = match entered {
+            Ok(scope) => scope,
+            Err(error) => return lease.finish(Err(error)).await,
+        };
+        if let Err(error) = lease.conn()?.batch_execute(&org_role(&scope)).await {
+            return lease.finish(Err(Error::from(error).into())).await;
+        }
+        let mut tx = OrgTx::new(lease, org_context(&scope), scope.user.author());
+        tx.entered = true;
+        let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
     }
 
@@ -206,6 +235,17 @@ impl Db {
     pub async fn now(&self) -> Result<DateTime<Utc>> {
         let mut connection = self.connection().await?;
         crate::system::database_now(&mut connection).await
+    }
+
+    /// Whether the database answers `within` this time: asked by whoever has waited for longer than [`Db::patience`]. A
+    /// server that hangs takes what is sent to it as ever, and says nothing.
+    pub async fn answers(&self, within: Duration) -> bool {
+        self.pulse.answers(within).await
+    }
+
+    /// How long one waits without a doubt.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// A connection outside of any transaction and scope, for the lookups that make scopes.
@@ -291,8 +331,12 @@ fn agents_setup(scope: &AgentScope) -> String {
 }
 
 fn org_setup(scope: &OrgScope) -> String {
-    let begin = begin_as("tidegate_org", "app.org_id", &scope.org_id.to_string());
-    format!("{begin}, set_config('app.user_id', '{}', true)", scope.user.user_id)
+    format!("BEGIN; {}", org_role(scope))
+}
+
+fn org_role(scope: &OrgScope) -> String {
+    let role = role_as("tidegate_org", "app.org_id", &scope.org_id.to_string());
+    format!("{role}, set_config('app.user_id', '{}', true)", scope.user.user_id)
 }
 
 fn org_context(scope: &OrgScope) -> OrgContext {
@@ -301,5 +345,9 @@ fn org_context(scope: &OrgScope) -> OrgContext {
 
 /// Role and tenant of a transaction. The value is an id or a list of ids of ours, never text from outside.
 fn begin_as(role: &str, setting: &str, value: &str) -> String {
-    format!("BEGIN; SELECT set_config('role', '{role}', true), set_config('{setting}', '{value}', true)")
+    format!("BEGIN; {}", role_as(role, setting, value))
+}
+
+fn role_as(role: &str, setting: &str, value: &str) -> String {
+    format!("SELECT set_config('role', '{role}', true), set_config('{setting}', '{value}', true)")
 }

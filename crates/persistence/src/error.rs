@@ -49,6 +49,9 @@ pub enum Constraint {
     /// Two groups of one organization and name.
     #[error("the unique group name")]
     GroupName,
+    /// A start in a home that is being deleted.
+    #[error("the home that stays")]
+    HomeStays,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,
@@ -63,7 +66,7 @@ impl Constraint {
             "agents_agent_id_key" => Some(Self::AgentHandle),
             "invites_pending_key" => Some(Self::PendingInvite),
             "groups_name_key" => Some(Self::GroupName),
-            "idempotency_keys_pkey" => Some(Self::IdempotencyKey),
+            "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,
         }
     }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{
-    CreateGroupRequest, Group, GroupId, GroupMembership, GroupRole, GroupType, OrgId, PatchField,
-    UpdateGroupRequest, UserId,
+    CreateGroupRequest, Group, GroupId, GroupMembership, GroupMembershipId, GroupRole, GroupType, OrgId,
+    PatchField, UpdateGroupRequest, UserId,
 };
 
 use crate::{Error, OrgTx, Result, statement::statement};
@@ -207,18 +207,18 @@ pub async fn roles(tx: &mut OrgTx, id: GroupId, user: UserId) -> Result<Vec<Grou
     .await?)
 }
 
-type MemberColumns = (Uuid, Text, Uuid, Text, Text, Timestamptz);
-type MemberRow = (GroupId, String, UserId, String, GroupRole, DateTime<Utc>);
+type MemberColumns = (Uuid, Uuid, Text, Uuid, Text, Text, Timestamptz);
+type MemberRow = (GroupMembershipId, GroupId, String, UserId, String, GroupRole, DateTime<Utc>);
 
-fn membership((group_id, group_name, user_id, username, role, created_at): MemberRow) -> GroupMembership {
-    GroupMembership { group_id, group_name, user_id, username, role, created_at }
+fn membership((id, group_id, group_name, user_id, username, role, created_at): MemberRow) -> GroupMembership {
+    GroupMembership { id, group_id, group_name, user_id, username, role, created_at }
 }
 
 /// Somebody in a group.
 pub async fn find_member(tx: &mut OrgTx, id: GroupId, user: UserId) -> Result<GroupMembership> {
     let org = tx.org_id();
     let rows: Vec<MemberRow> = statement::<MemberColumns>(
-        "SELECT g.id, g.name, u.id, u.username, m.role, m.created_at
+        "SELECT m.id, g.id, g.name, u.id, u.username, m.role, m.created_at
          FROM group_memberships m JOIN groups g ON g.org_id = m.org_id AND g.id = m.group_id JOIN users u ON u.id = m.user_id
          WHERE m.org_id = ? AND m.group_id = ? AND m.user_id = ?",
     )
@@ -241,7 +241,7 @@ pub async fn members(
     let (at, user) = after.unzip();
     let conn = tx.conn()?;
     let rows: Vec<MemberRow> = statement::<MemberColumns>(
-        "SELECT g.id, g.name, u.id, u.username, m.role, m.created_at
+        "SELECT m.id, g.id, g.name, u.id, u.username, m.role, m.created_at
          FROM group_memberships m JOIN groups g ON g.org_id = m.org_id AND g.id = m.group_id JOIN users u ON u.id = m.user_id
          WHERE m.org_id = ? AND m.group_id = ?
            AND (m.created_at, m.user_id) > (COALESCE(?, '-infinity'), COALESCE(?, '00000000-0000-0000-0000-000000000000'))
@@ -274,7 +274,7 @@ pub async fn of_user(
     let org = tx.org_id();
     let conn = tx.conn()?;
     let rows: Vec<MemberRow> = statement::<MemberColumns>(
-        "SELECT g.id, g.name, u.id, u.username, m.role, m.created_at
+        "SELECT m.id, g.id, g.name, u.id, u.username, m.role, m.created_at
          FROM group_memberships m JOIN groups g ON g.org_id = m.org_id AND g.id = m.group_id JOIN users u ON u.id = m.user_id
          WHERE m.org_id = ? AND m.user_id = ? AND g.name > ? ORDER BY g.name LIMIT ?",
     )
@@ -294,6 +294,16 @@ pub async fn of_user(
     Ok((rows.into_iter().map(membership).collect(), total.into_iter().next().unwrap_or(0)))
 }
 
+/// The groups that a user is in, by name; at most `limit`.
+pub async fn ids_of_user(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec<GroupId>> {
+    let org = tx.org_id();
+    let ids = statement::<Uuid>(
+        "SELECT g.id FROM group_memberships m JOIN groups g ON g.org_id = m.org_id AND g.id = m.group_id
+         WHERE m.org_id = ? AND m.user_id = ? ORDER BY g.name LIMIT ?",
+    );
+    Ok(ids.bind::<Uuid, _>(org).bind::<Uuid, _>(user).bind::<BigInt, _>(limit).load(tx.conn()?).await?)
+}
+
 /// Puts a member of the organization into a group, or gives somebody in it another role.
 pub async fn put_member(
     tx: &mut OrgTx,
@@ -304,9 +314,10 @@ pub async fn put_member(
 ) -> Result<()> {
     let org = tx.org_id();
     statement::<()>(
-        "INSERT INTO group_memberships (org_id, group_id, user_id, role, created_at) VALUES (?, ?, ?, ?, ?)
+        "INSERT INTO group_memberships (id, org_id, group_id, user_id, role, created_at) VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT (org_id, group_id, user_id) DO UPDATE SET role = EXCLUDED.role",
     )
+    .bind::<Uuid, _>(GroupMembershipId::new())
     .bind::<Uuid, _>(org)
     .bind::<Uuid, _>(id)
     .bind::<Uuid, _>(user)

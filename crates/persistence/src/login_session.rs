@@ -147,13 +147,15 @@ pub async fn list(
     Ok((rows.into_iter().map(shown).collect(), total.into_iter().next().unwrap_or(0)))
 }
 
-/// Chooses an active organization of the user's, by id or name, for all later requests of a login that name none.
-pub async fn choose(tx: &mut UserTx, id: LoginSessionId, wanted: &str) -> Result<OrgId> {
+/// Chooses an active organization of the user's, by id or name, for all later requests of a login that name none. Gives
+/// the one chosen before, too.
+pub async fn choose(tx: &mut UserTx, id: LoginSessionId, wanted: &str) -> Result<(Option<OrgId>, OrgId)> {
     let user = tx.user_id;
-    let rows: Vec<OrgId> = statement::<Uuid>(
-        "UPDATE login_sessions l SET org_id = o.id FROM organizations o JOIN memberships m ON m.org_id = o.id
-         WHERE l.id = ? AND l.user_id = m.user_id AND m.user_id = ? AND o.status = 'active'
-           AND (o.id::text = lower(?) OR o.name = ?) RETURNING o.id",
+    let rows: Vec<(Option<OrgId>, OrgId)> = statement::<(Nullable<Uuid>, Uuid)>(
+        "UPDATE login_sessions l SET org_id = o.id
+         FROM organizations o JOIN memberships m ON m.org_id = o.id JOIN login_sessions b ON b.user_id = m.user_id
+         WHERE l.id = ? AND b.id = l.id AND l.user_id = m.user_id AND m.user_id = ? AND o.status = 'active'
+           AND (o.id::text = lower(?) OR o.name = ?) RETURNING b.org_id, o.id",
     )
     .bind::<Uuid, _>(id)
     .bind::<Uuid, _>(user)

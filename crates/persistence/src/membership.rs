@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use tidegate_model::{Member, OrgId, OrgRole, UserId};
 
 use crate::{
@@ -158,7 +158,8 @@ pub async fn another_admin(tx: &mut OrgTx, user: UserId) -> Result<bool> {
     Ok(rows == [true])
 }
 
-/// Ends a membership, and forgets the invite that it came by: it opens the organization once.
+/// Ends a membership, and forgets the invite that it came by: it opens the organization once. No login of the member
+/// chooses the organization any more.
 pub async fn remove(tx: &mut OrgTx, user: UserId) -> Result<()> {
     let org = tx.org_id();
     let conn = tx.conn()?;
@@ -175,7 +176,11 @@ pub async fn remove(tx: &mut OrgTx, user: UserId) -> Result<()> {
         .bind::<Uuid, _>(user)
         .execute(conn)
         .await?;
-    Ok(())
+    // The policy picks the rows: this role may not read whose logins they are.
+    let leaving = format!("SELECT set_config('app.leaving', '{user}', true)");
+    conn.batch_execute(&leaving).await?;
+    statement::<()>("UPDATE login_sessions SET org_id = NULL").execute(conn).await?;
+    Ok(conn.batch_execute("SELECT set_config('app.leaving', '', true)").await?)
 }
 
 /// Makes the user of the transaction a member, as far as the database agrees: as the owner of an organization just

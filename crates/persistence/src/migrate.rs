@@ -23,6 +23,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-27-000010_containers/up.sql"),
     include_str!("../migrations/2026-11-27-000011_placement/up.sql"),
     include_str!("../migrations/2026-11-27-000014_events/up.sql"),
+    include_str!("../migrations/2026-11-27-000015_people/up.sql"),
 ];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).

@@ -121,14 +121,25 @@ pub async fn find(tx: &mut OrgTx) -> Result<Organization> {
     one(tx.conn()?, FIND, id).await
 }
 
+/// An organization that the user of the transaction is a member of.
+pub async fn find_own(tx: &mut UserTx, id: OrgId) -> Result<Organization> {
+    one(tx.conn()?, FIND, id).await
+}
+
 /// The organization of the transaction, locked: the first lock of the lock order. Changes of its members take turns.
 pub async fn lock_own(tx: &mut OrgTx) -> Result<Organization> {
-    const LOCK: &str =
-        "SELECT id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at
-         FROM organizations WHERE id = ? AND status <> 'deleted' FOR NO KEY UPDATE";
     let id = tx.org_id();
     one(tx.conn()?, LOCK, id).await
 }
+
+/// Any organization that has not ended, locked.
+pub async fn lock_any(tx: &mut PlatformTx, id: OrgId) -> Result<Organization> {
+    one(tx.conn()?, LOCK, id).await
+}
+
+const LOCK: &str =
+    "SELECT id, name, display_name, description, k8s_namespace, status, owner_user_id, created_at, updated_at
+     FROM organizations WHERE id = ? AND status <> 'deleted' FOR NO KEY UPDATE";
 
 /// Any organization that has not ended.
 pub async fn find_any(tx: &mut PlatformTx, id: OrgId) -> Result<Organization> {
@@ -230,12 +241,22 @@ pub async fn update(tx: &mut OrgTx, change: UpdateOrganizationRequest, now: Date
     if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// Suspends an organization or lets it go on.
-pub async fn set_status(tx: &mut PlatformTx, id: OrgId, status: OrgStatus, now: DateTime<Utc>) -> Result<()> {
+/// Changes what is given of any organization, its status too: suspends it or lets it go on.
+pub async fn update_any(
+    tx: &mut PlatformTx,
+    id: OrgId,
+    change: UpdateOrganizationRequest,
+    now: DateTime<Utc>,
+) -> Result<()> {
     let changed = statement::<()>(
-        "UPDATE organizations SET status = ?, updated_at = ? WHERE id = ? AND status <> 'deleted'",
+        "UPDATE organizations SET display_name = COALESCE(?, display_name), description = COALESCE(?, description),
+                k8s_namespace = COALESCE(?, k8s_namespace), status = COALESCE(?, status), updated_at = ?
+         WHERE id = ? AND status <> 'deleted'",
     )
-    .bind::<Text, _>(status)
+    .bind::<Nullable<Text>, _>(change.display_name)
+    .bind::<Nullable<Text>, _>(change.description)
+    .bind::<Nullable<Text>, _>(change.k8s_namespace)
+    .bind::<Nullable<Text>, _>(change.status)
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(id)
     .execute(tx.conn()?)

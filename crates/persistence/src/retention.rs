@@ -189,6 +189,13 @@ pub const KINDS: &[Kind] = &[
         sql: "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)",
     },
     Kind {
+        table: "user_idempotency_keys",
+        batch: 5_000,
+        keep: |keep| keep.idempotency,
+        bound: Bound::Moment,
+        sql: "DELETE FROM user_idempotency_keys WHERE ctid IN (SELECT ctid FROM user_idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)",
+    },
+    Kind {
         table: "quarantined_sessions",
         batch: 5_000,
         keep: |keep| keep.quarantine,

@@ -56,11 +56,13 @@ pub struct OrgTx {
     pub(crate) lease: Lease,
     pub(crate) context: OrgContext,
     pub(crate) author: Author,
+    /// Whether an operator entered it from outside: what is written down of it stands in the platform's log, too.
+    pub(crate) entered: bool,
 }
 
 impl OrgTx {
     pub(crate) fn new(lease: Lease, context: OrgContext, author: Author) -> Self {
-        Self { lease, context, author }
+        Self { lease, context, author, entered: false }
     }
 
     /// The organization.

@@ -136,6 +136,15 @@ pub async fn touch_login(
     Ok(touched == 1)
 }
 
+/// What users change of themselves, e-mail address and display name, as it stands until the transaction changes it.
+pub async fn lock_own(tx: &mut UserTx) -> Result<(Option<String>, String)> {
+    let own = statement::<(Nullable<Text>, Text)>(
+        "SELECT email, full_name FROM users WHERE id = ? AND active FOR NO KEY UPDATE",
+    );
+    let rows: Vec<(Option<String>, String)> = own.bind::<Uuid, _>(tx.user_id).load(tx.conn()?).await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
+}
+
 /// Changes what users change of themselves.
 pub async fn update_own(
     tx: &mut UserTx,
@@ -189,6 +198,8 @@ fn member((core, origin, times, (org_id, org_role)): Row) -> User {
         created_at,
         updated_at,
         last_login,
+        quota: None,
+        groups: None,
     }
 }
 

@@ -139,6 +139,16 @@ pub async fn update(tx: &mut PlatformTx, id: UserId, change: Change, now: DateTi
     if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
+/// Makes an organization the home of a user who has none.
+pub async fn settle(tx: &mut PlatformTx, id: UserId, home: OrgId) -> Result<()> {
+    statement::<()>("UPDATE users SET home_org_id = ? WHERE id = ? AND home_org_id IS NULL")
+        .bind::<Uuid, _>(home)
+        .bind::<Uuid, _>(id)
+        .execute(tx.conn()?)
+        .await?;
+    Ok(())
+}
+
 /// Ends every login, key and bearer token of a user, and their tickets for streams; after the user's row was written.
 pub async fn end_credentials(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
     credential::end_of_user(tx, id).await?;
@@ -206,6 +216,20 @@ pub async fn owned(tx: &mut PlatformTx, id: UserId) -> Result<Vec<String>> {
     Ok(owned.bind::<Uuid, _>(id).load(tx.conn()?).await?)
 }
 
+/// Whether a user owns or manages an organization that has not ended.
+pub async fn manages(tx: &mut PlatformTx, id: UserId) -> Result<bool> {
+    let rows: Vec<bool> = statement::<Bool>(
+        "SELECT EXISTS (SELECT 1 FROM organizations WHERE owner_user_id = ? AND status <> 'deleted')
+             OR EXISTS (SELECT 1 FROM memberships m JOIN organizations o ON o.id = m.org_id AND o.status <> 'deleted'
+                        WHERE m.user_id = ? AND m.role IN ('org_admin', 'maintainer'))",
+    )
+    .bind::<Uuid, _>(id)
+    .bind::<Uuid, _>(id)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows == [true])
+}
+
 /// The organizations that a user is a member of and that have not ended.
 pub async fn organizations(tx: &mut PlatformTx, id: UserId) -> Result<Vec<OrgId>> {
     let of_user = statement::<Uuid>(
@@ -228,11 +252,13 @@ pub async fn managed_alone(tx: &mut PlatformTx, id: UserId) -> Result<Vec<String
 }
 
 /// Deletes a user: memberships, what is personal and what somebody could come in with. The row stays, and with it the
-/// name, so that what it did is never taken for somebody else's doing; e-mail address and GitHub account are free again.
+/// name, so that what it did is never taken for somebody else's doing; e-mail address and whoever vouched for the user
+/// are free again.
 pub async fn delete(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
-    const OF_USER: [&str; 2] = [
+    const OF_USER: [&str; 3] = [
         "UPDATE invites SET accepted_by = NULL WHERE accepted_by = ?",
         "DELETE FROM memberships WHERE user_id = ?",
+        "DELETE FROM identities WHERE user_id = ?",
     ];
     let conn = tx.conn()?;
     for sql in OF_USER {

@@ -16,6 +16,7 @@ use tidegate_persistence::{
 use crate::{
     Core, Error, Nudge, Quarantined, Result,
     error::Named,
+    options::Options,
     secrets::{Purpose, random, random_token, same},
 };
 
@@ -136,15 +137,23 @@ impl Agents {
         request: AgentRegistrationRequest,
     ) -> Result<Registered> {
         let (id, claim, now) = (AgentId::new(), random_token()?, self.0.clock.now());
+        self.0.throttle.registration(source, now)?;
+        let most = i64::from(self.0.options.pending_agents);
         let hash = self.0.vault.digest(Purpose::AgentClaim, &claim);
         let handle = request.agent_id.clone();
+        let detail = json!({"after": {"platform": request.platform, "region": request.region}});
         let agent = self
             .platform(source, async |tx| {
+                // As many as an operator may look through, whoever has the key.
+                if agent::pending(tx, most).await? >= most {
+                    return Ok(None);
+                }
                 agent::insert(tx, id, request, hash, now).await?;
-                audit(tx, "agent.register", &handle, json!({}), now).await?;
-                agent::find(tx, &handle).await
+                audit(tx, "agent.register", &handle, detail, now).await?;
+                agent::find(tx, &handle).await.map(Some)
             })
-            .await?;
+            .await?
+            .ok_or(Error::RateLimited(Options::seconds(60)))?;
         tracing::info!(agent = %handle, "an agent registered and waits for approval");
         Ok(Registered::Pending(Box::new(agent), Some(Secret::new(claim))))
     }
@@ -181,6 +190,7 @@ impl Agents {
                 agent::refresh(tx, known.id, request, now).await?;
                 if let Some(hash) = hash {
                     agent::set_key(tx, known.id, KeyChange { hash, old_until: None, now }).await?;
+                    audit(tx, "agent.fetch_key", &known.handle, json!({}), now).await?;
                 }
                 agent::find(tx, &known.handle).await
             })

@@ -3,21 +3,21 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_model::{
-    CreateOrganizationRequest, Operation, OrgId, OrgRole, OrgStatus, Organization, UpdateOrganizationRequest,
-    UserId,
+    CreateOrganizationRequest, FieldErrors, Operation, OrgId, OrgRole, OrgStatus, Organization,
+    UpdateOrganizationRequest, UserId,
 };
 use tidegate_persistence::{
-    OrgScope, audit, membership,
+    OrgTx, PlatformTx, audit, membership,
     organization::{self, NewOrganization},
     user, user_change,
 };
 
 use crate::{
-    Caller, Core, Error, Listed, Nudge, Paging, Result,
+    Caller, Core, Error, Idempotency, Listed, Made, Nudge, Paging, Result,
     error::Named,
-    organizations::{conflict, delete_in, entry, transfer_in, update_in},
+    organizations::{conflict, delete_in, entry, shown, shown_new, transfer_in},
     permissions::require_platform,
 };
 
@@ -49,109 +49,146 @@ impl AllOrganizations {
         caller: &Caller,
         request: CreateOrganizationRequest,
         owner: &str,
-    ) -> Result<Organization> {
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&Organization) -> Value + Send + Sync,
+    ) -> Result<Made<Organization>> {
         let operator = require_platform(Operation::ManageAllOrganizations, caller)?;
         let (id, now, name) = (OrgId::new(), self.0.clock.now(), request.name.clone());
-        self.0
+        let made = self
+            .0
             .db
             .in_platform(&operator, async |tx| {
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_operators_in(tx, now).await?
+                {
+                    return Ok(Made::Replay(replay));
+                }
                 let owner_id = user::find_id(tx, owner).await.named(format_args!("user {owner}"))?;
                 if !user_change::hold(tx, owner_id).await? {
                     let message = format!("{owner} is deactivated and cannot own anything");
                     return Err(conflict("E_USER_INACTIVE", &message));
                 }
                 let new = NewOrganization { id, request, owner: Some(owner_id), now };
+                let detail = json!({"after": shown_new(&new)});
                 organization::insert(tx, new).await?;
                 membership::put_for_platform(tx, id, owner_id, OrgRole::Admin, now).await?;
-                let detail = json!({"after": {"ownerUserId": owner_id}});
-                audit::insert_platform(tx, entry("organization.create", &name, detail.clone(), now)).await?;
-                audit::insert_platform_about(tx, id, entry("organization.create", &name, detail, now))
-                    .await?;
-                Ok::<_, Error>(organization::find_any(tx, id).await?)
+                audit_in(tx, id, entry("organization.create", &name, detail, now)).await?;
+                let made = organization::find_any(tx, id).await?;
+                if let Some(key) = idempotency {
+                    key.keep_operators_in(tx, 201, answer(&made), now).await?;
+                }
+                Ok::<_, Error>(Made::New(made))
             })
-            .await
+            .await;
+        match (made, idempotency) {
+            // A racer with the same key was faster: its answer is there now.
+            (Err(lost @ Error::Conflict { .. }), Some(key)) => {
+                let find = async |tx: &mut PlatformTx| key.find_operators_in(tx, now).await;
+                self.0.db.in_platform(&operator, find).await?.map(Made::Replay).ok_or(lost)
+            }
+            (made, _) => made,
+        }
     }
 
-    /// Changes an organization, its status too: suspended, nobody gets in and no session starts; deleted is final.
+    /// Changes an organization, its status too: suspended, nobody gets in and no session starts; deleted is final, and
+    /// nothing else is changed with it.
     pub async fn update(
         &self,
         caller: &Caller,
         id: OrgId,
         change: UpdateOrganizationRequest,
     ) -> Result<Organization> {
-        let status = change.status;
-        if status == Some(OrgStatus::Deleted) {
-            let before = self.get(caller, id).await?;
-            self.delete(caller, id).await?;
-            return Ok(Organization { status: OrgStatus::Deleted, ..before });
-        }
-        let (scope, now) = (self.enter(caller, id, "organization.update").await?, self.0.clock.now());
-        let plain = UpdateOrganizationRequest { status: None, ..change };
-        if plain != UpdateOrganizationRequest::default() {
-            self.0.db.in_org(&scope, async |tx| update_in(tx, plain, now).await).await?;
-        }
-        if let Some(status) = status {
-            self.set_status(caller, id, status).await?;
-        }
-        self.get(caller, id).await
-    }
-
-    async fn set_status(&self, caller: &Caller, id: OrgId, status: OrgStatus) -> Result<()> {
         let operator = require_platform(Operation::ManageAllOrganizations, caller)?;
+        if change.status == Some(OrgStatus::Deleted) {
+            ends_alone(&change)?;
+            return self.end(caller, id).await;
+        }
         let now = self.0.clock.now();
-        self.0
+        let after = self
+            .0
             .db
             .in_platform(&operator, async |tx| {
-                let before = organization::find_any(tx, id).await.named(format_args!("organization {id}"))?;
-                organization::set_status(tx, id, status, now).await?;
-                let detail = json!({"before": {"status": before.status}, "after": {"status": status}});
-                let line = entry("organization.status", &before.name, detail, now);
-                Ok::<_, Error>(audit::insert_platform_about(tx, id, line).await?)
+                let before = organization::lock_any(tx, id).await.named(format_args!("organization {id}"))?;
+                organization::update_any(tx, id, change, now).await?;
+                let after = organization::find_any(tx, id).await?;
+                let (old, new) = (shown(&before), shown(&after));
+                if old != new {
+                    let detail = json!({"before": old, "after": new});
+                    audit_in(tx, id, entry("organization.update", &after.name, detail, now)).await?;
+                }
+                if before.status != after.status {
+                    let detail =
+                        json!({"before": {"status": before.status}, "after": {"status": after.status}});
+                    audit_in(tx, id, entry("organization.status", &after.name, detail, now)).await?;
+                }
+                Ok::<_, Error>(after)
             })
             .await?;
         self.0.nudges.send(Nudge::Revalidate);
-        Ok(())
+        Ok(after)
     }
 
     /// Gives an organization, which may be nobody's, to one of its members.
     pub async fn transfer(&self, caller: &Caller, id: OrgId, to: UserId) -> Result<Organization> {
-        let (scope, now) = (self.enter(caller, id, "organization.transfer").await?, self.0.clock.now());
-        self.0
-            .db
-            .in_org(&scope, async |tx| {
-                let before = organization::lock_own(tx).await.named(format_args!("organization {id}"))?;
-                transfer_in(tx, &before, to, now).await
-            })
-            .await
+        let now = self.0.clock.now();
+        self.inside(caller, id, async |tx| {
+            let before = organization::lock_own(tx).await.named(format_args!("organization {id}"))?;
+            transfer_in(tx, &before, to, now).await
+        })
+        .await
     }
 
     /// Ends an organization, as its owner could.
     pub async fn delete(&self, caller: &Caller, id: OrgId) -> Result<()> {
-        let (scope, now) = (self.enter(caller, id, "organization.delete").await?, self.0.clock.now());
-        let core = &self.0;
-        let agents = core
-            .db
-            .in_org(&scope, async |tx| {
+        self.end(caller, id).await.map(drop)
+    }
+
+    /// The same, and what is left of it.
+    async fn end(&self, caller: &Caller, id: OrgId) -> Result<Organization> {
+        let (core, now) = (&self.0, self.0.clock.now());
+        let (before, agents) = self
+            .inside(caller, id, async |tx| {
                 let before = organization::lock_own(tx).await.named(format_args!("organization {id}"))?;
-                delete_in(core, tx, &before, now).await
+                let agents = delete_in(core, tx, &before, now).await?;
+                Ok((before, agents))
             })
             .await?;
         core.ended(agents);
-        Ok(())
+        Ok(Organization { status: OrgStatus::Deleted, updated_at: now, ..before })
     }
 
-    /// The caller as an admin inside an organization of others, which stands in the platform's log before anything is done.
-    async fn enter(&self, caller: &Caller, id: OrgId, action: &'static str) -> Result<OrgScope> {
+    /// Does something inside an organization of others, as an admin of it would.
+    async fn inside<T>(
+        &self,
+        caller: &Caller,
+        id: OrgId,
+        work: impl AsyncFnOnce(&mut OrgTx) -> Result<T>,
+    ) -> Result<T> {
         let operator = require_platform(Operation::ManageAllOrganizations, caller)?;
-        let now = self.0.clock.now();
-        self.0
-            .db
-            .in_platform(&operator, async |tx| {
-                let scope = organization::enter(tx, &caller.user, id).await;
-                let scope = scope.named(format_args!("organization {id}"))?;
-                audit::insert_platform(tx, entry(action, &id.to_string(), json!({}), now)).await?;
-                Ok::<_, Error>(scope)
-            })
-            .await
+        let enter = async |tx: &mut PlatformTx| {
+            organization::enter(tx, &caller.user, id).await.named(format_args!("organization {id}"))
+        };
+        self.0.db.in_org_of_others(&operator, enter, work).await
     }
+}
+
+/// What an organization is called does not matter any more when it ends.
+fn ends_alone(change: &UpdateOrganizationRequest) -> Result<()> {
+    let mut errors = FieldErrors::new();
+    for (name, given) in [
+        ("displayName", change.display_name.is_some()),
+        ("description", change.description.is_some()),
+        ("k8sNamespace", change.k8s_namespace.is_some()),
+    ] {
+        if given {
+            errors.add(name, "cannot be changed when the organization ends: leave it out");
+        }
+    }
+    errors.into_result().map_err(Error::Invalid)
+}
+
+/// A line of the platform's log and of the organization's.
+async fn audit_in(tx: &mut PlatformTx, id: OrgId, line: audit::Entry) -> Result<()> {
+    audit::insert_platform_about(tx, id, line.clone()).await?;
+    Ok(audit::insert_platform(tx, line).await?)
 }

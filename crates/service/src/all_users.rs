@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
     AgentId, CreateUserRequest, FieldErrors, ImportedUser, Operation, OrgId, OrgRole, PatchField,
-    PlatformUser, Provider, Secret, SystemRole, UpdateUserRequest, UserId, validate_password,
+    PlatformUser, Provider, Secret, Standing, SystemRole, UpdateUserRequest, UserId, validate_password,
 };
 use tidegate_persistence::{
     Actor, Operator, PlatformTx, audit, membership, organization,
@@ -15,7 +15,7 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Caller, Core, Error, Listed, Nudge, Paging, Result,
+    Caller, Core, Error, Idempotency, Listed, Made, Nudge, Paging, Replay, Result,
     error::Named,
     options::Options,
     organizations::conflict,
@@ -65,27 +65,56 @@ impl AllUsers {
         request: CreateUserRequest,
         org: Option<&str>,
         source: Option<IpAddr>,
-    ) -> Result<PlatformUser> {
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&PlatformUser) -> Value + Send + Sync,
+    ) -> Result<Made<PlatformUser>> {
         reaches(operator, request.role)?;
+        if org.is_some() {
+            may_appoint(operator, request.org_role)?;
+        }
+        if let Some(replay) = self.replay(operator, idempotency).await? {
+            return Ok(Made::Replay(replay));
+        }
         let hash = match &request.password {
             Some(password) => Some(self.0.passwords.hash_for_another(password.clone()).await?),
             None => None,
         };
         let (id, now) = (UserId::new(), self.0.clock.now());
         let new = new_user(id, &request, hash, now);
-        self.0
+        let made = self
+            .0
             .db
             .in_platform(operator, async |tx| {
                 insert_in(tx, new, org, request.org_role, source).await?;
-                Ok(user::find(tx, id).await?)
+                let made = user::find(tx, id).await?;
+                if let Some(key) = idempotency {
+                    key.keep_operators_in(tx, 201, answer(&made), now).await?;
+                }
+                Ok::<_, Error>(Made::New(made))
             })
-            .await
+            .await;
+        match made {
+            // A racer with the same key won while this one hashed: its answer is there now.
+            Err(lost @ Error::Conflict { .. }) => {
+                self.replay(operator, idempotency).await?.map(Made::Replay).ok_or(lost)
+            }
+            made => made,
+        }
+    }
+
+    async fn replay(&self, operator: &Operator, idempotency: Option<&Idempotency>) -> Result<Option<Replay>> {
+        let Some(key) = idempotency else { return Ok(None) };
+        let now = self.0.clock.now();
+        self.0.db.in_platform(operator, async |tx| key.find_operators_in(tx, now).await).await
     }
 
     /// Takes a user over from another system, with the hash that it kept: bcrypt or argon2id of bounded cost, which is
     /// replaced by one of ours at the first login.
     pub async fn import(&self, operator: &Operator, brought: ImportedUser) -> Result<UserId> {
         reaches(operator, brought.role)?;
+        if brought.organization.is_some() {
+            may_appoint(operator, brought.org_role)?;
+        }
         let hash = brought.password_hash.map(Secret::into_inner);
         if let Some(complaint) = hash.as_deref().and_then(|hash| check_imported(hash).err()) {
             return Err(Error::Invalid(FieldErrors::one("passwordHash", complaint)));
@@ -217,8 +246,16 @@ impl AllUsers {
         source: Option<IpAddr>,
     ) -> Result<()> {
         // Refused before anything is hashed, and again under the lock.
-        let found = self.get(operator, id).await?;
-        may_touch(operator, &found)?;
+        let found = self
+            .0
+            .db
+            .in_platform(operator, async |tx| {
+                let found = user::find(tx, id).await.named(format_args!("user {id}"))?;
+                may_touch(operator, &found)?;
+                may_reset_in(tx, operator, &found).await?;
+                Ok::<_, Error>(found)
+            })
+            .await?;
         validate_password(password.expose(), &found.username)
             .map_err(|complaint| Error::Invalid(FieldErrors::one("password", complaint)))?;
         local(&found)?;
@@ -228,6 +265,7 @@ impl AllUsers {
             .db
             .in_platform(operator, async |tx| {
                 let before = touch_in(tx, operator, id).await?;
+                may_reset_in(tx, operator, &before).await?;
                 local(&before)?;
                 user::set_password(tx, id, hash, now).await?;
                 user_change::end_credentials(tx, id, now).await?;
@@ -314,6 +352,35 @@ fn reaches(operator: &Operator, role: SystemRole) -> Result<()> {
         return Ok(());
     }
     Err(Error::Forbidden(format!("the role {} cannot give the role {role} to anybody", operator.role())))
+}
+
+/// Whoever makes somebody who manages an organization is in it as much as they are: an operator is in none by their role.
+fn may_appoint(operator: &Operator, role: OrgRole) -> Result<()> {
+    if matches!(role, OrgRole::User | OrgRole::Viewer) || appoints(operator) {
+        return Ok(());
+    }
+    Err(Error::Forbidden(format!(
+        "the role {role} in an organization is given by {}, or by its own org_admins: `orgRole` may be user or viewer",
+        Operation::AppointManagers.who()
+    )))
+}
+
+/// Whoever gives somebody a password can log in as them.
+async fn may_reset_in(tx: &mut PlatformTx, operator: &Operator, user: &PlatformUser) -> Result<()> {
+    let own = operator.actor() == Actor::User(user.id);
+    if own || appoints(operator) || !user_change::manages(tx, user.id).await? {
+        return Ok(());
+    }
+    Err(Error::Forbidden(format!(
+        "{} owns or manages an organization: resetting this password needs {}",
+        user.username,
+        Operation::AppointManagers.who()
+    )))
+}
+
+fn appoints(operator: &Operator) -> bool {
+    let standing = Standing { system: operator.role(), org: None, owner: false };
+    Operation::AppointManagers.allows(standing)
 }
 
 /// Nobody raises their own role, not even to what their credential was let in with a moment ago.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use tidegate_model::{CredentialId, LoginRequest, Secret};
+use tidegate_model::{CredentialId, LoginRequest, LoginSessionId, Secret};
 use tidegate_persistence::{Error as DbError, auth, login_session};
 
 use crate::{
@@ -35,8 +35,9 @@ impl Browsers {
         let digest = core.vault.digest(Purpose::Browser, &cookie);
         let address = source.map(|source| source.to_string());
         let expires_in = core.options.browser_hours.saturating_mul(3_600);
+        let id = LoginSessionId::new();
         logins
-            .let_in(verified, source, async |tx, id, now| {
+            .let_in(verified, id, source, async |tx, now| {
                 let ends = now + Options::seconds(expires_in);
                 login_session::insert_browser(tx, id, digest, address, now, ends).await
             })

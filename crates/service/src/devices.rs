@@ -288,7 +288,10 @@ fn no_such_code() -> Error {
 }
 
 fn line(code: &DeviceCode, source: Option<IpAddr>, at: DateTime<Utc>) -> audit::Entry {
-    let detail: Value = json!({"clientName": code.client_name, "askedFrom": code.address});
+    let detail: Value = json!({
+        "clientName": code.client_name, "askedFrom": code.address, "before": {"decision": null},
+        "after": {"decision": code.decision, "organizationId": code.org_id},
+    });
     audit::Entry {
         action: if code.org_id.is_some() { "device.approve" } else { "device.deny" },
         resource: format!("device:{}", code.id),

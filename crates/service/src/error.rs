@@ -133,6 +133,10 @@ impl From<DbError> for Error {
             DbError::Violation(Constraint::GroupName) => {
                 conflict("E_GROUP_TAKEN", "this group name is taken in the organization, choose another one")
             }
+            DbError::Violation(Constraint::HomeStays) => conflict(
+                "E_HOME_LEAVING",
+                "your home on that agent is being deleted: try again in a moment, or without persistentHome",
+            ),
             DbError::Violation(Constraint::IdempotencyKey) => {
                 conflict("E_IDEMPOTENCY_RUNNING", "the first request with this key is still running")
             }

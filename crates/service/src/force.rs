@@ -54,7 +54,9 @@ impl Sessions {
         if !session_end::end(tx, id, &reason, now).await? {
             return Ok(false);
         }
-        let detail = json!({"before": {"state": SessionState::Terminating}, "reason": reason});
+        let detail = json!({
+            "before": {"state": SessionState::Terminating}, "after": {"state": SessionState::Terminated}, "reason": reason,
+        });
         let resource = format!("session:{id}");
         let entry = audit::Entry { action: "session.force", resource, address: None, detail, at: now };
         audit::insert_org(tx, entry).await?;

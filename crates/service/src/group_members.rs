@@ -1,11 +1,11 @@
 //! Who is in a group. Nobody gives or takes a role above their own, and a quota sums up whoever is in at the moment.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_model::{AddGroupMemberRequest, GroupId, GroupMembership, GroupRole, Operation, UserId};
 use tidegate_persistence::{Error as DbError, OrgScope, OrgTx, group, membership};
 
 use crate::{
-    Error, GroupAdded, Groups, Listed, Paging, Result,
+    Error, GroupAdded, Groups, Idempotency, Listed, Paging, Result,
     error::Named,
     groups::{audit_in, manage_in, quota_allows_in},
     page,
@@ -68,6 +68,18 @@ impl Groups {
         id: GroupId,
         request: AddGroupMemberRequest,
     ) -> Result<GroupAdded> {
+        self.add_keyed(scope, id, request, None, |_| Value::Null).await
+    }
+
+    /// The same for a request that may be a repeat.
+    pub async fn add_keyed(
+        &self,
+        scope: &OrgScope,
+        id: GroupId,
+        request: AddGroupMemberRequest,
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&GroupMembership) -> Value + Send + Sync,
+    ) -> Result<GroupAdded> {
         let AddGroupMemberRequest { user_id: user, role } = request;
         let now = self.0.clock.now();
         self.0
@@ -76,9 +88,18 @@ impl Groups {
                 let locked = locked.named("organization")?;
                 group::find(tx, id).await.named(format_args!("group {id}"))?;
                 let own = manage_in(tx, scope, locked.role, id).await?;
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_in(tx, now).await?
+                {
+                    return Ok(GroupAdded::Replay(replay));
+                }
                 match group::find_member(tx, id, user).await {
                     Ok(before) => {
-                        return self.change_in(tx, own, before, role).await.map(GroupAdded::Changed);
+                        let member = self.change_in(tx, own, before, role).await?;
+                        if let Some(key) = idempotency {
+                            key.keep_in(tx, 200, answer(&member), now).await?;
+                        }
+                        return Ok(GroupAdded::Changed(member));
                     }
                     Err(DbError::NotFound) => {}
                     Err(error) => return Err(error.into()),
@@ -89,7 +110,11 @@ impl Groups {
                 group::put_member(tx, id, user, role, now).await?;
                 let detail = json!({"after": {"userId": user, "username": member.username, "role": role}});
                 audit_in(tx, "group.member.add", id, detail, now).await?;
-                Ok(GroupAdded::New(group::find_member(tx, id, user).await?))
+                let member = group::find_member(tx, id, user).await?;
+                if let Some(key) = idempotency {
+                    key.keep_in(tx, 201, answer(&member), now).await?;
+                }
+                Ok(GroupAdded::New(member))
             })
             .await
     }

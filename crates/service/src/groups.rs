@@ -33,12 +33,14 @@ pub enum MadeGroup {
 }
 
 /// What putting somebody into a group did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum GroupAdded {
     /// They are new in it.
     New(GroupMembership),
     /// They were in it, and have the role now.
     Changed(GroupMembership),
+    /// The kept answer to an earlier request with the same key.
+    Replay(Replay),
 }
 
 /// What becomes of the children of a group that is deleted.

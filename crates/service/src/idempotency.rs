@@ -1,9 +1,9 @@
 //! Repeats of creating requests: the same key and body get the first answer, another body is refused.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tidegate_model::CredentialId;
-use tidegate_persistence::{OrgTx, idempotency};
+use tidegate_persistence::{OrgTx, PlatformTx, UserTx, idempotency};
 
 use crate::{Error, Result};
 
@@ -23,6 +23,25 @@ pub struct Replay {
     pub body: Value,
 }
 
+/// What asking for something gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Made<T> {
+    /// Something new.
+    New(T),
+    /// The kept answer to an earlier request with the same key.
+    Replay(Replay),
+}
+
+impl<T> Made<T> {
+    /// What was made by a request without a key, which repeats nothing.
+    pub(crate) fn made(self) -> Result<T> {
+        match self {
+            Self::New(made) => Ok(made),
+            Self::Replay(_) => Err(Error::internal("a request without a key was taken for a repeat")),
+        }
+    }
+}
+
 /// How long answers are kept.
 const KEPT: TimeDelta = TimeDelta::hours(24);
 
@@ -40,12 +59,26 @@ impl Idempotency {
     }
 
     /// The kept answer, if this is a repeat.
-    pub(crate) async fn find_in(
+    pub(crate) async fn find_in(&self, tx: &mut OrgTx, now: DateTime<Utc>) -> Result<Option<Replay>> {
+        self.replay(idempotency::find(tx, &self.key, now - KEPT).await?)
+    }
+
+    /// The same of what somebody does as themselves.
+    pub(crate) async fn find_own_in(&self, tx: &mut UserTx, now: DateTime<Utc>) -> Result<Option<Replay>> {
+        self.replay(idempotency::find_own(tx, &self.key, now - KEPT).await?)
+    }
+
+    /// The same of what an operator does.
+    pub(crate) async fn find_operators_in(
         &self,
-        tx: &mut OrgTx,
-        now: chrono::DateTime<chrono::Utc>,
+        tx: &mut PlatformTx,
+        now: DateTime<Utc>,
     ) -> Result<Option<Replay>> {
-        let Some(kept) = idempotency::find(tx, &self.key, now - KEPT).await? else { return Ok(None) };
+        self.replay(idempotency::find_operators(tx, &self.key, now - KEPT).await?)
+    }
+
+    fn replay(&self, kept: Option<idempotency::Kept>) -> Result<Option<Replay>> {
+        let Some(kept) = kept else { return Ok(None) };
         if kept.body_hash != self.body_hash {
             return Err(Error::Conflict {
                 code: "E_IDEMPOTENCY_MISMATCH",
@@ -62,9 +95,34 @@ impl Idempotency {
         tx: &mut OrgTx,
         status: u16,
         body: Value,
-        now: chrono::DateTime<chrono::Utc>,
+        now: DateTime<Utc>,
     ) -> Result<()> {
-        let kept = idempotency::Kept { body_hash: self.body_hash.clone(), status: i32::from(status), body };
-        Ok(idempotency::insert(tx, &self.key, kept, now).await?)
+        Ok(idempotency::insert(tx, &self.key, self.kept(status, body), now - KEPT, now).await?)
+    }
+
+    /// The same for what somebody does as themselves.
+    pub(crate) async fn keep_own_in(
+        &self,
+        tx: &mut UserTx,
+        status: u16,
+        body: Value,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        Ok(idempotency::insert_own(tx, &self.key, self.kept(status, body), now - KEPT, now).await?)
+    }
+
+    /// The same for what an operator does.
+    pub(crate) async fn keep_operators_in(
+        &self,
+        tx: &mut PlatformTx,
+        status: u16,
+        body: Value,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        Ok(idempotency::insert_operators(tx, &self.key, self.kept(status, body), now - KEPT, now).await?)
+    }
+
+    fn kept(&self, status: u16, body: Value) -> idempotency::Kept {
+        idempotency::Kept { body_hash: self.body_hash.clone(), status: i32::from(status), body }
     }
 }

@@ -153,7 +153,11 @@ impl Invites {
                 if !revoked {
                     return Err(not_pending());
                 }
-                audit::insert_org(tx, entry("invite.revoke", id, json!({}), now)).await?;
+                let detail = json!({
+                    "before": {"username": after.invitee_username, "role": after.role, "status": InviteStatus::Pending},
+                    "after": {"status": after.status},
+                });
+                audit::insert_org(tx, entry("invite.revoke", id, detail, now)).await?;
                 Ok::<_, Error>(after)
             })
             .await
@@ -189,7 +193,8 @@ impl Invites {
                 let (org, role) = invite::accept(tx, id, now).await?.ok_or_else(not_pending)?;
                 // Whoever was made a member meanwhile stays what they are.
                 membership::join(tx, org, role, now).await?;
-                let detail = json!({"after": {"role": role}});
+                let (before, after) = (InviteStatus::Pending, InviteStatus::Accepted);
+                let detail = json!({"before": {"status": before}, "after": {"status": after, "role": role}});
                 audit::insert_user(tx, Some(org), entry("invite.accept", id, detail, now)).await?;
                 Ok::<_, Error>((org, role))
             })
@@ -204,7 +209,9 @@ impl Invites {
             .in_user(&caller.user, async |tx| {
                 mine_in(tx, id).await?;
                 let org = invite::decline(tx, id, now).await?.ok_or_else(not_pending)?;
-                audit::insert_user(tx, Some(org), entry("invite.decline", id, json!({}), now)).await?;
+                let (before, after) = (InviteStatus::Pending, InviteStatus::Declined);
+                let detail = json!({"before": {"status": before}, "after": {"status": after}});
+                audit::insert_user(tx, Some(org), entry("invite.decline", id, detail, now)).await?;
                 Ok::<_, Error>(())
             })
             .await

@@ -18,6 +18,7 @@ mod events;
 mod force;
 mod group_members;
 mod groups;
+mod homes;
 mod idempotency;
 mod identities;
 mod invites;
@@ -37,6 +38,7 @@ mod permissions;
 mod placement;
 mod platform_quotas;
 mod quotas;
+mod refresh_token;
 mod reports;
 mod retention;
 mod room;
@@ -64,7 +66,8 @@ pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use error::{Error, NoRoom};
 pub use events::{EventFilter, EventStream, EventTicket, Events};
 pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
-pub use idempotency::{Idempotency, Replay};
+pub use homes::Homes;
+pub use idempotency::{Idempotency, Made, Replay};
 pub use identities::{Asked, CameBack, GithubUpsert, Identities, SentAway, SignInProvider, SignedIn};
 pub use invites::{InviteStanding, Invited, Invites, SeenInvite};
 pub use keys::{KeyPage, Keys, Minted, generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};
@@ -157,6 +160,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// Sessions of every organization, for operators.
     pub all_sessions: AllSessions,
+    /// Persistent homes of an organization.
+    pub homes: Homes,
     /// Tickets and rights of streams.
     pub streams: Streams,
     /// Changes of sessions, commands and agents, as a stream.
@@ -211,6 +216,7 @@ impl Services {
             bearer_tokens: BearerTokens(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             all_sessions: AllSessions(Arc::clone(&core)),
+            homes: Homes(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             events: Events(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

@@ -17,6 +17,7 @@ use tidegate_protocol::{CommandMessage, HeartbeatMessage, HelloMessage};
 
 use crate::{
     AgentIdentity, Core, Error, Nudge, Nudges, Result,
+    homes::settle_in,
     options::Options,
     reports::{self, Mismatch, Said},
 };
@@ -258,6 +259,7 @@ impl Links {
             .db
             .in_agents(scope, async |tx| {
                 let finished = command::finish(tx, broken, now).await?;
+                settle_in(tx, &finished).await?;
                 let mut moved = Vec::new();
                 for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
                     moved.extend(session::apply(tx, round, now).await?);
@@ -318,6 +320,7 @@ impl Links {
         applied += agent::heartbeats(tx, sorted.heartbeats, now).await?;
         applied += command::acknowledge(tx, &sorted.acks, now).await?;
         let finished = command::finish(tx, sorted.outcomes, now).await?;
+        settle_in(tx, &finished).await?;
         applied += finished.len();
         let mut moved = Vec::new();
         for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
@@ -410,6 +413,7 @@ impl Links {
                 .in_agents(&overdue, async |tx| {
                     let failed = command::expire(tx, overdue.agents(), now).await?;
                     tracing::warn!(count = failed.len(), "commands failed at their deadline");
+                    settle_in(tx, &failed).await?;
                     let mut moved = Vec::new();
                     for round in reports::rounds(failed.iter().filter_map(reports::move_of).collect()) {
                         moved.extend(

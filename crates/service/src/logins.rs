@@ -9,17 +9,13 @@ use serde_json::{Value, json};
 use tidegate_model::{CredentialId, LoginRequest, LoginSessionId, Provider, Secret, User, UserId};
 use tidegate_persistence::{
     Error as DbError, Operator, Origin, UserTx, audit,
-    auth::{self, PasswordLookup},
+    auth::{self, PasswordLookup, RefreshLookup},
     login_session, user,
 };
 
 use crate::{
-    BearerTokens, Caller, Core, Error, Keys, Nudge, Result,
-    bearer_tokens::is_bearer_token,
-    keys::is_key,
-    options::Options,
-    passwords::is_outdated,
-    secrets::{Purpose, random_token},
+    BearerTokens, Caller, Core, Error, Keys, Nudge, Result, bearer_tokens::is_bearer_token, keys::is_key,
+    options::Options, passwords::is_outdated, refresh_token, secrets::Purpose,
 };
 
 /// Logging in and out, and who a token stands for.
@@ -61,17 +57,19 @@ impl Logins {
     /// Too many failures of an address or on a name are refused before any hashing; whoever logged in from this address
     /// before is held to failures of their own.
     pub async fn login(&self, request: LoginRequest, source: Option<IpAddr>) -> Result<LoggedIn> {
-        let (core, refresh) = (&self.0, random_token()?);
+        let core = &self.0;
         let verified = self.verified(request, source).await?;
-        let digest = core.vault.digest(Purpose::Refresh, &refresh);
         let address = source.map(|source| source.to_string());
         let life = Options::seconds(core.options.login_days * 86_400);
-        let (user_id, login_id) = self
-            .let_in(verified, source, async |tx, id, now| {
-                login_session::insert(tx, id, digest, address, now, now + life).await
+        let login_id = LoginSessionId::new();
+        let refresh = refresh_token::make(&core.vault, login_id)?;
+        let digest = core.vault.digest(Purpose::Refresh, &refresh);
+        let user_id = self
+            .let_in(verified, login_id, source, async |tx, now| {
+                login_session::insert(tx, login_id, digest, address, now, now + life).await
             })
             .await?;
-        let user = self.shown(login_id).await?;
+        let user = self.shown(&self.caller(CredentialId::Login(login_id), None).await?).await?;
         self.issue(user_id, login_id, refresh, user)
     }
 
@@ -98,14 +96,15 @@ impl Logins {
         Ok(Verified { found, hash, better })
     }
 
-    /// Makes the login of somebody whose password was verified; `insert` writes its row.
+    /// Makes a login of somebody whose password was verified; `insert` writes its row.
     pub(crate) async fn let_in(
         &self,
         verified: Verified,
+        login_id: LoginSessionId,
         source: Option<IpAddr>,
-        insert: impl AsyncFnOnce(&mut UserTx, LoginSessionId, DateTime<Utc>) -> Result<(), DbError>,
-    ) -> Result<(UserId, LoginSessionId)> {
-        let (core, login_id) = (&self.0, LoginSessionId::new());
+        insert: impl AsyncFnOnce(&mut UserTx, DateTime<Utc>) -> Result<(), DbError>,
+    ) -> Result<UserId> {
+        let core = &self.0;
         let Verified { found, hash, better } = verified;
         let (user_id, now) = (found.user_id, core.clock.now());
         let scope = found.into_scope(login_id).with_origin(Origin::new(source, None));
@@ -116,16 +115,12 @@ impl Logins {
                 if !user::touch_login(tx, hash, better, now).await? {
                     return Ok(false);
                 }
-                insert(tx, login_id, now).await?;
+                insert(tx, now).await?;
                 audit::insert_user(tx, None, entry("login.create", Some(user_id), json!({}), now)).await?;
                 Ok::<_, DbError>(true)
             })
             .await?;
-        if let_in {
-            Ok((user_id, login_id))
-        } else {
-            Err(self.refused(Some(user_id), "changed meanwhile", source).await)
-        }
+        if let_in { Ok(user_id) } else { Err(self.refused(Some(user_id), "changed meanwhile", source).await) }
     }
 
     /// Writes a failure into the platform's log, whether there is such a user or not. What was typed as a name may be a
@@ -146,31 +141,37 @@ impl Logins {
         self.0.passwords.hash(password).await.ok()
     }
 
-    /// Exchanges a refresh token for a new pair. The token before the current one is a replay: it ends the login.
+    /// Exchanges a refresh token for a new pair. Any token of the login but the current one is a replay, however old it
+    /// is: it ends the login.
     pub async fn refresh(&self, presented: &Secret<String>, source: Option<IpAddr>) -> Result<LoggedIn> {
         let core = &self.0;
         let old = core.vault.digest(Purpose::Refresh, presented.expose());
-        let found = match auth::refresh(&core.db, old.clone()).await {
-            Ok(found) => found,
+        let (login_id, current) = match auth::refresh(&core.db, old.clone()).await {
+            Ok(RefreshLookup { login_id, current }) => (login_id, current),
             Err(DbError::NotFound) => {
-                core.throttle.failure(source, core.clock.now())?;
-                return Err(NOT_GOOD);
+                // One of ours is older than the one before the current one.
+                let Some(login_id) = refresh_token::login_of(&core.vault, presented) else {
+                    core.throttle.failure(source, core.clock.now())?;
+                    return Err(NOT_GOOD);
+                };
+                (login_id, false)
             }
             Err(error) => return Err(error.into()),
         };
-        let (login_id, now, refresh) = (found.login_id, core.clock.now(), random_token()?);
+        let caller = self.caller(CredentialId::Login(login_id), None).await?;
+        let (now, refresh) = (core.clock.now(), refresh_token::make(&core.vault, login_id)?);
         // Read before the rotation: the one racer who rotates is answered, though the others end the login after it.
-        let user = match self.shown(login_id).await {
-            Err(Error::Unauthenticated(_)) => return Err(NOT_GOOD),
-            user => user?,
-        };
+        let user = if current { self.shown(&caller).await? } else { None };
         let new = core.vault.digest(Purpose::Refresh, &refresh);
+        let scope = caller.user.with_origin(Origin::new(source, None));
+        let user_id = scope.user_id();
         let rotated = core
             .db
-            .in_user(&found.scope, async |tx| {
-                let rotated = found.current && login_session::rotate(tx, login_id, old, new, now).await?;
-                if !rotated {
-                    login_session::revoke(tx, login_id, now).await?;
+            .in_user(&scope, async |tx| {
+                let rotated = current && login_session::rotate(tx, login_id, old, new, now).await?;
+                if !rotated && login_session::revoke(tx, login_id, now).await? {
+                    let line = entry("login.replay", Some(user_id), json!({"loginId": login_id}), now);
+                    audit::insert_user(tx, None, line).await?;
                 }
                 Ok::<_, DbError>(rotated)
             })
@@ -179,7 +180,7 @@ impl Logins {
             core.nudges.send(Nudge::Revalidate);
             return Err(NOT_GOOD);
         }
-        self.issue(found.scope.user_id(), login_id, refresh, user)
+        self.issue(user_id, login_id, refresh, user)
     }
 
     /// Ends the caller's login at once, or revokes the bearer token that a device brings. An API key is no login: it is
@@ -278,11 +279,10 @@ impl Logins {
         Ok(Caller { user: login.user, org: login.org, wanted: wanted.map(str::to_owned) })
     }
 
-    /// The user of a login in its organization, if it has one.
-    async fn shown(&self, login: LoginSessionId) -> Result<Option<User>> {
-        let caller = self.caller(CredentialId::Login(login), None).await?;
+    /// The caller's own user in their organization, if they have one.
+    async fn shown(&self, caller: &Caller) -> Result<Option<User>> {
         match &caller.org {
-            Some(_) => Ok(Some(self.me(&caller).await?)),
+            Some(_) => Ok(Some(self.me(caller).await?)),
             None => Ok(None),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_model::{Member, Operation, OrgRole, Scopes, Standing, SystemRole, UserId};
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx, api_key, audit, bearer_token, credential, invite, membership,
@@ -11,7 +11,7 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Core, Error, Listed, Nudge, Paging, Result,
+    Core, Error, Idempotency, Listed, Nudge, Paging, Replay, Result,
     error::Named,
     organizations::{conflict, end_sessions_in},
     page,
@@ -43,12 +43,14 @@ impl std::fmt::Display for Person {
 }
 
 /// What adding a member did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Added {
     /// They are new.
     New(Member),
     /// They were a member, and have the role now.
     Changed(Member),
+    /// The kept answer to an earlier request with the same key.
+    Replay(Replay),
 }
 
 impl Members {
@@ -74,6 +76,18 @@ impl Members {
     /// visibly, in the list, in the log and to themselves; and misses are counted for each caller, so that nobody goes
     /// through a list of names. Whoever wants to be asked first is invited instead, which says nothing of the name.
     pub async fn add(&self, scope: &OrgScope, person: Person, role: OrgRole) -> Result<Added> {
+        self.add_keyed(scope, person, role, None, |_| Value::Null).await
+    }
+
+    /// The same for a request that may be a repeat.
+    pub async fn add_keyed(
+        &self,
+        scope: &OrgScope,
+        person: Person,
+        role: OrgRole,
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&Member) -> Value + Send + Sync,
+    ) -> Result<Added> {
         if let Person::Named(name) = &person
             && tidegate_model::validate_username(name).is_err()
         {
@@ -87,6 +101,11 @@ impl Members {
             .db
             .in_org_locked(scope, async |tx, locked| {
                 may_manage(scope, &locked.named("organization")?, role)?;
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_in(tx, now).await?
+                {
+                    return Ok(Added::Replay(replay));
+                }
                 let (id, name) = match &person {
                     Person::Id(id) => membership::person(tx, Some(*id), None).await,
                     Person::Named(name) => membership::person(tx, None, Some(name.clone())).await,
@@ -96,7 +115,13 @@ impl Members {
                 credential::keep(tx, id).await?;
                 membership::person(tx, Some(id), None).await.named(&person)?;
                 match membership::find(tx, id).await {
-                    Ok(_) => return self.change_in(tx, scope, id, role).await.map(Added::Changed),
+                    Ok(_) => {
+                        let member = self.change_in(tx, scope, id, role).await?;
+                        if let Some(key) = idempotency {
+                            key.keep_in(tx, 200, answer(&member), now).await?;
+                        }
+                        return Ok(Added::Changed(member));
+                    }
                     Err(DbError::NotFound) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -104,7 +129,11 @@ impl Members {
                 membership::put(tx, id, role, now).await?;
                 let detail = json!({"after": {"role": role, "username": name}});
                 self.audit_in(tx, "member.add", id, detail).await?;
-                Ok(Added::New(membership::find(tx, id).await?))
+                let member = membership::find(tx, id).await?;
+                if let Some(key) = idempotency {
+                    key.keep_in(tx, 201, answer(&member), now).await?;
+                }
+                Ok(Added::New(member))
             })
             .await;
         if matches!(&added, Err(Error::NotFound(_))) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_model::{
     FieldErrors, OrgId, OrgRole, Provider, Secret, SystemRole, User, UserId, validate_org_name,
     validate_password,
@@ -10,10 +10,10 @@ use tidegate_model::{
 use tidegate_persistence::{
     Operator, PlatformTx, audit, auth, membership,
     organization::{self, NewOrganization},
-    user,
+    user, user_change,
 };
 
-use crate::{AllUsers, Core, Error, Result, error::Named};
+use crate::{AllUsers, Core, Error, Result, error::Named, organizations::shown_new};
 
 /// What operators do to users and organizations.
 #[derive(Debug, Clone)]
@@ -71,11 +71,14 @@ impl Operators {
                 if !user::claim_setup(tx).await? {
                     return Err(already_set_up());
                 }
+                let shown = json!({"organization": org_name, "username": admin.username, "role": admin.role});
                 user::insert(tx, new_user(user_id, admin, hash, None, now)).await?;
                 let new = NewOrganization::named(org_id, org_name, Some(user_id), now);
                 organization::insert(tx, new).await?;
                 membership::put_for_platform(tx, org_id, user_id, OrgRole::Admin, now).await?;
-                audit_in(tx, "platform.bootstrap", format!("organization:{org_name}"), now).await
+                user_change::settle(tx, user_id, org_id).await?;
+                let resource = format!("organization:{org_name}");
+                audit_in(tx, org_id, "platform.bootstrap", resource, shown, now).await
             })
             .await?;
         Ok(Bootstrapped { org_id, user_id })
@@ -92,7 +95,8 @@ impl Operators {
         check(&new).into_result().map_err(Error::Invalid)?;
         let hash = self.0.passwords.hash(new.password.clone()).await?;
         let (id, now) = (UserId::new(), self.0.clock.now());
-        let resource = format!("user:{}", new.username);
+        let resource = format!("user:{id}");
+        let shown = json!({"username": new.username, "role": new.role, "organization": org, "orgRole": role});
         self.0
             .db
             .in_platform(operator, async |tx| {
@@ -100,7 +104,7 @@ impl Operators {
                     organization::find_by_name(tx, org).await.named(format_args!("organization {org}"))?;
                 user::insert(tx, new_user(id, new, hash, Some(org.id), now)).await?;
                 membership::put_for_platform(tx, org.id, id, role, now).await?;
-                audit_in(tx, "user.create", resource, now).await
+                audit_in(tx, org.id, "user.create", resource, shown, now).await
             })
             .await?;
         Ok(id)
@@ -111,12 +115,13 @@ impl Operators {
         validate_org_name(name).map_err(|complaint| Error::Invalid(FieldErrors::one("name", complaint)))?;
         let (id, now) = (OrgId::new(), self.0.clock.now());
         let new = NewOrganization::named(id, name, None, now);
+        let shown = shown_new(&new);
         let resource = format!("organization:{name}");
         self.0
             .db
             .in_platform(operator, async |tx| {
                 organization::insert(tx, new).await?;
-                audit_in(tx, "organization.create", resource, now).await
+                audit_in(tx, id, "organization.create", resource, shown, now).await
             })
             .await?;
         Ok(id)
@@ -172,12 +177,16 @@ fn new_user(
     }
 }
 
+/// A line of the platform's log, and of the log of the organization that it is about.
 async fn audit_in(
     tx: &mut PlatformTx,
+    org: OrgId,
     action: &'static str,
     resource: String,
+    after: Value,
     at: chrono::DateTime<chrono::Utc>,
 ) -> Result<()> {
-    let entry = audit::Entry { action, resource, address: None, detail: json!({}), at };
+    let entry = audit::Entry { action, resource, address: None, detail: json!({"after": after}), at };
+    audit::insert_platform_about(tx, org, entry.clone()).await?;
     Ok(audit::insert_platform(tx, entry).await?)
 }

@@ -56,6 +56,10 @@ pub struct Options {
     pub device_codes_per_source: u32,
     /// Wrong user codes a minute of one user, and of one address, before the answer is 429. Default 10.
     pub wrong_user_codes: u32,
+    /// Registrations of new agents a minute from one address before the answer is 429. Default 20.
+    pub registrations_per_source: u32,
+    /// Agents that wait for an operator at most, before new ones are answered 429. Default 1 000.
+    pub pending_agents: u32,
     /// Sign-ins elsewhere a minute that one address may begin before the answer is 429. Default 20.
     pub sign_ins_per_source: u32,
     /// Who may vouch for people: the section `auth` of the settings.
@@ -93,6 +97,8 @@ impl Default for Options {
             failures_per_subject: 10,
             device_codes_per_source: 20,
             wrong_user_codes: 10,
+            registrations_per_source: 20,
+            pending_agents: 1_000,
             sign_ins_per_source: 20,
             sign_in: SignInOptions::default(),
             logins_per_minute: 30,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateOrganizationRequest, CredentialId, Operation, OrgId, OrgRole, Organization, Standing,
+    CreateOrganizationRequest, CredentialId, Operation, OrgId, OrgRole, Organization, Scopes, Standing,
     UpdateOrganizationRequest, UserId, default_namespace,
 };
 use tidegate_persistence::{
@@ -16,7 +16,7 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Caller, Core, Error, Listed, Nudge, Paging, Result,
+    Caller, Core, Error, Idempotency, Listed, Made, Nudge, Paging, Result,
     error::Named,
     options::Options,
     permissions::{require, require_platform, standing},
@@ -34,13 +34,26 @@ pub struct Permissions {
     pub organization: Option<Organization>,
     /// Where the caller stands.
     pub standing: Standing,
-    /// Everything they may do.
+    /// Everything they may do with what they brought.
     pub operations: Vec<Operation>,
+    /// What an API key may be used for; none for a login, which is held to its roles alone.
+    pub scopes: Option<Scopes>,
 }
 
 impl Organizations {
     /// Makes an organization of the caller's own.
     pub async fn create(&self, caller: &Caller, request: CreateOrganizationRequest) -> Result<Organization> {
+        self.create_keyed(caller, request, None, |_| Value::Null).await?.made()
+    }
+
+    /// The same for a request that may be a repeat.
+    pub async fn create_keyed(
+        &self,
+        caller: &Caller,
+        request: CreateOrganizationRequest,
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&Organization) -> Value + Send + Sync,
+    ) -> Result<Made<Organization>> {
         let (core, id, now) = (&self.0, OrgId::new(), self.0.clock.now());
         let name = request.name.clone();
         if request.k8s_namespace != default_namespace(&name) {
@@ -48,18 +61,34 @@ impl Organizations {
             require_platform(Operation::ManageAllOrganizations, caller)?;
         }
         let new = NewOrganization { id, request, owner: Some(caller.user.user_id()), now };
-        core.db
+        let shown = shown_new(&new);
+        let made = core
+            .db
             .in_user(&caller.user, async |tx| {
                 held_in(tx).await?;
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_own_in(tx, now).await?
+                {
+                    return Ok(Made::Replay(replay));
+                }
                 organization::insert_own(tx, new).await?;
-                let line = entry("organization.create", &name, json!({}), now);
-                Ok::<_, Error>(audit::insert_user(tx, Some(id), line).await?)
+                let line = entry("organization.create", &name, json!({"after": shown}), now);
+                audit::insert_user(tx, Some(id), line).await?;
+                let made = organization::find_own(tx, id).await?;
+                if let Some(key) = idempotency {
+                    key.keep_own_in(tx, 201, answer(&made), now).await?;
+                }
+                Ok::<_, Error>(Made::New(made))
             })
-            .await?;
-        // Read in its own scope, as its owner will.
-        let caller =
-            crate::Logins(Arc::clone(core)).caller(caller.credential(), Some(&id.to_string())).await?;
-        self.get(caller.org()?).await
+            .await;
+        match (made, idempotency) {
+            // A racer with the same key was faster: its answer is there now.
+            (Err(lost @ Error::Conflict { .. }), Some(key)) => {
+                let kept = core.db.in_user(&caller.user, async |tx| key.find_own_in(tx, now).await).await?;
+                kept.map(Made::Replay).ok_or(lost)
+            }
+            (made, _) => made,
+        }
     }
 
     /// The caller's organizations by name, with the role in each.
@@ -142,10 +171,18 @@ impl Organizations {
                 "an API key is of one organization: log in to choose another".into(),
             ));
         }
-        let chosen = core.db.in_user(&caller.user, async |tx| match credential {
-            CredentialId::Login(login) => login_session::choose(tx, login, wanted).await,
-            CredentialId::Token(token) => bearer_token::choose(tx, token, wanted).await,
-            CredentialId::ApiKey(_) => Err(DbError::NotFound),
+        let now = core.clock.now();
+        let chosen = core.db.in_user(&caller.user, async |tx| {
+            let (before, chosen) = match credential {
+                CredentialId::Login(login) => login_session::choose(tx, login, wanted).await?,
+                CredentialId::Token(token) => bearer_token::choose(tx, token, wanted).await?,
+                CredentialId::ApiKey(_) => return Err(DbError::NotFound),
+            };
+            let detail = json!({"before": {"organizationId": before}, "after": {"organizationId": chosen}});
+            let resource = credential.to_string();
+            let line = audit::Entry { action: "auth.switch", resource, address: None, detail, at: now };
+            audit::insert_user(tx, None, line).await?;
+            Ok(chosen)
         });
         let chosen = chosen.await.map_err(|error| match error {
             DbError::NotFound => what(),
@@ -166,7 +203,15 @@ impl Organizations {
         let owner = organization.as_ref().is_some_and(|org| org.owner_user_id == Some(caller.user.user_id()));
         let org = caller.org.as_ref().map(OrgScope::role);
         let standing = Standing { system: caller.role(), org, owner };
-        Ok(Permissions { organization, standing, operations: Operation::allowed(standing) })
+        let scopes = match caller.credential() {
+            CredentialId::ApiKey(_) => Some(caller.scopes()),
+            CredentialId::Login(_) | CredentialId::Token(_) => None,
+        };
+        let reaches = |operation: &Operation| {
+            scopes.is_none_or(|scopes| operation.scope().is_some_and(|scope| scopes.allow(scope)))
+        };
+        let operations = Operation::allowed(standing).into_iter().filter(reaches).collect();
+        Ok(Permissions { organization, standing, operations, scopes })
     }
 }
 
@@ -200,7 +245,6 @@ pub(crate) async fn update_in(
     let before = organization::find(tx).await.named("organization")?;
     organization::update(tx, change, now).await?;
     let after = organization::find(tx).await?;
-    let shown = |org: &Organization| json!({"displayName": org.display_name, "description": org.description, "k8sNamespace": org.k8s_namespace});
     let detail = json!({"before": shown(&before), "after": shown(&after)});
     audit::insert_org(tx, entry("organization.update", &after.name, detail, now)).await?;
     Ok(after)
@@ -236,6 +280,20 @@ pub(crate) async fn delete_in(
     let detail = json!({"before": {"status": before.status}, "after": {"status": "deleted"}});
     audit::insert_org(tx, entry("organization.delete", &before.name, detail, now)).await?;
     Ok(agents)
+}
+
+/// What the audit log says of an organization that is made.
+pub(crate) fn shown_new(new: &NewOrganization) -> Value {
+    let request = &new.request;
+    json!({
+        "name": request.name, "displayName": request.display_name, "description": request.description,
+        "k8sNamespace": request.k8s_namespace, "ownerUserId": new.owner,
+    })
+}
+
+/// What the audit log says of an organization that changes.
+pub(crate) fn shown(org: &Organization) -> Value {
+    json!({"displayName": org.display_name, "description": org.description, "k8sNamespace": org.k8s_namespace})
 }
 
 pub(crate) fn conflict(code: &'static str, message: &str) -> Error {

@@ -7,10 +7,10 @@ use serde_json::json;
 use tidegate_model::{
     ListedQuota, Operation, OrgId, OrganizationQuota, QuotaLimits, SetQuotaRequest, UserId, UserQuota,
 };
-use tidegate_persistence::{OrgScope, PlatformTx, audit, membership, organization, quota};
+use tidegate_persistence::{OrgTx, PlatformTx, audit, membership, organization, quota};
 
 use crate::{
-    Caller, Core, Error, Listed, Paging, Result,
+    Caller, Core, Error, Idempotency, Listed, Made, Paging, Result,
     error::Named,
     members::Person,
     permissions::require_platform,
@@ -58,37 +58,44 @@ impl PlatformQuotas {
         username: &str,
         org: Option<&str>,
         request: SetQuotaRequest,
-    ) -> Result<UserQuota> {
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Made<UserQuota>> {
         let core = &self.0;
+        let now = core.clock.now();
         let (org, user) = self.whose(caller, username, org).await?;
-        let scope = self.enter(caller, org, Some("quota.set")).await?;
-        core.db
-            .in_org(&scope, async |tx| {
-                organization::lock_own(tx).await.named(format_args!("organization {org}"))?;
-                let member = membership::find(tx, user).await.named(Person::Named(username.to_owned()))?;
-                set_user_in(core, tx, member, &request).await
-            })
-            .await
+        self.inside(caller, org, async |tx| {
+            // Under the lock: of two requests with one key the second finds the answer of the first.
+            organization::lock_own(tx).await.named(format_args!("organization {org}"))?;
+            if let Some(key) = idempotency
+                && let Some(replay) = key.find_in(tx, now).await?
+            {
+                return Ok(Made::Replay(replay));
+            }
+            let member = membership::find(tx, user).await.named(Person::Named(username.to_owned()))?;
+            let quota = set_user_in(core, tx, member, &request).await?;
+            if let Some(key) = idempotency {
+                key.keep_in(tx, 200, json!(quota), now).await?;
+            }
+            Ok(Made::New(quota))
+        })
+        .await
     }
 
     /// Gives a member the default again.
     pub async fn reset_user(&self, caller: &Caller, username: &str, org: Option<&str>) -> Result<()> {
         let core = &self.0;
         let (org, user) = self.whose(caller, username, org).await?;
-        let scope = self.enter(caller, org, Some("quota.reset")).await?;
-        core.db
-            .in_org(&scope, async |tx| {
-                organization::lock_own(tx).await.named(format_args!("organization {org}"))?;
-                let member = membership::find(tx, user).await.named(Person::Named(username.to_owned()))?;
-                reset_user_in(core, tx, &member).await
-            })
-            .await
+        self.inside(caller, org, async |tx| {
+            organization::lock_own(tx).await.named(format_args!("organization {org}"))?;
+            let member = membership::find(tx, user).await.named(Person::Named(username.to_owned()))?;
+            reset_user_in(core, tx, &member).await
+        })
+        .await
     }
 
     /// An organization's quota under its ceiling, with what it uses.
     pub async fn of_organization(&self, caller: &Caller, org: OrgId) -> Result<OrganizationQuota> {
-        let scope = self.enter(caller, org, None).await?;
-        self.0.db.in_org(&scope, async |tx| organization_in(tx).await).await
+        self.inside(caller, org, async |tx| organization_in(tx).await).await
     }
 
     /// Sets an organization's ceiling, as far as it is given.
@@ -140,13 +147,11 @@ impl PlatformQuotas {
 
     async fn find(&self, caller: &Caller, org: OrgId, user: UserId) -> Result<UserQuota> {
         let core = &self.0;
-        let scope = self.enter(caller, org, None).await?;
-        core.db
-            .in_org(&scope, async |tx| {
-                let member = membership::find(tx, user).await.named(format_args!("user {user}"))?;
-                user_in(core, tx, member).await
-            })
-            .await
+        self.inside(caller, org, async |tx| {
+            let member = membership::find(tx, user).await.named(format_args!("user {user}"))?;
+            user_in(core, tx, member).await
+        })
+        .await
     }
 
     async fn whose(&self, caller: &Caller, username: &str, org: Option<&str>) -> Result<(OrgId, UserId)> {
@@ -165,23 +170,18 @@ impl PlatformQuotas {
         }
     }
 
-    /// The caller inside an organization of others; what is changed there stands in the platform's log first.
-    async fn enter(&self, caller: &Caller, org: OrgId, action: Option<&'static str>) -> Result<OrgScope> {
+    /// Does something inside an organization of others. What is changed there stands in both logs.
+    async fn inside<T>(
+        &self,
+        caller: &Caller,
+        org: OrgId,
+        work: impl AsyncFnOnce(&mut OrgTx) -> Result<T>,
+    ) -> Result<T> {
         let operator = require_platform(Operation::ManageAllQuotas, caller)?;
-        let now = self.0.clock.now();
-        self.0
-            .db
-            .in_platform(&operator, async |tx: &mut PlatformTx| {
-                let scope = organization::enter(tx, &caller.user, org).await;
-                let scope = scope.named(format_args!("organization {org}"))?;
-                if let Some(action) = action {
-                    let resource = format!("organization:{org}");
-                    let entry = audit::Entry { action, resource, address: None, detail: json!({}), at: now };
-                    audit::insert_platform(tx, entry).await?;
-                }
-                Ok::<_, Error>(scope)
-            })
-            .await
+        let enter = async |tx: &mut PlatformTx| {
+            organization::enter(tx, &caller.user, org).await.named(format_args!("organization {org}"))
+        };
+        self.0.db.in_org_of_others(&operator, enter, work).await
     }
 }
 

@@ -120,7 +120,8 @@ impl Sessions {
                 let start = Some((&spec, &locked));
                 let command = self.command(&session, agent.id, CommandAction::StartSession, start, now)?;
                 let id = command.id;
-                session::start(tx, &row, &spec, command).await?;
+                let line = line("session.start", session.id, json!({"after": shown(&session)}), now);
+                session::start(tx, &row, &spec, command, line).await?;
                 if let Some(key) = idempotency {
                     key.keep_in(tx, 202, answer(&session, id), now).await?;
                 }
@@ -211,12 +212,16 @@ impl Sessions {
                 "must be at most 32 texts of 1 to 64 characters",
             )));
         }
+        let now = self.0.clock.now();
         self.0
             .db
             .in_org(scope, async |tx| {
-                visible_in(tx, scope, id).await?;
+                let before = visible_in(tx, scope, id).await?;
                 session::set_tags(tx, id, tags).await?;
-                Ok(session::find(tx, id).await?)
+                let after = session::find(tx, id).await?;
+                let detail = json!({"before": {"tags": before.tags}, "after": {"tags": after.tags}});
+                audit::insert_org(tx, line("session.tags", id, detail, now)).await?;
+                Ok(after)
             })
             .await
     }
@@ -263,7 +268,7 @@ impl Sessions {
                     session = visible_in(tx, scope, id).await?;
                 }
                 let Some(moved) = moved else { return self.not_moved_in(tx, scope, id, to, done).await };
-                audit_in(tx, &session, action, now).await?;
+                audit_in(tx, &session, &moved, action, now).await?;
                 let agent = agent.ok_or_else(|| Error::internal("a live session has no agent"))?;
                 let spec = if starts { Some(session::find_spec(tx, id).await?) } else { None };
                 let with = spec.as_ref().map(|spec| (spec, &locked));
@@ -294,7 +299,11 @@ impl Sessions {
             return Ok(Changed::Already(session));
         }
         if to == SessionState::Terminating && session.state == SessionState::Failed {
-            session::hide(tx, id, self.0.clock.now()).await?;
+            let now = self.0.clock.now();
+            if session::hide(tx, id, now).await? {
+                let detail = json!({"before": {"state": session.state}});
+                audit::insert_org(tx, line("session.clean_up", id, detail, now)).await?;
+            }
             return Ok(Changed::Already(session));
         }
         Err(Error::WrongState { id, state: session.state })
@@ -376,17 +385,33 @@ pub(crate) async fn visible_in(tx: &mut OrgTx, scope: &OrgScope, id: SessionId) 
     if may_see { Ok(session) } else { Err(Error::not_found(what())) }
 }
 
-async fn audit_in(tx: &mut OrgTx, session: &Session, action: CommandAction, at: DateTime<Utc>) -> Result<()> {
+async fn audit_in(
+    tx: &mut OrgTx,
+    before: &Session,
+    after: &Session,
+    action: CommandAction,
+    at: DateTime<Utc>,
+) -> Result<()> {
     let action = match action {
         CommandAction::StartSession => "session.start",
         CommandAction::StopSession => "session.stop",
         CommandAction::HibernateSession => "session.hibernate",
         CommandAction::WakeSession => "session.wake",
     };
-    let detail = json!({"before": {"state": session.state}});
-    let entry =
-        audit::Entry { action, resource: format!("session:{}", session.id), address: None, detail, at };
-    Ok(audit::insert_org(tx, entry).await?)
+    let detail = json!({"before": {"state": before.state}, "after": {"state": after.state}});
+    Ok(audit::insert_org(tx, line(action, after.id, detail, at)).await?)
+}
+
+fn line(action: &'static str, id: SessionId, detail: Value, at: DateTime<Utc>) -> audit::Entry {
+    audit::Entry { action, resource: format!("session:{id}"), address: None, detail, at }
+}
+
+/// What the audit log says of a session that is started.
+fn shown(session: &Session) -> Value {
+    json!({
+        "state": session.state, "name": session.name, "template": session.template, "agentId": session.agent_id,
+        "resources": session.resources, "persistentHome": session.persistent_home,
+    })
 }
 
 fn new_row(

@@ -29,6 +29,8 @@ pub(crate) struct Throttle {
     /// Devices that a source asked for: each is a row.
     devices: Failures<IpAddr>,
     device_sites: Failures<IpAddr>,
+    /// Agents that a source registered: each is a row that an operator has to look at.
+    registrations: Failures<IpAddr>,
     /// Sign-ins elsewhere that a source began: each is a row.
     sign_ins: Failures<IpAddr>,
     /// Wrong user codes of a source, and of a user: too few for guessing one of those that wait.
@@ -59,6 +61,7 @@ impl Throttle {
             keys: Failures::per_minute(options.failures_per_source),
             devices: Failures::per_minute(options.device_codes_per_source),
             device_sites: Failures::per_minute(options.device_codes_per_source.saturating_mul(SITE)),
+            registrations: Failures::per_minute(options.registrations_per_source),
             sign_ins: Failures::per_minute(options.sign_ins_per_source),
             code_sources: Failures::per_minute(options.wrong_user_codes),
             code_users: Failures::per_minute(options.wrong_user_codes),
@@ -94,6 +97,14 @@ impl Throttle {
         self.device_sites.allows(&site(source), now)?;
         self.devices.count(source, now);
         self.device_sites.count(site(source), now);
+        Ok(())
+    }
+
+    /// Counts an agent that a source registers; the answer is 429 once there were too many.
+    pub(crate) fn registration(&self, source: Option<IpAddr>, now: DateTime<Utc>) -> Result<()> {
+        let Some(source) = source.map(network) else { return Ok(()) };
+        self.registrations.allows(&source, now)?;
+        self.registrations.count(source, now);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use tidegate_model::{
     CreateUserRequest, FieldErrors, Operation, PatchField, SystemRole, UpdateUserRequest, User, UserId,
 };
 use tidegate_persistence::{
-    Error as DbError, Operator, OrgScope, UserTx, audit, membership, organization,
+    Error as DbError, Operator, OrgScope, OrgTx, UserTx, audit, group, membership, organization, quota,
     user::{self, NewUser, Page},
     user_change,
 };
@@ -18,6 +18,7 @@ use crate::{
     error::Named,
     members::may_grant,
     permissions::{may, require, standing},
+    quotas::user_in,
 };
 
 /// Users in the light of the caller's organization.
@@ -120,9 +121,9 @@ impl Users {
         if let Some(scope) = &caller.org
             && (id == caller.user.user_id() || may(scope, Operation::ReadUsers))
         {
-            match self.0.db.in_org(scope, async |tx| user::find_member(tx, id).await).await {
-                Err(DbError::NotFound) => {}
-                found => return Ok(found?),
+            match self.0.db.in_org(scope, async |tx| whole_in(&self.0, tx, id).await).await {
+                Err(Error::NotFound(_)) => {}
+                found => return found,
             }
         }
         match caller.user.operator() {
@@ -132,6 +133,12 @@ impl Users {
             }
             None => Err(Error::not_found(what)),
         }
+    }
+
+    /// The caller's own user in the organization of the request.
+    pub async fn me(&self, caller: &Caller) -> Result<User> {
+        let id = caller.user.user_id();
+        self.0.db.in_org(caller.org()?, async |tx| whole_in(&self.0, tx, id).await).await
     }
 
     /// Changes a user: oneself as far as everybody may, those whose home is the organization for its admins, and
@@ -179,11 +186,13 @@ impl Users {
         }
         let now = self.0.clock.now();
         let UpdateUserRequest { email, full_name, .. } = change;
-        let detail = json!({"after": {"email": email, "fullName": full_name}});
         let id = caller.user.user_id();
         self.0.throttle.allows_lookup(id, now)?;
         let changed = self.0.db.in_user(&caller.user, async |tx| {
+            let shown = |(email, full_name)| json!({"email": email, "fullName": full_name});
+            let before = shown(user::lock_own(tx).await?);
             user::update_own(tx, email, full_name, now).await?;
+            let detail = json!({"before": before, "after": shown(user::lock_own(tx).await?)});
             audit::insert_user(tx, None, entry("user.update", id, source, detail, now)).await
         });
         let changed = changed.await.map_err(Error::from);
@@ -265,6 +274,20 @@ impl Users {
         let found = self.0.db.in_user(&caller.user, async |tx| organization::first_owned(tx).await);
         found.await.named("an organization of your own")
     }
+}
+
+/// Groups of one user that are named; who is in more asks for them.
+const GROUPS: i64 = 1_000;
+
+/// A member with the quota that is set for them and the groups they are in.
+async fn whole_in(core: &Core, tx: &mut OrgTx, id: UserId) -> Result<User> {
+    let mut found = user::find_member(tx, id).await.named(format_args!("user {id}"))?;
+    if quota::of_user(tx, id).await?.is_some() {
+        let member = membership::find(tx, id).await.named(format_args!("user {id}"))?;
+        found.quota = Some(Box::new(user_in(core, tx, member).await?));
+    }
+    found.groups = Some(group::ids_of_user(tx, id, GROUPS).await?);
+    Ok(found)
 }
 
 /// Refuses what the caller may not make: roles on the platform, and more than they hold in the organization.

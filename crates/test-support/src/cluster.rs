@@ -77,6 +77,13 @@ impl Cluster {
     }
 }
 
+/// A bare connection to any address. It ends with the client.
+pub async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the address answers");
+    tokio::spawn(async move { drop(connection.await) });
+    client
+}
+
 fn escape(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
     text.bytes()

@@ -80,6 +80,8 @@ impl TestDb {
             wrong_user_codes: 1_000_000,
             default_quota: DefaultQuota(QuotaLimits::UNLIMITED),
             sign_ins_per_source: 1_000_000,
+            registrations_per_source: 1_000_000,
+            pending_agents: 1_000_000,
             ..Options::default()
         }
     }

@@ -261,3 +261,35 @@ async fn a_tunnel_that_cannot_be_made_is_refused_with_a_sentence() {
     }
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_stop_that_asks_for_it_deletes_the_home_and_says_so() {
+    let (folder, plane) = (Folder::new(), ControlPlane::new().await);
+    let agent = Agent::start(&folder, &plane.url());
+    let mut link = plane.link().await;
+    let mut payload = start_payload("s-1", "echo kept > kept.txt");
+    payload["persistentHome"] = json!(true);
+    payload["orgId"] = json!("org-1");
+    payload["userId"] = json!("user-1");
+    link.command("cmd-1", CommandAction::StartSession, payload).await;
+    link.completed("cmd-1").await;
+    link.status("s-1", SessionState::Terminated).await;
+    let home = folder.path().join("homes/org-1/user-1");
+    assert!(home.join("kept.txt").exists(), "{}", home.display());
+    link.command("cmd-2", CommandAction::StopSession, of("s-1")).await;
+    assert!(link.completed("cmd-2").await.get("homeDeleted").is_none());
+    assert!(home.exists(), "nobody asked for it");
+    let ask = json!({"sessionId": "s-1", "deleteHome": true, "orgId": "org-1", "userId": "user-1", "user": "alice"});
+    link.command("cmd-3", CommandAction::StopSession, ask.clone()).await;
+    assert_eq!(link.completed("cmd-3").await["homeDeleted"], true);
+    assert!(!home.exists());
+    // Of a session that nobody knows any more, and of a home that is gone: it is what was asked for.
+    let mut unknown = ask;
+    unknown["sessionId"] = json!("s-9");
+    link.command("cmd-4", CommandAction::StopSession, unknown.clone()).await;
+    assert_eq!(link.completed("cmd-4").await["homeDeleted"], true);
+    unknown["userId"] = json!("../..");
+    link.command("cmd-5", CommandAction::StopSession, unknown).await;
+    assert!(link.failed("cmd-5").await.contains("letters"), "no path leads out");
+    agent.stop().await;
+}

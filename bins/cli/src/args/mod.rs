@@ -3,6 +3,7 @@
 mod audit;
 mod events;
 mod groups;
+mod homes;
 mod keys;
 mod parse;
 mod people;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     audit::{AuditExportArgs, AuditListArgs, AuditVerb},
     events::EventArgs,
     groups::{GroupVerb, Limits, QuotaVerb, Whose},
+    homes::HomeVerb,
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgVerb},
@@ -120,6 +122,9 @@ pub(crate) enum Verb {
     Logs(LogArgs),
     /// Show what changes as it happens: sessions, their commands, and agents
     Events(EventArgs),
+    /// Persistent homes: what they take, and their end
+    #[command(subcommand)]
+    Homes(HomeVerb),
     /// Make, list, rotate and revoke API keys
     Keys(KeyArgs),
     /// Who did what, with which credential, from where

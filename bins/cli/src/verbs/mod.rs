@@ -7,6 +7,7 @@ mod device;
 mod events;
 mod follow;
 mod groups;
+mod homes;
 mod keys;
 mod list;
 mod login;
@@ -35,6 +36,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Login(words) => login::login(&global, words).await,
         Verb::Logout => login::logout(&global).await,
         Verb::Keys(words) => keys::keys(&Context::new(&global)?, words.verb).await,
+        Verb::Homes(verb) => homes::homes(&Context::new(&global)?, verb).await,
         Verb::Tokens(verb) => tokens::tokens(&Context::new(&global)?, verb).await,
         Verb::Whoami => people::whoami(&Context::new(&global)?).await,
         Verb::Org(verb) => people::org(&Context::new(&global)?, verb).await,

@@ -32,7 +32,7 @@ async fn server() -> Fake {
                 Reply::ok(&json!({"members": [{"userId": USER, "username": "Alice", "fullName": "Alice", "role": "user",
                     "owner": false, "active": true, "joinedAt": "2026-01-01T00:00:00Z"}], "total": 1, "nextCursor": null}))
             }
-            _ if path.ends_with("/members") => Reply::ok(&json!({"groupId": GROUP, "groupName": "crew", "userId": USER,
+            _ if path.ends_with("/members") => Reply::ok(&json!({"id": USER, "groupId": GROUP, "groupName": "crew", "userId": USER,
                 "username": "Alice", "role": "admin", "createdAt": "2026-01-01T00:00:00Z"})),
             _ if path.starts_with("/api/v1/groups?") => {
                 Reply::ok(&json!({"groups": [group()], "total": 1, "nextCursor": null}))

@@ -10,6 +10,7 @@ mod events;
 #[expect(dead_code, reason = "the client's tests need more of it")]
 mod fake;
 mod groups;
+mod homes;
 mod keys;
 mod people;
 mod person;

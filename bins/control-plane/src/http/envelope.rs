@@ -1,7 +1,7 @@
-//! Around every request: its id, the shape of its refusal, one line in the log for a failure, figures, and a handler's
-//! panic that ends nothing but its own request.
+//! Around every request: its id, the shape of its refusal, one line in the log for a failure, figures, a handler's panic
+//! that ends nothing but its own request, and a database that does not answer.
 
-use std::panic::AssertUnwindSafe;
+use std::{any::Any, panic::AssertUnwindSafe, pin::pin, time::Duration};
 
 use actix_web::{
     Error, HttpMessage, HttpResponse, ResponseError,
@@ -14,10 +14,13 @@ use actix_web::{
     middleware::Next,
     web::Data,
 };
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+};
 use metrics::{counter, histogram};
 use tidegate_model::RequestId;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Context, Problem, content};
 
@@ -47,11 +50,13 @@ pub async fn envelope<B: MessageBody + 'static>(
         let answer = about.answer(&Problem::too_large(limit), started);
         return Ok(request.into_response(answer).map_into_right_body());
     }
-    let answered = AssertUnwindSafe(next.call(request)).catch_unwind().await;
-    let mut response = match answered {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(about.refusal(problem_of(&error), started).into()),
-        Err(panic) => return Err(about.refusal(Problem::fault(words(&*panic)), started).into()),
+    let mut response = match answered(request, next).await {
+        Answered::In(Ok(Ok(response))) => response,
+        Answered::In(Ok(Err(error))) => return Err(about.refusal(problem_of(&error), started).into()),
+        Answered::In(Err(panic)) => {
+            return Err(about.refusal(Problem::fault(words(&*panic)), started).into());
+        }
+        Answered::Silence => return Err(about.refusal(Problem::unavailable(Silent), started).into()),
     };
     if let Some(problem) = problem_in(&response) {
         let mut answer = about.answer(&problem, started);
@@ -65,6 +70,45 @@ pub async fn envelope<B: MessageBody + 'static>(
     set_id(response.headers_mut(), &id);
     Ok(response.map_into_left_body())
 }
+
+/// What came of a request.
+enum Answered<B> {
+    /// An answer, or what a panic left.
+    In(Result<Result<ServiceResponse<B>, Error>, Box<dyn Any + Send>>),
+    /// Nothing: the database does not answer.
+    Silence,
+}
+
+/// How long the database has, once it is asked whether it still answers.
+const PULSE: Duration = Duration::from_millis(700);
+
+/// Carries a request out. One that takes longer than one waits for the database may have good reasons (a hash, an agent, a
+/// slow reader), as long as the database answers; when it does not, nobody waits for it. What was begun goes on then by
+/// itself: a database connection is not left in the middle of something.
+async fn answered<B: MessageBody + 'static>(request: ServiceRequest, next: Next<B>) -> Answered<B> {
+    let db = request.app_data::<Data<Context>>().map(|context| context.services.db().clone());
+    let mut handling = Box::pin(AssertUnwindSafe(next.call(request)).catch_unwind());
+    let Some(db) = db else { return Answered::In(handling.await) };
+    loop {
+        let silent = pin!(async {
+            sleep(db.patience()).await;
+            !db.answers(PULSE).await
+        });
+        match select(handling, silent).await {
+            Either::Left((answer, _)) => return Answered::In(answer),
+            Either::Right((false, still)) => handling = still,
+            Either::Right((true, still)) => {
+                actix_web::rt::spawn(async move { drop(still.await) });
+                return Answered::Silence;
+            }
+        }
+    }
+}
+
+/// Why nobody waits any longer.
+#[derive(Debug, thiserror::Error)]
+#[error("the database does not answer")]
+struct Silent;
 
 /// What is known of a request when it arrives.
 struct About {

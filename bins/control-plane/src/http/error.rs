@@ -97,6 +97,13 @@ impl Problem {
         Self { cause, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "E_INTERNAL", FAULT) }
     }
 
+    /// What is said while something that every request needs does not answer.
+    pub(crate) fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "E_UNAVAILABLE", UNAVAILABLE)
+            .with_retry(1)
+            .with_cause(cause)
+    }
+
     /// What a bare status of the HTTP server itself means.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         let (code, message) = match status {
@@ -181,11 +188,7 @@ impl From<Error> for Problem {
             }
             Error::RateLimited(wait) => Self::new(StatusCode::TOO_MANY_REQUESTS, "E_RATE_LIMITED", said)
                 .with_retry(wait.num_seconds()),
-            unavailable @ Error::Unavailable(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "E_UNAVAILABLE", UNAVAILABLE)
-                    .with_retry(1)
-                    .with_cause(unavailable)
-            }
+            unavailable @ Error::Unavailable(_) => Self::unavailable(unavailable),
             silent @ Error::ProviderUnavailable { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "E_PROVIDER_UNAVAILABLE", said)
                     .with_retry(5)

@@ -1,12 +1,17 @@
 //! The header `Idempotency-Key` of requests that make something.
 
-use actix_web::HttpRequest;
-use tidegate_service::Idempotency;
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
+use tidegate_service::{Idempotency, Replay};
 
 use super::{
     Problem,
     gate::{Identified, context},
 };
+
+/// The first answer once more.
+pub(crate) fn again(replay: Replay) -> HttpResponse {
+    HttpResponse::build(StatusCode::from_u16(replay.status).unwrap_or(StatusCode::OK)).json(replay.body)
+}
 
 /// The key a repeat is known by, scoped to the caller's credential and to `route`. `body` is whatever must be the same
 /// for it to be a repeat.

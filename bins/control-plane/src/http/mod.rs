@@ -14,6 +14,7 @@ mod events;
 mod form;
 mod gate;
 mod groups;
+mod homes;
 mod idempotency;
 mod invites;
 mod keys;

@@ -6,7 +6,7 @@ use utoipa::{
 };
 
 use super::{
-    admin, agents, audit, auth, browser, content, events, groups, invites, keys, members, oauth,
+    admin, agents, audit, auth, browser, content, events, groups, homes, invites, keys, members, oauth,
     organizations, pages, quotas, sessions, tokens, users,
 };
 
@@ -39,6 +39,7 @@ use super::{
         sessions::terminate::terminate, sessions::hibernate::hibernate, sessions::wake::wake,
         sessions::tags::set_tags, sessions::history::history, sessions::logs::logs, sessions::connect::connect,
         sessions::terminal::terminal, sessions::vnc::vnc, sessions::port::port, content::proxy::by_path, events::stream::stream, events::ticket::ticket,
+        homes::list::list, homes::delete::delete,
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
         admin::rotate_key::rotate_key, admin::rotate_key::revoke_key, admin::change::update, admin::change::remove,

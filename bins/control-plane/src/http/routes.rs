@@ -9,7 +9,7 @@ use actix_web::{
 use super::{
     Context, admin, agents, audit, auth, browser, content, events,
     gate::{bearer, member, operator, organization},
-    groups, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
+    groups, homes, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
 };
 
 /// Where the API lives.
@@ -131,6 +131,8 @@ fn api(api: &mut ServiceConfig) {
                 .default_service(to(content::by_path)),
         )
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
+        .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
+        .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
             resource("/organizations")
                 .wrap(from_fn(bearer))

@@ -111,6 +111,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("GET", "/sessions/{id}/ports/{port}", STREAMS),
     // Any method: what it does, the session's application knows.
     ("GET", "/http/{id}/{path}", STREAMS),
+    ("GET", "/homes", READ),
+    ("DELETE", "/homes/{id}", WRITE),
     ("GET", "/admin/agents", ADMIN),
     ("GET", "/admin/agents/{agentId}", ADMIN),
     ("POST", "/admin/agents/{agentId}/approve", ADMIN),

@@ -150,3 +150,25 @@ async fn a_wrong_key_is_401_and_an_outage_503() {
     world.call("GET", "/api/v1/sessions", wrong, None).await.refused(503, "E_UNAVAILABLE");
     outage.end().await;
 }
+
+#[tokio::test]
+async fn what_a_key_may_do_is_what_its_scopes_leave_of_its_owners_rights() {
+    let world = World::new().await;
+    let owner = world.owner("acme").await;
+    let body = json!({"label": "reads", "scopes": ["sessions:write", "org:read"]});
+    let path = "/api/v1/organizations/acme/keys";
+    let made = world.call("POST", path, &owner.token, Some(body)).await.body;
+    let key = made["plaintext"].as_str().unwrap();
+    let mine = world.call("GET", "/api/v1/me/permissions", key, None).await.body;
+    assert_eq!(mine["scopes"], json!(["sessions:read", "sessions:write", "org:read"]));
+    let may = |name: &str| mine["permissions"].as_array().unwrap().contains(&json!(name));
+    for name in ["session.own", "session.start", "session.manage", "organization.read", "audit.read"] {
+        assert!(may(name), "{name}: {mine}");
+    }
+    for name in ["organization.update", "member.manage", "key.manage", "organization.delete", "user.own"] {
+        assert!(!may(name), "{name}: {mine}");
+    }
+    let login = world.call("GET", "/api/v1/me/permissions", &owner.token, None).await.body;
+    assert!(login["permissions"].as_array().unwrap().contains(&json!("organization.delete")));
+    assert_eq!(login["scopes"], Value::Null);
+}

@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod audited;
 mod browsers;
 mod content;
 mod devices;
@@ -13,9 +14,12 @@ mod handshake;
 mod invite_pages;
 mod invites;
 mod keys;
+mod limits;
 mod members;
 mod organizations;
+mod outage;
 mod quotas;
+mod repeats;
 mod rights;
 mod session_pages;
 mod sessions;

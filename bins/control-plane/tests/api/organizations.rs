@@ -92,6 +92,14 @@ async fn only_org_admins_change_it_and_only_the_platform_suspends_it() {
         ))
         .await;
     assert_eq!(lines, 2, "it stands in the organization's own log");
+    let end = json!({"status": "deleted", "displayName": "Gone", "k8sNamespace": "gone"});
+    let refused = world.call("PATCH", &admin, &root, Some(end)).await;
+    assert_eq!(refused.refused(400, "E_INVALID").fields(), ["displayName", "k8sNamespace"]);
+    let both = json!({"status": "suspended", "displayName": "Both at once"});
+    let both = world.call("PATCH", &admin, &root, Some(both)).await.body;
+    assert_eq!((&both["status"], &both["displayName"]), (&"suspended".into(), &"Both at once".into()));
+    let ended = world.call("PATCH", &admin, &root, Some(json!({"status": "deleted"}))).await.body;
+    assert_eq!((&ended["status"], &ended["displayName"]), (&"deleted".into(), &"Both at once".into()));
 }
 
 #[tokio::test]
@@ -169,6 +177,47 @@ async fn admins_of_the_platform_make_give_and_end_organizations_of_others() {
     for (method, path) in [("GET", all), ("GET", path.as_str()), ("PATCH", &path), ("DELETE", &path)] {
         world.call(method, path, &plain, Some(json!({}))).await.refused(403, "E_FORBIDDEN");
     }
+}
+
+#[tokio::test]
+async fn who_loses_the_organization_they_chose_is_back_in_their_default() {
+    let world = World::new().await;
+    let (owner, other) = (world.owner("acme").await, world.owner("bolt").await);
+    let me = world.somebody("lobby", OrgRole::User).await;
+    for (org, by) in [("acme", &owner), ("bolt", &other)] {
+        let path = format!("{ALL}/{org}/members");
+        assert_eq!(world.call("POST", &path, &by.token, Some(json!({"userId": me.id}))).await.status, 201);
+    }
+    let choose = async |name: &str| {
+        let body = Some(json!({"organization": name}));
+        assert_eq!(world.call("POST", "/api/v1/auth/switch", &me.token, body).await.status, 200);
+    };
+    let here = async || {
+        let answer = world.call("GET", "/api/v1/me/permissions", &me.token, None).await;
+        answer.body["organization"].as_str().unwrap_or_default().to_owned()
+    };
+    let of_owner = async || {
+        let answer = world.call("GET", "/api/v1/me/permissions", &owner.token, None).await;
+        answer.body["organization"].as_str().unwrap_or_default().to_owned()
+    };
+    let body = Some(json!({"organization": "acme"}));
+    assert_eq!(world.call("POST", "/api/v1/auth/switch", &owner.token, body).await.status, 200);
+    choose("acme").await;
+    assert_eq!(here().await, "acme");
+    let member = format!("{ALL}/acme/members/{}", me.id);
+    assert_eq!(world.call("DELETE", &member, &owner.token, None).await.status, 204);
+    assert_eq!((here().await.as_str(), of_owner().await.as_str()), ("lobby", "acme"));
+    let chosen = "SELECT count(*) FROM login_sessions WHERE org_id IS NOT NULL";
+    assert_eq!(world.db.look::<i64>(chosen).await, 1, "the owner's alone");
+    // Back in it, they have not chosen it.
+    let path = format!("{ALL}/acme/members");
+    assert_eq!(world.call("POST", &path, &owner.token, Some(json!({"userId": me.id}))).await.status, 201);
+    assert_eq!(here().await, "lobby");
+    choose("bolt").await;
+    world.db.execute("UPDATE organizations SET status = 'suspended' WHERE name = 'bolt'").await;
+    assert_eq!(here().await, "lobby", "a suspended one is no place to be");
+    world.db.execute("UPDATE organizations SET status = 'active' WHERE name = 'bolt'").await;
+    assert_eq!(here().await, "bolt");
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ async fn the_first_admin_logs_in_and_owns_the_organization_main() {
         (&tokens.body["user"]["role"], &tokens.body["user"]["orgRole"]),
         (&"admin".into(), &"org_admin".into())
     );
+    assert_eq!(tokens.body["user"]["homeOrgId"], made.body["orgId"]);
     let status = world.call("GET", "/api/v1/auth/setup/status", "", None).await;
     assert_eq!(status.body["setupRequired"], false);
     world.call("POST", PATH, "", Some(body("other"))).await.refused(409, "E_ALREADY_SET_UP");

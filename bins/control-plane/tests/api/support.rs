@@ -1,12 +1,12 @@
 //! A running server and somebody who speaks to it.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_control_plane::{Config, Handle, Server};
 use tidegate_model::{OrgRole, SystemClock, SystemRole};
-use tidegate_service::Services;
+use tidegate_service::{Options, Services};
 use tidegate_test_support::{SocketAgent, SocketOptions, TestDb, TestUser, eventually, new_key_of};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,9 +67,14 @@ impl World {
 
     /// A server with settings of its own.
     pub(crate) async fn with(toml: &str) -> Self {
+        Self::with_options(toml, TestDb::options()).await
+    }
+
+    /// The same with settings of the use cases.
+    pub(crate) async fn with_options(toml: &str, options: Options) -> Self {
         let db = TestDb::new().await;
         let clock = Arc::new(SystemClock::new());
-        let services = db.services_at(Arc::clone(&clock) as _);
+        let services = db.services_with_clock(options, Arc::clone(&clock) as _);
         let data = TempDir::new().unwrap();
         let mut config = Config::from_parts(toml, &[]).unwrap();
         config.data_dir = Some(data.path().to_owned());
@@ -148,19 +153,30 @@ impl World {
         headers: &[(&str, String)],
         body: &[u8],
     ) -> Answer {
-        let mut stream = TcpStream::connect(self.handle.address()).await.unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
-        if !headers.iter().any(|(name, _)| *name == "Host") {
-            head.extend(["Host: ", &self.handle.address().to_string(), "\r\n"]);
-        }
-        for (name, value) in headers {
-            head.extend([*name, ": ", value, "\r\n"]);
-        }
-        stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
-        // A server that has refused already may have stopped reading.
-        drop(stream.write_all(body).await);
-        parse(&whole(&mut stream).await)
+        ask(self.handle.address(), method, path, headers, body).await
     }
+}
+
+/// One request to a server.
+pub(crate) async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        head.extend(["Host: ", &address.to_string(), "\r\n"]);
+    }
+    for (name, value) in headers {
+        head.extend([*name, ": ", value, "\r\n"]);
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    // A server that has refused already may have stopped reading.
+    drop(stream.write_all(body).await);
+    parse(&whole(&mut stream).await)
 }
 
 /// Reads one answer; one that has no length has no body.

@@ -145,3 +145,37 @@ async fn one_changes_ones_password_and_ends_ones_logins() {
     login(&world, "alice", PASSWORD).await.refused(401, "E_INVALID_CREDENTIALS");
     assert_eq!(login(&world, "alice", "a new password").await.status, 200);
 }
+
+#[tokio::test]
+async fn one_user_is_shown_with_their_quota_and_their_groups() {
+    let world = World::new().await;
+    let owner = world.owner("acme").await;
+    let member = world.somebody("acme", OrgRole::User).await;
+    let (me, one) = ("/api/v1/users/me", format!("{USERS}/{}", member.id));
+    let bare = world.call("GET", me, &member.token, None).await.body;
+    assert_eq!((&bare["quota"], &bare["groups"]), (&Value::Null, &json!([])));
+    let group = json!({"name": "team", "displayName": "The team", "type": "team"});
+    let group = world.call("POST", "/api/v1/groups", &owner.token, Some(group)).await.body["id"].clone();
+    let path = format!("/api/v1/groups/{}/members", group.as_str().unwrap());
+    let put = world.call("POST", &path, &owner.token, Some(json!({"userId": member.id}))).await;
+    let id = put.body["id"].clone();
+    assert!(id.is_string(), "{put:?}");
+    let again =
+        world.call("POST", &path, &owner.token, Some(json!({"userId": member.id, "role": "admin"}))).await;
+    assert_eq!((&again.body["id"], &again.body["role"]), (&id, &json!("admin")));
+    let listed = world.call("GET", &path, &owner.token, None).await.body;
+    assert_eq!(listed["members"][0]["id"], id);
+    let quota =
+        world.call("PUT", &format!("{one}/quota"), &owner.token, Some(json!({"maxSessions": 3}))).await;
+    assert_eq!(quota.status, 200, "{quota:?}");
+    for (path, token) in [(me, &member.token), (one.as_str(), &owner.token)] {
+        let shown = world.call("GET", path, token, None).await.body;
+        assert_eq!(
+            (&shown["quota"]["maxSessions"], &shown["groups"]),
+            (&3.into(), &json!([group])),
+            "{path}"
+        );
+    }
+    let all = world.call("GET", USERS, &owner.token, None).await.body;
+    assert!(all["users"].as_array().unwrap().iter().all(|user| user.get("groups").is_none()), "{all}");
+}

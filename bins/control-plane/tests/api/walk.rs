@@ -131,6 +131,8 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sessions/{id}/vnc", Rule::Stream(Operation::OwnSessions)),
     ("GET /sessions/{id}/ports/{port}", Rule::Stream(Operation::OwnSessions)),
     ("GET /http/{id}/{path}", Rule::Stream(Operation::OwnSessions)),
+    ("GET /homes", Rule::Right(Operation::OwnSessions)),
+    ("DELETE /homes/{id}", Rule::Session(Operation::OwnSessions)),
     ("POST /agents/register", Rule::Agent),
     ("GET /agents/connect", Rule::Agent),
     ("GET /agents/tunnels/{id}", Rule::Agent),
@@ -185,7 +187,7 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+pub(crate) enum Who {
     Nobody,
     Stranger,
     Viewer,
@@ -243,24 +245,24 @@ fn expected(operation: &str, rule: Rule, who: Who, own: bool) -> Expected {
 }
 
 /// An organization with one of each, an agent, and another organization.
-struct Stage {
-    world: World,
+pub(crate) struct Stage {
+    pub(crate) world: World,
     _agent: SocketAgent,
     people: BTreeMap<&'static str, Somebody>,
 }
 
 /// One request.
-struct Ask {
-    path: String,
-    body: Option<Value>,
+pub(crate) struct Ask {
+    pub(crate) path: String,
+    pub(crate) body: Option<Value>,
     /// Where the operation uses up the credential: a fresh one.
-    token: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 const ORG: &str = "/api/v1/organizations/acme";
 
 impl Stage {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = World::with("[hub]\ntunnel_dial_seconds = 0").await;
         let agent = world.agent("vm-1").await;
         let mut people = BTreeMap::from([("Owner", world.owner("acme").await)]);
@@ -278,7 +280,7 @@ impl Stage {
         Self { world, _agent: agent, people }
     }
 
-    fn token(&self, who: Who) -> &str {
+    pub(crate) fn token(&self, who: Who) -> &str {
         self.people.get(format!("{who:?}").as_str()).map_or("", |somebody| &somebody.token)
     }
 
@@ -291,7 +293,7 @@ impl Stage {
         self.done_by(&self.of("Owner").token, method, path, body).await
     }
 
-    async fn done_by(&self, token: &str, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn done_by(&self, token: &str, method: &str, path: &str, body: Value) -> Value {
         let answer = self.world.call(method, path, token, Some(body)).await;
         assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
         answer.body
@@ -319,6 +321,33 @@ impl Stage {
         path.rsplit_once('/').unwrap().1.to_owned()
     }
 
+    /// A home of the caller or of a colleague, in which nothing lives any more.
+    async fn home(&self, who: Who, own: bool) -> String {
+        let name = format!("{who:?}");
+        let owner = if own { self.of(&name) } else { self.of("Colleague") };
+        let member = format!("{ORG}/members/{}", owner.id);
+        let theirs = async || -> Vec<Value> {
+            let all = self.world.call("GET", "/api/v1/homes?limit=100", &owner.token, None).await.body;
+            let homes = all["homes"].as_array().unwrap().clone();
+            homes.into_iter().filter(|home| home["userId"] == owner.id.as_str()).collect()
+        };
+        let settled = async || theirs().await.iter().all(|home| home["deletingAt"].is_null());
+        eventually("no home is on its way out", settled).await;
+        if who == Who::Viewer && own {
+            self.done("PATCH", &member, json!({"role": "user"})).await;
+        }
+        let body = json!({"template": "shell", "persistentHome": true});
+        let made = self.done_by(&owner.token, "POST", "/api/v1/sessions", body).await;
+        let path = format!("/api/v1/sessions/{}", made["session"]["id"].as_str().unwrap());
+        self.reaches(&path, &owner.token, "running").await;
+        self.done_by(&owner.token, "DELETE", &path, json!({})).await;
+        self.reaches(&path, &owner.token, "terminated").await;
+        if who == Who::Viewer && own {
+            self.done("PATCH", &member, json!({"role": "viewer"})).await;
+        }
+        theirs().await[0]["id"].as_str().unwrap().to_owned()
+    }
+
     async fn reaches(&self, path: &str, token: &str, state: &str) {
         let reached = async || self.world.call("GET", path, token, None).await.body["state"] == state;
         eventually(state, reached).await;
@@ -329,6 +358,15 @@ impl Stage {
         let path = format!("/api/v1/sessions/{id}/terminate?force=true");
         let answer = self.world.call("POST", &path, &self.of("OrgAdmin").token, None).await;
         assert!(answer.status < 500, "{answer:?}");
+    }
+
+    /// The same for whatever still lives.
+    pub(crate) async fn end_all(&self) {
+        let path = "/api/v1/sessions?limit=100";
+        let all = self.world.call("GET", path, &self.of("OrgAdmin").token, None).await.body;
+        for session in all["sessions"].as_array().unwrap() {
+            self.ended(session["id"].as_str().unwrap()).await;
+        }
     }
 
     async fn invite(&self, invitee: &str) -> String {
@@ -346,11 +384,14 @@ impl Stage {
 
 impl Stage {
     /// A good request. What it is about was made for it alone.
-    async fn ask(&self, operation: &str, who: Who, own: bool) -> Ask {
+    pub(crate) async fn ask(&self, operation: &str, who: Who, own: bool) -> Ask {
         let (method, pattern) = operation.split_once(' ').unwrap();
         let mut ask = Ask { path: format!("/api/v1{pattern}"), body: None, token: None };
         if pattern.starts_with("/sessions/{id}") {
             ask.fill("{id}", &self.session(operation, who, own).await);
+        }
+        if pattern.starts_with("/homes/{id}") {
+            ask.fill("{id}", &self.home(who, own).await);
         }
         if pattern.starts_with("/organizations/{id}") || pattern.starts_with("/orgs/{id}") {
             ask.fill("{id}", "acme");
@@ -574,7 +615,7 @@ impl Stage {
     }
 
     /// Somebody without a part in the play, who has a login of their own.
-    async fn fresh(&self) -> Somebody {
+    pub(crate) async fn fresh(&self) -> Somebody {
         self.world.somebody("lobby", OrgRole::User).await
     }
 
@@ -598,7 +639,7 @@ impl Stage {
         handle
     }
 
-    async fn send(&self, operation: &str, who: Who, ask: &Ask) -> Answer {
+    pub(crate) async fn send(&self, operation: &str, who: Who, ask: &Ask) -> Answer {
         let mut headers = if operation.ends_with("/terminal") { upgrade() } else { Vec::new() };
         let token = if who == Who::Nobody { "" } else { ask.token.as_deref().unwrap_or(self.token(who)) };
         if !token.is_empty() {
@@ -643,21 +684,55 @@ fn new_user() -> Value {
     json!({"username": name, "email": email, "fullName": "Walked", "password": format!("tidewater {email}")})
 }
 
-fn new_group() -> Value {
+pub(crate) fn new_group() -> Value {
     json!({"name": unique("group"), "displayName": "Walked", "type": "team"})
 }
 
-fn unique(what: &str) -> String {
+pub(crate) fn unique(what: &str) -> String {
     let id = OrgId::new().to_string();
     format!("{what}-{}", &id[id.len() - 12..])
 }
 
 /// The documented operations without their prefix.
-fn walked() -> Vec<String> {
+pub(crate) fn walked() -> Vec<String> {
     let short = |(method, path): (String, String)| {
         format!("{method} {}", path.strip_prefix("/api/v1").unwrap_or(&path))
     };
     operations().into_iter().map(short).collect()
+}
+
+/// Somebody whom the matrix lets an operation do.
+pub(crate) fn who_may(operation: &str) -> Who {
+    let (_, rule) = RULES.iter().find(|(known, _)| *known == operation).unwrap();
+    let lets_in = |who: &Who| expected(operation, *rule, *who, true) == Expected::LetIn;
+    [Who::OrgAdmin, Who::Owner, Who::Platform].into_iter().find(lets_in).unwrap()
+}
+
+#[tokio::test]
+async fn an_operator_makes_no_way_into_an_organization_for_themself() {
+    let world = World::new().await;
+    let (owner, operator, root) = (world.owner("acme").await, world.operator().await, world.admin().await);
+    let admin = world.somebody("acme", OrgRole::Admin).await;
+    let member = world.somebody("acme", OrgRole::User).await;
+    for role in ["org_admin", "maintainer"] {
+        let mut body = new_user();
+        (body["organization"], body["orgRole"]) = (json!("acme"), json!(role));
+        let made = world.call("POST", "/api/v1/admin/users", &operator, Some(body.clone())).await;
+        made.refused(403, "E_FORBIDDEN");
+        assert_eq!(world.call("POST", "/api/v1/admin/users", &root, Some(body)).await.status, 201);
+    }
+    for role in ["user", "viewer"] {
+        let mut body = new_user();
+        (body["organization"], body["orgRole"]) = (json!("acme"), json!(role));
+        assert_eq!(world.call("POST", "/api/v1/admin/users", &operator, Some(body)).await.status, 201);
+    }
+    for (who, allowed) in [(&owner, false), (&admin, false), (&member, true)] {
+        let path = format!("/api/v1/admin/users/{}/password", who.id);
+        let body = || Some(json!({"password": format!("lower tide {}", unique("x"))}));
+        let reset = world.call("POST", &path, &operator, body()).await;
+        assert_eq!(reset.status, if allowed { 204 } else { 403 }, "{reset:?}");
+        assert_eq!(world.call("POST", &path, &root, body()).await.status, 204);
+    }
 }
 
 #[tokio::test]

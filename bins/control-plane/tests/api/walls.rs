@@ -68,6 +68,7 @@ const NO_TENANT: &[(&str, &str)] = &[
         "GET /api/v1/sessions",
         "lists what the caller's organization has: asserted empty in sessions of others below",
     ),
+    ("GET /api/v1/homes", "lists what the caller's organization has"),
     ("POST /api/v1/sessions", "makes one in the caller's own organization"),
     ("GET /api/v1/events", "tells what the caller may see, asserted in events.rs"),
     ("POST /api/v1/events/ticket", "a ticket for the caller's own stream"),

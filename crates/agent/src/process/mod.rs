@@ -174,6 +174,18 @@ impl Platform for ProcessPlatform {
         async move { self.inner.release(key) }.boxed()
     }
 
+    fn delete_home<'a>(&'a self, owner: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        let (inner, owner) = (Arc::clone(&self.inner), owner.to_owned());
+        // A home may hold many files.
+        let deleting = tokio::task::spawn_blocking(move || inner.users.delete_home(&owner));
+        async move {
+            let deleted = deleting.await;
+            deleted.map_err(|error| Error::Refused(format!("the home was not deleted: {error}")))??;
+            Ok(true)
+        }
+        .boxed()
+    }
+
     fn open<'a>(
         &'a self,
         key: &'a SessionKey,

@@ -102,6 +102,24 @@ impl Users {
         }
     }
 
+    /// Deletes a persistent home; one that is not there is what was asked for. Its user keeps the id: something may lie
+    /// around elsewhere that belongs to them, and the next home is theirs again.
+    pub(super) fn delete_home(&self, owner: &str) -> Result<(), Error> {
+        let home = self.homes.join(owner);
+        // Aside first: a crash in between leaves no half of a home for the next session, and the repeat ends it.
+        let gone = home.with_extension("gone");
+        match fs::rename(&home, &gone) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("move aside", home)(error));
+            }
+            _ => {}
+        }
+        match fs::remove_dir_all(&gone) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", gone)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Frees what only this session used.
     pub(super) fn release(&self, session_id: &str) -> Result<(), Error> {
         let home = self.homes.join("ephemeral").join(session_id);

@@ -6,7 +6,7 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::future::join4;
+use futures_util::future::join5;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_model::{
@@ -15,7 +15,7 @@ use tidegate_model::{
 
 use super::Row;
 use crate::{
-    Error, OrgTx, Result,
+    Constraint, Error, OrgTx, Result, audit,
     command::{self, NewCommand},
     schema::session_specs,
     statement::{Statement, statement},
@@ -174,11 +174,19 @@ fn insert_statement(new: NewRow) -> Statement<()> {
     .bind::<Text, _>(new.protocol)
 }
 
-/// Inserts a placed session with its spec, if it has one, and the command that starts it: one round trip.
-pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewCommand) -> Result<()> {
+/// Inserts a placed session with its spec, if it has one, the command that starts it and the line of the log that tells
+/// of it: one round trip.
+pub async fn start(
+    tx: &mut OrgTx,
+    new: &NewRow,
+    spec: &Spec,
+    command: NewCommand,
+    line: audit::Entry,
+) -> Result<()> {
     let org_id = tx.org_id();
+    let line = audit::insert_statement(Some(org_id), tx.author.clone(), line);
     let conn: &AsyncPgConnection = tx.conn()?;
-    let (mut first, mut second, mut third, mut fourth) = (conn, conn, conn, conn);
+    let (mut first, mut second, mut third, mut fourth, mut fifth) = (conn, conn, conn, conn, conn);
     let row = insert_statement(new.clone());
     let row = row.execute(&mut first);
     let spec = async {
@@ -206,12 +214,17 @@ pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewComman
     };
     // Polled in this order, sent in this order: the spec and the command refer to the row. Joined, and not given up at
     // the first error: an answer nobody waits for would be the next statement's.
-    let (row, spec, command, home) = join4(row, spec, command.execute(&mut third), home).await;
+    let (row, spec, command, home, line) =
+        join5(row, spec, command.execute(&mut third), home, line.execute(&mut fifth)).await;
     // The first one to fail is the cause; what was sent after it only says that the transaction is void.
     row?;
     spec?;
     command?;
-    home?;
+    // One that is about to be deleted is no home to start in.
+    if new.persistent_home && home? == 0 {
+        return Err(Error::Violation(Constraint::HomeStays));
+    }
+    line?;
     Ok(())
 }
 
@@ -219,8 +232,8 @@ pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewComman
 fn home_statement(new: &NewRow) -> Statement<()> {
     statement::<()>(
         "INSERT INTO homes (org_id, user_id, agent_id, storage_bytes, created_at) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT (org_id, user_id, agent_id) DO UPDATE SET storage_bytes = EXCLUDED.storage_bytes
-         WHERE homes.storage_bytes < EXCLUDED.storage_bytes",
+         ON CONFLICT (org_id, user_id, agent_id) DO UPDATE SET storage_bytes = GREATEST(homes.storage_bytes, EXCLUDED.storage_bytes)
+         WHERE homes.deleting_at IS NULL",
     )
     .bind::<Uuid, _>(new.org_id)
     .bind::<Uuid, _>(new.user_id)

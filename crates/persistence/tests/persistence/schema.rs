@@ -18,7 +18,7 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("group_memberships", "joined in fixed statements"),
     ("group_quotas", "an upsert and what counts bounds"),
     ("groups", "fixed statements, half of them recursive"),
-    ("homes", "an upsert and what counts bounds"),
+    ("homes", "an upsert, a list and what counts bounds"),
     ("identities", "fixed statements, each by the whole key"),
     ("identity_attempts", "three fixed statements"),
     ("idempotency_keys", "two fixed statements"),
@@ -30,6 +30,7 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("quarantined_sessions", "an upsert and a list"),
     ("stream_grants", "an insert and a lookup"),
     ("stream_tickets", "two fixed statements"),
+    ("user_idempotency_keys", "two fixed statements"),
     ("user_quotas", "an upsert and what counts bounds"),
 ];
 

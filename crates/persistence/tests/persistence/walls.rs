@@ -23,6 +23,7 @@ const WITHOUT_TENANT: &[(&str, &str)] = &[
     ("login_sessions", "of a user, across organizations; the chosen one may be none"),
     ("organizations", "is the tenant itself"),
     ("quarantined_sessions", "nobody knows whose they are"),
+    ("user_idempotency_keys", "of a user, for what belongs to no organization"),
     ("users", "a global identity, UserTx"),
 ];
 

@@ -15,7 +15,7 @@ use tidegate_persistence::{
     identity::{self, Known, NewUser, Subject},
     membership,
     organization::{self, NewOrganization},
-    user,
+    user, user_change,
 };
 
 use crate::{Error, Identities, Result};
@@ -223,6 +223,7 @@ async fn first_organization_in(tx: &mut PlatformTx, owner: &Known, now: DateTime
         let new = NewOrganization::named(id, &name, Some(owner.user_id), now);
         if organization::insert_if_free(tx, new).await? {
             membership::put_for_platform(tx, id, owner.user_id, OrgRole::Admin, now).await?;
+            user_change::settle(tx, owner.user_id, id).await?;
             let line = audit::Entry {
                 action: "organization.create",
                 resource: format!("organization:{name}"),

@@ -261,7 +261,8 @@ async fn a_token_reaches_the_organization_chosen_for_it_and_others_when_they_are
     stage.services().organizations.switch(&caller, "second").await.unwrap();
     assert_eq!(org(None).await.map(|org| org.0), Some(second));
     stage.test.execute("UPDATE organizations SET status = 'suspended' WHERE name = 'second'").await;
-    assert_eq!(org(None).await, None);
+    assert_eq!(org(None).await, Some((stage.org.id, OrgRole::Admin)), "a suspended one is no place to be");
+    assert_eq!(org(Some("second")).await, None);
     let elsewhere: OrgId = OrgId::new();
     let codes = stage.codes().await;
     let typed = codes.user_code.to_string();

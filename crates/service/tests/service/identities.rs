@@ -136,6 +136,8 @@ async fn somebody_new_gets_a_user_and_an_organization_and_is_the_same_the_next_t
         (&json!("oidc"), &json!("user"), &Value::Null)
     );
     assert_eq!(user["full_name"], "ada of Elsewhere");
+    let home: String = world.test.look("SELECT id::text FROM organizations").await;
+    assert_eq!(user["home_org_id"], json!(home));
     let cookie = first.login.cookie.expose();
     let caller = world.services.browsers.authenticate(cookie, None).await.unwrap();
     assert_eq!(caller.org().unwrap().role(), OrgRole::Admin);
@@ -154,6 +156,25 @@ async fn somebody_new_gets_a_user_and_an_organization_and_is_the_same_the_next_t
     let lines: String =
         world.test.look("SELECT string_agg(action, ' ' ORDER BY at, id) FROM audit_log").await;
     assert_eq!(lines, "user.sign_up organization.create login.create login.create");
+}
+
+#[tokio::test]
+async fn whoever_was_deleted_signs_in_again_as_somebody_new() {
+    let world = World::new().await;
+    let first = world.sign_in(&ada()).await.unwrap();
+    let cookie = first.login.cookie.expose();
+    let caller = world.services.browsers.authenticate(cookie, None).await.unwrap();
+    let id = caller.user().user_id();
+    world.services.organizations.delete(caller.org().unwrap()).await.unwrap();
+    world.services.users.delete(&caller, id, None).await.unwrap();
+    assert_eq!(world.count("identities").await, 0);
+    let again = world.sign_in(&ada()).await.unwrap();
+    let cookie = again.login.cookie.expose();
+    let caller = world.services.browsers.authenticate(cookie, None).await.unwrap();
+    assert_ne!(caller.user().user_id(), id);
+    // What the name did before is nobody else's doing.
+    assert!(caller.user().username().starts_with("ada-"), "{}", caller.user().username());
+    assert_eq!((world.count("identities").await, world.count("users").await), (1, 2));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use tidegate_model::{LoginRequest, OrgRole, Secret, SystemRole};
 use tidegate_persistence::Operator;
 use tidegate_service::{Error, NewLocalUser};
-use tidegate_test_support::{TestDb, TestUser};
+use tidegate_test_support::{MASTER_KEY, TestDb, TestUser};
 
 async fn user(test: &TestDb) -> TestUser {
     test.services().operators.create_organization(&Operator::console(), "acme").await.unwrap();
@@ -86,6 +86,51 @@ async fn a_replayed_refresh_token_ends_the_login() {
     assert!(ended(&logins.authenticate(&second.token, None).await), "thief and owner both");
     assert!(ended(&logins.refresh(&Secret::new(second.refresh_token), None).await));
     assert!(ended(&logins.refresh(&Secret::new("made up".into()), None).await));
+}
+
+#[tokio::test]
+async fn a_refresh_token_of_long_ago_ends_the_login_and_says_so() {
+    let test = TestDb::new().await;
+    let user = user(&test).await;
+    let logins = &test.services().logins;
+    let first = logins.login(user.login(), None).await.unwrap();
+    let other = logins.login(user.login(), None).await.unwrap();
+    let mut current = first.refresh_token.clone();
+    for _ in 0..3 {
+        current = logins.refresh(&Secret::new(current), None).await.unwrap().refresh_token;
+    }
+    let source = Some("192.0.2.7".parse().unwrap());
+    assert!(ended(&logins.refresh(&Secret::new(first.refresh_token.clone()), source).await));
+    assert!(ended(&logins.refresh(&Secret::new(current), None).await), "thief and owner both");
+    assert!(ended(&logins.refresh(&Secret::new(first.refresh_token), None).await));
+    logins.refresh(&Secret::new(other.refresh_token), None).await.unwrap();
+    let lines =
+        "SELECT string_agg(actor_name || ' ' || address, ',') FROM audit_log WHERE action = 'login.replay'";
+    assert_eq!(test.look::<String>(lines).await, format!("{} 192.0.2.7", user.username));
+}
+
+#[tokio::test]
+async fn a_refresh_token_of_the_version_before_is_good_until_its_next_refresh() {
+    let test = TestDb::new().await;
+    let user = user(&test).await;
+    let logins = &test.services().logins;
+    logins.login(user.login(), None).await.unwrap();
+    // Random, and known by its digest alone.
+    let token = "b2xkIGZvcm0gb2YgYSByZWZyZXNoIHRva2VuLCAzMmI";
+    let digest = hex::encode(old_digest(token));
+    test.execute(&format!("UPDATE login_sessions SET refresh_hash = decode('{digest}', 'hex')")).await;
+    let second = logins.refresh(&Secret::new(token.into()), None).await.unwrap();
+    let third = logins.refresh(&Secret::new(second.refresh_token.clone()), None).await.unwrap();
+    assert!(ended(&logins.refresh(&Secret::new(second.refresh_token), None).await));
+    assert!(ended(&logins.refresh(&Secret::new(third.refresh_token), None).await));
+}
+
+/// What such a token is stored as.
+fn old_digest(token: &str) -> Vec<u8> {
+    use aws_lc_rs::{hkdf, hmac};
+    let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"tidegate v1").extract(&MASTER_KEY);
+    let okm = derived.expand(&[b"digest"], hmac::HMAC_SHA256).unwrap();
+    hmac::sign(&hmac::Key::from(okm), format!("refresh:{token}").as_bytes()).as_ref().to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]

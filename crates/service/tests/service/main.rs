@@ -7,6 +7,7 @@ mod devices;
 mod events;
 mod force;
 mod groups;
+mod homes;
 mod identities;
 mod key_rights;
 mod keys;

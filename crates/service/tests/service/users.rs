@@ -239,7 +239,7 @@ async fn operators_touch_nobody_above_them() {
     assert_eq!(code(all.update(&acts, plain.id, role(SystemRole::Admin), None).await), "forbidden");
     assert_eq!(code(all.update(&acts, operator.id, role(SystemRole::Admin), None).await), "forbidden");
     let more = CreateUserRequest { role: SystemRole::Admin, ..wanted("alice") };
-    assert_eq!(code(all.create(&acts, more, Some("ops"), None).await), "forbidden");
+    assert_eq!(code(all.create(&acts, more, Some("ops"), None, None, |_| Value::Null).await), "forbidden");
     all.reset_password(&acts, plain.id, password(), None).await.unwrap();
     let found = all.list(&acts, Some(plain.username.to_uppercase()), &Paging::default()).await.unwrap();
     assert_eq!(found.items.len(), 1);

@@ -115,7 +115,9 @@ impl Behaviour {
             platform_metadata: None,
             reason: None,
         };
-        let done = CompleteMessage { command_id: command.command_id.clone(), result: None };
+        let asked = command.payload.get("deleteHome").and_then(Value::as_bool) == Some(true);
+        let result = asked.then(|| serde_json::Map::from_iter([("homeDeleted".to_owned(), true.into())]));
+        let done = CompleteMessage { command_id: command.command_id.clone(), result };
         let outcome = vec![FromAgent::Status(status), FromAgent::Complete(done)];
         self.executed.push((command.command_id.clone(), command.action));
         self.journal.insert(command.command_id.clone(), outcome.clone());

@@ -1,18 +1,20 @@
 //! `admin/quotas`, `admin/quotas/{username}` and `admin/organizations/{id}/quota`.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     web::{Data, Json},
 };
 use serde::Serialize;
 use tidegate_model::{
     FieldErrors, Fields, FromFields, ListedQuota, OrgId, OrganizationQuota, SetQuotaRequest, UserQuota,
 };
+use tidegate_service::Made;
 use utoipa::ToSchema;
 
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
+    idempotency::{again, idempotency},
     page::Page,
     quotas::answer::Limits,
     valid::{Body, Query, Segment},
@@ -72,6 +74,7 @@ pub(crate) async fn list_quotas(
 
 /// Sets the quota of the user that the body names, in the organization that they own or joined first.
 #[utoipa::path(post, path = "/api/v1/admin/quotas", tag = "admin", request_body = Limits, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "a repeat with the same key and body gets the first answer"),
     ("organization" = Option<String>, Query, description = "id or name of another organization of theirs"),
 ), responses(
     (status = 200, description = "the quota", body = UserQuota),
@@ -81,17 +84,22 @@ pub(crate) async fn list_quotas(
     (status = 404, description = "no such user in the organization", body = ErrorAnswer),
 ))]
 pub(crate) async fn set_named_quota(
+    request: HttpRequest,
     context: Data<Context>,
     caller: Identified,
     of: Query<Of>,
     body: Body<SetQuotaRequest>,
-) -> Result<Json<UserQuota>, Problem> {
-    let request = body.valid()?;
-    let Some(name) = request.username.clone() else {
+) -> Result<HttpResponse, Problem> {
+    let key = idempotency(&request, &caller, "POST admin/quotas", body.bytes())?;
+    let wanted = body.valid()?;
+    let Some(name) = wanted.username.clone() else {
         return Err(Problem::invalid(FieldErrors::one("username", "is required")));
     };
     let (quotas, org) = (&context.services.platform_quotas, of.0.organization);
-    Ok(Json(quotas.set_user(&caller.0, &name, org.as_deref(), request).await?))
+    Ok(match quotas.set_user(&caller.0, &name, org.as_deref(), wanted, key.as_ref()).await? {
+        Made::New(quota) => HttpResponse::Ok().json(quota),
+        Made::Replay(replay) => again(replay),
+    })
 }
 
 /// A user's quota in the organization that they own or joined first, or in another one of theirs.
@@ -131,13 +139,16 @@ pub(crate) async fn set_quota(
     name: Segment<String>,
     of: Query<Of>,
     body: Body<SetQuotaRequest>,
-) -> Result<Json<UserQuota>, Problem> {
+) -> Result<HttpResponse, Problem> {
     let request = body.valid()?;
     if request.username.as_ref().is_some_and(|said| !said.eq_ignore_ascii_case(&name.0)) {
         return Err(Problem::invalid(FieldErrors::one("username", "must be the one of the path")));
     }
     let (quotas, org) = (&context.services.platform_quotas, of.0.organization);
-    Ok(Json(quotas.set_user(&caller.0, &name.0, org.as_deref(), request).await?))
+    Ok(match quotas.set_user(&caller.0, &name.0, org.as_deref(), request, None).await? {
+        Made::New(quota) => HttpResponse::Ok().json(quota),
+        Made::Replay(replay) => again(replay),
+    })
 }
 
 /// Gives a user the platform's default again.

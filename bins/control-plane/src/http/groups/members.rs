@@ -1,10 +1,11 @@
 //! `groups/{id}/members` and `groups/{id}/members/{userId}`.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     web::{Data, Json},
 };
 use serde::Serialize;
+use serde_json::json;
 use tidegate_model::{
     AddGroupMemberRequest, Fields, FromFields, GroupId, GroupMembership, GroupRole, UserId,
 };
@@ -14,6 +15,7 @@ use utoipa::ToSchema;
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
+    idempotency::{again, idempotency},
     page::Page,
     valid::{Body, Last, Query, Segment},
 };
@@ -75,8 +77,10 @@ pub(crate) struct New {
 }
 
 /// Puts a member of the organization into a group; a repeat gives them the role. Nobody grants more than they hold.
-#[utoipa::path(post, path = "/api/v1/groups/{id}/members", tag = "groups", request_body = New,
-    params(("id" = String, Path)), responses(
+#[utoipa::path(post, path = "/api/v1/groups/{id}/members", tag = "groups", request_body = New, params(
+    ("id" = String, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "a repeat with the same key and body gets the first answer"),
+), responses(
     (status = 200, description = "was in it, and has the role now", body = GroupMembership),
     (status = 201, description = "is in it now", body = GroupMembership),
     (status = 400, description = "bad fields, each named", body = ErrorAnswer),
@@ -85,16 +89,21 @@ pub(crate) struct New {
     (status = 404, description = "no such group, or no such member of the organization", body = ErrorAnswer),
 ))]
 pub(crate) async fn add_member(
+    request: HttpRequest,
     context: Data<Context>,
     caller: Identified,
     id: Segment<GroupId>,
     body: Body<AddGroupMemberRequest>,
 ) -> Result<HttpResponse, Problem> {
     let (groups, org) = (&context.services.groups, caller.org()?);
-    let request = body.after(async || Ok(groups.get(org, id.0).await.map(drop)?)).await?;
-    Ok(match groups.add(org, id.0, request).await? {
+    // The group is part of what must be the same.
+    let what = [id.0.to_string().as_bytes(), body.bytes()].concat();
+    let key = idempotency(&request, &caller, "POST groups/members", &what)?;
+    let wanted = body.after(async || Ok(groups.get(org, id.0).await.map(drop)?)).await?;
+    Ok(match groups.add_keyed(org, id.0, wanted, key.as_ref(), |member| json!(member)).await? {
         GroupAdded::New(member) => HttpResponse::Created().json(member),
         GroupAdded::Changed(member) => HttpResponse::Ok().json(member),
+        GroupAdded::Replay(replay) => again(replay),
     })
 }
 

@@ -1,11 +1,17 @@
 //! `POST organizations/{id}/members`.
 
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use serde_json::json;
 use tidegate_model::{Fields, FromFields, Member, OrgRole, UserId};
 use tidegate_service::{Added, Person};
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, valid::Body};
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    idempotency::{again, idempotency},
+    valid::Body,
+};
 
 /// Who is to be a member, by id or by name, and in which role.
 #[derive(Debug, ToSchema)]
@@ -46,7 +52,10 @@ impl FromFields for Wanted {
 
 /// Makes somebody a member; a repeat gives them the role. Nobody grants more than they hold.
 #[utoipa::path(post, path = "/api/v1/organizations/{id}/members", tag = "members", request_body = New,
-    params(("id" = String, Path, description = "id or name")), responses(
+    params(
+    ("id" = String, Path, description = "id or name"),
+    ("Idempotency-Key" = Option<String>, Header, description = "a repeat with the same key and body gets the first answer"),
+), responses(
     (status = 200, description = "was a member, and has the role now", body = Member),
     (status = 201, description = "is a member now", body = Member),
     (status = 400, description = "bad fields, each named", body = ErrorAnswer),
@@ -56,13 +65,17 @@ impl FromFields for Wanted {
     (status = 409, description = "the owner or the last org_admin keeps the role", body = ErrorAnswer),
 ))]
 pub(crate) async fn add(
+    request: HttpRequest,
     context: Data<Context>,
     caller: Identified,
     body: Body<Wanted>,
 ) -> Result<HttpResponse, Problem> {
-    let wanted = body.valid()?;
-    Ok(match context.services.members.add(caller.org()?, wanted.person, wanted.role).await? {
+    let key = idempotency(&request, &caller, "POST members", body.bytes())?;
+    let (members, Wanted { person, role }) = (&context.services.members, body.valid()?);
+    let answer = |member: &Member| json!(member);
+    Ok(match members.add_keyed(caller.org()?, person, role, key.as_ref(), answer).await? {
         Added::New(member) => HttpResponse::Created().json(member),
         Added::Changed(member) => HttpResponse::Ok().json(member),
+        Added::Replay(replay) => again(replay),
     })
 }

@@ -16,7 +16,7 @@ use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, source::sourc
     (status = 404, description = "not a member of the organization", body = ErrorAnswer),
 ))]
 pub(crate) async fn me(context: Data<Context>, caller: Identified) -> Result<Json<User>, Problem> {
-    Ok(Json(context.services.logins.me(&caller.0).await?))
+    Ok(Json(context.services.users.me(&caller.0).await?))
 }
 
 /// What users change of themselves; what is absent stays.

@@ -2,7 +2,7 @@
 
 use actix_web::web::{Data, Json};
 use serde::Serialize;
-use tidegate_model::{Operation, OrgId, OrgRole, SystemRole};
+use tidegate_model::{Operation, OrgId, OrgRole, Scopes, SystemRole};
 use utoipa::ToSchema;
 
 use crate::http::{Context, ErrorAnswer, Problem, gate::Identified};
@@ -22,8 +22,11 @@ pub(crate) struct Mine {
     owner: bool,
     /// The caller's role on the platform.
     role: SystemRole,
-    /// Everything that these roles allow.
+    /// Everything that these roles allow, as far as an API key's scopes reach.
     permissions: Vec<Operation>,
+    /// What the API key of the request may be used for; absent for a login, which is held to its roles alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Scopes>,
 }
 
 /// What the caller may do in the organization of the request, and on the platform.
@@ -40,5 +43,6 @@ pub(crate) async fn permissions(context: Data<Context>, caller: Identified) -> R
         owner: found.standing.owner,
         role: found.standing.system,
         permissions: found.operations,
+        scopes: found.scopes,
     }))
 }

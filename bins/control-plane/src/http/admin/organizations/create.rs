@@ -1,10 +1,17 @@
 //! `POST admin/organizations`.
 
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use serde_json::json;
 use tidegate_model::{CreateOrganizationRequest, Fields, FromFields, Organization};
+use tidegate_service::Made;
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, valid::Body};
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    idempotency::{again, idempotency},
+    valid::Body,
+};
 
 /// An organization to make for somebody else.
 #[derive(Debug, ToSchema)]
@@ -42,7 +49,9 @@ impl FromFields for Wanted {
 }
 
 /// Makes an organization that somebody else owns.
-#[utoipa::path(post, path = "/api/v1/admin/organizations", tag = "admin", request_body = New, responses(
+#[utoipa::path(post, path = "/api/v1/admin/organizations", tag = "admin", request_body = New, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "a repeat with the same key and body gets the first answer"),
+), responses(
     (status = 201, description = "made", body = Organization),
     (status = 400, description = "bad fields, each named", body = ErrorAnswer),
     (status = 401, description = "not logged in", body = ErrorAnswer),
@@ -51,11 +60,16 @@ impl FromFields for Wanted {
     (status = 409, description = "the name is taken", body = ErrorAnswer),
 ))]
 pub(crate) async fn create_organization(
+    request: HttpRequest,
     context: Data<Context>,
     caller: Identified,
     body: Body<Wanted>,
 ) -> Result<HttpResponse, Problem> {
-    let Wanted { owner, request } = body.valid()?;
-    let made = context.services.all_organizations.create(&caller.0, request, &owner).await?;
-    Ok(HttpResponse::Created().json(made))
+    let key = idempotency(&request, &caller, "POST admin/organizations", body.bytes())?;
+    let (organizations, Wanted { owner, request }) = (&context.services.all_organizations, body.valid()?);
+    let made = organizations.create(&caller.0, request, &owner, key.as_ref(), |made| json!(made)).await?;
+    Ok(match made {
+        Made::New(made) => HttpResponse::Created().json(made),
+        Made::Replay(replay) => again(replay),
+    })
 }

@@ -1,12 +1,14 @@
 //! `POST admin/users`.
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
+use serde_json::json;
 use tidegate_model::{CreateUserRequest, Fields, FromFields, OrgRole, PlatformUser, Provider, SystemRole};
 use utoipa::ToSchema;
 
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
+    idempotency::{again, idempotency},
     source::source,
     users::create::{Made, notice},
     valid::Body,
@@ -50,7 +52,9 @@ impl FromFields for Wanted {
 }
 
 /// Makes a user. Nobody grants more than they hold.
-#[utoipa::path(post, path = "/api/v1/admin/users", tag = "admin", request_body = New, responses(
+#[utoipa::path(post, path = "/api/v1/admin/users", tag = "admin", request_body = New, params(
+    ("Idempotency-Key" = Option<String>, Header, description = "a repeat with the same key and body gets the first answer"),
+), responses(
     (status = 201, description = "made", body = Made<PlatformUser>),
     (status = 400, description = "bad fields, each named", body = ErrorAnswer),
     (status = 401, description = "not logged in", body = ErrorAnswer),
@@ -67,8 +71,12 @@ pub(crate) async fn create_user(
 ) -> Result<HttpResponse, Problem> {
     let (users, from) = (&context.services.all_users, source(&request, &context));
     let operator = users.operator(&caller.0)?;
+    let key = idempotency(&request, &caller, "POST admin/users", body.bytes())?;
     let Wanted { organization, request } = body.valid()?;
-    let user = users.create(&operator, request, organization.as_deref(), from).await?;
-    let notice = notice(user.provider);
-    Ok(HttpResponse::Created().json(Made { user, notice }))
+    let answer = |user: &PlatformUser| json!(Made { user, notice: notice(user.provider) });
+    let made = users.create(&operator, request, organization.as_deref(), from, key.as_ref(), answer);
+    Ok(match made.await? {
+        tidegate_service::Made::New(user) => HttpResponse::Created().json(answer(&user)),
+        tidegate_service::Made::Replay(replay) => again(replay),
+    })
 }

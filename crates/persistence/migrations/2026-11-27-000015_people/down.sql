@@ -1,0 +1,1 @@
+-- Rights that were given are not taken back, and answers that were kept are not forgotten.
