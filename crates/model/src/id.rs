@@ -72,6 +72,8 @@ id! {
     DeviceCodeId,
     /// A single-use ticket for a stream.
     TicketId,
+    /// A session that is shared with somebody.
+    ShareId,
     /// One line of the audit log.
     AuditId,
     /// An invite into an organization.

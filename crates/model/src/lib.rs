@@ -34,6 +34,8 @@ mod resources;
 mod scopes;
 mod secret;
 mod session;
+mod session_limit;
+mod share;
 mod template;
 mod text_enum;
 mod time_limit;
@@ -58,7 +60,7 @@ pub use group::{
 };
 pub use id::{
     AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GroupId, InviteId,
-    LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
+    LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId, ShareId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
@@ -78,6 +80,12 @@ pub use resources::{ResourceRequest, Resources};
 pub use scopes::{Scope, Scopes};
 pub use secret::Secret;
 pub use session::{NewSession, Session, SessionEvent, SessionFilter, SessionState, StreamKind, StreamMode};
+pub use session_limit::{
+    ActivityKind, Due, EffectiveLimit, EffectivePolicy, ExtendRequest, ExtensionBounds, Granted, LimitAction,
+    LimitBound, LimitMarks, LimitOwners, LimitPolicy, LimitRule, LimitRules, LimitSource, OrganizationLimit,
+    OrganizationSessionPolicy, SessionActivity, SessionWarning, SetSessionPolicyRequest,
+};
+pub use share::{CreateShareRequest, SessionShare, ShareTarget, SharedWith};
 pub use template::BuiltInTemplate;
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};
