@@ -34,6 +34,13 @@ diesel::table! {
         hibernated_at -> Nullable<Timestamptz>,
         ended_at -> Nullable<Timestamptz>,
         hidden_at -> Nullable<Timestamptz>,
+        idle_source -> Text,
+        max_source -> Text,
+        extended_seconds -> Integer,
+        kept_until -> Nullable<Timestamptz>,
+        warned_at -> Nullable<Timestamptz>,
+        warned_of -> Nullable<Timestamptz>,
+        activity_count -> BigInt,
     }
 }
 
@@ -147,5 +154,9 @@ diesel::table! {
         owner_user_id -> Nullable<Uuid>,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        idle_default_seconds -> Nullable<Integer>,
+        idle_maximum_seconds -> Nullable<Integer>,
+        duration_default_seconds -> Nullable<Integer>,
+        duration_maximum_seconds -> Nullable<Integer>,
     }
 }

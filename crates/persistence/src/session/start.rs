@@ -8,7 +8,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join4;
 use serde_json::Value;
-use tidegate_model::{AgentId, OrgId, Platform, Session, SessionId, SessionState, UserId};
+use tidegate_model::{AgentId, LimitSource, OrgId, Platform, Session, SessionId, SessionState, UserId};
 
 use super::Row;
 use crate::{
@@ -59,6 +59,10 @@ pub struct NewRow {
     pub idle_seconds: i32,
     /// Seconds, 0 for never.
     pub max_seconds: i32,
+    /// Who set the idle timeout.
+    pub idle_source: LimitSource,
+    /// Who set the longest duration.
+    pub max_source: LimitSource,
     /// Labels.
     pub tags: Vec<String>,
     /// The present.
@@ -98,6 +102,10 @@ impl NewRow {
             last_activity_at: None,
             hibernated_at: None,
             ended_at: None,
+            extended_seconds: 0,
+            kept_until: None,
+            warned_at: None,
+            warned_of: None,
         }
         .try_into()
     }
@@ -116,8 +124,9 @@ pub struct Spec {
 fn insert_statement(new: NewRow) -> Statement<()> {
     statement::<()>(
         "INSERT INTO sessions (id, org_id, user_id, username, name, template, agent_id, agent_handle, platform, region, state,
-             state_since, generation, cpu_millis, memory_bytes, storage_bytes, persistent_home, idle_seconds, max_seconds, tags, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             state_since, generation, cpu_millis, memory_bytes, storage_bytes, persistent_home, idle_seconds, max_seconds,
+             idle_source, max_source, tags, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind::<Uuid, _>(new.id)
     .bind::<Uuid, _>(new.org_id)
@@ -138,6 +147,8 @@ fn insert_statement(new: NewRow) -> Statement<()> {
     .bind::<Bool, _>(new.persistent_home)
     .bind::<Integer, _>(new.idle_seconds)
     .bind::<Integer, _>(new.max_seconds)
+    .bind::<Text, _>(new.idle_source)
+    .bind::<Text, _>(new.max_source)
     .bind::<Array<Text>, _>(new.tags)
     .bind::<Timestamptz, _>(new.created_at)
 }
