@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, Error, clock, database,
+    Config, Error, activity, clock, database,
     http::{self, Context},
-    key_uses, mail, retention, tls,
+    key_uses, limits, mail, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -76,6 +76,8 @@ impl Server {
         let mails =
             mail::Sender { mails: services.mails.clone(), post, nudges: services.nudges().subscribe() };
         let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
+        let (session_limits, typed) = (services.limits.clone(), services.activity.clone());
+        let period = Duration::from_secs(u64::from(config.service.activity_seconds.max(1)));
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
         let context = Data::new(context);
         let factory =
@@ -101,6 +103,8 @@ impl Server {
         let hubbing = Some(tokio::spawn(async move { running.run(stop).await }));
         tasks.spawn(clock::follow(db, clock, shutdown.clone()));
         tasks.spawn(retention::keep(operators, shutdown.clone()));
+        tasks.spawn(limits::keep(session_limits, shutdown.clone()));
+        tasks.spawn(activity::write(hub.clone(), typed, period, shutdown.clone()));
         tasks.spawn(mails.run(shutdown.clone()));
         tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })

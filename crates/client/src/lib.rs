@@ -38,6 +38,7 @@ mod logs;
 mod organizations;
 mod quotas;
 mod sessions;
+mod shares;
 mod terminal;
 mod tls;
 mod tokens;
@@ -58,6 +59,7 @@ pub use organizations::{
 };
 pub use quotas::{QuotaChange, QuotaQuestion};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
+pub use shares::{ActivityList, LimitChange, NewShare, SessionPolicyChange, ShareList, ShareWith};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
 pub use tls::tls_config;
 pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};

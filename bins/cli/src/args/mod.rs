@@ -6,6 +6,7 @@ mod keys;
 mod parse;
 mod people;
 mod run;
+mod sharing;
 mod tokens;
 mod users;
 
@@ -23,6 +24,7 @@ pub(crate) use self::{
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgVerb},
     run::{Resume, RunArgs, RunWhat},
+    sharing::{ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
     tokens::TokenVerb,
     users::{LoginsVerb, NewUserArgs, PasswdArgs, UserVerb},
 };
@@ -112,6 +114,14 @@ pub(crate) enum Verb {
     Hibernate(ChangeArgs),
     /// Wake a session
     Wake(ChangeArgs),
+    /// Let somebody watch or use a session of yours, and take it back
+    Share(ShareArgs),
+    /// Put a session's end off, and keep it from being idle for as long
+    Extend(ExtendArgs),
+    /// Show what kept a session alive
+    Activity(SessionArg),
+    /// Show what ends or hibernates a session by itself, and who says so
+    Policy(SessionArg),
     /// Show what a session printed
     Logs(LogArgs),
     /// Make, list, rotate and revoke API keys

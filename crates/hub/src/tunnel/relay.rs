@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     TunnelEnd, TunnelEnding, TunnelRequest,
+    activity::counts_as_activity,
     end::{Live, Side},
 };
 use crate::{CloseCode, Frame, TransportError, guard::lock, parcel};
@@ -131,9 +132,13 @@ where
             Err(error) => return Stop { ending: lost(side), code: error.close_code() },
         };
         let (bytes, weight) = (frame.len() as u64, frame.weight());
+        let is_activity = side == Side::Viewer && counts_as_activity(&live.request, &frame);
         // The other side takes nothing more: what comes is let go until this side has been told everything.
         if outgoing.send(frame, weight).await.is_ok() {
             moved.increment(bytes);
+            if is_activity {
+                live.count_typed();
+            }
         }
     }
     Stop::of(lost(side))

@@ -17,6 +17,7 @@ fn request() -> TunnelRequest {
         generation: 1,
         target: TunnelTarget::Terminal,
         mode: StreamMode::Control,
+        viewer: UserId::new(),
         port: None,
         after: None,
         follow: None,
