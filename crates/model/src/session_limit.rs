@@ -249,11 +249,15 @@ impl LimitRules {
             if let (Some(default), Some((most, source))) = (rule.default, policy.tightest())
                 && exceeds(default, most)
             {
-                let (most, who) = (written(most), source.who());
-                errors.add(
-                    format!("{name}.default"),
-                    format!("must not be more than {most}, which {who} allows"),
-                );
+                let whose = match source {
+                    LimitSource::PlatformMaximum => "which the platform allows",
+                    LimitSource::Request
+                    | LimitSource::OrganizationDefault
+                    | LimitSource::OrganizationMaximum
+                    | LimitSource::PlatformDefault => "the maximum beside it",
+                };
+                let most = written(most);
+                errors.add(format!("{name}.default"), format!("must not be more than {most}, {whose}"));
             }
         }
         errors.into_result()

@@ -13,6 +13,7 @@ mod keys;
 mod people;
 mod person;
 mod program;
+mod sharing;
 mod terminal;
 mod users;
 

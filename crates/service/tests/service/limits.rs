@@ -319,7 +319,7 @@ async fn the_tighter_of_platform_and_organization_holds_and_says_whose_it_is() {
     assert_eq!(
         errors.to_string(),
         "idleTimeout: must not be more than 1h, which the organization allows; \
-         maxSessionDuration: must not be more than 24h, which the platform allows, and 0 is never"
+         maxSessionDuration: must not be more than 1d, which the platform allows, and 0 is never"
     );
     let asked = queued(create(wanted("45m", "2h")).await.unwrap());
     let policy = services.limits.policy(scope, asked.id).await.unwrap();
