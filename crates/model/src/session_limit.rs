@@ -499,12 +499,9 @@ impl FromFields for SetSessionPolicyRequest {
 
 fn read_rule(fields: &mut Fields, name: &str) -> [PatchField<TimeLimit>; 2] {
     let Some(value) = fields.optional::<Value>(name) else { return Default::default() };
-    let mut inside = match Fields::new(value) {
-        Ok(inside) => inside,
-        Err(_) => {
-            fields.errors().add(name, "must be an object with `default` and `maximum`");
-            return Default::default();
-        }
+    let Ok(mut inside) = Fields::new(value) else {
+        fields.errors().add(name, "must be an object with `default` and `maximum`");
+        return Default::default();
     };
     let read = [inside.patch("default"), inside.patch("maximum")];
     if let Err(errors) = inside.finish() {

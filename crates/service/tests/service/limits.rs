@@ -384,13 +384,14 @@ async fn the_database_works_out_the_same_moments() {
 async fn the_sweep_reads_the_index_and_not_the_sessions() {
     let mut stage = Stage::new().await;
     let id = stage.running(wanted("1m", "0")).await;
-    // Sessions of the past, whose limits are over and done with.
+    // Sessions of the past, whose limits are over and done with, and many that live and have time.
     stage
         .test
         .execute(&format!(
             "CREATE TEMP TABLE one AS SELECT * FROM sessions WHERE id = '{id}';
-             INSERT INTO sessions SELECT (r).* FROM (SELECT jsonb_populate_record(o, jsonb_build_object('id', gen_random_uuid(), 'state', 'terminated')) AS r
-                 FROM one o, generate_series(1, 5000)) x;
+             INSERT INTO sessions SELECT (r).* FROM (SELECT jsonb_populate_record(o, jsonb_build_object('id', gen_random_uuid(),
+                     'state', CASE WHEN n % 3 = 0 THEN 'running' ELSE 'terminated' END, 'idle_seconds', 2592000)) AS r
+                 FROM one o, generate_series(1, 6000) n) x;
              ANALYZE sessions"
         ))
         .await;
