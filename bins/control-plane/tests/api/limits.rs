@@ -44,7 +44,7 @@ async fn an_idle_session_is_warned_hibernates_and_is_woken_by_connecting() {
     let _agent = world.agent("vm-1").await;
     let token = world.member("acme", OrgRole::User).await;
     let path = running(&world, &token, json!({"template": "shell", "idleTimeout": "2m"})).await;
-    later(&world, 61);
+    later(&world, 60);
     let warning = warned(&world, &path, &token).await;
     assert_eq!(warning["action"], "hibernate", "{warning}");
     // Polling is no activity: the moment stays where it is.
@@ -87,42 +87,42 @@ async fn a_session_ends_after_its_longest_duration_unless_it_is_extended_within_
     let _agent = world.agent("vm-1").await;
     let admin = world.member("acme", OrgRole::Admin).await;
     let policy = "/api/v1/organizations/acme/session-policy";
-    let body = json!({"maxSessionDuration": {"default": "10m", "maximum": "20m"}});
+    let body = json!({"maxSessionDuration": {"default": "6m", "maximum": "10m"}});
     let set = world.call("PUT", policy, &admin, Some(body)).await;
     assert_eq!(
         (set.status, &set.body["maxSessionDuration"]["effectiveMaximum"]),
-        (200, &json!("20m")),
+        (200, &json!("10m")),
         "{set:?}"
     );
     let token = world.member("acme", OrgRole::User).await;
     world.call("PUT", policy, &token, Some(json!({}))).await.refused(403, "E_FORBIDDEN");
-    assert_eq!(world.call("GET", policy, &token, None).await.body["maxSessionDuration"]["maximum"], "20m");
-    let greedy = json!({"template": "shell", "maxSessionDuration": "21m"});
+    assert_eq!(world.call("GET", policy, &token, None).await.body["maxSessionDuration"]["maximum"], "10m");
+    let greedy = json!({"template": "shell", "maxSessionDuration": "11m"});
     let refused = world.call("POST", "/api/v1/sessions", &token, Some(greedy)).await;
     assert_eq!(refused.refused(400, "E_INVALID").fields(), ["maxSessionDuration"]);
-    assert!(refused.text.contains("20m, which the organization allows"), "{refused:?}");
+    assert!(refused.text.contains("10m, which the organization allows"), "{refused:?}");
     let path = running(&world, &token, json!({"template": "shell"})).await;
     let extend = format!("{path}/extend");
-    let more = world.call("POST", &extend, &token, Some(json!({"by": "11m"}))).await;
+    let more = world.call("POST", &extend, &token, Some(json!({"by": "5m"}))).await;
     assert_eq!(more.refused(400, "E_INVALID").fields(), ["by"]);
-    assert!(more.text.contains("must not be more than 10m"), "{more:?}");
-    assert_eq!(world.call("POST", &extend, &token, Some(json!({"by": "5m"}))).await.status, 200);
+    assert!(more.text.contains("must not be more than 4m"), "{more:?}");
+    assert_eq!(world.call("POST", &extend, &token, Some(json!({"by": "2m"}))).await.status, 200);
     let shown = world.call("GET", &format!("{path}/policy"), &token, None).await.body;
     assert_eq!(
         (&shown["extendedBy"], &shown["maxSessionDuration"]["source"]),
-        (&json!("5m"), &json!("organization_default"))
+        (&json!("2m"), &json!("organization_default"))
     );
     assert_eq!(
         (&shown["maxSessionDuration"]["owner"], &shown["maxSessionDuration"]["bounds"][2]["value"]),
-        (&json!("acme"), &json!("20m"))
+        (&json!("acme"), &json!("10m"))
     );
-    later(&world, 601);
+    later(&world, 300);
     let warning = warned(&world, &path, &token).await;
     assert_eq!(warning["action"], "terminate", "{warning}");
-    later(&world, 300);
+    later(&world, 180);
     is(&world, &path, &token, "terminated").await;
     let ended = world.call("GET", &path, &token, None).await.body;
-    assert_eq!(ended["stateReason"], "its longest duration of 10m is over");
+    assert_eq!(ended["stateReason"], "its longest duration of 6m is over");
 }
 
 #[tokio::test]
