@@ -1,6 +1,8 @@
 //! What is written: tables and sentences for people, JSON for programs. Words that come from a server never carry
 //! control characters to a terminal.
 
+mod sharing;
+
 use std::io::{self, Write};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,6 +13,8 @@ use tidegate_model::{
     ApiKey, AuditEntry, BearerToken, Clock, Group, GroupMembership, Home, Invite, LoginSession, Member,
     Organization, OrganizationUsage, QuotaNumbers, Session, SessionEvent, SystemClock, User,
 };
+
+pub(crate) use sharing::{activity, moments, organization_policy, policy, share, shares};
 
 /// For people or for programs.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +57,7 @@ pub(crate) fn plain(text: &str) -> String {
 /// A table of sessions.
 pub(crate) fn sessions(sessions: &[Session]) -> String {
     let now = SystemClock::new().now();
-    let mut table = table(["ID", "NAME", "STATE", "TEMPLATE", "AGENT", "AGE", "TAGS"]);
+    let mut table = table(["ID", "NAME", "STATE", "TEMPLATE", "AGENT", "AGE", "SHARED", "TAGS"]);
     for session in sessions {
         table.add_row([
             session.id.to_string(),
@@ -62,6 +66,9 @@ pub(crate) fn sessions(sessions: &[Session]) -> String {
             plain(&session.template),
             session.agent_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             age(now - session.created_at),
+            session
+                .shared
+                .map_or_else(String::new, |shared| format!("{} by {}", shared.mode, plain(&session.user))),
             plain(&session.tags.join(",")),
         ]);
     }
@@ -170,10 +177,6 @@ pub(crate) fn states(events: &[SessionEvent]) -> String {
 /// Everything that people want to know of a session.
 pub(crate) fn session(session: &Session) -> String {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let limit = |limit: tidegate_model::TimeLimit| match limit {
-        tidegate_model::TimeLimit::Never => "never".to_owned(),
-        tidegate_model::TimeLimit::Seconds(_) => limit.to_string(),
-    };
     let resources = session.resources;
     let home =
         if session.persistent_home { format!("kept, {}", resources.storage) } else { "not kept".to_owned() };
@@ -187,8 +190,12 @@ pub(crate) fn session(session: &Session) -> String {
         ("Agent", or_none(session.agent_id.as_ref().map(ToString::to_string))),
         ("Resources", format!("cpu {}, memory {}", resources.cpu.to_cpu_string(), resources.memory)),
         ("Home", home),
-        ("Idle timeout", limit(session.idle_timeout)),
-        ("Ends after", limit(session.max_session_duration)),
+        ("Shared", or_none(session.shared.map(|shared| format!("with you to {}", shared.mode)))),
+        ("Idle timeout", sharing::limit(session.idle_timeout)),
+        ("Hibernates", or_none(session.idle_at.map(time))),
+        ("Ends after", sharing::limit(session.max_session_duration)),
+        ("Ends", or_none(session.ends_at.map(time))),
+        ("Warning", or_none(session.warning.as_ref().map(|warning| warning.message.clone()))),
         ("Tags", or_none((!session.tags.is_empty()).then(|| session.tags.join(", ")))),
         ("Created", time(session.created_at)),
         ("Started", or_none(session.started_at.map(time))),

@@ -385,6 +385,8 @@ impl Config {
         }
         self.retention.check().map_err(|errors| Error::Setting(errors.to_string()))?;
         self.service.retention = self.retention.clone();
+        let policy = self.service.session_policy.check(tidegate_model::LimitRules::default());
+        policy.map_err(|errors| Error::Setting(format!("`service.session_policy`: {errors}")))?;
         tidegate_service::Providers::new(&self.auth).map_err(Error::Setting)?;
         let mail = self.mail.check(self.public_url.as_deref());
         mail.map_err(|errors| Error::Setting(errors.to_string()))?;

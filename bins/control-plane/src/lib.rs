@@ -4,6 +4,7 @@
 //! is `tidegate-hub`). [`run`] is the program; [`Server::start`] is the server alone, on services that somebody else
 //! wired, for tests and for whoever embeds it.
 
+mod activity;
 mod clock;
 mod config;
 mod database;
@@ -13,6 +14,7 @@ mod health;
 pub mod http;
 mod keep_alive;
 mod key_uses;
+mod limits;
 pub mod log;
 mod mail;
 mod metrics;

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, Error, clock, database,
+    Config, Error, activity, clock, database,
     http::{self, Context},
-    keep_alive, key_uses, mail, retention, tls,
+    keep_alive, key_uses, limits, mail, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -77,6 +77,8 @@ impl Server {
             mail::Sender { mails: services.mails.clone(), post, nudges: services.nudges().subscribe() };
         let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
         let (events, until) = (services.events.clone(), shutdown.clone());
+        let (session_limits, typed) = (services.limits.clone(), services.activity.clone());
+        let period = Duration::from_secs(u64::from(config.service.activity_seconds.max(1)));
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
         let context = Data::new(context);
         let factory = move || {
@@ -120,6 +122,8 @@ impl Server {
         let hubbing = Some(tokio::spawn(async move { running.run(stop).await }));
         tasks.spawn(clock::follow(db, clock, shutdown.clone()));
         tasks.spawn(retention::keep(operators, shutdown.clone()));
+        tasks.spawn(limits::keep(session_limits, shutdown.clone()));
+        tasks.spawn(activity::write(hub.clone(), typed, period, shutdown.clone()));
         tasks.spawn(mails.run(shutdown.clone()));
         tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
         tasks.spawn(async move { events.run(until).await });

@@ -138,3 +138,17 @@ fn mail_goes_to_a_server_only_with_all_that_it_takes() {
     let complaint = refused(server, &[url, secret]);
     assert!(complaint.contains("mail.smtp.username") && !complaint.contains("hunter2"), "{complaint}");
 }
+
+#[test]
+fn limits_of_sessions_are_set_by_file_and_environment_and_no_default_is_above_its_maximum() {
+    let toml = "[service.session_policy]\nidle_timeout = { default = \"30m\", maximum = \"8h\" }";
+    let variables = [("TIDEGATE__SERVICE__SESSION_POLICY__MAX_SESSION_DURATION__MAXIMUM", "24h")];
+    let policy = Config::from_parts(toml, &variables).unwrap().service.session_policy;
+    assert_eq!(policy.idle_timeout.default.unwrap().to_string(), "30m");
+    // In its largest whole unit.
+    assert_eq!(policy.max_session_duration.maximum.unwrap().to_string(), "1d");
+    let toml = "[service.session_policy.idle_timeout]\ndefault = \"9h\"\nmaximum = \"8h\"";
+    let said = refused(toml, &[]);
+    assert!(said.contains("session_policy") && said.contains("must not be more than 8h"), "{said}");
+    assert!(refused("[service.session_policy]\nidle = 1", &[]).contains("unknown field"));
+}

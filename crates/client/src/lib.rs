@@ -41,6 +41,7 @@ mod organizations;
 mod port;
 mod quotas;
 mod sessions;
+mod shares;
 mod terminal;
 mod tls;
 mod tokens;
@@ -63,6 +64,7 @@ pub use organizations::{
 };
 pub use quotas::{QuotaChange, QuotaQuestion};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
+pub use shares::{ActivityList, LimitChange, NewShare, SessionPolicyChange, ShareList, ShareWith};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
 pub use tls::{tls_config, tls_config_as};
 pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};

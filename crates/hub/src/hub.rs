@@ -1,9 +1,12 @@
 //! The hub's handle, its parts and their life: `Options` → [`Hub::new`] → [`Hub::run`].
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use metrics::gauge;
-use tidegate_model::{AgentId, Clock, SessionId};
+use tidegate_model::{AgentId, Clock, SessionId, UserId};
 use tidegate_protocol::{ToAgent, TunnelId, TunnelOpenMessage};
 use tidegate_service::{AgentIdentity, Links, Nudge};
 use tokio::{
@@ -195,6 +198,17 @@ impl Hub {
     /// The open tunnels of a session.
     pub fn tunnels(&self, session: SessionId) -> Vec<TunnelHandle> {
         self.inner.tunnels.of_session(session)
+    }
+
+    /// The sessions that somebody typed into since the last call, each with whoever did: bytes of viewers that crossed and
+    /// keep the session alive. Whoever asks writes them down.
+    pub fn take_activity(&self) -> BTreeMap<SessionId, UserId> {
+        self.inner.tunnels.take_activity()
+    }
+
+    /// Somebody was active in a session by a stream whose frames the hub does not understand.
+    pub fn note_activity(&self, session: SessionId, user: UserId) {
+        self.inner.tunnels.note_activity(session, user);
     }
 
     /// The session ended: its agent gets [`Options::tunnel_grace`] to end the tunnels by itself, so that the last bytes

@@ -74,6 +74,8 @@ id! {
     TicketId,
     /// What a browser was given for a ticket.
     GrantId,
+    /// A session that is shared with somebody.
+    ShareId,
     /// One line of the audit log.
     AuditId,
     /// An invite into an organization.

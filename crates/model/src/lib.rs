@@ -37,6 +37,8 @@ mod resources;
 mod scopes;
 mod secret;
 mod session;
+mod session_limit;
+mod share;
 mod template;
 mod text_enum;
 mod time_limit;
@@ -67,7 +69,7 @@ pub use home::Home;
 pub use id::{
     AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GrantId, GroupId,
     GroupMembershipId, HomeId, InviteId, LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId,
-    TicketId, UserId,
+    ShareId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
@@ -89,6 +91,12 @@ pub use secret::Secret;
 pub use session::{
     Hibernation, NewSession, Session, SessionEvent, SessionFilter, SessionState, StreamKind, StreamMode,
 };
+pub use session_limit::{
+    ActivityKind, Due, EffectiveLimit, EffectivePolicy, ExtendRequest, ExtensionBounds, Granted, LimitAction,
+    LimitBound, LimitMarks, LimitOwners, LimitPolicy, LimitRule, LimitRules, LimitSource, OrganizationLimit,
+    OrganizationSessionPolicy, SessionActivity, SessionWarning, SetSessionPolicyRequest,
+};
+pub use share::{CreateShareRequest, SessionShare, ShareTarget, SharedWith};
 pub use template::BuiltInTemplate;
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};

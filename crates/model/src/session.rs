@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentHandle, BuiltInTemplate, Fields, FromFields, OrgId, Platform, ResourceRequest, Resources,
-    SessionEventId, SessionId, TimeLimit, UserId, text_enum::text_enum,
+    SessionEventId, SessionId, SessionWarning, SharedWith, TimeLimit, UserId, text_enum::text_enum,
 };
 
 text_enum! {
@@ -161,6 +161,18 @@ pub struct Session {
     pub hibernated_at: Option<DateTime<Utc>>,
     /// Ended.
     pub ended_at: Option<DateTime<Utc>>,
+    /// When it hibernates unless somebody is active before; none while it does not run or has no idle timeout.
+    #[serde(default)]
+    pub idle_at: Option<DateTime<Utc>>,
+    /// When it is terminated, awake or asleep; none without a longest duration.
+    #[serde(default)]
+    pub ends_at: Option<DateTime<Utc>>,
+    /// What is about to happen to it by itself.
+    #[serde(default)]
+    pub warning: Option<SessionWarning>,
+    /// What the caller may do with it who is not its owner, and whom its owner shared it with.
+    #[serde(default)]
+    pub shared: Option<SharedWith>,
 }
 
 impl Session {

@@ -92,7 +92,7 @@ pub struct NewKey {
 
 /// Inserts a key and gives it as answers show it.
 pub async fn insert(tx: &mut OrgTx, new: NewKey) -> Result<ApiKey> {
-    let (org_id, user_id) = (tx.context.org_id, tx.context.user_id);
+    let (org_id, user_id) = (tx.org_id(), tx.user_id()?);
     let words: Vec<String> = new.scopes.iter().map(|scope| scope.to_string()).collect();
     let rows: Vec<Row> = statement::<Columns>(
         "INSERT INTO api_keys (id, org_id, created_by_user_id, key_hash, digest, digest_version, key_prefix, label, scopes, created_at, expires_at)

@@ -2,10 +2,11 @@
 
 mod bearer;
 mod keys;
+mod viewer;
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz, Uuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tidegate_model::{
     AgentHandle, AgentId, ApprovalStatus, CredentialId, GrantId, LoginSessionId, OrgId, OrgRole, Provider,
     Scopes, SessionId, StreamMode, SystemRole, TicketId, UserId, validate_username,
@@ -19,6 +20,7 @@ use crate::{
 pub use bearer::{TokenLookup, TokenName, bearer_token, browser};
 pub(crate) use keys::read_scopes;
 pub use keys::{KeyLookup, KeyName, Undigested, api_key, undigested};
+pub use viewer::{Viewer, viewer};
 
 /// A live login, as far as it reaches.
 #[derive(Debug, Clone)]
@@ -35,7 +37,16 @@ type LoginRow =
 /// The login behind a token, unless it was revoked, has expired or its user is not active. `wanted` is an id or a name
 /// of an organization; without it the login's own choice counts, else owned oldest, then joined oldest.
 pub async fn login(db: &Db, id: LoginSessionId, wanted: Option<&str>, now: DateTime<Utc>) -> Result<Login> {
-    let mut connection = db.connection().await?;
+    let connection = db.connection().await?;
+    login_on(&connection, id, wanted, now).await
+}
+
+async fn login_on(
+    mut connection: &AsyncPgConnection,
+    id: LoginSessionId,
+    wanted: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<Login> {
     let rows: Vec<LoginRow> = statement::<(Uuid, Text, Text, Nullable<Uuid>, Nullable<Text>, Nullable<Timestamptz>, Timestamptz)>(
         "SELECT user_id, username, role, org_id, org_role, revoked_at, expires_at FROM auth_login_session(?, ?)",
     )

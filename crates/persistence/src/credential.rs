@@ -40,7 +40,7 @@ pub async fn keep(tx: &mut OrgTx, user: UserId) -> Result<()> {
 
 /// Whether the transaction's credential still stands, and keeps it standing until the transaction ends.
 pub async fn hold(tx: &mut OrgTx, now: DateTime<Utc>) -> Result<bool> {
-    let (user, credential) = (tx.context.user_id, tx.author.credential);
+    let (user, credential) = (tx.user_id()?, tx.author.credential);
     stands(tx.conn()?, user, credential, now).await
 }
 

@@ -12,10 +12,12 @@ use diesel_async::{
     },
 };
 use futures_util::{FutureExt, future::join3};
-use tidegate_model::Secret;
+use tidegate_model::{OrgId, Secret, UserId};
 
 use crate::{
-    AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx,
+    Actor, AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, SystemScope, UserScope,
+    UserTx,
+    audit::Author,
     connector::Connector,
     organization::{self, Locked},
     pulse::Pulse,
@@ -123,7 +125,7 @@ impl Db {
     ) -> Result<T, E> {
         let context = org_context(scope);
         let setup = format!("{}, {KEPT_PLANS}", org_setup(scope));
-        let opening = Some(Opening { context, bounds: None });
+        let opening = Some(Opening { user_id: scope.user_id(), org_id: scope.org_id(), bounds: None });
         let (lease, opened) = self.begin_and(&setup, opening).await?;
         let locked = opened.map_or(Err(Error::NotFound), |opened| opened.locked);
         let mut tx = OrgTx::new(lease, context, scope.user.author());
@@ -141,7 +143,8 @@ impl Db {
     ) -> Result<T, E> {
         let context = org_context(scope);
         let setup = format!("{}, {KEPT_PLANS}", org_setup(scope));
-        let opening = Some(Opening { context, bounds: Some(default_bounds) });
+        let opening =
+            Some(Opening { user_id: scope.user_id(), org_id: scope.org_id(), bounds: Some(default_bounds) });
         let (lease, opened) = self.begin_and(&setup, opening).await?;
         let opened = opened.map_or(Err(Error::NotFound), |Opened { locked, bounds }| Ok((locked?, bounds?)));
         let mut tx = OrgTx::new(lease, context, scope.user.author());
@@ -170,6 +173,22 @@ impl Db {
         }
         let mut tx = OrgTx::new(lease, org_context(&scope), scope.user.author());
         tx.entered = true;
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
+    /// Runs `work` in a transaction of an organization that nobody asked for: the platform itself acts, and says so in
+    /// the log.
+    pub async fn in_org_as_system<T, E: From<Error>>(
+        &self,
+        scope: &SystemScope,
+        work: impl AsyncFnOnce(&mut OrgTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let begin = begin_as("tidegate_org", "app.org_id", &scope.org_id.to_string());
+        // Said, so that nothing is left of whoever the connection served before.
+        let lease = self.begin(&format!("{begin}, set_config('app.user_id', '', true)")).await?;
+        let context = OrgContext { org_id: scope.org_id, user_id: None };
+        let mut tx = OrgTx::new(lease, context, Author::of(Actor::System));
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
     }
@@ -289,7 +308,8 @@ impl Db {
 /// What is sent with the begin of an organization's transaction.
 #[derive(Clone, Copy)]
 struct Opening {
-    context: OrgContext,
+    org_id: OrgId,
+    user_id: UserId,
     /// The caller's bounds too, and whether the default is one.
     bounds: Option<bool>,
 }
@@ -306,13 +326,15 @@ async fn begin_on(
     opening: Option<Opening>,
 ) -> (QueryResult<()>, Option<Opened>) {
     let mut own = conn;
-    let Some(Opening { context, bounds }) = opening else { return (own.batch_execute(setup).await, None) };
+    let Some(Opening { org_id, user_id, bounds }) = opening else {
+        return (own.batch_execute(setup).await, None);
+    };
     // Polled in this order, sent in this order: what is used is counted when the locks are granted. Joined, and not given
     // up at the first error: an answer nobody waits for would be the next statement's.
-    let lock = organization::lock(conn, context.org_id, context.user_id);
+    let lock = organization::lock(conn, org_id, user_id);
     let bounds = async {
         match bounds {
-            Some(default_bounds) => quota::bounds_on(conn, context.user_id, default_bounds).await,
+            Some(default_bounds) => quota::bounds_on(conn, user_id, default_bounds).await,
             None => Ok(Vec::new()),
         }
     };
@@ -340,7 +362,7 @@ fn org_role(scope: &OrgScope) -> String {
 }
 
 fn org_context(scope: &OrgScope) -> OrgContext {
-    OrgContext { org_id: scope.org_id, user_id: scope.user.user_id }
+    OrgContext { org_id: scope.org_id, user_id: Some(scope.user.user_id) }
 }
 
 /// Role and tenant of a transaction. The value is an id or a list of ids of ours, never text from outside.

@@ -22,7 +22,7 @@ pub struct NewTicket {
 
 /// Inserts a ticket of the transaction's user.
 pub async fn insert(tx: &mut OrgTx, new: NewTicket) -> Result<()> {
-    let (org_id, user_id) = (tx.context.org_id, tx.context.user_id);
+    let (org_id, user_id) = (tx.org_id(), tx.user_id()?);
     statement::<()>(
         "INSERT INTO event_tickets (id, hash, org_id, user_id, credential, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
     )

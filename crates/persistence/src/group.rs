@@ -47,6 +47,17 @@ pub async fn find(tx: &mut OrgTx, id: GroupId) -> Result<Group> {
     rows.into_iter().next().map(group).ok_or(Error::NotFound)
 }
 
+/// The group of this name.
+pub async fn find_named(tx: &mut OrgTx, name: &str) -> Result<GroupId> {
+    let org = tx.org_id();
+    let rows: Vec<GroupId> = statement::<Uuid>("SELECT id FROM groups WHERE org_id = ? AND name = ?")
+        .bind::<Uuid, _>(org)
+        .bind::<Text, _>(name.to_owned())
+        .load(tx.conn()?)
+        .await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
+}
+
 /// Groups by name from the one after `after` on, with how many there are on all pages.
 pub async fn list(tx: &mut OrgTx, after: &str, limit: i64) -> Result<(Vec<Group>, i64)> {
     let org = tx.org_id();

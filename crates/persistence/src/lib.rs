@@ -17,6 +17,7 @@
 //! }
 //! ```
 
+pub mod activity;
 pub mod agent;
 pub mod api_key;
 pub mod audit;
@@ -52,6 +53,8 @@ pub mod schema;
 mod scope;
 pub mod session;
 pub mod session_end;
+pub mod session_limit;
+pub mod share;
 mod statement;
 pub mod stream_grant;
 pub mod system;
@@ -64,8 +67,8 @@ pub use connector::with_ca_file;
 pub use db::{Db, Options};
 pub use error::{Constraint, Error};
 pub use origin::Origin;
-pub use scope::{Actor, AgentScope, Operator, OrgScope, UserScope};
-pub use system::Reason;
+pub use scope::{Actor, AgentScope, Operator, OrgScope, SystemScope, UserScope};
+pub use system::{DuePlace, DueSession, Reason};
 pub use tx::{AgentTx, OrgTx, PlatformTx, UserTx};
 
 /// What every function of this crate returns.

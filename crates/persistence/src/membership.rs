@@ -101,6 +101,19 @@ pub async fn is_own(tx: &mut UserTx, org: OrgId) -> Result<bool> {
     Ok(rows == [true])
 }
 
+/// The member of this name, in any case.
+pub async fn find_named(tx: &mut OrgTx, username: &str) -> Result<UserId> {
+    let org = tx.org_id();
+    let rows: Vec<UserId> = statement::<Uuid>(
+        "SELECT m.user_id FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.org_id = ? AND lower(u.username) = lower(?)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(username.to_owned())
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
+}
+
 /// Whether a user of this name, in any case, is a member.
 pub async fn is_member(tx: &mut OrgTx, username: &str) -> Result<bool> {
     let org = tx.org_id();

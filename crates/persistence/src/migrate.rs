@@ -22,6 +22,8 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-23-000009_mail/up.sql"),
     include_str!("../migrations/2026-11-27-000010_containers/up.sql"),
     include_str!("../migrations/2026-11-27-000011_placement/up.sql"),
+    include_str!("../migrations/2026-11-27-000012_activity/up.sql"),
+    include_str!("../migrations/2026-11-27-000013_shares/up.sql"),
     include_str!("../migrations/2026-11-27-000014_events/up.sql"),
     include_str!("../migrations/2026-11-27-000015_people/up.sql"),
 ];

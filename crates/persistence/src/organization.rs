@@ -1,16 +1,17 @@
 //! Organizations.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join3;
 use tidegate_model::{
-    CreateOrganizationRequest, OrgId, OrgRole, OrgStatus, Organization, UpdateOrganizationRequest, UserId,
-    default_namespace,
+    CreateOrganizationRequest, LimitRule, LimitRules, OrgId, OrgRole, OrgStatus, Organization, TimeLimit,
+    UpdateOrganizationRequest, UserId, default_namespace,
 };
 
 use crate::{
     Error, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx, membership,
+    session::time_limit,
     statement::{Statement, statement},
 };
 
@@ -328,13 +329,62 @@ pub struct Locked {
     pub k8s_namespace: String,
     /// The member's role at this moment.
     pub role: OrgRole,
+    /// What it says of its sessions' limits.
+    pub limits: LimitRules,
+}
+
+type RuleColumns = (Nullable<Integer>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>);
+type RuleRow = (Option<i32>, Option<i32>, Option<i32>, Option<i32>);
+
+fn rules((idle_default, idle_maximum, duration_default, duration_maximum): RuleRow) -> Result<LimitRules> {
+    let limit = |seconds: Option<i32>| seconds.map(time_limit).transpose();
+    Ok(LimitRules {
+        idle_timeout: LimitRule { default: limit(idle_default)?, maximum: limit(idle_maximum)? },
+        max_session_duration: LimitRule {
+            default: limit(duration_default)?,
+            maximum: limit(duration_maximum)?,
+        },
+    })
+}
+
+/// What the organization says of its sessions' limits.
+pub async fn session_limits(tx: &mut OrgTx) -> Result<LimitRules> {
+    let org = tx.org_id();
+    let rows: Vec<RuleRow> = statement::<RuleColumns>(
+        "SELECT idle_default_seconds, idle_maximum_seconds, duration_default_seconds, duration_maximum_seconds
+         FROM organizations WHERE id = ?",
+    )
+    .bind::<Uuid, _>(org)
+    .load(tx.conn()?)
+    .await?;
+    rules(rows.into_iter().next().ok_or(Error::NotFound)?)
+}
+
+/// Sets what the organization says of its sessions' limits, all of it.
+pub async fn set_session_limits(tx: &mut OrgTx, limits: LimitRules, now: DateTime<Utc>) -> Result<()> {
+    let org = tx.org_id();
+    let seconds = |limit: Option<TimeLimit>| limit.and_then(|limit| i32::try_from(limit.as_seconds()).ok());
+    statement::<()>(
+        "UPDATE organizations SET idle_default_seconds = ?, idle_maximum_seconds = ?, duration_default_seconds = ?,
+                duration_maximum_seconds = ?, updated_at = ? WHERE id = ?",
+    )
+    .bind::<Nullable<Integer>, _>(seconds(limits.idle_timeout.default))
+    .bind::<Nullable<Integer>, _>(seconds(limits.idle_timeout.maximum))
+    .bind::<Nullable<Integer>, _>(seconds(limits.max_session_duration.default))
+    .bind::<Nullable<Integer>, _>(seconds(limits.max_session_duration.maximum))
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(org)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
 }
 
 /// Locks the organization, then a membership of it, so that requests of one organization take turns.
 pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserId) -> Result<Locked> {
     let (mut first, mut second, mut third) = (conn, conn, conn);
-    let org = statement::<(Text, Text)>(
-        "SELECT status, k8s_namespace FROM organizations WHERE id = ? AND status <> 'deleted' FOR NO KEY UPDATE",
+    let org = statement::<(Text, Text, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>)>(
+        "SELECT status, k8s_namespace, idle_default_seconds, idle_maximum_seconds, duration_default_seconds, duration_maximum_seconds
+         FROM organizations WHERE id = ? AND status <> 'deleted' FOR NO KEY UPDATE",
     )
     .bind::<Uuid, _>(org_id);
     let member = statement::<(Text,)>(
@@ -346,27 +396,29 @@ pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserI
     let active = statement::<Bool>("SELECT user_is_active(?)").bind::<Uuid, _>(user_id);
     // Sent at once, in the lock order: the server begins the second when it has the first lock.
     let (orgs, members, active) = join3(
-        org.load::<(OrgStatus, String)>(&mut first),
+        org.load::<(OrgStatus, String, Option<i32>, Option<i32>, Option<i32>, Option<i32>)>(&mut first),
         member.load::<(OrgRole,)>(&mut second),
         active.load::<bool>(&mut third),
     )
     .await;
     // In their order: what failed first tells why.
-    let (status, k8s_namespace) = orgs?.into_iter().next().ok_or(Error::NotFound)?;
+    let (status, k8s_namespace, idle, most_idle, duration, most_duration) =
+        orgs?.into_iter().next().ok_or(Error::NotFound)?;
     let (role,) = members?.into_iter().next().ok_or(Error::NotFound)?;
     if active? != [true] {
         return Err(Error::NotFound);
     }
-    Ok(Locked { status, k8s_namespace, role })
+    let limits = rules((idle, most_idle, duration, most_duration))?;
+    Ok(Locked { status, k8s_namespace, role, limits })
 }
 
 /// Whether the transaction's user owns its organization.
 pub async fn is_owned(tx: &mut OrgTx) -> Result<bool> {
-    let context = tx.context;
+    let (org, user) = (tx.org_id(), tx.user_id()?);
     let rows: Vec<(bool,)> =
         statement::<(Bool,)>("SELECT COALESCE(owner_user_id = ?, false) FROM organizations WHERE id = ?")
-            .bind::<Uuid, _>(context.user_id)
-            .bind::<Uuid, _>(context.org_id)
+            .bind::<Uuid, _>(user)
+            .bind::<Uuid, _>(org)
             .load(tx.conn()?)
             .await?;
     Ok(rows.into_iter().next().is_some_and(|row| row.0))

@@ -36,6 +36,8 @@ pub struct Retention {
     pub idempotency: TimeDelta,
     /// Used or late stream tickets.
     pub tickets: TimeDelta,
+    /// Shares of sessions that have expired.
+    pub shares: TimeDelta,
     /// Quarantined sessions that were not seen again.
     pub quarantine: TimeDelta,
 }
@@ -194,6 +196,13 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.idempotency,
         bound: Bound::Moment,
         sql: "DELETE FROM user_idempotency_keys WHERE ctid IN (SELECT ctid FROM user_idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)",
+    },
+    Kind {
+        table: "session_shares",
+        batch: 5_000,
+        keep: |keep| keep.shares,
+        bound: Bound::Moment,
+        sql: "DELETE FROM session_shares WHERE id IN (SELECT id FROM session_shares WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
     },
     Kind {
         table: "quarantined_sessions",

@@ -36,6 +36,13 @@ diesel::table! {
         hidden_at -> Nullable<Timestamptz>,
         image -> Nullable<Text>,
         protocol -> Text,
+        idle_source -> Text,
+        max_source -> Text,
+        extended_seconds -> Integer,
+        kept_until -> Nullable<Timestamptz>,
+        warned_at -> Nullable<Timestamptz>,
+        warned_of -> Nullable<Timestamptz>,
+        activity_count -> BigInt,
     }
 }
 
@@ -120,5 +127,9 @@ diesel::table! {
         owner_user_id -> Nullable<Uuid>,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        idle_default_seconds -> Nullable<Integer>,
+        idle_maximum_seconds -> Nullable<Integer>,
+        duration_default_seconds -> Nullable<Integer>,
+        duration_maximum_seconds -> Nullable<Integer>,
     }
 }

@@ -79,6 +79,20 @@ impl OrgScope {
     }
 }
 
+/// The platform itself inside one organization, where something has to be done that nobody asked for. Only a row that
+/// says so makes one; see [`crate::Db::due_sessions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SystemScope {
+    pub(crate) org_id: OrgId,
+}
+
+impl SystemScope {
+    /// The organization.
+    pub fn org_id(&self) -> OrgId {
+        self.org_id
+    }
+}
+
 /// A user across organizations: their own row, memberships and logins.
 #[derive(Debug, Clone)]
 pub struct UserScope {

@@ -6,19 +6,21 @@ mod start;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, PgArrayExpressionMethods, QueryDsl, Queryable, Selectable, SelectableHelper,
+    BoolExpressionMethods, ExpressionMethods, PgArrayExpressionMethods, QueryDsl, Queryable, Selectable,
+    SelectableHelper,
     sql_types::{Array, Text, Timestamptz, Uuid},
 };
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use tidegate_model::{
-    AgentId, OrgId, Platform, Quantity, Resources, Session, SessionEvent, SessionEventId, SessionFilter,
-    SessionId, SessionState, StreamKind, TimeLimit, UserId,
+    AgentId, LimitMarks, OrgId, Platform, Quantity, Resources, Session, SessionEvent, SessionEventId,
+    SessionFilter, SessionId, SessionState, StreamKind, TimeLimit, UserId,
 };
 
 use crate::{
     Error, OrgTx, Result,
     schema::{session_events, sessions},
+    share,
     statement::statement,
 };
 
@@ -60,9 +62,25 @@ struct Row {
     ended_at: Option<DateTime<Utc>>,
     image: Option<String>,
     protocol: StreamKind,
+    extended_seconds: i32,
+    kept_until: Option<DateTime<Utc>>,
+    warned_at: Option<DateTime<Utc>>,
+    warned_of: Option<DateTime<Utc>>,
 }
 
-fn limit(seconds: i32) -> Result<TimeLimit> {
+impl Row {
+    fn marks(&self) -> LimitMarks {
+        LimitMarks {
+            extended_seconds: u32::try_from(self.extended_seconds).unwrap_or(0),
+            kept_until: self.kept_until,
+            warned_at: self.warned_at,
+            warned_of: self.warned_of,
+        }
+    }
+}
+
+/// A stored number of seconds as a limit.
+pub(crate) fn time_limit(seconds: i32) -> Result<TimeLimit> {
     let seconds = u64::try_from(seconds).map_err(|error| Error::corrupt("time limit", error))?;
     TimeLimit::from_seconds(seconds).map_err(|error| Error::corrupt("time limit", error))
 }
@@ -70,13 +88,14 @@ fn limit(seconds: i32) -> Result<TimeLimit> {
 impl TryFrom<Row> for Session {
     type Error = Error;
     fn try_from(row: Row) -> Result<Self> {
+        let marks = row.marks();
         let agent_id = row.agent_handle.map(|handle| handle.parse()).transpose();
         let resources = Resources {
             cpu: Quantity::from_millis(u64::try_from(row.cpu_millis).unwrap_or(0)),
             memory: Quantity::from_bytes(u64::try_from(row.memory_bytes).unwrap_or(0)),
             storage: Quantity::from_bytes(u64::try_from(row.storage_bytes).unwrap_or(0)),
         };
-        Ok(Self {
+        let mut session = Self {
             id: row.id,
             org_id: row.org_id,
             user: row.username,
@@ -95,8 +114,8 @@ impl TryFrom<Row> for Session {
             generation: row.generation,
             resources,
             persistent_home: row.persistent_home,
-            idle_timeout: limit(row.idle_seconds)?,
-            max_session_duration: limit(row.max_seconds)?,
+            idle_timeout: time_limit(row.idle_seconds)?,
+            max_session_duration: time_limit(row.max_seconds)?,
             tags: row.tags,
             streaming_ready: row.streaming_ready,
             streaming_port: row.streaming_port.and_then(|port| u16::try_from(port).ok()),
@@ -106,7 +125,13 @@ impl TryFrom<Row> for Session {
             last_activity_at: row.last_activity_at,
             hibernated_at: row.hibernated_at,
             ended_at: row.ended_at,
-        })
+            idle_at: None,
+            ends_at: None,
+            warning: None,
+            shared: None,
+        };
+        session.mark(marks);
+        Ok(session)
     }
 }
 
@@ -128,6 +153,8 @@ pub struct Page {
     pub filter: SessionFilter,
     /// Of this owner only: what the caller may see at all.
     pub owner: Option<UserId>,
+    /// Beside the owner's, those that are shared with them at this moment.
+    pub shared: Option<DateTime<Utc>>,
     /// Rows at most.
     pub limit: i64,
     /// Only sessions made before this one.
@@ -139,10 +166,19 @@ pub const EXACT_TOTAL: i64 = 10_000;
 
 /// Sessions, the newest first, and how many there are without paging (counted up to one past [`EXACT_TOTAL`]).
 pub async fn list(tx: &mut OrgTx, page: &Page) -> Result<(Vec<Session>, i64)> {
+    let shared = match page.owner.zip(page.shared) {
+        Some((owner, at)) => Some(share::sessions_shared_with(tx, owner, at).await?),
+        None => None,
+    };
     let narrowed = || {
         let mut query = sessions::table.filter(sessions::hidden_at.is_null()).into_boxed();
         if let Some(owner) = page.owner {
-            query = query.filter(sessions::user_id.eq(owner));
+            query = match &shared {
+                Some(shared) if !shared.is_empty() => {
+                    query.filter(sessions::user_id.eq(owner).or(sessions::id.eq_any(shared.clone())))
+                }
+                Some(_) | None => query.filter(sessions::user_id.eq(owner)),
+            };
         }
         if let Some(user) = &page.filter.user {
             query = query.filter(sessions::username.eq(user.clone()));
@@ -160,7 +196,6 @@ pub async fn list(tx: &mut OrgTx, page: &Page) -> Result<(Vec<Session>, i64)> {
     };
     let mut query = narrowed().select(Row::as_select());
     if let Some((created, id)) = page.before {
-        use diesel::BoolExpressionMethods;
         query = query.filter(
             sessions::created_at.lt(created).or(sessions::created_at.eq(created).and(sessions::id.lt(id))),
         );
@@ -227,16 +262,6 @@ pub async fn set_tags(tx: &mut OrgTx, id: SessionId, tags: Vec<String>) -> Resul
         .execute(tx.conn()?)
         .await?;
     if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
-}
-
-/// Stamps a viewer or declared activity.
-pub async fn touch(tx: &mut OrgTx, id: SessionId, now: DateTime<Utc>) -> Result<()> {
-    statement::<()>("UPDATE sessions SET last_activity_at = ? WHERE id = ?")
-        .bind::<Timestamptz, _>(now)
-        .bind::<Uuid, _>(id)
-        .execute(tx.conn()?)
-        .await?;
-    Ok(())
 }
 
 /// The row id of the agent a session is placed on.

@@ -28,7 +28,7 @@ pub struct NewGrant {
 
 /// Inserts a grant of the transaction's user.
 pub async fn insert(tx: &mut OrgTx, new: NewGrant) -> Result<()> {
-    let (org_id, user_id) = (tx.context.org_id, tx.context.user_id);
+    let (org_id, user_id) = (tx.org_id(), tx.user_id()?);
     statement::<()>(
         "INSERT INTO stream_grants (id, hash, org_id, session_id, user_id, credential, mode, created_at, expires_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

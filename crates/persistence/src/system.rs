@@ -1,11 +1,11 @@
 //! The ugly door: what the platform itself looks for across tenants. It lists ids with their scope and never writes.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Integer, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Array, Integer, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use tidegate_model::AgentId;
+use tidegate_model::{AgentId, OrgId, SessionId};
 
-use crate::{AgentScope, Db, Result, migrate, roles, statement::statement};
+use crate::{AgentScope, Db, Result, SystemScope, migrate, roles, statement::statement};
 
 /// Why the platform looks across tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,64 @@ impl Db {
             statement::<(Uuid,)>(sql).bind::<Timestamptz, _>(time).load(&mut connection).await?;
         Ok(AgentScope { agents: rows.into_iter().map(|row| row.0).collect() })
     }
+
+    /// Sessions whose limits ask for something by `now`, the longest due first, from the one after `after` on; at most
+    /// `limit` of them. Each is to be opened in its organization's own scope.
+    pub async fn due_sessions(
+        &self,
+        after: Option<DuePlace>,
+        now: DateTime<Utc>,
+        limit: i32,
+    ) -> Result<Vec<DueSession>> {
+        let after = after.unwrap_or(DuePlace {
+            due_at: DateTime::UNIX_EPOCH,
+            id: SessionId::from_uuid(uuid::Uuid::nil()),
+        });
+        let mut connection = self.connection().await?;
+        let rows: Vec<(OrgId, SessionId, DateTime<Utc>)> = statement::<(Uuid, Uuid, Timestamptz)>(
+            "SELECT org_id, session_id, due_at FROM list_due_sessions(?, ?, ?, ?)",
+        )
+        .bind::<Timestamptz, _>(now)
+        .bind::<Timestamptz, _>(after.due_at)
+        .bind::<Uuid, _>(after.id)
+        .bind::<Integer, _>(limit)
+        .load(&mut connection)
+        .await?;
+        let due = |(org_id, id, due_at)| DueSession {
+            scope: SystemScope { org_id },
+            place: DuePlace { due_at, id },
+        };
+        Ok(rows.into_iter().map(due).collect())
+    }
+
+    /// The organizations that these sessions are of, each to be opened in its own scope; what is not there is left out.
+    pub async fn organizations_of(&self, sessions: Vec<SessionId>) -> Result<Vec<(SystemScope, SessionId)>> {
+        let mut connection = self.connection().await?;
+        let rows: Vec<(OrgId, SessionId)> =
+            statement::<(Uuid, Uuid)>("SELECT org_id, session_id FROM list_organizations_of_sessions(?)")
+                .bind::<Array<Uuid>, _>(sessions)
+                .load(&mut connection)
+                .await?;
+        Ok(rows.into_iter().map(|(org_id, session)| (SystemScope { org_id }, session)).collect())
+    }
+}
+
+/// A place in the order of due sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DuePlace {
+    /// When it was due.
+    pub due_at: DateTime<Utc>,
+    /// The session.
+    pub id: SessionId,
+}
+
+/// A session whose limits ask for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueSession {
+    /// Its organization.
+    pub scope: SystemScope,
+    /// Which one, and since when.
+    pub place: DuePlace,
 }
 
 /// What the database thinks the time is. Not for decisions: it is what `Clock` is measured against.

@@ -28,7 +28,7 @@ pub struct NewTicket {
 
 /// Inserts a ticket of the transaction's user.
 pub async fn insert(tx: &mut OrgTx, new: NewTicket) -> Result<()> {
-    let (org_id, user_id) = (tx.context.org_id, tx.context.user_id);
+    let (org_id, user_id) = (tx.org_id(), tx.user_id()?);
     statement::<()>(
         "INSERT INTO stream_tickets (id, hash, org_id, session_id, user_id, login_id, credential, kind, mode, expires_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -48,7 +48,8 @@ impl Drop for Lease {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OrgContext {
     pub(crate) org_id: OrgId,
-    pub(crate) user_id: UserId,
+    /// None where the platform itself opened it.
+    pub(crate) user_id: Option<UserId>,
 }
 
 /// A transaction inside one organization.
@@ -68,6 +69,11 @@ impl OrgTx {
     /// The organization.
     pub fn org_id(&self) -> OrgId {
         self.context.org_id
+    }
+
+    /// Who opened it; an error where the platform itself did, which owns nothing in an organization.
+    pub(crate) fn user_id(&self) -> Result<UserId> {
+        self.context.user_id.ok_or_else(|| Error::Internal("the platform itself is no user".into()))
     }
 }
 

@@ -18,20 +18,20 @@ pub fn on_own(scope: &UserScope) -> Operator {
 /// What an `org_admin` of the transaction's organization acts as on a member whose home it is: the account is the
 /// organization's own. None where it is not, where the member has a role on the platform, or owns the organization.
 pub async fn steward(tx: &mut OrgTx, id: UserId) -> Result<Option<Operator>> {
-    let context = tx.context;
+    let (org, user) = (tx.org_id(), tx.user_id()?);
     let rows: Vec<(OrgRole, bool)> = statement::<(Text, Bool)>(
         "SELECT own.role, u.home_org_id IS NOT DISTINCT FROM m.org_id AND u.role = 'user' AND o.owner_user_id IS DISTINCT FROM u.id
          FROM memberships m JOIN users u ON u.id = m.user_id JOIN organizations o ON o.id = m.org_id
          JOIN memberships own ON own.org_id = m.org_id AND own.user_id = ?
          WHERE m.org_id = ? AND m.user_id = ?",
     )
-    .bind::<Uuid, _>(context.user_id)
-    .bind::<Uuid, _>(context.org_id)
+    .bind::<Uuid, _>(user)
+    .bind::<Uuid, _>(org)
     .bind::<Uuid, _>(id)
     .load(tx.conn()?)
     .await?;
     let (own, theirs) = rows.into_iter().next().ok_or(Error::NotFound)?;
-    let stewardship = Stewardship { org: context.org_id, user: context.user_id };
+    let stewardship = Stewardship { org, user };
     let steward = Operator { author: tx.author.clone(), role: SystemRole::User, steward: Some(stewardship) };
     Ok((own == OrgRole::Admin && theirs).then_some(steward))
 }

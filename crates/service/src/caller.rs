@@ -46,6 +46,12 @@ impl Caller {
         }
     }
 
+    /// Whether the same caller, looked at again, has the same rights in the same organization.
+    pub(crate) fn has_the_rights_of(&self, now: &Self) -> bool {
+        let of = |caller: &Self| caller.org.as_ref().map(|org| (org.org_id(), org.role()));
+        (of(self), self.role(), self.scopes()) == (of(now), now.role(), now.scopes())
+    }
+
     /// What was presented.
     pub fn credential(&self) -> CredentialId {
         self.user.credential()

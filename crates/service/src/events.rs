@@ -73,7 +73,7 @@ impl Events {
         }
         if let Some(id) = filter.session {
             let scope = caller.org()?;
-            core.db.in_org(scope, async |tx| visible_in(tx, scope, id).await).await?;
+            core.db.in_org(scope, async |tx| visible_in(core, tx, scope, id).await).await?;
         }
         let manages = caller.org.as_ref().is_some_and(|scope| may(scope, Operation::ManageSessions));
         let audience = Audience {

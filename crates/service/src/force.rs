@@ -34,7 +34,7 @@ impl Sessions {
     /// Ends a session that is being terminated, if nobody is there to do it.
     async fn end_in(&self, tx: &mut OrgTx, scope: &OrgScope, id: SessionId) -> Result<bool> {
         let now = self.0.clock.now();
-        match visible_in(tx, scope, id).await {
+        match visible_in(&self.0, tx, scope, id).await {
             Ok(session) if session.state == SessionState::Terminating => {}
             // Somebody was faster: it has ended, and may be cleaned up already.
             Ok(_) | Err(Error::NotFound(_)) => return Ok(false),

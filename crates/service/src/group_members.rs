@@ -5,7 +5,7 @@ use tidegate_model::{AddGroupMemberRequest, GroupId, GroupMembership, GroupRole,
 use tidegate_persistence::{Error as DbError, OrgScope, OrgTx, group, membership};
 
 use crate::{
-    Error, GroupAdded, Groups, Idempotency, Listed, Paging, Result,
+    Error, GroupAdded, Groups, Idempotency, Listed, Nudge, Paging, Result,
     error::Named,
     groups::{audit_in, manage_in, quota_allows_in},
     page,
@@ -153,7 +153,10 @@ impl Groups {
                     json!({"before": {"userId": user, "username": before.username, "role": before.role}});
                 audit_in(tx, "group.member.remove", id, detail, now).await
             })
-            .await
+            .await?;
+        // Whoever watches a session that was shared with the group is looked at again.
+        self.0.nudges.send(Nudge::Revalidate);
+        Ok(())
     }
 
     async fn change_in(

@@ -12,7 +12,7 @@ use tidegate_model::{
 use tidegate_persistence::{OrgScope, OrgTx, audit, group, quota};
 
 use crate::{
-    Core, Error, Idempotency, Listed, Paging, Replay, Result,
+    Core, Error, Idempotency, Listed, Nudge, Paging, Replay, Result,
     error::Named,
     organizations::conflict,
     permissions::{require, standing},
@@ -155,7 +155,10 @@ impl Groups {
                 let detail = json!({"before": shown(&before), "childrenLifted": below});
                 audit_in(tx, "group.delete", id, detail, now).await
             })
-            .await
+            .await?;
+        // Whoever watches a session that was shared with it is looked at again.
+        self.0.nudges.send(Nudge::Revalidate);
+        Ok(())
     }
 }
 

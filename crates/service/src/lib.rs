@@ -3,6 +3,7 @@
 //! What is never kept here: status codes, frames on sockets, names of tables.
 //! [`Services::new`] wires everything once, for both binaries, for tests and for whoever embeds Tidegate.
 
+mod activity;
 mod agent_orders;
 mod agents;
 mod all_organizations;
@@ -23,6 +24,7 @@ mod idempotency;
 mod identities;
 mod invites;
 mod keys;
+mod limits;
 mod links;
 mod logins;
 mod mail;
@@ -44,6 +46,7 @@ mod retention;
 mod room;
 mod secrets;
 mod sessions;
+mod shares;
 mod streams;
 mod throttle;
 mod user_sessions;
@@ -53,6 +56,7 @@ use std::sync::Arc;
 
 use tidegate_model::{ApiKeyId, BearerTokenId, Clock, Secret};
 
+pub use activity::Activity;
 pub use agent_orders::LONGEST_OVERLAP;
 pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
@@ -71,6 +75,7 @@ pub use idempotency::{Idempotency, Made, Replay};
 pub use identities::{Asked, CameBack, GithubUpsert, Identities, SentAway, SignInProvider, SignedIn};
 pub use invites::{InviteStanding, Invited, Invites, SeenInvite};
 pub use keys::{KeyPage, Keys, Minted, generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};
+pub use limits::{Limits, Swept};
 pub use links::{Ingested, Link, Links, Outbound, Report, ReportKind};
 pub use logins::{LoggedIn, Logins};
 pub use mail::{
@@ -87,10 +92,11 @@ pub use quotas::Quotas;
 pub use retention::Retention;
 pub use secrets::Vault;
 pub use sessions::{Changed, SessionPage, Sessions};
-pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams};
+pub use shares::{Shared, Shares};
+pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams, ViewerStanding};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
 pub use tidegate_persistence::{
-    Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, UserScope,
+    Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
     agent::Filter as AgentFilter,
     migrate,
     quarantine::Quarantined,
@@ -162,6 +168,12 @@ pub struct Services {
     pub all_sessions: AllSessions,
     /// Persistent homes of an organization.
     pub homes: Homes,
+    /// What keeps sessions alive.
+    pub activity: Activity,
+    /// Idle timeouts and longest durations of sessions.
+    pub limits: Limits,
+    /// Shares of sessions.
+    pub shares: Shares,
     /// Tickets and rights of streams.
     pub streams: Streams,
     /// Changes of sessions, commands and agents, as a stream.
@@ -217,6 +229,9 @@ impl Services {
             sessions: Sessions(Arc::clone(&core)),
             all_sessions: AllSessions(Arc::clone(&core)),
             homes: Homes(Arc::clone(&core)),
+            activity: Activity(Arc::clone(&core)),
+            limits: Limits(Arc::clone(&core)),
+            shares: Shares(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             events: Events(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

@@ -249,9 +249,7 @@ impl Logins {
     pub async fn still_stands(&self, caller: &Caller) -> Result<bool> {
         let org = caller.org.as_ref().map(|org| org.org_id().to_string());
         match self.caller(caller.credential(), org.as_deref()).await {
-            Ok(now) => Ok(now.org.as_ref().map(|org| (org.org_id(), org.role()))
-                == caller.org.as_ref().map(|org| (org.org_id(), org.role()))
-                && (now.role(), now.scopes()) == (caller.role(), caller.scopes())),
+            Ok(now) => Ok(caller.has_the_rights_of(&now)),
             Err(Error::Unauthenticated(_)) => Ok(false),
             Err(error) => Err(error),
         }

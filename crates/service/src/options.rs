@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use tidegate_identity::Options as SignInOptions;
-use tidegate_model::{DefaultQuota, Secret};
+use tidegate_model::{DefaultQuota, LimitRules, Secret};
 
 use crate::Retention;
 
@@ -70,6 +70,13 @@ pub struct Options {
     /// What a member may use at one time who has no quota of their own, admins of the platform left aside: each of
     /// `max_sessions`, `max_cpu`, `max_memory`, `max_storage` may be `unlimited`. Default 5, 4000m, 8Gi, 50Gi.
     pub default_quota: DefaultQuota,
+    /// Seconds between two notes of what was typed into a session; what a program declares counts once in as many.
+    /// Default 15.
+    pub activity_seconds: u32,
+    /// Default and maximum of `idle_timeout` and of `max_session_duration`, for example
+    /// `idle_timeout = { default = "30m", maximum = "8h" }`. Organizations say what is tighter. Default: never, and no
+    /// maximum.
+    pub session_policy: LimitRules,
 }
 
 impl Default for Options {
@@ -103,6 +110,8 @@ impl Default for Options {
             sign_in: SignInOptions::default(),
             logins_per_minute: 30,
             default_quota: DefaultQuota::default(),
+            activity_seconds: 15,
+            session_policy: LimitRules::default(),
         }
     }
 }

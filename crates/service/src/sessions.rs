@@ -6,20 +6,22 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    AgentId, BuiltInTemplate, CommandAction, CommandId, CreateSessionCommand, FieldErrors, NewSession,
-    Operation, OrgStatus, Platform, Resources, Session, SessionEvent, SessionFilter, SessionId, SessionState,
-    TimeLimit, Usage,
+    AgentId, BuiltInTemplate, CommandAction, CommandId, CreateSessionCommand, FieldErrors, Granted,
+    NewSession, Operation, OrgStatus, Platform, Resources, Session, SessionEvent, SessionFilter, SessionId,
+    SessionState, SharedWith, StreamMode, Usage,
 };
 use tidegate_persistence::{
     Constraint, Error as DbError, OrgScope, OrgTx, agent, audit,
     command::{self, NewCommand},
     organization::Locked,
     session::{self, Advance, NewRow, Options as SpecOptions, Page, Spec},
+    share,
 };
 
 use crate::{
     Core, Error, Idempotency, Nudge, Replay, Result,
     error::Named,
+    limits::{self, GrantedLimits},
     options::Options,
     permissions::{may, standing},
     placement, room,
@@ -106,6 +108,7 @@ impl Sessions {
                     return Ok(Changed::Replay(replay));
                 }
                 may_start(scope, &locked)?;
+                let limits = limits::grant(core, &locked, new)?;
                 let bounds = room::resolve(core, bounds);
                 let room = room::find_in(tx, &bounds, scope.user_id(), Usage::of_session(wanted)).await?;
                 let (platform, region) = (platform_of(new, template), new.region.as_deref());
@@ -114,7 +117,7 @@ impl Sessions {
                     room::Room::Anywhere => placement::place_in(tx, &place).await?,
                     room::Room::At(homes) => placement::place_at(tx, &homes, &place).await?,
                 };
-                let row = new_row(scope, new, template, &agent, now);
+                let row = new_row(scope, new, template, &agent, limits, now);
                 let session = row.session()?;
                 let spec = self.spec(&session, new)?;
                 let start = Some((&spec, &locked));
@@ -135,12 +138,13 @@ impl Sessions {
         Ok(changed)
     }
 
-    /// One session that the caller may see.
+    /// One session that the caller may see: their own, one that is shared with them, and any for those who manage
+    /// sessions.
     pub async fn get(&self, scope: &OrgScope, id: SessionId) -> Result<Session> {
-        self.0.db.in_org(scope, async |tx| visible_in(tx, scope, id).await).await
+        self.0.db.in_org(scope, async |tx| Ok(seen_in(&self.0, tx, scope, id).await?.0)).await
     }
 
-    /// Sessions the caller may see: the organization's for its managers, else their own.
+    /// Sessions the caller may see: the organization's for its managers, else their own and those shared with them.
     pub async fn list(
         &self,
         scope: &OrgScope,
@@ -152,9 +156,16 @@ impl Sessions {
         let before = cursor.map(read_cursor).transpose()?;
         let owner = (!may(scope, Operation::ManageSessions)).then(|| scope.user_id());
         // One more than asked for says whether there is a next page.
-        let page = Page { filter, owner, limit: limit + 1, before };
-        let (mut sessions, total) =
-            self.0.db.in_org(scope, async |tx| session::list(tx, &page).await).await?;
+        let page = Page { filter, owner, shared: Some(self.0.clock.now()), limit: limit + 1, before };
+        let (mut sessions, total) = self
+            .0
+            .db
+            .in_org(scope, async |tx| {
+                let (mut sessions, total) = session::list(tx, &page).await?;
+                mark_shared_in(&self.0, tx, scope, &mut sessions).await?;
+                Ok::<_, Error>((sessions, total))
+            })
+            .await?;
         let more = sessions.len() > usize::try_from(limit).unwrap_or(usize::MAX);
         sessions.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let next_cursor = more.then(|| sessions.last().map(write_cursor)).flatten();
@@ -167,7 +178,7 @@ impl Sessions {
         self.0
             .db
             .in_org(scope, async |tx| {
-                visible_in(tx, scope, id).await?;
+                seen_in(&self.0, tx, scope, id).await?;
                 Ok(session::history(tx, id).await?)
             })
             .await
@@ -216,7 +227,7 @@ impl Sessions {
         self.0
             .db
             .in_org(scope, async |tx| {
-                let before = visible_in(tx, scope, id).await?;
+                let before = visible_in(&self.0, tx, scope, id).await?;
                 session::set_tags(tx, id, tags).await?;
                 let after = session::find(tx, id).await?;
                 let detail = json!({"before": {"tags": before.tags}, "after": {"tags": after.tags}});
@@ -242,7 +253,7 @@ impl Sessions {
             .db
             .in_org_locked(scope, async |tx, locked| {
                 let locked = locked.named("organization")?;
-                let mut session = visible_in(tx, scope, id).await?;
+                let mut session = changeable_in(core, tx, scope, id, to).await?;
                 let agent = session::placement(tx, id).await?;
                 let starts = to == SessionState::Waking;
                 let reason = Some(format!("asked for by {}", scope.username()));
@@ -265,24 +276,40 @@ impl Sessions {
                     if moved.is_some() || !again {
                         break;
                     }
-                    session = visible_in(tx, scope, id).await?;
+                    session = changeable_in(core, tx, scope, id, to).await?;
                 }
                 let Some(moved) = moved else { return self.not_moved_in(tx, scope, id, to, done).await };
-                audit_in(tx, &session, &moved, action, now).await?;
-                let agent = agent.ok_or_else(|| Error::internal("a live session has no agent"))?;
                 let spec = if starts { Some(session::find_spec(tx, id).await?) } else { None };
                 let with = spec.as_ref().map(|spec| (spec, &locked));
-                let command = self.command(&moved, agent, action, with, now)?;
-                let id = command.id;
-                command::insert(tx, command).await?;
+                let moves = (session.state, &moved);
+                let (command, agent) = self.queue_in(tx, moves, agent, action, with, now).await?;
                 *nudged = Some(agent);
-                Ok::<_, Error>(Changed::Queued(moved, id))
+                let moved = Session { shared: session.shared, ..moved };
+                Ok::<_, Error>(Changed::Queued(moved, command))
             })
             .await?;
         if let Some(agent) = nudge {
             core.nudges.send(Nudge::Commands(agent));
         }
         Ok(changed)
+    }
+
+    /// Queues what a session that was moved on needs, with a line in the log: whoever moved it, a person or its limits.
+    pub(crate) async fn queue_in(
+        &self,
+        tx: &mut OrgTx,
+        (before, moved): (SessionState, &Session),
+        agent: Option<AgentId>,
+        action: CommandAction,
+        start: Option<(&Spec, &Locked)>,
+        now: DateTime<Utc>,
+    ) -> Result<(CommandId, AgentId)> {
+        audit_in(tx, (before, moved), action, now).await?;
+        let agent = agent.ok_or_else(|| Error::internal("a live session has no agent"))?;
+        let command = self.command(moved, agent, action, start, now)?;
+        let id = command.id;
+        command::insert(tx, command).await?;
+        Ok((id, agent))
     }
 
     /// Why a session did not move: it is so already, is being cleaned up, or is in a state that does not allow it.
@@ -294,7 +321,7 @@ impl Sessions {
         to: SessionState,
         done: SessionState,
     ) -> Result<Changed> {
-        let session = visible_in(tx, scope, id).await?;
+        let session = changeable_in(&self.0, tx, scope, id, to).await?;
         if session.state == to || session.state == done {
             return Ok(Changed::Already(session));
         }
@@ -377,18 +404,98 @@ fn may_start(scope: &OrgScope, locked: &Locked) -> Result<()> {
     Ok(())
 }
 
-/// A session of the caller's, or of anybody in the organization for those who manage sessions; else it is not found.
-pub(crate) async fn visible_in(tx: &mut OrgTx, scope: &OrgScope, id: SessionId) -> Result<Session> {
+/// By what right somebody sees a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// It is theirs.
+    Owner,
+    /// They manage the organization's sessions.
+    Manager,
+    /// It is shared with them, and no more.
+    Shared(StreamMode),
+}
+
+/// A session that the caller may see, and by what right; else it is not found. It says what of it is shared with them.
+pub(crate) async fn seen_in(
+    core: &Core,
+    tx: &mut OrgTx,
+    scope: &OrgScope,
+    id: SessionId,
+) -> Result<(Session, Right)> {
     let what = || format!("session {id}");
-    let session = session::find(tx, id).await.named(what())?;
-    let may_see = session.user_id == scope.user_id() || may(scope, Operation::ManageSessions);
-    if may_see { Ok(session) } else { Err(Error::not_found(what())) }
+    let mut session = session::find(tx, id).await.named(what())?;
+    if session.user_id == scope.user_id() {
+        return Ok((session, Right::Owner));
+    }
+    session.shared = share::with(tx, id, scope.user_id(), core.clock.now()).await?;
+    let right = match session.shared {
+        _ if may(scope, Operation::ManageSessions) => Right::Manager,
+        Some(shared) => Right::Shared(shared.mode),
+        None => return Err(Error::not_found(what())),
+    };
+    Ok((session, right))
+}
+
+/// A session that the caller may change: their own, or anybody's in the organization for those who manage sessions.
+pub(crate) async fn visible_in(
+    core: &Core,
+    tx: &mut OrgTx,
+    scope: &OrgScope,
+    id: SessionId,
+) -> Result<Session> {
+    match seen_in(core, tx, scope, id).await? {
+        (session, Right::Owner | Right::Manager) => Ok(session),
+        (session, Right::Shared(_)) => Err(of_its_owner(&session)),
+    }
+}
+
+/// The same for a change of state: whoever a session is shared with to control may wake it, and no more.
+async fn changeable_in(
+    core: &Core,
+    tx: &mut OrgTx,
+    scope: &OrgScope,
+    id: SessionId,
+    to: SessionState,
+) -> Result<Session> {
+    match seen_in(core, tx, scope, id).await? {
+        (session, Right::Owner | Right::Manager) => Ok(session),
+        (session, Right::Shared(StreamMode::Control)) if to == SessionState::Waking => Ok(session),
+        (session, Right::Shared(_)) => Err(of_its_owner(&session)),
+    }
+}
+
+fn of_its_owner(session: &Session) -> Error {
+    let (id, owner, mode) = (session.id, &session.user, session.shared.map(|shared| shared.mode));
+    let may = match mode {
+        Some(StreamMode::Control) => "use it and wake it",
+        Some(StreamMode::View) | None => "watch it",
+    };
+    Error::Forbidden(format!("session {id} belongs to {owner} and is shared with you to {may}, no more"))
+}
+
+/// Says of sessions of others what of them is shared with the caller.
+async fn mark_shared_in(
+    core: &Core,
+    tx: &mut OrgTx,
+    scope: &OrgScope,
+    sessions: &mut [Session],
+) -> Result<()> {
+    let others: Vec<SessionId> =
+        sessions.iter().filter(|it| it.user_id != scope.user_id()).map(|it| it.id).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let shared: BTreeMap<SessionId, SharedWith> =
+        share::with_many(tx, others, scope.user_id(), core.clock.now()).await?.into_iter().collect();
+    for session in sessions {
+        session.shared = shared.get(&session.id).copied();
+    }
+    Ok(())
 }
 
 async fn audit_in(
     tx: &mut OrgTx,
-    before: &Session,
-    after: &Session,
+    (before, session): (SessionState, &Session),
     action: CommandAction,
     at: DateTime<Utc>,
 ) -> Result<()> {
@@ -398,8 +505,8 @@ async fn audit_in(
         CommandAction::HibernateSession => "session.hibernate",
         CommandAction::WakeSession => "session.wake",
     };
-    let detail = json!({"before": {"state": before.state}, "after": {"state": after.state}});
-    Ok(audit::insert_org(tx, line(action, after.id, detail, at)).await?)
+    let detail = json!({"before": {"state": before}, "after": {"state": session.state}, "reason": session.state_reason});
+    Ok(audit::insert_org(tx, line(action, session.id, detail, at)).await?)
 }
 
 fn line(action: &'static str, id: SessionId, detail: Value, at: DateTime<Utc>) -> audit::Entry {
@@ -419,12 +526,12 @@ fn new_row(
     new: &NewSession,
     template: BuiltInTemplate,
     agent: &agent::Candidate,
+    limits: GrantedLimits,
     now: DateTime<Utc>,
 ) -> NewRow {
     let id = SessionId::new();
     let resources: Resources = template.resources(new.resources.unwrap_or_default(), new.persistent_home);
-    let seconds =
-        |limit: Option<TimeLimit>| i32::try_from(limit.map_or(0, TimeLimit::as_seconds)).unwrap_or(i32::MAX);
+    let seconds = |granted: Granted| i32::try_from(granted.limit.as_seconds()).unwrap_or(i32::MAX);
     let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok()).unwrap_or(i64::MAX);
     let suffix = id.as_uuid().simple().to_string().split_off(24);
     NewRow {
@@ -447,8 +554,10 @@ fn new_row(
         memory_bytes: signed(resources.memory.as_units()),
         storage_bytes: signed(resources.storage.as_units()),
         persistent_home: new.persistent_home,
-        idle_seconds: seconds(new.idle_timeout),
-        max_seconds: seconds(new.max_session_duration),
+        idle_seconds: seconds(limits.idle),
+        max_seconds: seconds(limits.duration),
+        idle_source: limits.idle.source,
+        max_source: limits.duration.source,
         tags: new.tags.clone(),
         created_at: now,
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tidegate_model::{
-    AgentId, GrantId, Scope, Session, SessionId, SessionState, StreamKind, StreamMode, TicketId,
+    ActivityKind, AgentId, GrantId, Scope, Session, SessionId, SessionState, StreamKind, StreamMode, TicketId,
 };
 use tidegate_persistence::{Error as DbError, OrgScope, auth, session, stream_grant, ticket};
 
@@ -12,7 +12,7 @@ use crate::{
     Caller, Changed, Core, Error, Logins, Result, Sessions,
     options::Options,
     secrets::{Purpose, random_token},
-    sessions::visible_in,
+    sessions::seen_in,
 };
 
 /// Tickets and rights of streams.
@@ -63,7 +63,7 @@ impl Streams {
     ) -> Result<StreamTicket> {
         let core = &self.0;
         let session = Sessions(Arc::clone(core)).get(scope, id).await?;
-        own(scope, &session)?;
+        may_stream(scope, &session, mode)?;
         let session = match session.state {
             SessionState::Hibernated if !scope.scopes().allow(Scope::SessionsWrite) => {
                 return Err(Error::Forbidden(
@@ -91,7 +91,7 @@ impl Streams {
         core.db
             .in_org(scope, async |tx| {
                 ticket::insert(tx, new).await?;
-                session::touch(tx, id, now).await
+                core.declared_in(tx, id, scope.user_id(), ActivityKind::Connect).await
             })
             .await?;
         Ok(StreamTicket { session, ticket: secret, expires_at })
@@ -114,11 +114,20 @@ impl Streams {
         let caller = Logins(Arc::clone(core)).caller(found.credential, Some(&org)).await?;
         let scope = caller.org.clone().ok_or(NOT_GOOD)?;
         let now = core.clock.now();
-        let mode = core.db.in_org(&scope, async |tx| ticket::consume(tx, found.id, kind, now).await).await;
-        let mode = mode.map_err(|error| match error {
-            DbError::NotFound => NOT_GOOD,
-            other => other.into(),
-        })?;
+        let mode = core
+            .db
+            .in_org(&scope, async |tx| {
+                let mode = ticket::consume(tx, found.id, kind, now).await?;
+                // A ticket lasts no longer than the share it was asked for by.
+                let (session, _) = seen_in(core, tx, &scope, id).await?;
+                may_stream(&scope, &session, mode)?;
+                Ok::<_, Error>(mode)
+            })
+            .await
+            .map_err(|error| match error {
+                Error::NotFound(_) | Error::Forbidden(_) => NOT_GOOD,
+                other => other,
+            })?;
         self.open(caller, id, mode).await
     }
 
@@ -163,9 +172,9 @@ impl Streams {
         Ok((found.id, self.open_quietly(caller, found.session_id, found.mode).await?))
     }
 
-    /// A stream for a caller with a credential of their own.
+    /// A stream for a caller with a credential of their own. It counts as activity.
     pub async fn open(&self, caller: Caller, id: SessionId, mode: StreamMode) -> Result<OpenedStream> {
-        let opened = self.open_any(caller, id, mode).await?;
+        let opened = self.opened(caller, id, mode, Some(ActivityKind::Connect)).await?;
         match opened.session.state {
             SessionState::Running => Ok(opened),
             state => Err(Error::WrongState { id, state }),
@@ -186,10 +195,9 @@ impl Streams {
         }
     }
 
-    /// The same in any state, for what a session printed before it ended.
+    /// The same in any state, for what a session printed before it ended. Reading that is no activity.
     pub async fn open_any(&self, caller: Caller, id: SessionId, mode: StreamMode) -> Result<OpenedStream> {
-        let now = self.0.clock.now();
-        self.opened(caller, id, mode, Some(now)).await
+        self.opened(caller, id, mode, None).await
     }
 
     async fn opened(
@@ -197,18 +205,17 @@ impl Streams {
         caller: Caller,
         id: SessionId,
         mode: StreamMode,
-        touched: Option<DateTime<Utc>>,
+        activity: Option<ActivityKind>,
     ) -> Result<OpenedStream> {
-        let scope = caller.org()?.clone();
-        let (session, agent) = self
-            .0
+        let (core, scope) = (&self.0, caller.org()?.clone());
+        let (session, agent) = core
             .db
             .in_org(&scope, async |tx| {
-                let session = visible_in(tx, &scope, id).await?;
-                own(&scope, &session)?;
+                let (session, _) = seen_in(core, tx, &scope, id).await?;
+                may_stream(&scope, &session, mode)?;
                 let agent = session::placement(tx, id).await?;
-                if let Some(now) = touched {
-                    session::touch(tx, id, now).await?;
+                if let Some(kind) = activity {
+                    core.declared_in(tx, id, scope.user_id(), kind).await?;
                 }
                 Ok::<_, Error>((session, agent))
             })
@@ -216,13 +223,62 @@ impl Streams {
         let agent = agent.ok_or_else(|| Error::not_found(format_args!("the agent of session {id}")))?;
         Ok(OpenedStream { caller, session, agent, mode })
     }
+
+    /// Whether somebody who watches a session still may: their credential and membership stand with the same rights, and
+    /// the session is theirs, or shared with them to do what they do. Asked in one round trip.
+    pub async fn stands(&self, caller: &Caller, id: SessionId, mode: StreamMode) -> Result<ViewerStanding> {
+        let core = &self.0;
+        let scope = caller.org()?;
+        let viewer = auth::Viewer {
+            credential: caller.credential(),
+            org: scope.org_id(),
+            user: scope.user_id(),
+            session: id,
+        };
+        let (login, shown) = match auth::viewer(&core.db, viewer, core.clock.now()).await {
+            Ok(found) => found,
+            Err(DbError::NotFound) => return Ok(ViewerStanding::LoginEnded),
+            Err(error) => return Err(error.into()),
+        };
+        let now = Caller { user: login.user, org: login.org, wanted: None };
+        if !caller.has_the_rights_of(&now) {
+            return Ok(ViewerStanding::LoginEnded);
+        }
+        Ok(match (shown, mode) {
+            (Some(StreamMode::Control), _) | (Some(StreamMode::View), StreamMode::View) => {
+                ViewerStanding::Stands
+            }
+            (Some(StreamMode::View), StreamMode::Control) | (None, _) => ViewerStanding::ShareEnded,
+        })
+    }
 }
 
-/// What a session shows is its owner's alone, until they share it: those who manage sessions may stop it, not read it.
-fn own(scope: &OrgScope, session: &Session) -> Result<()> {
+/// How somebody who watches a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewerStanding {
+    /// They may go on.
+    Stands,
+    /// Their credential, their membership or their rights have ended.
+    LoginEnded,
+    /// The session is not shared with them any more, or not to do this.
+    ShareEnded,
+}
+
+/// What a session shows is its owner's, and of whoever they share it with: those who manage sessions may stop it, not
+/// read it.
+pub(crate) fn may_stream(scope: &OrgScope, session: &Session, mode: StreamMode) -> Result<()> {
     if session.user_id == scope.user_id() {
         return Ok(());
     }
     let id = session.id;
-    Err(Error::Forbidden(format!("session {id} belongs to {}, who has not shared it", session.user)))
+    match (session.shared.map(|shared| shared.mode), mode) {
+        (Some(StreamMode::Control), _) | (Some(StreamMode::View), StreamMode::View) => Ok(()),
+        (Some(StreamMode::View), StreamMode::Control) => Err(Error::Forbidden(format!(
+            "session {id} is shared with you to watch only: ask for it with mode `view`"
+        ))),
+        (None, _) => Err(Error::Forbidden(format!(
+            "session {id} belongs to {}, who has not shared it with you",
+            session.user
+        ))),
+    }
 }

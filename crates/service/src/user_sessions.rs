@@ -30,7 +30,8 @@ impl Sessions {
         let before = cursor.map(read_cursor).transpose()?;
         // One more than asked for says whether there is a next page.
         let rows = i64::try_from(limit + 1).unwrap_or(101);
-        let page = Page { filter: SessionFilter::default(), owner: Some(user), limit: rows, before };
+        let page =
+            Page { filter: SessionFilter::default(), owner: Some(user), shared: None, limit: rows, before };
         let (mut sessions, total) = self
             .0
             .db

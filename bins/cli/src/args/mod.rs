@@ -8,6 +8,7 @@ mod keys;
 mod parse;
 mod people;
 mod run;
+mod sharing;
 mod tokens;
 mod users;
 
@@ -27,6 +28,7 @@ pub(crate) use self::{
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgVerb},
     run::{Resume, RunArgs, RunWhat},
+    sharing::{ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
     tokens::TokenVerb,
     users::{LoginsVerb, NewUserArgs, PasswdArgs, UserVerb},
 };
@@ -118,6 +120,14 @@ pub(crate) enum Verb {
     Hibernate(ChangeArgs),
     /// Wake a session
     Wake(ChangeArgs),
+    /// Let somebody watch or use a session of yours, and take it back
+    Share(ShareArgs),
+    /// Put a session's end off, and keep it from being idle for as long
+    Extend(ExtendArgs),
+    /// Show what kept a session alive
+    Activity(SessionArg),
+    /// Show what ends or hibernates a session by itself, and who says so
+    Policy(SessionArg),
     /// Show what a session printed
     Logs(LogArgs),
     /// Show what changes as it happens: sessions, their commands, and agents

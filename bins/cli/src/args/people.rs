@@ -3,6 +3,8 @@
 use clap::{Args as ClapArgs, Subcommand};
 use tidegate_model::{InviteId, OrgRole};
 
+use super::sharing::OrgPolicy;
+
 /// `org …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OrgVerb {
@@ -23,6 +25,8 @@ pub(crate) enum OrgVerb {
         #[arg(long, value_name = "NAME")]
         confirm: String,
     },
+    /// Show what ends or hibernates the organization's sessions by themselves, or set it
+    Policy(OrgPolicy),
     /// Choose the organization of all that follows
     Switch {
         /// Id or name.

@@ -21,7 +21,11 @@ pub(super) async fn attach(context: &Context, words: AttachArgs) -> anyhow::Resu
     if matches!(session.state, SessionState::Hibernated | SessionState::Hibernating) {
         bail!("session {} is {}: wake it with `tidegate wake {0}`", session.name, session.state);
     }
-    let mode = if words.view { StreamMode::View } else { StreamMode::Control };
+    let only_shared = session.shared.is_some_and(|shared| shared.mode == StreamMode::View);
+    if only_shared && !words.view {
+        context.output.note("this session is shared with you to watch: what you type does nothing");
+    }
+    let mode = if words.view || only_shared { StreamMode::View } else { StreamMode::Control };
     let viewer = Viewer { id: session.id, name: &session.name, mode, keys: &words.resume.detach_key };
     let left = terminal::attach(&context.client, &viewer).await?;
     leave(context, &session, left)

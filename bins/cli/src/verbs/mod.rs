@@ -15,6 +15,7 @@ mod logs;
 mod people;
 mod ports;
 mod run;
+mod sharing;
 mod stop;
 mod tokens;
 mod users;
@@ -67,6 +68,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Stop(words) => stop::stop(&Context::new(&global)?, words).await,
         Verb::Hibernate(words) => change::hibernate(&Context::new(&global)?, words).await,
         Verb::Wake(words) => change::wake(&Context::new(&global)?, words).await,
+        Verb::Share(words) => sharing::share(&Context::new(&global)?, words).await,
+        Verb::Extend(words) => sharing::extend(&Context::new(&global)?, words).await,
+        Verb::Activity(words) => sharing::activity(&Context::new(&global)?, words).await,
+        Verb::Policy(words) => sharing::policy(&Context::new(&global)?, words).await,
         Verb::Logs(words) => logs::logs(&Context::new(&global)?, words).await,
         Verb::Events(words) => events::events(&Context::new(&global)?, words).await,
     }

@@ -57,6 +57,7 @@ pub(super) async fn org(context: &Context, verb: OrgVerb) -> anyhow::Result<Exit
             client.delete_organization(&found.id.to_string()).await?;
             out.answer(&json!({"deleted": found.id}), || format!("{} has ended", plain(&found.name)))?;
         }
+        OrgVerb::Policy(words) => super::sharing::org_policy(context, words).await?,
         OrgVerb::Switch { organization } => {
             let now = client.switch_organization(&organization).await?;
             let text = || format!("{}, with the role {}", plain(&now.organization.name), now.org_role);

@@ -15,6 +15,7 @@ mod keys;
 mod people;
 mod person;
 mod program;
+mod sharing;
 mod terminal;
 mod users;
 

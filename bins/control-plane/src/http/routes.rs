@@ -183,7 +183,17 @@ fn of_sessions(inside: &mut ServiceConfig) {
         .service(resource("/{id}/tags").route(patch().to(sessions::set_tags)))
         .service(resource("/{id}/history").route(get().to(sessions::history)))
         .service(resource("/{id}/logs").route(get().to(sessions::logs)))
-        .service(resource("/{id}/connect").route(post().to(sessions::connect)));
+        .service(resource("/{id}/connect").route(post().to(sessions::connect)))
+        .service(resource("/{id}/activity").route(get().to(sessions::activity)))
+        .service(resource("/{id}/heartbeat").route(post().to(sessions::heartbeat)))
+        .service(resource("/{id}/policy").route(get().to(sessions::policy)))
+        .service(resource("/{id}/extend").route(post().to(sessions::extend)))
+        .service(
+            resource("/{id}/shares")
+                .route(get().to(sessions::list_shares))
+                .route(post().to(sessions::create_share)),
+        )
+        .service(resource("/{id}/shares/{shareId}").route(delete().to(sessions::revoke_share)));
 }
 
 fn of_an_organization(inside: &mut ServiceConfig) {
@@ -208,6 +218,11 @@ fn of_an_organization(inside: &mut ServiceConfig) {
                 .route(get().to(quotas::of_organization::get))
                 .route(put().to(quotas::of_organization::set))
                 .route(delete().to(quotas::of_organization::reset)),
+        )
+        .service(
+            resource("/session-policy")
+                .route(get().to(organizations::get_session_policy))
+                .route(put().to(organizations::set_session_policy)),
         )
         .service(resource("/invites").route(get().to(invites::list)).route(post().to(invites::create)))
         .service(resource("/invites/{inviteId}/revoke").route(post().to(invites::revoke)));

@@ -79,6 +79,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("PUT", "/organizations/{id}/quota", ORG_WRITE),
     ("DELETE", "/organizations/{id}/quota", ORG_WRITE),
     ("GET", "/organizations/{id}/usage", ORG_READ),
+    ("GET", "/organizations/{id}/session-policy", ORG_READ),
+    ("PUT", "/organizations/{id}/session-policy", ORG_WRITE),
     // A program that starts sessions asks first.
     ("POST", "/quotas/check", WRITE),
     ("GET", "/invites", Needs::Login),
@@ -106,6 +108,14 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("GET", "/sessions/{id}/history", READ),
     ("GET", "/sessions/{id}/logs", STREAMS),
     ("POST", "/sessions/{id}/connect", STREAMS),
+    ("GET", "/sessions/{id}/activity", READ),
+    // Whoever watches keeps it alive, and need not be able to stop it.
+    ("POST", "/sessions/{id}/heartbeat", STREAMS),
+    ("GET", "/sessions/{id}/policy", READ),
+    ("POST", "/sessions/{id}/extend", WRITE),
+    ("GET", "/sessions/{id}/shares", READ),
+    ("POST", "/sessions/{id}/shares", WRITE),
+    ("DELETE", "/sessions/{id}/shares/{shareId}", WRITE),
     ("GET", "/sessions/{id}/terminal", STREAMS),
     ("GET", "/sessions/{id}/vnc", STREAMS),
     ("GET", "/sessions/{id}/ports/{port}", STREAMS),

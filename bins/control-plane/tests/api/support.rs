@@ -75,6 +75,17 @@ impl World {
         let db = TestDb::new().await;
         let clock = Arc::new(SystemClock::new());
         let services = db.services_with_clock(options, Arc::clone(&clock) as _);
+        Self::start(toml, db, services, clock)
+    }
+
+    /// A server whose decisions follow a clock that stands still until the test moves it.
+    pub(crate) async fn by_hand(toml: &str) -> Self {
+        let db = TestDb::new().await;
+        let services = db.services().clone();
+        Self::start(toml, db, services, Arc::new(SystemClock::new()))
+    }
+
+    fn start(toml: &str, db: TestDb, services: Services, clock: Arc<SystemClock>) -> Self {
         let data = TempDir::new().unwrap();
         let mut config = Config::from_parts(toml, &[]).unwrap();
         config.data_dir = Some(data.path().to_owned());

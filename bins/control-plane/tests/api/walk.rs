@@ -87,6 +87,8 @@ const RULES: &[(&str, Rule)] = &[
     ("DELETE /groups/{id}/quota", Rule::Right(Operation::ManageQuotas)),
     ("POST /quotas/check", Rule::Right(Operation::ReadGroups)),
     ("GET /organizations/{id}/usage", Rule::Right(Operation::ReadGroups)),
+    ("GET /organizations/{id}/session-policy", Rule::Right(Operation::ReadOrganization)),
+    ("PUT /organizations/{id}/session-policy", Rule::Right(Operation::UpdateOrganization)),
     ("GET /organizations/{id}/quota", Rule::Right(Operation::ReadGroups)),
     ("PUT /organizations/{id}/quota", Rule::Right(Operation::ManageQuotas)),
     ("DELETE /organizations/{id}/quota", Rule::Right(Operation::ManageQuotas)),
@@ -127,6 +129,13 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sessions/{id}/history", Rule::Session(Operation::OwnSessions)),
     ("GET /sessions/{id}/logs", Rule::Stream(Operation::OwnSessions)),
     ("POST /sessions/{id}/connect", Rule::Stream(Operation::OwnSessions)),
+    ("GET /sessions/{id}/activity", Rule::Session(Operation::OwnSessions)),
+    ("POST /sessions/{id}/heartbeat", Rule::Stream(Operation::OwnSessions)),
+    ("GET /sessions/{id}/policy", Rule::Session(Operation::OwnSessions)),
+    ("POST /sessions/{id}/extend", Rule::Session(Operation::OwnSessions)),
+    ("GET /sessions/{id}/shares", Rule::Session(Operation::OwnSessions)),
+    ("POST /sessions/{id}/shares", Rule::Stream(Operation::OwnSessions)),
+    ("DELETE /sessions/{id}/shares/{shareId}", Rule::Session(Operation::OwnSessions)),
     ("GET /sessions/{id}/terminal", Rule::Stream(Operation::OwnSessions)),
     ("GET /sessions/{id}/vnc", Rule::Stream(Operation::OwnSessions)),
     ("GET /sessions/{id}/ports/{port}", Rule::Stream(Operation::OwnSessions)),
@@ -403,7 +412,7 @@ impl Stage {
             "organizations" | "orgs" | "invites" | "keys" => {
                 self.ask_of_people(operation, who, &mut ask).await;
             }
-            _ => Self::ask_of_sessions(operation, &mut ask),
+            _ => self.ask_of_sessions(operation, who, own, &mut ask).await,
         }
         if ask.body.is_none() && method != "GET" {
             ask.body = Some(json!({}));
@@ -484,11 +493,21 @@ impl Stage {
         }
     }
 
-    fn ask_of_sessions(operation: &str, ask: &mut Ask) {
+    async fn ask_of_sessions(&self, operation: &str, who: Who, own: bool, ask: &mut Ask) {
         match operation {
             "POST /sessions" => ask.body = Some(json!({"template": "shell"})),
             "PATCH /sessions/{id}/tags" => ask.body = Some(json!({"tags": ["walked"]})),
             "POST /sessions/{id}/connect" => ask.body = Some(json!({"kind": "terminal", "mode": "view"})),
+            "POST /sessions/{id}/extend" => ask.body = Some(json!({"by": "30m"})),
+            "POST /sessions/{id}/shares" => ask.body = Some(json!({"username": self.of("Owner").name})),
+            "DELETE /sessions/{id}/shares/{shareId}" => {
+                let name = format!("{who:?}");
+                let owner = if own { self.of(&name) } else { self.of("Colleague") };
+                let shares = ask.path.replace("/{shareId}", "");
+                let with = json!({"username": self.of("Owner").name});
+                let made = self.done_by(&owner.token, "POST", &shares, with).await;
+                ask.fill("{shareId}", made["id"].as_str().unwrap());
+            }
             "GET /agents/tunnels/{id}" => ask.fill("{id}", &"0".repeat(32)),
             _ => ask.fill("{agentId}", "vm-1"),
         }
@@ -543,6 +562,9 @@ impl Stage {
                 ask.fill("{id}", &self.key(&self.of(maker).token).await);
             }
             "PUT /organizations/{id}/quota" => ask.body = Some(json!({"maxSessions": 1_000})),
+            "PUT /organizations/{id}/session-policy" => {
+                ask.body = Some(json!({"idleTimeout": {"maximum": "0"}}));
+            }
             _ => {}
         }
     }

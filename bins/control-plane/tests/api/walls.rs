@@ -111,7 +111,10 @@ pub(crate) fn operations() -> Vec<(String, String)> {
 
 pub(crate) fn fill(path: &str, id: &str) -> String {
     let path = path.replace("{id}", id).replace("{agentId}", "vm-1").replace("{commandId}", id);
-    path.replace("{userId}", id).replace("{inviteId}", id).replace("{username}", "nobody")
+    path.replace("{userId}", id)
+        .replace("{inviteId}", id)
+        .replace("{shareId}", id)
+        .replace("{username}", "nobody")
 }
 
 #[tokio::test]

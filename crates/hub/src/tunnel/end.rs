@@ -1,6 +1,9 @@
 //! The two ends of a tunnel, each held by the task of one socket, and what they share.
 
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{
+    Arc, Mutex, OnceLock, Weak,
+    atomic::{AtomicU64, Ordering},
+};
 
 use metrics::gauge;
 use tidegate_model::{AgentId, SessionId, StreamMode};
@@ -99,6 +102,8 @@ pub(crate) struct Live {
     stop_viewer: CancellationToken,
     /// When the agent's time to end it by itself is over.
     deadline: Mutex<Option<Instant>>,
+    /// The viewer's frames that crossed and keep the session alive, since somebody last asked.
+    typed: AtomicU64,
     home: Weak<Tunnels>,
 }
 
@@ -113,6 +118,7 @@ impl Live {
             stop_agent: CancellationToken::new(),
             stop_viewer: CancellationToken::new(),
             deadline: Mutex::new(None),
+            typed: AtomicU64::new(0),
             home: Arc::downgrade(home),
         });
         gauge!("tidegate_hub_tunnels_open").increment(1);
@@ -150,6 +156,16 @@ impl Live {
         }
     }
 
+    /// A frame of the viewer's crossed that keeps the session alive.
+    pub(crate) fn count_typed(&self) {
+        self.typed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many did since the last call.
+    pub(crate) fn take_typed(&self) -> u64 {
+        self.typed.swap(0, Ordering::Relaxed)
+    }
+
     /// Gives the agent until `deadline` to end it by itself; the earliest deadline stands.
     pub(crate) fn end_by(&self, deadline: Instant) {
         lock(&self.deadline).get_or_insert(deadline);
@@ -172,6 +188,9 @@ impl Drop for Live {
     fn drop(&mut self) {
         gauge!("tidegate_hub_tunnels_open").decrement(1);
         if let Some(home) = self.home.upgrade() {
+            if self.take_typed() > 0 {
+                home.note_activity(self.request.session_id, self.request.viewer);
+            }
             home.leave(&self.id);
         }
     }

@@ -15,6 +15,8 @@ pub enum TunnelEnding {
     ViewerLeft,
     /// The viewer's login, membership or ticket is no longer good.
     LoginEnded,
+    /// The session is not shared with the viewer any more, or not to do what they do.
+    ShareEnded,
     /// The session ended and its agent did not end the tunnel by itself.
     SessionEnded,
     /// The agent is no longer approved, was removed, or got another key.
@@ -32,6 +34,7 @@ impl TunnelEnding {
             Self::AgentLost => "agent_lost",
             Self::ViewerLeft => "viewer_left",
             Self::LoginEnded => "login_ended",
+            Self::ShareEnded => "share_ended",
             Self::SessionEnded => "session_ended",
             Self::AgentRevoked => "agent_revoked",
             Self::Shutdown => "shutdown",
@@ -44,7 +47,7 @@ impl TunnelEnding {
             Self::Finished | Self::ViewerLeft | Self::SessionEnded => CloseCode::NORMAL,
             Self::AgentFailed => CloseCode::ERROR,
             Self::AgentLost | Self::AgentRevoked | Self::Shutdown => CloseCode::RESTART,
-            Self::LoginEnded => CloseCode::POLICY,
+            Self::LoginEnded | Self::ShareEnded => CloseCode::POLICY,
         }
     }
 
@@ -56,6 +59,7 @@ impl TunnelEnding {
             | Self::AgentLost
             | Self::ViewerLeft
             | Self::LoginEnded
+            | Self::ShareEnded
             | Self::SessionEnded => CloseCode::NORMAL,
             Self::AgentRevoked => CloseCode::POLICY,
             Self::Shutdown => CloseCode::RESTART,
@@ -69,6 +73,7 @@ impl TunnelEnding {
             Self::AgentFailed => "the agent failed",
             Self::AgentLost => "the agent was lost, attach again",
             Self::LoginEnded => "the login is no longer good",
+            Self::ShareEnded => "the session is no longer shared with you",
             Self::SessionEnded => "the session ended",
             Self::AgentRevoked => "the agent may not be used any more",
             Self::Shutdown => "the control plane restarts, attach again",
@@ -81,7 +86,7 @@ impl TunnelEnding {
             Self::Finished | Self::AgentFailed | Self::AgentLost | Self::ViewerLeft | Self::SessionEnded => {
                 true
             }
-            Self::LoginEnded | Self::AgentRevoked | Self::Shutdown => false,
+            Self::LoginEnded | Self::ShareEnded | Self::AgentRevoked | Self::Shutdown => false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tunnels: the bytes between a viewer's socket and the one its agent dials for it. They never share the control
 //! connection, and they outlive it.
 
+mod activity;
 mod bytes;
 mod dials;
 mod end;
@@ -15,7 +16,7 @@ pub use ending::TunnelEnding;
 pub use relay::relay;
 pub(crate) use tunnels::Tunnels;
 
-use tidegate_model::{AgentId, SessionId, StreamKind, StreamMode};
+use tidegate_model::{AgentId, SessionId, StreamKind, StreamMode, UserId};
 use tidegate_protocol::TunnelTarget;
 
 /// What a viewer wants to see.
@@ -33,6 +34,8 @@ pub struct TunnelRequest {
     pub protocol: StreamKind,
     /// What the viewer may do.
     pub mode: StreamMode,
+    /// Who the viewer is.
+    pub viewer: UserId,
     /// For target `port`.
     pub port: Option<u16>,
     /// For target `logs`: bytes to leave out.

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     TunnelEnd, TunnelEnding, TunnelRequest,
+    activity::counts_as_activity,
     end::{Live, Side},
     rfb::{self, Confused},
 };
@@ -122,6 +123,7 @@ where
     while let Some(frame) = inbound.next().await {
         // Frames that are let go wait for nothing: without this an endless peer would keep the thread for itself.
         consume_budget().await;
+        let mut is_activity = false;
         let frame = match frame {
             Ok(Frame::Ping(bytes)) => {
                 pongs.answer(bytes);
@@ -130,7 +132,11 @@ where
             Ok(Frame::Close(code, _)) => return Stop::of(left(side, code)),
             Ok(Frame::Binary(bytes)) if let Some(viewer) = &mut desktop => match viewer.take(&bytes) {
                 Ok(followed) if followed.bytes.is_empty() => continue,
-                Ok(followed) => Frame::Binary(followed.bytes),
+                Ok(followed) => {
+                    // Asking for pictures is none.
+                    is_activity = followed.input && live.request.mode == StreamMode::Control;
+                    Frame::Binary(followed.bytes)
+                }
                 Err(Confused) => {
                     return Stop { ending: TunnelEnding::ViewerLeft, code: Some(CloseCode::PROTOCOL) };
                 }
@@ -140,9 +146,13 @@ where
             Err(error) => return Stop { ending: lost(side), code: error.close_code() },
         };
         let (bytes, weight) = (frame.len() as u64, frame.weight());
+        is_activity |= side == Side::Viewer && counts_as_activity(&live.request, &frame);
         // The other side takes nothing more: what comes is let go until this side has been told everything.
         if outgoing.send(frame, weight).await.is_ok() {
             moved.increment(bytes);
+            if is_activity {
+                live.count_typed();
+            }
         }
     }
     Stop::of(lost(side))

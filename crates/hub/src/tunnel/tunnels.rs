@@ -1,12 +1,12 @@
 //! Every tunnel of this process: those being dialled and those open.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, Weak},
 };
 
 use metrics::counter;
-use tidegate_model::{AgentId, SessionId};
+use tidegate_model::{AgentId, SessionId, UserId};
 use tidegate_protocol::TunnelId;
 use tokio::{
     sync::oneshot,
@@ -22,6 +22,8 @@ use crate::{Options, guard::lock};
 
 /// Longest refusal shown to people, in characters.
 const MAX_REFUSAL: usize = 300;
+/// Sessions with activity that waits to be asked for, at most; a hub has fewer by far.
+const ACTIVE: usize = 100_000;
 
 /// Who waits for a dial, and what for.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Tunnels {
     options: Arc<Options>,
     dials: Mutex<Dials<Waiter>>,
     open: Mutex<HashMap<TunnelId, Weak<Live>>>,
+    /// Sessions that somebody was active in, by tunnels that have ended or by what others say.
+    active: Mutex<BTreeMap<SessionId, UserId>>,
 }
 
 /// A dial that is waited for; dropping it forgets the dial, so that a viewer who left leaves nothing behind.
@@ -65,7 +69,7 @@ impl Drop for Waiting {
 
 impl Tunnels {
     pub(crate) fn new(options: Arc<Options>) -> Arc<Self> {
-        Arc::new(Self { options, dials: Mutex::default(), open: Mutex::default() })
+        Arc::new(Self { options, dials: Mutex::default(), open: Mutex::default(), active: Mutex::default() })
     }
 
     /// Bytes on their way in one direction.
@@ -158,6 +162,23 @@ impl Tunnels {
     pub(crate) fn of_session(&self, session: SessionId) -> Vec<TunnelHandle> {
         let open = self.open_where(|live| live.request.session_id == session);
         open.iter().map(TunnelHandle::of).collect()
+    }
+
+    /// Somebody was active in a session.
+    pub(crate) fn note_activity(&self, session: SessionId, user: UserId) {
+        let mut active = lock(&self.active);
+        // Nobody asks, so nobody misses what is one too many.
+        if active.len() < ACTIVE || active.contains_key(&session) {
+            active.insert(session, user);
+        }
+    }
+
+    /// The sessions that somebody was active in since the last call, each with whoever was.
+    pub(crate) fn take_activity(&self) -> BTreeMap<SessionId, UserId> {
+        let typed = self.open_where(|live| live.take_typed() > 0);
+        let mut active = std::mem::take(&mut *lock(&self.active));
+        active.extend(typed.iter().map(|live| (live.request.session_id, live.request.viewer)));
+        active
     }
 
     /// Whether an agent has open tunnels.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bytea, Nullable, Text, Timestamptz, Uuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tidegate_model::{
     BearerTokenId, CredentialId, LoginSessionId, OrgId, OrgRole, Scopes, SystemRole, UserId,
 };
@@ -68,11 +68,20 @@ pub async fn bearer_token(
     wanted: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<TokenLookup> {
+    let connection = db.connection().await?;
+    bearer_token_on(&connection, name, wanted, now).await
+}
+
+pub(super) async fn bearer_token_on(
+    mut connection: &AsyncPgConnection,
+    name: TokenName,
+    wanted: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<TokenLookup> {
     let (digest, id) = match name {
         TokenName::Digest(digest) => (Some(digest), None),
         TokenName::Id(id) => (None, Some(id)),
     };
-    let mut connection = db.connection().await?;
     let rows: Vec<Row> = statement::<Columns>(
         "SELECT id, user_id, username, role, org_id, org_role, expires_at, revoked_at, last_used_at
          FROM auth_bearer_token(?, ?, ?)",

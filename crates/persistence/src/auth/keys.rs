@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tidegate_model::{ApiKeyId, CredentialId, OrgId, OrgRole, Scope, Scopes, SystemRole, UserId};
 
 use crate::{Db, Error, OrgScope, Result, UserScope, statement::statement};
@@ -59,13 +59,22 @@ type Columns = (
 /// The key of this name, in one round trip, unless it was revoked, has expired, or its owner is not active or no member
 /// any more. What it may do is what its scopes leave of its owner's roles at this moment.
 pub async fn api_key(db: &Db, name: KeyName, wanted: Option<&str>, now: DateTime<Utc>) -> Result<KeyLookup> {
+    let connection = db.connection().await?;
+    api_key_on(&connection, name, wanted, now).await
+}
+
+pub(super) async fn api_key_on(
+    mut connection: &AsyncPgConnection,
+    name: KeyName,
+    wanted: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<KeyLookup> {
     // PostgreSQL has no such text, so no organization has such a name.
     let wanted = wanted.map(|wanted| wanted.replace('\0', "\u{fffd}"));
     let (digest, id) = match name {
         KeyName::Digest(digest) => (Some(digest), None),
         KeyName::Id(id) => (None, Some(id)),
     };
-    let mut connection = db.connection().await?;
     let rows: Vec<Row> = statement::<Columns>(
         "SELECT id, user_id, username, role, org_id, org_role, org_open, scopes, expires_at, revoked_at, last_used_at
          FROM auth_api_key(?, ?, ?)",

@@ -88,7 +88,10 @@ pub async fn apply(tx: &mut AgentTx, moves: Vec<Move>, now: DateTime<Utc>) -> Re
     }
     let rows: Vec<(SessionId, OrgId, SessionState)> = statement::<(Uuid, Uuid, Text)>(
         "UPDATE sessions s SET state = r.state,
-                state_reason = CASE WHEN s.state = r.state THEN s.state_reason ELSE r.reason END,
+                state_reason = CASE WHEN s.state = r.state THEN s.state_reason
+                    -- Why it was asked for is why it is so, where its agent says nothing else.
+                    WHEN (s.state, r.state) IN (('hibernating', 'hibernated'), ('terminating', 'terminated')) THEN COALESCE(r.reason, s.state_reason)
+                    ELSE r.reason END,
                 state_since = CASE WHEN s.state = r.state THEN s.state_since ELSE r.now END,
                 streaming_ready = CASE WHEN r.state <> 'running' THEN false ELSE COALESCE(r.ready, s.streaming_ready) END,
                 streaming_port = COALESCE(r.port, s.streaming_port),

@@ -10,7 +10,7 @@ use futures_util::future::join5;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_model::{
-    AgentId, Hibernation, OrgId, Platform, Session, SessionId, SessionState, StreamKind, UserId,
+    AgentId, Hibernation, LimitSource, OrgId, Platform, Session, SessionId, SessionState, StreamKind, UserId,
 };
 
 use super::Row;
@@ -66,6 +66,10 @@ pub struct NewRow {
     pub idle_seconds: i32,
     /// Seconds, 0 for never.
     pub max_seconds: i32,
+    /// Who set the idle timeout.
+    pub idle_source: LimitSource,
+    /// Who set the longest duration.
+    pub max_source: LimitSource,
     /// Labels.
     pub tags: Vec<String>,
     /// The present.
@@ -107,6 +111,10 @@ impl NewRow {
             ended_at: None,
             image: self.image.clone(),
             protocol: self.protocol,
+            extended_seconds: 0,
+            kept_until: None,
+            warned_at: None,
+            warned_of: None,
         }
         .try_into()
     }
@@ -145,8 +153,8 @@ pub struct Options {
 fn insert_statement(new: NewRow) -> Statement<()> {
     statement::<()>(
         "INSERT INTO sessions (id, org_id, user_id, username, name, template, agent_id, agent_handle, platform, region, state,
-             state_since, generation, cpu_millis, memory_bytes, storage_bytes, persistent_home, idle_seconds, max_seconds, tags, created_at,
-             image, protocol)
+             state_since, generation, cpu_millis, memory_bytes, storage_bytes, persistent_home, idle_seconds, max_seconds,
+             idle_source, max_source, tags, created_at, image, protocol)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind::<Uuid, _>(new.id)
@@ -168,6 +176,8 @@ fn insert_statement(new: NewRow) -> Statement<()> {
     .bind::<Bool, _>(new.persistent_home)
     .bind::<Integer, _>(new.idle_seconds)
     .bind::<Integer, _>(new.max_seconds)
+    .bind::<Text, _>(new.idle_source)
+    .bind::<Text, _>(new.max_source)
     .bind::<Array<Text>, _>(new.tags)
     .bind::<Timestamptz, _>(new.created_at)
     .bind::<Nullable<Text>, _>(new.image)

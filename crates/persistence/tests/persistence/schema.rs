@@ -28,6 +28,8 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("memberships", "joined in fixed statements"),
     ("organization_quotas", "an upsert and what counts bounds"),
     ("quarantined_sessions", "an upsert and a list"),
+    ("session_activity", "an upsert and a list"),
+    ("session_shares", "an upsert, a list and two functions"),
     ("stream_grants", "an insert and a lookup"),
     ("stream_tickets", "two fixed statements"),
     ("user_idempotency_keys", "two fixed statements"),

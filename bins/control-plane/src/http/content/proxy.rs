@@ -135,6 +135,9 @@ async fn pass_on(
     if asked.opened.mode == StreamMode::View && !is_reading(&request) {
         return Err(Problem::forbidden("you may watch this session, and not change anything in it"));
     }
+    if is_of_a_person(&request) {
+        context.hub.note_activity(asked.opened.session.id, asked.opened.caller.user().user_id());
+    }
     let upgrades = request.headers().contains_key(header::UPGRADE);
     if upgrades {
         return upgrade::pass_on(request, payload, context, pool, asked).await;
@@ -165,6 +168,13 @@ pub(super) fn not_answered(error: hyper::Error, lent: &Lent) -> Problem {
 
 fn is_reading(request: &HttpRequest) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Whether somebody did something, as far as a request tells: went somewhere, sent something. What a page asks for by
+/// itself, again and again, reads.
+fn is_of_a_person(request: &HttpRequest) -> bool {
+    let says = |name: &str, what: &str| request.headers().get(name).is_some_and(|value| value == what);
+    !is_reading(request) || says("sec-fetch-user", "?1")
 }
 
 fn has_body(request: &HttpRequest) -> bool {

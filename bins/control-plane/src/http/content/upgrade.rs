@@ -59,8 +59,10 @@ pub(super) async fn pass_on(
         .map_err(|error| Problem::bad_gateway("the session's application did not switch protocols", error))?;
     let (from_session, to_session) = tokio::io::split(TokioIo::new(upgraded));
     let mode = asked.opened.mode;
+    let typed = (context.hub.clone(), asked.opened.session.id, asked.opened.caller.user().user_id());
     rt::spawn(context.tasks.track_future(async move {
-        say(payload, to_session, mode).await;
+        let (hub, session, user) = typed;
+        say(payload, to_session, mode, || hub.note_activity(session, user)).await;
         // The connection is this viewer's for as long as either side speaks.
         drop(lent);
     }));
@@ -69,11 +71,19 @@ pub(super) async fn pass_on(
 }
 
 /// Moves what the viewer says to the session until one of them ends.
-async fn say(mut payload: Payload, mut to_session: impl AsyncWrite + Unpin, mode: StreamMode) {
+async fn say(
+    mut payload: Payload,
+    mut to_session: impl AsyncWrite + Unpin,
+    mode: StreamMode,
+    said: impl Fn(),
+) {
     let mut watcher = (mode == StreamMode::View).then(Watcher::default);
     while let Some(Ok(bytes)) = payload.next().await {
         let bytes: Bytes = match &mut watcher {
-            None => bytes,
+            None => {
+                said();
+                bytes
+            }
             Some(watcher) => match watcher.take(&bytes) {
                 Ok(kept) => kept,
                 Err(()) => break,

@@ -7,13 +7,14 @@ use futures_util::{Sink, Stream};
 use tidegate_hub::{Frame, TransportError, TunnelEnd, TunnelEnding, TunnelHandle, TunnelRequest, relay};
 use tidegate_model::StreamKind;
 use tidegate_protocol::TunnelTarget;
-use tidegate_service::{Caller, Nudge, OpenedStream};
+use tidegate_service::{Caller, Nudge, OpenedStream, ViewerStanding};
 use tokio::{sync::broadcast, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{Context, Problem};
 
-/// Longest time without a look at a viewer's login: those that other programs end are announced by nobody.
+/// Longest time without a look at a viewer's login and share: those that other programs end, and those that expire, are
+/// announced by nobody.
 const LOOK: Duration = Duration::from_millis(750);
 
 /// What of the session's output is wanted.
@@ -47,6 +48,7 @@ pub(crate) async fn tunnel(
         target,
         protocol,
         mode: opened.mode,
+        viewer: opened.caller.user().user_id(),
         port: None,
         after: None,
         follow: None,
@@ -64,7 +66,7 @@ pub(crate) async fn tunnel(
     Ok(context.hub.open_tunnel(request).await?)
 }
 
-/// Runs what moves a tunnel's bytes until it ends, and ends it when the viewer's login does.
+/// Runs what moves a tunnel's bytes until it ends, and ends it when the viewer's login or their right to the session does.
 pub(crate) fn guard(
     context: &Context,
     caller: Caller,
@@ -80,7 +82,7 @@ pub(crate) fn guard(
     }));
 }
 
-/// Moves frames until the tunnel ends, and ends it when the viewer's login does.
+/// Moves frames until the tunnel ends, and ends it when the viewer's login or their right to the session does.
 pub(crate) fn serve<S, K>(context: &Context, caller: Caller, end: TunnelEnd, inbound: S, outbound: K)
 where
     S: Stream<Item = Result<Frame, TransportError>> + 'static,
@@ -89,7 +91,7 @@ where
     guard(context, caller, end.handle(), relay(inbound, outbound, end));
 }
 
-/// Looks at a viewer's login again and again until the stream is over.
+/// Looks at a viewer's login, and at their right to the session, again and again until the stream is over.
 async fn watch(context: Context, caller: Caller, tunnel: TunnelHandle, over: CancellationToken) {
     let mut nudges = context.hub.subscribe();
     loop {
@@ -98,9 +100,10 @@ async fn watch(context: Context, caller: Caller, tunnel: TunnelHandle, over: Can
             _ = timeout(LOOK, revalidation(&mut nudges)) => {}
         }
         // Outside of the select: work on the database is never cut half-way.
-        match context.services.logins.still_stands(&caller).await {
-            Ok(true) => {}
-            Ok(false) => return tunnel.cut(TunnelEnding::LoginEnded),
+        match context.services.streams.stands(&caller, tunnel.session_id(), tunnel.mode()).await {
+            Ok(ViewerStanding::Stands) => {}
+            Ok(ViewerStanding::LoginEnded) => return tunnel.cut(TunnelEnding::LoginEnded),
+            Ok(ViewerStanding::ShareEnded) => return tunnel.cut(TunnelEnding::ShareEnded),
             // An outage ends no stream: it took nobody's rights away.
             Err(error) => tracing::debug!(error = crate::chain(&error), "a viewer's login was not looked at"),
         }

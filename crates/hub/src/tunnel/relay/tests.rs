@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tidegate_model::{AgentId, SessionId};
+use tidegate_model::{AgentId, SessionId, UserId};
 use tidegate_protocol::TunnelId;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::PollSender;
@@ -57,6 +57,7 @@ fn open(mode: StreamMode, target: TunnelTarget, tunnel_bytes: usize) -> Setup {
         target,
         protocol: tidegate_model::StreamKind::Terminal,
         mode,
+        viewer: UserId::new(),
         port: None,
         after: None,
         follow: None,
@@ -110,6 +111,43 @@ async fn input_of_a_viewer_who_only_watches_is_dropped() {
     it.viewer.say(text(r#"{"type":"resize","cols":80,"rows":24}"#));
     it.viewer.say(close(CloseCode::NORMAL));
     assert_eq!(code(it.agent.hear().await), CloseCode::NORMAL);
+}
+
+#[tokio::test]
+async fn what_is_typed_is_activity_once_it_crossed_and_until_it_was_asked_for() {
+    let mut it = terminal(StreamMode::Control);
+    let (session, viewer) = (it.request.session_id, it.request.viewer);
+    it.viewer.say(text(r#"{"type":"resize","cols":80,"rows":24}"#));
+    it.agent.say(bytes("output"));
+    it.agent.hear().await;
+    it.viewer.hear().await;
+    assert!(it.tunnels.take_activity().is_empty(), "neither a resize nor what is seen");
+    it.viewer.say(bytes("ls"));
+    it.viewer.say(text(r#"{"type":"resize","cols":81,"rows":24}"#));
+    // The frame after it has crossed: it was counted before.
+    assert_eq!(it.agent.hear().await, Some(bytes("ls")));
+    it.agent.hear().await;
+    assert_eq!(it.tunnels.take_activity().into_iter().collect::<Vec<_>>(), [(session, viewer)]);
+    assert!(it.tunnels.take_activity().is_empty(), "asked for already");
+    it.viewer.say(bytes("exit"));
+    it.viewer.say(close(CloseCode::NORMAL));
+    while it.agent.hear().await.is_some() {}
+    (it.viewer.relay.await.unwrap(), it.agent.relay.await.unwrap());
+    assert_eq!(
+        it.tunnels.take_activity().into_keys().collect::<Vec<_>>(),
+        [session],
+        "of one that has ended"
+    );
+}
+
+#[tokio::test]
+async fn input_that_is_dropped_is_no_activity() {
+    let mut it = terminal(StreamMode::View);
+    it.viewer.say(bytes("ls"));
+    it.viewer.say(close(CloseCode::NORMAL));
+    assert_eq!(code(it.agent.hear().await), CloseCode::NORMAL);
+    drop((it.viewer, it.agent));
+    assert!(it.tunnels.take_activity().is_empty());
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ fn request() -> TunnelRequest {
         target: TunnelTarget::Terminal,
         protocol: tidegate_model::StreamKind::Terminal,
         mode: StreamMode::Control,
+        viewer: UserId::new(),
         port: None,
         after: None,
         follow: None,

@@ -1,0 +1,118 @@
+//! The words about sharing sessions, and about what keeps and ends them.
+
+use clap::{Args as ClapArgs, Subcommand};
+use tidegate_model::{StreamMode, TimeLimit};
+
+use super::{SessionArg, people::OrgArg};
+
+/// `share`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  \
+        tidegate share calm-harbour --with ada\n  \
+        tidegate share calm-harbour --group crew --mode control --for 2h\n  \
+        tidegate share ls calm-harbour\n  \
+        tidegate share rm calm-harbour --with ada\n\n\
+        Whoever it is shared with finds the session in `tidegate ls` and attaches to it. Shared again, it gets the new\n\
+        mode and time."
+)]
+pub(crate) struct ShareArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<ShareVerb>,
+    /// Id, beginning of the id, or name.
+    #[arg(required = true)]
+    pub(crate) session: Option<String>,
+    #[command(flatten)]
+    pub(crate) with: With,
+    /// `view` to watch, `control` to type too.
+    #[arg(long, default_value = "view")]
+    pub(crate) mode: StreamMode,
+    /// For how long, for example 2h; as long as the session where absent.
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) time: Option<TimeLimit>,
+}
+
+/// Whom a session is shared with.
+#[derive(Debug, Clone, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub(crate) struct With {
+    /// A member of the organization, by username.
+    #[arg(long, value_name = "USERNAME")]
+    pub(crate) with: Option<String>,
+    /// A group with those below it, by id or name.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+}
+
+/// `share ls` and `share rm`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShareVerb {
+    /// Show whom a session is shared with
+    #[command(alias = "list")]
+    Ls(SessionArg),
+    /// End a share: whoever watches by it is cut off
+    #[command(alias = "remove")]
+    Rm {
+        #[command(flatten)]
+        session: SessionArg,
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Which share ends.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Which {
+    /// The share's id, as `share ls` shows it.
+    pub(crate) share: Option<String>,
+    /// That with a member, by username.
+    #[arg(long, value_name = "USERNAME")]
+    pub(crate) with: Option<String>,
+    /// That with a group, by id or name.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+}
+
+/// `extend`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExtendArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArg,
+    /// How much longer, for example 30m.
+    #[arg(value_name = "TIME", default_value = "30m")]
+    pub(crate) by: TimeLimit,
+}
+
+/// `org policy`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct OrgPolicy {
+    #[command(flatten)]
+    pub(crate) organization: OrgArg,
+    /// Idle timeout of sessions that ask for none, for example 30m; 0 is never, `none` leaves it to the platform.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_default: Option<Said>,
+    /// Longest idle timeout that a session may ask for; `none` leaves it to the platform.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_maximum: Option<Said>,
+    /// Longest duration of sessions that ask for none, for example 8h; 0 is never, `none` leaves it to the platform.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) duration_default: Option<Said>,
+    /// Longest duration that a session may ask for and be extended to; `none` leaves it to the platform.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) duration_maximum: Option<Said>,
+}
+
+/// A time, or none for `none`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said(pub(crate) Option<TimeLimit>);
+
+impl std::str::FromStr for Said {
+    type Err = tidegate_model::TimeLimitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(|limit| Self(Some(limit))) }
+    }
+}

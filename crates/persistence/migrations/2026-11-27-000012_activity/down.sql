@@ -1,0 +1,1 @@
+-- What an organization decided about its sessions is not forgotten.

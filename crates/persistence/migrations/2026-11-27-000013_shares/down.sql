@@ -1,0 +1,1 @@
+-- Whom somebody let into a session is not forgotten.
