@@ -222,7 +222,9 @@ impl Sorted {
     pub(crate) fn new(batch: Vec<Report>) -> Self {
         let mut sorted = Self::default();
         let mut beats: HashMap<(AgentId, i64), Heartbeat> = HashMap::new();
-        let mut outcomes: HashMap<CommandId, Outcome> = HashMap::new();
+        // Whose and over which connection belongs to the key: what another agent or an old connection says of a command
+        // counts for nothing there, and must not stand in the way of the word that counts.
+        let mut outcomes: HashMap<(CommandId, AgentId, i64), Outcome> = HashMap::new();
         for Report { link, kind } in batch {
             let (agent, epoch) = (link.agent_id(), link.epoch());
             match kind {
@@ -238,12 +240,17 @@ impl Sorted {
                 ReportKind::Ack(command) => sorted.acks.push((command, agent, epoch)),
                 ReportKind::Complete { command, result } => {
                     let result = Ok(clamp_json(result));
-                    outcomes.entry(command).or_insert(Outcome { id: command, agent, epoch, result });
+                    outcomes.entry((command, agent, epoch)).or_insert(Outcome {
+                        id: command,
+                        agent,
+                        epoch,
+                        result,
+                    });
                 }
                 ReportKind::Failed { command, error } => {
                     let error =
                         if error.is_empty() { "the agent gave no reason".into() } else { clamp(&error) };
-                    outcomes.entry(command).or_insert(Outcome {
+                    outcomes.entry((command, agent, epoch)).or_insert(Outcome {
                         id: command,
                         agent,
                         epoch,
@@ -266,8 +273,8 @@ impl Sorted {
             }
         }
         let before = sorted.acks.len();
-        // An outcome stamps the acknowledgement too. Of another agent's outcome it says nothing.
-        sorted.acks.retain(|(id, agent, _)| outcomes.get(id).is_none_or(|outcome| outcome.agent != *agent));
+        // An outcome stamps the acknowledgement too; another agent's or connection's does not.
+        sorted.acks.retain(|ack| !outcomes.contains_key(ack));
         sorted.acks.sort_unstable();
         sorted.acks.dedup();
         sorted.merged += before - sorted.acks.len();

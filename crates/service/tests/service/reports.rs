@@ -5,7 +5,7 @@ use serde_json::json;
 use tidegate_model::{AgentStatusUpdate, CommandAction, CommandId, SessionId, SessionState};
 use tidegate_persistence::Operator;
 use tidegate_protocol::FromAgent;
-use tidegate_service::ReportKind;
+use tidegate_service::{Report, ReportKind};
 use tidegate_test_support::TestDb;
 
 use crate::{get, state};
@@ -107,6 +107,26 @@ async fn another_agents_report_is_ignored_and_counted() {
     let command = test.services().agents.command(&Operator::console(), command).await.unwrap();
     assert_eq!(command.status.as_str(), "sent");
     assert!(other.claim().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_outcome_that_does_not_count_takes_no_place_in_its_batch() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let mut agent = test.online_agent("vm-1", 3).await;
+    let session = test.pending_session(&org.admin).await;
+    let other = test.online_agent("vm-2", 3).await;
+    let command = CommandId::from_wire(&agent.claim().await[0].command.command_id).unwrap();
+    let old = agent.reconnect().await;
+    let failed = ReportKind::Failed { command, error: "not mine to say".into() };
+    let batch = vec![
+        Report { link: other.link(), kind: ReportKind::Complete { command, result: None } },
+        Report { link: old, kind: failed },
+        Report { link: agent.link(), kind: ReportKind::Complete { command, result: None } },
+    ];
+    let ingested = test.services().links.ingest(batch).await.unwrap();
+    assert_eq!((ingested.applied, ingested.ignored), (1, 2));
+    assert_eq!(state(&test, &org.admin, session.id).await, SessionState::Running);
 }
 
 #[tokio::test]
