@@ -167,12 +167,15 @@ impl Links {
             hello.sessions.iter().filter_map(|session| read(&session.session_id)).collect();
         let placed = session::placed(tx, link.agent_id, named).await?;
         let inventory = reports::Inventory::compare(&placed, hello);
-        let moved = session::apply(tx, inventory.moves(link.agent_id, link.epoch), now).await?;
+        let mut moved = Vec::new();
+        for round in reports::rounds(inventory.moves(link.agent_id, link.epoch)) {
+            moved.extend(session::apply(tx, round, now).await?);
+        }
         if !inventory.unknown.is_empty() {
             tracing::warn!(agent = %link.handle, count = inventory.unknown.len(), "agent runs sessions nobody knows: quarantined");
             quarantine::upsert(tx, link.agent_id, &inventory.unknown, now).await?;
         }
-        self.ask_in(tx, link, &inventory.unwanted, CommandAction::StopSession).await?;
+        self.ask_in(tx, link, &inventory.unwanted).await?;
         Ok((inventory.unwanted.len(), moved))
     }
 
@@ -181,18 +184,17 @@ impl Links {
         &self,
         tx: &mut AgentTx,
         link: &Link,
-        unwanted: &[Placed],
-        action: CommandAction,
+        unwanted: &[(Placed, CommandAction)],
     ) -> Result<()> {
         let now = self.0.clock.now();
-        for placed in unwanted {
+        for (placed, action) in unwanted {
             let new = NewCommand {
                 id: CommandId::new(),
                 agent_id: link.agent_id,
                 agent_handle: link.handle.clone(),
                 session_id: placed.id,
                 generation: placed.generation,
-                action,
+                action: *action,
                 payload: json!({"sessionId": placed.id, "generation": placed.generation}),
                 sealed: None,
                 deadline: now + Options::seconds(self.0.options.stop_deadline_seconds),
@@ -354,7 +356,7 @@ impl Links {
             };
             match said.mismatch(&placed) {
                 Mismatch::Ask(action) => {
-                    self.ask_in(tx, link, &[placed], action).await?;
+                    self.ask_in(tx, link, &[(placed, action)]).await?;
                     asked.push(link.agent_id);
                 }
                 Mismatch::Asleep => {

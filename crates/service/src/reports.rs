@@ -164,19 +164,27 @@ pub(crate) enum Mismatch {
     None,
 }
 
-impl Said {
-    /// Compares with what stands here. A wake that was given up at its deadline may have been carried out after it.
-    pub(crate) fn mismatch(&self, placed: &Placed) -> Mismatch {
-        let current = self.generation.is_none_or(|generation| generation == placed.generation);
+impl Mismatch {
+    /// Compares what stands here with what an agent says. A wake that was given up at its deadline may have been carried
+    /// out after it.
+    fn of(placed: &Placed, state: SessionState, generation: Option<i64>) -> Self {
+        let current = generation.is_none_or(|generation| generation == placed.generation);
         if placed.has_open_command {
-            return Mismatch::None;
+            return Self::None;
         }
-        match (placed.state, self.state) {
-            (Terminated | Failed, state) if !state.is_final() => Mismatch::Ask(CommandAction::StopSession),
-            (Hibernated, Running) if current => Mismatch::Ask(CommandAction::HibernateSession),
-            (Running, Hibernated) if current => Mismatch::Asleep,
-            _ => Mismatch::None,
+        match (placed.state, state) {
+            (Terminated | Failed, state) if !state.is_final() => Self::Ask(CommandAction::StopSession),
+            (Hibernated, Running) if current => Self::Ask(CommandAction::HibernateSession),
+            (Running, Hibernated) if current => Self::Asleep,
+            _ => Self::None,
         }
+    }
+}
+
+impl Said {
+    /// Compares with what stands here.
+    pub(crate) fn mismatch(&self, placed: &Placed) -> Mismatch {
+        Mismatch::of(placed, self.state, self.generation)
     }
 }
 
@@ -303,8 +311,10 @@ pub(crate) struct Inventory {
     lost: Vec<(SessionId, SessionState, SessionState, i64)>,
     /// Sessions it has, with what it says of them.
     present: Vec<AgentStatusUpdate>,
-    /// Sessions it runs that ended here.
-    pub(crate) unwanted: Vec<Placed>,
+    /// Sessions it runs that ended here or sleep here, with what is asked of it.
+    pub(crate) unwanted: Vec<(Placed, CommandAction)>,
+    /// Sessions that run here and sleep there.
+    asleep: Vec<Placed>,
     /// Sessions nobody here knows.
     pub(crate) unknown: Vec<(String, SessionState)>,
 }
@@ -321,12 +331,11 @@ impl Inventory {
                 None => inventory.unknown.push((clamp(&session.session_id), session.state)),
                 Some(known) => {
                     reported.insert(known.id);
-                    if known.state.is_final() {
-                        if !session.state.is_final() && !known.has_open_command {
-                            inventory.unwanted.push(known.clone());
-                        }
-                    } else {
-                        inventory.present.push(AgentStatusUpdate {
+                    match Mismatch::of(known, session.state, session.generation) {
+                        Mismatch::Ask(action) => inventory.unwanted.push((known.clone(), action)),
+                        Mismatch::Asleep => inventory.asleep.push(known.clone()),
+                        Mismatch::None if known.state.is_final() => {}
+                        Mismatch::None => inventory.present.push(AgentStatusUpdate {
                             session_id: known.id,
                             state: session.state,
                             generation: session.generation,
@@ -334,7 +343,7 @@ impl Inventory {
                             streaming_port: None,
                             platform_metadata: None,
                             reason: None,
-                        });
+                        }),
                     }
                 }
             }
@@ -349,7 +358,7 @@ impl Inventory {
         inventory
     }
 
-    /// What changes here. One for each session: an inventory names each once, and what it lacks it does not name.
+    /// What changes here, in the order of each session's steps.
     pub(crate) fn moves(&self, agent: AgentId, epoch: i64) -> Vec<Move> {
         let lost = self.lost.iter().map(|(id, from, to, generation)| Move {
             id: *id,
@@ -371,6 +380,7 @@ impl Inventory {
                 moves.extend(moves_of(agent, epoch, status));
             }
         }
+        moves.extend(self.asleep.iter().flat_map(|placed| asleep(agent, epoch, placed)));
         moves
     }
 }
@@ -420,12 +430,29 @@ mod tests {
         let names =
             [(ended.id.to_string(), Running), (known.id.to_string(), Running), ("sess-x".into(), Running)];
         let inventory = Inventory::compare(&all, &hello(&names));
-        assert_eq!(inventory.unwanted, [ended]);
+        assert_eq!(inventory.unwanted, [(ended, CommandAction::StopSession)]);
         assert_eq!(inventory.unknown, [("sess-x".to_owned(), Running)]);
         let moves = inventory.moves(AgentId::new(), 1);
         let ends: Vec<(SessionId, SessionState)> =
             moves.iter().map(|change| (change.id, change.to)).collect();
         assert_eq!(ends, [(lost.id, Failed), (gone.id, Terminated), (known.id, Running)]);
+    }
+
+    #[test]
+    fn an_inventory_says_what_sleeps_here_and_runs_there_and_the_other_way_round() {
+        let awake = placed(Hibernated, false);
+        let waking = placed(Hibernated, true);
+        let asleep = placed(Running, false);
+        let older = Placed { generation: 2, ..placed(Hibernated, false) };
+        let all = [awake.clone(), waking.clone(), asleep.clone(), older.clone()];
+        let running = [&awake, &waking, &older].map(|placed| (placed.id.to_string(), Running));
+        let names: Vec<_> = running.into_iter().chain([(asleep.id.to_string(), Hibernated)]).collect();
+        let inventory = Inventory::compare(&all, &hello(&names));
+        assert_eq!(inventory.unwanted, [(awake, CommandAction::HibernateSession)]);
+        let moves = inventory.moves(AgentId::new(), 1);
+        let steps: Vec<SessionState> =
+            moves.iter().filter(|change| change.id == asleep.id).map(|change| change.to).collect();
+        assert_eq!(steps, [Hibernating, Hibernated]);
     }
 
     #[test]

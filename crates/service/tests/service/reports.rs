@@ -222,6 +222,29 @@ async fn what_an_agent_writes_is_cut_to_its_bounds() {
 }
 
 #[tokio::test]
+async fn an_inventory_that_differs_in_what_sleeps_is_set_right() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let (scope, sessions) = (org.admin.org().unwrap(), &test.services().sessions);
+    let mut agent = test.online_agent("vm-1", 9).await;
+    let sleeps = test.running_session(&org.admin, &mut agent).await.id;
+    let runs = test.running_session(&org.admin, &mut agent).await.id;
+    sessions.hibernate(scope, sleeps).await.unwrap();
+    agent.work().await;
+    agent.behaviour.sessions.insert(sleeps.to_string(), (1, SessionState::Running));
+    agent.behaviour.sessions.insert(runs.to_string(), (1, SessionState::Hibernated));
+    agent.reconnect().await;
+    agent.hello().await;
+    assert_eq!(state(&test, &org.admin, runs).await, SessionState::Hibernated);
+    let claimed = agent.claim().await;
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].command.action, CommandAction::HibernateSession);
+    assert_eq!(claimed[0].command.payload["sessionId"], sleeps.to_string());
+    agent.hello().await;
+    assert!(agent.claim().await.is_empty(), "what was asked for is not asked for again");
+}
+
+#[tokio::test]
 async fn an_inventory_fails_what_was_lost_stops_what_ended_and_quarantines_what_nobody_knows() {
     let test = TestDb::new().await;
     let org = test.org_with_admin("acme").await;
