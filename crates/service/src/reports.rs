@@ -31,7 +31,20 @@ pub(crate) fn clamp(text: &str) -> String {
 }
 
 fn clamp_json(value: Option<serde_json::Map<String, Value>>) -> Option<Value> {
-    value.map(Value::Object).filter(|value| value.to_string().len() <= JSON)
+    value.map(Value::Object).map(without_nul).filter(|value| value.to_string().len() <= JSON)
+}
+
+/// Leaves out what PostgreSQL stores in no text: one such character would refuse the whole batch it came in.
+fn without_nul(value: Value) -> Value {
+    let clean = |text: String| if text.contains('\0') { text.replace('\0', "") } else { text };
+    match value {
+        Value::String(text) => Value::String(clean(text)),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (clean(name), without_nul(value))).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
 }
 
 /// From where a status may move a session. Narrower than the lifecycle: a `running` that was on its way when somebody
@@ -453,6 +466,13 @@ mod tests {
         let steps: Vec<SessionState> =
             moves.iter().filter(|change| change.id == asleep.id).map(|change| change.to).collect();
         assert_eq!(steps, [Hibernating, Hibernated]);
+    }
+
+    #[test]
+    fn no_nul_of_an_agents_is_kept_however_deep() {
+        let said = serde_json::json!({"a\0": ["b\0", {"c": "\0"}], "d": 1});
+        let kept = clamp_json(said.as_object().cloned()).unwrap();
+        assert_eq!(kept, serde_json::json!({"a": ["b", {"c": ""}], "d": 1}));
     }
 
     #[test]

@@ -222,6 +222,36 @@ async fn what_an_agent_writes_is_cut_to_its_bounds() {
 }
 
 #[tokio::test]
+async fn a_nul_in_one_report_is_left_out_and_its_whole_batch_is_written() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let mut agent = test.online_agent("vm-1", 3).await;
+    let ran = test.running_session(&org.admin, &mut agent).await.id;
+    let started = test.pending_session(&org.admin).await.id;
+    let command = CommandId::from_wire(&agent.claim().await[0].command.command_id).unwrap();
+    let mut odd = status(ran, SessionState::Running, None);
+    odd.platform_metadata = json!({"no\0de": ["n\u{0}1"]}).as_object().cloned();
+    odd.reason = Some("\0".into());
+    let result = json!({"deep": {"er": "\0done"}}).as_object().cloned();
+    let kinds = [
+        ReportKind::Status(odd),
+        ReportKind::Complete { command, result },
+        ReportKind::UnknownSession { session_id: "stray\0-7".into(), state: SessionState::Running },
+    ];
+    let batch = kinds.map(|kind| Report { link: agent.link(), kind }).to_vec();
+    test.services().links.ingest(batch).await.unwrap();
+    assert_eq!(get(&test, &org.admin, ran).await.platform_metadata["node"], json!(["n1"]));
+    assert_eq!(state(&test, &org.admin, started).await, SessionState::Running);
+    let result: String =
+        test.look(&format!("SELECT result::text FROM commands WHERE id = '{command}'")).await;
+    assert_eq!(result, r#"{"deep": {"er": "done"}}"#);
+    assert_eq!(
+        test.services().agents.quarantined(&Operator::console()).await.unwrap()[0].session_id,
+        "stray-7"
+    );
+}
+
+#[tokio::test]
 async fn an_inventory_that_differs_in_what_sleeps_is_set_right() {
     let test = TestDb::new().await;
     let org = test.org_with_admin("acme").await;
