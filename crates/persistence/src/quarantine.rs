@@ -33,7 +33,7 @@ pub async fn upsert(
     let (ids, states): (Vec<String>, Vec<SessionState>) = sessions.iter().cloned().unzip();
     statement::<()>(
         "INSERT INTO quarantined_sessions (agent_id, session_id, state, first_seen, last_seen)
-         SELECT ?, x.id, x.state, ?, ? FROM (SELECT DISTINCT ON (u.id) u.id, u.state FROM unnest(?, ?) AS u(id, state) LIMIT 1000) x
+         SELECT ?, x.id, x.state, ?, ? FROM (SELECT DISTINCT ON (u.id) u.id, u.state FROM unnest(?, ?) AS u(id, state) ORDER BY u.id LIMIT 1000) x
          WHERE (SELECT count(*) FROM quarantined_sessions q WHERE q.agent_id = ?) < 1000
          ON CONFLICT (agent_id, session_id) DO UPDATE SET state = EXCLUDED.state, last_seen = EXCLUDED.last_seen",
     )

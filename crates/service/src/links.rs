@@ -18,7 +18,7 @@ use tidegate_protocol::{CommandMessage, HeartbeatMessage, HelloMessage};
 use crate::{
     AgentIdentity, Core, Error, Nudge, Nudges, Result,
     options::Options,
-    reports::{self, Mismatch, Said},
+    reports::{self, Mismatch, Said, Strangers},
 };
 
 /// What the hub tells of live agents.
@@ -257,7 +257,7 @@ impl Links {
             .0
             .db
             .in_agents(scope, async |tx| {
-                let finished = command::finish(tx, broken, now).await?;
+                let (_, finished) = command::settle(tx, &[], broken, now).await?;
                 let mut moved = Vec::new();
                 for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
                     moved.extend(session::apply(tx, round, now).await?);
@@ -312,23 +312,24 @@ impl Links {
     ) -> Result<Written> {
         let mut applied = sorted.merged;
         applied += agent::heartbeats(tx, sorted.heartbeats, now).await?;
-        applied += command::acknowledge(tx, &sorted.acks, now).await?;
-        let finished = command::finish(tx, sorted.outcomes, now).await?;
-        applied += finished.len();
-        let mut moved = Vec::new();
-        for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
-            moved.extend(session::apply(tx, round, now).await?);
-        }
-        let mut seen = HashSet::new();
-        for round in reports::rounds(sorted.moves) {
+        let (acknowledged, finished) = command::settle(tx, &sorted.acks, sorted.outcomes, now).await?;
+        applied += acknowledged + finished.len();
+        let (mut moved, mut seen) = (Vec::new(), HashSet::new());
+        // Together, so that the first round locks every session of the batch, in one order.
+        let moves = finished.iter().filter_map(reports::move_of).chain(sorted.moves).collect();
+        for round in reports::rounds(moves) {
+            // What a command means for its session needs no fence: the rest was said in statuses.
+            let said: HashSet<SessionId> =
+                round.iter().filter(|change| change.epoch.is_some()).map(|change| change.id).collect();
             let changed = session::apply(tx, round, now).await?;
-            seen.extend(changed.iter().map(|moved| moved.id));
+            seen.extend(changed.iter().map(|moved| moved.id).filter(|id| said.contains(id)));
             moved.extend(changed);
         }
         applied += sorted.statuses.iter().filter(|said| seen.contains(&said.id)).count();
-        let stopped = self.question_in(tx, &sorted.statuses, &seen).await?;
-        for (link, unknown) in &sorted.unknown {
-            quarantine::upsert(tx, link.agent_id, unknown, now).await?;
+        let mut strangers = sorted.unknown;
+        let stopped = self.question_in(tx, &sorted.statuses, &seen, &mut strangers).await?;
+        for (agent, unknown) in strangers {
+            quarantine::upsert(tx, agent, &unknown.into_iter().collect::<Vec<_>>(), now).await?;
         }
         Ok(Written { applied, moved, stopped })
     }
@@ -340,6 +341,7 @@ impl Links {
         tx: &mut AgentTx,
         statuses: &[Said],
         seen: &HashSet<SessionId>,
+        strangers: &mut Strangers,
     ) -> Result<Vec<AgentId>> {
         let now = self.0.clock.now();
         let mut asked = Vec::new();
@@ -351,7 +353,7 @@ impl Links {
             }
             let placed = session::placed(tx, link.agent_id, vec![said.id]).await?;
             let Some(placed) = placed.into_iter().find(|placed| placed.id == said.id) else {
-                quarantine::upsert(tx, link.agent_id, &[(said.id.to_string(), said.state)], now).await?;
+                strangers.entry(link.agent_id).or_default().insert(said.id.to_string(), said.state);
                 continue;
             };
             match said.mismatch(&placed) {

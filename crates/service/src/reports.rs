@@ -1,7 +1,7 @@
 //! What reports mean: pure rules from what an agent said to what changes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -218,6 +218,9 @@ pub(crate) fn asleep(agent: AgentId, epoch: i64, placed: &Placed) -> [Move; 2] {
     [step(Hibernating, Running), step(Hibernated, Hibernating)]
 }
 
+/// Sessions that agents run and nobody here knows, in the order in which their rows are locked.
+pub(crate) type Strangers = BTreeMap<AgentId, BTreeMap<String, SessionState>>;
+
 /// A batch, sorted by what is written together.
 #[derive(Default)]
 pub(crate) struct Sorted {
@@ -226,7 +229,7 @@ pub(crate) struct Sorted {
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) moves: Vec<Move>,
     pub(crate) statuses: Vec<Said>,
-    pub(crate) unknown: Vec<(Arc<Link>, Vec<(String, SessionState)>)>,
+    pub(crate) unknown: Strangers,
     /// Reports that stand in another one of this batch: older heartbeats, acks beside their outcome.
     pub(crate) merged: usize,
 }
@@ -289,7 +292,7 @@ impl Sorted {
                 }
                 ReportKind::UnknownSession { session_id, state } => {
                     let id = session_id.chars().filter(|c| !c.is_control()).take(128).collect();
-                    sorted.unknown.push((link, vec![(id, state)]));
+                    sorted.unknown.entry(agent).or_default().insert(id, state);
                 }
             }
         }

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod audit;
+mod deadlocks;
 mod devices;
 mod force;
 mod groups;
