@@ -7,8 +7,11 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use clap::Parser;
-use settings::{Cli, Hidden, LogFormat};
-use tidegate_agent::{ProcessPlatform, run, session_exec, session_shim};
+use settings::{Cli, Hidden, LogFormat, PlatformOptions};
+use tidegate_agent::{
+    DockerPlatform, Platform, ProcessPlatform, run, session_container, session_desktop, session_exec,
+    session_shim,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -18,6 +21,8 @@ fn main() -> ExitCode {
     match &cli.hidden {
         Some(Hidden::SessionShim) => return session_shim(),
         Some(Hidden::SessionExec { spec }) => return session_exec(spec),
+        Some(Hidden::SessionDesktop { socket, argv }) => return session_desktop(socket, argv),
+        Some(Hidden::SessionContainer { spec }) => return session_container(spec),
         None => {}
     }
     match start(cli) {
@@ -40,8 +45,12 @@ async fn start(cli: Cli) -> anyhow::Result<()> {
     }
     // Only one part of the process may choose the cryptography, and this is the first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let (options, process) = settings.options()?;
-    let platform = ProcessPlatform::open(process).map_err(|error| anyhow::anyhow!(error.chain()))?;
+    let (options, platform) = settings.options()?;
+    let told = |error: tidegate_agent::Error| anyhow::anyhow!(error.chain());
+    let platform: Arc<dyn Platform> = match platform {
+        PlatformOptions::Vm(process) => Arc::new(ProcessPlatform::open(process).map_err(told)?),
+        PlatformOptions::Docker(docker) => Arc::new(DockerPlatform::open(docker).await.map_err(told)?),
+    };
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let told = shutdown.clone();
@@ -49,6 +58,6 @@ async fn start(cli: Cli) -> anyhow::Result<()> {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         told.cancel();
     });
-    let exited = run(options, Arc::new(platform), shutdown).await;
+    let exited = run(options, platform, shutdown).await;
     exited.map(drop).map_err(|error| anyhow::anyhow!(error.chain()))
 }

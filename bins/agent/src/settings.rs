@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::unistd::{Uid, gethostname};
 use serde::Deserialize;
-use tidegate_agent::{Options, ProcessOptions};
+use tidegate_agent::{DockerOptions, Options, ProcessOptions};
 use tidegate_model::{AgentHandle, Secret};
 
 /// Runs sessions on this machine for a Tidegate control plane.
@@ -18,6 +18,8 @@ use tidegate_model::{AgentHandle, Secret};
 /// The agent dials out and needs no open port. On its first start it registers with the bootstrap key and waits until
 /// an operator approves it (`tidegate-admin agents approve`); then it has a key of its own. Sessions go on when the
 /// agent ends or is upgraded, and the next start finds them.
+///
+/// Sessions are processes of this machine, or with `--platform docker` containers of its Docker engine.
 ///
 /// Started as root, each user's sessions run as an unprivileged user of their own; otherwise all run as the agent's
 /// own user, which is good for trying and not for sharing.
@@ -45,6 +47,39 @@ pub(crate) enum Hidden {
         /// What to do
         spec: String,
     },
+    /// Holds a session's desktop
+    #[command(hide = true)]
+    SessionDesktop {
+        /// Where RFB is served
+        socket: PathBuf,
+        /// What runs on it
+        #[arg(last = true)]
+        argv: Vec<String>,
+    },
+    /// Carries a container's terminal
+    #[command(hide = true)]
+    SessionContainer {
+        /// What to do
+        spec: String,
+    },
+}
+
+/// What runs the sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// This machine's processes
+    #[default]
+    Vm,
+    /// Containers of this machine's Docker engine
+    Docker,
+}
+
+/// What a platform is told.
+#[derive(Debug)]
+pub(crate) enum PlatformOptions {
+    Vm(ProcessOptions),
+    Docker(DockerOptions),
 }
 
 /// How log lines look.
@@ -86,6 +121,12 @@ pub(crate) struct Settings {
     /// Where the machine's cgroups are [default: as mounted]
     #[arg(long, value_name = "FOLDER", env = "TIDEGATE_AGENT_CGROUP_ROOT")]
     cgroup_root: Option<PathBuf>,
+    /// What runs the sessions [default: vm]
+    #[arg(long, value_enum, env = "TIDEGATE_AGENT_PLATFORM")]
+    platform: Option<Kind>,
+    /// The Docker engine's socket [default: /var/run/docker.sock]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_AGENT_DOCKER_SOCKET")]
+    docker_socket: Option<PathBuf>,
     /// Where this agent stands, for example eu-west
     #[arg(long, value_name = "NAME", env = "TIDEGATE_AGENT_REGION")]
     region: Option<String>,
@@ -130,6 +171,8 @@ impl Settings {
             data_dir: self.data_dir.or(file.data_dir),
             runtime_dir: self.runtime_dir.or(file.runtime_dir),
             cgroup_root: self.cgroup_root.or(file.cgroup_root),
+            platform: self.platform.or(file.platform),
+            docker_socket: self.docker_socket.or(file.docker_socket),
             region: self.region.or(file.region),
             max_sessions: self.max_sessions.or(file.max_sessions),
             stop_grace: self.stop_grace.or(file.stop_grace),
@@ -148,7 +191,7 @@ impl Settings {
     }
 
     /// What the agent's crate is told.
-    pub(crate) fn options(self) -> anyhow::Result<(Options, ProcessOptions)> {
+    pub(crate) fn options(self) -> anyhow::Result<(Options, PlatformOptions)> {
         let server =
             self.server.context("no control plane: set --server or TIDEGATE_AGENT_SERVER to its address")?;
         let server = server.parse().with_context(|| format!("server {server} is no address"))?;
@@ -172,15 +215,24 @@ impl Settings {
         options.region = self.region;
         options.max_sessions = self.max_sessions.unwrap_or(options.max_sessions);
         options.stop_sessions_on_exit = self.stop_sessions_on_exit;
-        let process = ProcessOptions {
-            data_dir,
-            runtime_dir: self.runtime_dir,
-            cgroup_root: self.cgroup_root,
-            program: std::env::current_exe().context("the agent's own program")?,
-            grace: Duration::from_secs(self.stop_grace.unwrap_or(5)),
-            first_reader: Duration::from_secs(10),
+        let program = std::env::current_exe().context("the agent's own program")?;
+        let grace = Duration::from_secs(self.stop_grace.unwrap_or(5));
+        let first_reader = Duration::from_secs(10);
+        let runtime_dir = self.runtime_dir;
+        let platform = match self.platform.unwrap_or_default() {
+            Kind::Vm => {
+                let cgroup_root = self.cgroup_root;
+                let process =
+                    ProcessOptions { data_dir, runtime_dir, cgroup_root, program, grace, first_reader };
+                PlatformOptions::Vm(process)
+            }
+            Kind::Docker => {
+                let socket = self.docker_socket.unwrap_or_else(|| "/var/run/docker.sock".into());
+                let docker = DockerOptions { data_dir, runtime_dir, socket, program, grace, first_reader };
+                PlatformOptions::Docker(docker)
+            }
         };
-        Ok((options, process))
+        Ok((options, platform))
     }
 }
 

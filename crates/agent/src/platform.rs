@@ -1,13 +1,13 @@
 //! What an agent needs of the thing that runs its sessions: this machine's processes now, containers later.
 
-use std::{collections::BTreeMap, fmt, io, pin::Pin};
+use std::{collections::BTreeMap, fmt, io, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{Sink, Stream, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tidegate_model::{BuiltInTemplate, CreateSessionCommand, Quantity, StreamMode};
+use tidegate_model::{BuiltInTemplate, CreateSessionCommand, Hibernation, Quantity, StreamKind, StreamMode};
 
 use crate::Error;
 
@@ -51,6 +51,21 @@ pub enum Program {
     Shell,
     /// A program and its arguments; never empty.
     Command(Vec<String>),
+    /// A desktop, and what runs on it; empty for a window manager, or what the image runs.
+    Desktop(Vec<String>),
+    /// What serves a web application; empty for what the image runs.
+    Web(Vec<String>),
+}
+
+impl Program {
+    /// How it is watched.
+    pub const fn protocol(&self) -> StreamKind {
+        match self {
+            Self::Shell | Self::Command(_) => StreamKind::Terminal,
+            Self::Desktop(_) => StreamKind::Vnc,
+            Self::Web(_) => StreamKind::Http,
+        }
+    }
 }
 
 /// Everything needed to start a session.
@@ -64,6 +79,12 @@ pub struct SessionSpec {
     pub owner: String,
     /// What it runs.
     pub program: Program,
+    /// The image of its container, on platforms that have containers.
+    pub image: Option<String>,
+    /// The container's port that is streamed.
+    pub port: Option<u16>,
+    /// What becomes of the container while the session sleeps.
+    pub hibernation: Hibernation,
     /// Whether the home outlives the session.
     pub persistent_home: bool,
     /// Variables of its own.
@@ -88,6 +109,9 @@ impl SessionSpec {
         Ok(Self {
             owner: owner_of(&command)?,
             program: program_of(&command)?,
+            image: command.image,
+            port: command.port,
+            hibernation: command.hibernation.unwrap_or(Hibernation::Stop),
             user: command.user,
             persistent_home: command.persistent_home,
             environment: command.environment,
@@ -112,17 +136,24 @@ fn owner_of(command: &CreateSessionCommand) -> Result<String, Error> {
 }
 
 fn program_of(command: &CreateSessionCommand) -> Result<Program, Error> {
+    let argv = command.command.clone().unwrap_or_default();
+    let named = argv.first().is_some_and(|program| !program.is_empty());
+    if !argv.is_empty() && !named {
+        return Err(Error::Refused("the program to run has no name".into()));
+    }
     match command.template.parse() {
         Ok(BuiltInTemplate::Shell) => Ok(Program::Shell),
-        Ok(BuiltInTemplate::Command) => match &command.command {
-            Some(argv) if argv.first().is_some_and(|program| !program.is_empty()) => {
-                Ok(Program::Command(argv.clone()))
-            }
-            _ => Err(Error::Refused("template command needs a program to run".into())),
-        },
+        Ok(BuiltInTemplate::Command) if named => Ok(Program::Command(argv)),
+        Ok(BuiltInTemplate::Desktop) => Ok(Program::Desktop(argv)),
+        Ok(BuiltInTemplate::Web) if named || command.image.is_some() => Ok(Program::Web(argv)),
+        Ok(template @ (BuiltInTemplate::Command | BuiltInTemplate::Web)) => {
+            Err(Error::Refused(format!("template {template} needs a program to run")))
+        }
         Err(_) => {
             let name: String = command.template.chars().filter(|c| !c.is_control()).take(64).collect();
-            Err(Error::Refused(format!("this agent has no template {name}, only shell and command")))
+            Err(Error::Refused(format!(
+                "this agent has no template {name}, only shell, command, desktop and web"
+            )))
         }
     }
 }
@@ -191,6 +222,46 @@ pub enum StreamRequest {
         /// Whether to stay until the program ends.
         follow: bool,
     },
+    /// The bytes of the desktop or the web application.
+    Stream,
+    /// The bytes of another port of the session.
+    Port(u16),
+}
+
+/// Tells how far a start is, in a sentence for people. Cheap to clone; what it is told too often is left out.
+#[derive(Clone)]
+pub struct Progress(Arc<dyn Fn(String) + Send + Sync>);
+
+impl Progress {
+    /// Told to this function.
+    pub fn new(tell: impl Fn(String) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// Told to nobody.
+    pub fn silent() -> Self {
+        Self::new(drop)
+    }
+
+    /// Tells.
+    pub fn tell(&self, sentence: impl Into<String>) {
+        (self.0)(sentence.into());
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// A session that a platform has and the agent's own records do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered {
+    /// Which start of which session.
+    pub key: SessionKey,
+    /// Whether it runs; else it sleeps.
+    pub running: bool,
 }
 
 /// An open stream of a session: what it says, and what it is told.
@@ -208,13 +279,24 @@ pub trait Platform: Send + Sync + 'static {
     /// What the control plane is told about how its sessions run.
     fn metadata(&self) -> Map<String, Value>;
     /// Starts a session; running when this returns.
-    fn start<'a>(&'a self, spec: &'a SessionSpec) -> BoxFuture<'a, Result<(), Error>>;
+    fn start<'a>(&'a self, spec: &'a SessionSpec, progress: Progress) -> BoxFuture<'a, Result<(), Error>>;
     /// Ends a session and everything it started; `None` when it was gone already and left no trace.
     fn stop<'a>(&'a self, key: &'a SessionKey, keep: Keep) -> BoxFuture<'a, Result<Option<Exit>, Error>>;
     /// Looks what is there. Remains of a lost session are cleaned up.
     fn find<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<Found, Error>>;
     /// Waits for the end of a running session. Remains of a lost session are cleaned up.
     fn watch(&self, key: &SessionKey) -> BoxFuture<'static, Ended>;
+    /// Waits until a running session's stream can be watched; answers its port where it has one.
+    fn ready(&self, key: &SessionKey) -> BoxFuture<'static, Option<u16>>;
+    /// Sessions that are there although nobody may know of them: those of an agent that lost its records.
+    fn discover(&self) -> BoxFuture<'_, Vec<Discovered>> {
+        Box::pin(async { Vec::new() })
+    }
+    /// Frees what no session owns: `known` are those that run or sleep.
+    fn sweep<'a>(&'a self, known: &'a [SessionKey]) -> BoxFuture<'a, ()> {
+        let _ = known;
+        Box::pin(async {})
+    }
     /// Frees what a session that ended by itself still holds.
     fn release<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<(), Error>>;
     /// Opens a stream of a session, of one that ended too, as long as its output is kept.

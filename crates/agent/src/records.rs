@@ -40,6 +40,17 @@ pub(crate) struct Record {
     pub(crate) since: DateTime<Utc>,
     /// Whether the control plane is known to have read of its end.
     pub(crate) end_known: bool,
+    /// Whether its stream can be watched.
+    #[serde(default = "at_once")]
+    pub(crate) ready: bool,
+    /// The port of its stream, where it has one.
+    #[serde(default)]
+    pub(crate) port: Option<u16>,
+}
+
+/// Terminals can be watched from the start; records of agents that knew nothing else do not say so.
+const fn at_once() -> bool {
+    true
 }
 
 impl Record {
@@ -55,8 +66,8 @@ impl Record {
                 session_id: self.key.session_id.clone(),
                 state,
                 generation: Some(self.key.generation),
-                streaming_ready: Some(state == SessionState::Running),
-                streaming_port: None,
+                streaming_ready: Some(state == SessionState::Running && self.ready),
+                streaming_port: self.port,
                 platform_metadata: Some(self.metadata.clone()).filter(|metadata| !metadata.is_empty()),
                 reason: self.reason.clone().filter(|_| state == self.state),
             })

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Ended, Error, Found, Platform, SessionKey,
+    Discovered, Ended, Error, Found, Platform, SessionKey,
     journal::{Journal, Known},
     outbox::Outbox,
     records::{Record, Records},
@@ -78,7 +78,9 @@ impl Sessions {
         for (id, outcome) in self.journal.ended_within(TOLD_AGAIN) {
             self.outbox.push_now(&outcome.report(&id));
         }
+        self.discover().await;
         join_all(self.records.all().into_iter().map(|record| self.adopt(record, &unfinished))).await;
+        self.sweep().await;
         for command in unfinished {
             tracing::info!(
                 command_id = command.command_id,
@@ -86,6 +88,44 @@ impl Sessions {
             );
             let _ = self.hand_over(&session_of(&command), Job::Command(command));
         }
+    }
+
+    /// Takes up what the platform has and no record names: the control plane decides what becomes of it.
+    async fn discover(&self) {
+        for Discovered { key, running } in self.platform.discover().await {
+            if self.records.get(&key.session_id).is_some() {
+                continue;
+            }
+            tracing::warn!(session_id = key.session_id, "a session without a record was found");
+            let state = if running { SessionState::Running } else { SessionState::Hibernated };
+            let metadata = self.platform.metadata();
+            let since = self.clock.now();
+            let record = Record {
+                key,
+                state,
+                reason: None,
+                metadata,
+                since,
+                end_known: false,
+                ready: false,
+                port: None,
+            };
+            if let Err(error) = self.records.put(record).await {
+                tracing::error!(error = error.chain(), "session record was not written");
+            }
+        }
+    }
+
+    /// Frees what belongs to no session.
+    pub(crate) async fn sweep(&self) {
+        let known: Vec<SessionKey> = self
+            .records
+            .all()
+            .into_iter()
+            .filter(|record| record.is_active() || record.state == SessionState::Hibernated)
+            .map(|record| record.key)
+            .collect();
+        self.platform.sweep(&known).await;
     }
 
     async fn adopt(self: &Arc<Self>, record: Record, unfinished: &[CommandMessage]) {

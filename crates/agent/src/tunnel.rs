@@ -49,10 +49,11 @@ async fn session_stream(sessions: &Sessions, open: &TunnelOpenMessage) -> Result
         TunnelTarget::Logs => {
             StreamRequest::Logs { after: open.after.unwrap_or(0), follow: open.follow.unwrap_or(false) }
         }
-        TunnelTarget::Stream => {
-            return Err(Error::Refused("sessions of this agent have no desktop to stream".into()));
+        TunnelTarget::Stream => StreamRequest::Stream,
+        TunnelTarget::Port => {
+            let port = open.port.ok_or_else(|| Error::Refused("the tunnel names no port".into()))?;
+            StreamRequest::Port(port)
         }
-        TunnelTarget::Port => return Err(Error::Refused("this agent makes no tunnels to ports".into())),
     };
     let current = sessions
         .current(&open.session_id)
@@ -80,6 +81,15 @@ async fn dial(to: &Dial, tunnel_id: &str) -> Result<Socket, Error> {
         .map_err(|refusal| Error::Link(refusal.to_string()))
 }
 
+/// Whether nothing that this viewer sends may reach the session.
+fn watches(target: TunnelTarget, mode: StreamMode) -> bool {
+    match target {
+        TunnelTarget::Logs => true,
+        TunnelTarget::Terminal | TunnelTarget::Port => mode == StreamMode::View,
+        TunnelTarget::Stream => false,
+    }
+}
+
 /// Moves frames both ways until the session's side or the viewer's ends.
 async fn carry(socket: Socket, stream: SessionStream, target: TunnelTarget, mode: StreamMode) {
     let (mut to_viewer, mut from_viewer) = socket.split();
@@ -100,12 +110,9 @@ async fn carry(socket: Socket, stream: SessionStream, target: TunnelTarget, mode
     let inward = async {
         while let Some(Ok(message)) = from_viewer.next().await {
             let frame = match message {
-                // Input of those who only watch ends here, and again in the shim.
-                Message::Binary(_) | Message::Text(_)
-                    if mode == StreamMode::View || target == TunnelTarget::Logs =>
-                {
-                    continue;
-                }
+                // Input of those who only watch ends here, and again in the shim. What the viewer of a desktop or of a web
+                // application says is no input alone: there the control plane takes out what is.
+                Message::Binary(_) | Message::Text(_) if watches(target, mode) => continue,
                 Message::Binary(bytes) => StreamFrame::Bytes(bytes),
                 Message::Text(text) if TerminalFrame::decode(&text).is_some() => {
                     StreamFrame::Text(text.to_string())

@@ -1,15 +1,18 @@
 //! One session's worker: its commands in order, and its end when it comes by itself.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
-use tidegate_model::{CommandAction, CreateSessionCommand, SessionState};
-use tidegate_protocol::CommandMessage;
+use tidegate_model::{CommandAction, CreateSessionCommand, SessionState, StreamKind};
+use tidegate_protocol::{CommandMessage, StatusMessage};
 use tokio::sync::mpsc;
 
 use crate::{
-    Ended, Error, Exit, Keep, SessionKey, SessionSpec,
+    Ended, Error, Exit, Keep, Progress, SessionKey, SessionSpec,
     journal::Outcome,
     records::Record,
     sessions::{Job, Sessions},
@@ -20,16 +23,22 @@ pub(crate) struct Worker {
     sessions: Arc<Sessions>,
     session_id: String,
     watch: Option<BoxFuture<'static, Ended>>,
+    /// Its stream, while it is waited for.
+    ready: Option<BoxFuture<'static, Option<u16>>>,
 }
 
 enum Event {
     Job(Option<Job>),
     Ended(Ended),
+    Ready(Option<u16>),
 }
+
+/// How often somebody who waits is told how far a start is.
+const TOLD: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(crate) fn new(sessions: Arc<Sessions>, session_id: String) -> Self {
-        Self { sessions, session_id, watch: None }
+        Self { sessions, session_id, watch: None, ready: None }
     }
 
     /// Works until the session is over and nothing waits, or the agent ends.
@@ -41,6 +50,7 @@ impl Worker {
                     // An end that already happened comes before the command that would meet it.
                     biased;
                     ended = watch => Event::Ended(ended),
+                    port = some(&mut self.ready) => Event::Ready(port),
                     job = jobs.recv() => Event::Job(job),
                 },
                 None => match jobs.try_recv() {
@@ -58,8 +68,15 @@ impl Worker {
                     let _ = done.send(());
                 }
                 Event::Job(None) => return,
+                Event::Ready(port) => {
+                    self.ready = None;
+                    let record = self.sessions.records.get(&self.session_id);
+                    if let Some(record) = record.filter(|record| record.state == SessionState::Running) {
+                        self.sessions.keep(Record { ready: true, port, ..record }).await;
+                    }
+                }
                 Event::Ended(ended) => {
-                    self.watch = None;
+                    (self.watch, self.ready) = (None, None);
                     if let Some(record) = self.sessions.records.get(&self.session_id) {
                         keep_end(&self.sessions, record, ended).await;
                     }
@@ -71,9 +88,10 @@ impl Worker {
     /// Watches the session if it runs.
     fn rewatch(&mut self) {
         let record = self.sessions.records.get(&self.session_id);
-        self.watch = record
-            .filter(|record| record.state == SessionState::Running)
-            .map(|record| self.sessions.platform.watch(&record.key));
+        let record = record.filter(|record| record.state == SessionState::Running);
+        let platform = &self.sessions.platform;
+        self.watch = record.as_ref().map(|record| platform.watch(&record.key));
+        self.ready = record.filter(|record| !record.ready).map(|record| platform.ready(&record.key));
     }
 
     async fn carry_out(&mut self, command: CommandMessage) {
@@ -153,10 +171,12 @@ impl Worker {
             metadata: self.sessions.platform.metadata(),
             since: self.sessions.clock.now(),
             end_known: false,
+            ready: spec.program.protocol() == StreamKind::Terminal,
+            port: None,
         };
         // The record first: after a crash the shim is found by it.
         self.sessions.records.put(record.clone()).await?;
-        match self.sessions.platform.start(spec).await {
+        match self.sessions.platform.start(spec, self.progress(&spec.key)).await {
             Ok(()) => {
                 tracing::info!(
                     session_id = self.session_id,
@@ -193,6 +213,33 @@ impl Worker {
         }
     }
 
+    /// Tells the control plane how far the start is, not too often.
+    fn progress(&self, key: &SessionKey) -> Progress {
+        let (sessions, key) = (Arc::clone(&self.sessions), key.clone());
+        let last = Mutex::new(None::<Instant>);
+        Progress::new(move |sentence| {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| last.elapsed() < TOLD) {
+                return;
+            }
+            *last = Some(Instant::now());
+            let mut metadata = Map::new();
+            metadata.insert("progress".into(), json!(sentence));
+            sessions.outbox.push_now(
+                &StatusMessage {
+                    session_id: key.session_id.clone(),
+                    state: SessionState::Pending,
+                    generation: Some(key.generation),
+                    streaming_ready: None,
+                    streaming_port: None,
+                    platform_metadata: Some(metadata),
+                    reason: None,
+                }
+                .into(),
+            );
+        })
+    }
+
     async fn stop(&mut self, payload: &Map<String, Value>, keep: Keep) -> Result<(), Error> {
         let Some(record) = self.sessions.records.get(&self.session_id) else {
             return match keep {
@@ -224,7 +271,7 @@ impl Worker {
 
     async fn end(&mut self, record: Record, keep: Keep) -> Result<(), Error> {
         end(&self.sessions, record, keep).await?;
-        self.watch = None;
+        (self.watch, self.ready) = (None, None);
         Ok(())
     }
 
@@ -235,6 +282,14 @@ impl Worker {
         if let Err(error) = self.end(record, Keep::Nothing).await {
             tracing::error!(session_id = self.session_id, error = error.chain(), "session was not stopped");
         }
+    }
+}
+
+/// Waits for what is waited for; for ever where that is nothing.
+async fn some<T>(waited: &mut Option<BoxFuture<'static, T>>) -> T {
+    match waited {
+        Some(waited) => waited.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{AgentHandle, CommandId, SessionId, text_enum::text_enum};
+use crate::{AgentHandle, CommandId, Hibernation, SessionId, StreamKind, text_enum::text_enum};
 
 text_enum! {
     /// What to do.
@@ -122,9 +122,21 @@ pub struct CreateSessionCommand {
     pub generation: Option<i64>,
     /// Template name.
     pub template: String,
-    /// Program and arguments for template `command`.
+    /// Program and arguments, where the request named them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// Image of the container, where the request named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The container's port that is streamed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// How it is watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<StreamKind>,
+    /// What becomes of the container while the session sleeps; `stop` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hibernation: Option<Hibernation>,
     /// `cpu`, `memory` and, with a persistent home, `storage`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, String>,

@@ -72,6 +72,8 @@ id! {
     DeviceCodeId,
     /// A single-use ticket for a stream.
     TicketId,
+    /// What a browser was given for a ticket.
+    GrantId,
     /// One line of the audit log.
     AuditId,
     /// An invite into an organization.

@@ -57,7 +57,7 @@ pub use group::{
     UpdateGroupRequest,
 };
 pub use id::{
-    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GroupId, InviteId,
+    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GrantId, GroupId, InviteId,
     LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
@@ -77,7 +77,9 @@ pub use quota::{
 pub use resources::{ResourceRequest, Resources};
 pub use scopes::{Scope, Scopes};
 pub use secret::Secret;
-pub use session::{NewSession, Session, SessionEvent, SessionFilter, SessionState, StreamKind, StreamMode};
+pub use session::{
+    Hibernation, NewSession, Session, SessionEvent, SessionFilter, SessionState, StreamKind, StreamMode,
+};
 pub use template::BuiltInTemplate;
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};

@@ -86,6 +86,16 @@ text_enum! {
     }
 }
 
+text_enum! {
+    /// What becomes of a container while its session sleeps.
+    Hibernation, "hibernation" {
+        /// Its processes end, its home stays.
+        Stop = "stop",
+        /// Its processes are frozen where they are and keep their memory.
+        Pause = "pause",
+    }
+}
+
 /// A session as answers show it. `environment` is write-only and stands nowhere here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -103,6 +113,10 @@ pub struct Session {
     pub name: String,
     /// What it runs.
     pub template: String,
+    /// The image of its container, where it is one.
+    pub image: Option<String>,
+    /// How it is watched.
+    pub protocol: StreamKind,
     /// The installed application it came from.
     pub application_id: Option<String>,
     /// The agent it is placed on.
@@ -189,9 +203,21 @@ pub struct NewSession {
     /// For people; made up when absent. 1–100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Program and arguments, for template `command`.
+    /// Program and arguments: required by `command`, and by `web` without an image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// Image of a container, such as `debian:12`; without one it runs on the agent's machine itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Only agents of this platform; `docker` with an image, else `vm` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// The container's port that is streamed; the image's only one when absent (5900 of a desktop).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What becomes of the container while the session sleeps; default `stop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hibernation: Option<Hibernation>,
     /// What it needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequest>,
@@ -221,6 +247,10 @@ impl NewSession {
             template: template.to_owned(),
             name: None,
             command: None,
+            image: None,
+            platform: None,
+            port: None,
+            hibernation: None,
             resources: None,
             persistent_home: false,
             idle_timeout: None,
@@ -246,9 +276,15 @@ impl FromFields for NewSession {
         if let Some(region) = &region {
             fields.check_length("region", region, 2..=50);
         }
+        let image = read_image(fields);
+        let container = Container::read(fields, image.is_some(), template.as_deref());
         let new = Self {
-            command: read_command(fields, template.as_deref()),
+            command: read_command(fields, template.as_deref(), image.is_some()),
             template: template?,
+            image,
+            platform: container.platform,
+            port: container.port,
+            hibernation: container.hibernation,
             name,
             resources: read_resources(fields),
             persistent_home: fields.optional("persistentHome").unwrap_or(false),
@@ -262,13 +298,81 @@ impl FromFields for NewSession {
     }
 }
 
-fn read_command(fields: &mut Fields, template: Option<&str>) -> Option<Vec<String>> {
+fn read_image(fields: &mut Fields) -> Option<String> {
+    let image: Option<String> = fields.optional("image");
+    if let Some(image) = &image
+        && !is_image(image)
+    {
+        fields
+            .errors()
+            .add("image", "must name an image, such as debian:12 or registry.example/team/app@sha256:…");
+    }
+    image
+}
+
+/// Whether a text may be an image's name: what no tool takes for a flag or a path. The agent's engine has the last word.
+fn is_image(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte);
+    (1..=255).contains(&text.len())
+        && text.bytes().all(plain)
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.ends_with(|last: char| last.is_ascii_alphanumeric())
+        && !text.contains("//")
+        && !text.contains("..")
+}
+
+/// What only containers have, and which agents run them.
+struct Container {
+    platform: Option<Platform>,
+    port: Option<u16>,
+    hibernation: Option<Hibernation>,
+}
+
+impl Container {
+    fn read(fields: &mut Fields, has_image: bool, template: Option<&str>) -> Self {
+        let template = template.and_then(|template| template.parse::<BuiltInTemplate>().ok());
+        let platform: Option<Platform> = fields.optional("platform");
+        match platform {
+            Some(Platform::Vm) if has_image => {
+                fields.errors().add("platform", "must not be `vm` with an image: `vm` runs no containers");
+            }
+            Some(Platform::Docker) if !has_image && template.is_some() => {
+                fields.errors().add("platform", "needs an image where it is `docker`");
+            }
+            _ => {}
+        }
+        let port: Option<u16> = fields.optional("port");
+        if port == Some(0) {
+            fields.errors().add("port", "must be a number from 1 to 65535");
+        }
+        if port.is_some() && !has_image {
+            fields
+                .errors()
+                .add("port", "belongs to containers: without an image the agent chooses it (PORT)");
+        }
+        if port.is_some() && template.is_some_and(|template| template.protocol() == StreamKind::Terminal) {
+            fields.errors().add("port", "belongs to the templates `desktop` and `web`");
+        }
+        let hibernation: Option<Hibernation> = fields.optional("hibernation");
+        if hibernation == Some(Hibernation::Pause) && !has_image {
+            fields
+                .errors()
+                .add("hibernation", "must be `stop` without an image: only containers can be paused");
+        }
+        Self { platform, port, hibernation }
+    }
+}
+
+fn read_command(fields: &mut Fields, template: Option<&str>, has_image: bool) -> Option<Vec<String>> {
     let command: Option<Vec<String>> = fields.optional("command");
-    let wanted = template == Some(BuiltInTemplate::Command.as_str());
+    let template = template.and_then(|template| template.parse::<BuiltInTemplate>().ok());
     match &command {
-        Some(_) if !wanted => fields.errors().add("command", "belongs to template `command` only"),
-        None if wanted => {
-            fields.errors().add("command", "is required by template `command`: program and arguments");
+        Some(_) if !template.is_none_or(BuiltInTemplate::takes_command) => {
+            fields.errors().add("command", "does not belong to template `shell`, which runs the login shell");
+        }
+        None if template.is_some_and(|template| template.needs_command(has_image)) => {
+            let needed = "is required by this template: program and arguments";
+            fields.errors().add("command", needed);
         }
         Some(argv) => {
             let bytes: usize = argv.iter().map(String::len).sum();
@@ -392,6 +496,30 @@ mod tests {
                 "tags"
             ]
         );
+    }
+
+    #[test]
+    fn what_belongs_to_containers_needs_an_image() {
+        let complaints = |body: Value| {
+            let errors = NewSession::from_json(body).err().unwrap_or_default();
+            errors.iter().map(|(field, _)| field.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(complaints(json!({"template": "web", "image": "nginx:1", "port": 80})), [""; 0]);
+        assert_eq!(complaints(json!({"template": "web"})), ["command"]);
+        assert_eq!(complaints(json!({"template": "web", "command": ["serve"], "port": 80})), ["port"]);
+        assert_eq!(complaints(json!({"template": "desktop", "hibernation": "pause"})), ["hibernation"]);
+        assert_eq!(
+            complaints(json!({"template": "shell", "image": "debian:12", "platform": "vm"})),
+            ["platform"]
+        );
+        assert_eq!(complaints(json!({"template": "shell", "image": "debian:12", "port": 80})), ["port"]);
+        assert_eq!(complaints(json!({"template": "shell", "platform": "docker"})), ["platform"]);
+        for image in ["", "-v", "/etc", "a b", "a//b", "a:", "../a", "a;b", "é"] {
+            assert_eq!(complaints(json!({"template": "shell", "image": image})), ["image"], "{image:?}");
+        }
+        for image in ["debian", "debian:12", "127.0.0.1:5000/team/app:1.2", "app@sha256:00ff"] {
+            assert_eq!(complaints(json!({"template": "shell", "image": image})), [""; 0], "{image:?}");
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{
-    AgentHandle, AgentId, ApprovalStatus, CredentialId, LoginSessionId, OrgId, OrgRole, Provider, Scopes,
-    SessionId, SystemRole, TicketId, UserId, validate_username,
+    AgentHandle, AgentId, ApprovalStatus, CredentialId, GrantId, LoginSessionId, OrgId, OrgRole, Provider,
+    Scopes, SessionId, StreamMode, SystemRole, TicketId, UserId, validate_username,
 };
 
 use crate::{
@@ -204,6 +204,39 @@ pub async fn ticket(db: &Db, hash: Vec<u8>) -> Result<TicketLookup> {
     .await?;
     let (id, org_id, session_id, credential) = rows.into_iter().next().ok_or(Error::NotFound)?;
     Ok(TicketLookup { id, org_id, session_id, credential })
+}
+
+/// What a browser's grant is good for.
+#[derive(Debug, Clone, Copy)]
+pub struct GrantLookup {
+    /// The grant.
+    pub id: GrantId,
+    /// The organization of its session.
+    pub org_id: OrgId,
+    /// The session it is good for.
+    pub session_id: SessionId,
+    /// The credential whose end is its end.
+    pub credential: CredentialId,
+    /// What its bearer may do.
+    pub mode: StreamMode,
+}
+
+/// The grant with this digest that has not expired.
+pub async fn grant(db: &Db, hash: Vec<u8>, now: DateTime<Utc>) -> Result<GrantLookup> {
+    let mut connection = db.connection().await?;
+    let rows: Vec<(GrantId, OrgId, SessionId, CredentialId, StreamMode, DateTime<Utc>)> =
+        statement::<(Uuid, Uuid, Uuid, Text, Text, Timestamptz)>(
+            "SELECT id, org_id, session_id, credential, mode, expires_at FROM auth_stream_grant(?)",
+        )
+        .bind::<Bytea, _>(hash)
+        .load(&mut connection)
+        .await?;
+    let (id, org_id, session_id, credential, mode, expires_at) =
+        rows.into_iter().next().ok_or(Error::NotFound)?;
+    if expires_at <= now {
+        return Err(Error::NotFound);
+    }
+    Ok(GrantLookup { id, org_id, session_id, credential, mode })
 }
 
 /// Whether somebody is admin yet: until then the platform waits to be set up.

@@ -49,6 +49,7 @@ mod scope;
 pub mod session;
 pub mod session_end;
 mod statement;
+pub mod stream_grant;
 pub mod system;
 pub mod ticket;
 mod tx;

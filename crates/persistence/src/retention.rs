@@ -86,6 +86,13 @@ pub const KINDS: &[Kind] = &[
         sql: "DELETE FROM stream_tickets WHERE id IN (SELECT id FROM stream_tickets WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
     },
     Kind {
+        table: "stream_grants",
+        batch: 5_000,
+        keep: |keep| keep.tickets,
+        bound: Bound::Moment,
+        sql: "DELETE FROM stream_grants WHERE id IN (SELECT id FROM stream_grants WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+    },
+    Kind {
         // With what is left of it; a session that an agent has a command for is not over.
         table: "sessions",
         batch: 500,
@@ -97,7 +104,8 @@ pub const KINDS: &[Kind] = &[
               events AS (DELETE FROM session_events WHERE session_id IN (SELECT id FROM gone)),
               orders AS (DELETE FROM commands WHERE session_id IN (SELECT id FROM gone)),
               specs AS (DELETE FROM session_specs WHERE session_id IN (SELECT id FROM gone)),
-              tickets AS (DELETE FROM stream_tickets WHERE session_id IN (SELECT id FROM gone))
+              tickets AS (DELETE FROM stream_tickets WHERE session_id IN (SELECT id FROM gone)),
+              grants AS (DELETE FROM stream_grants WHERE session_id IN (SELECT id FROM gone))
               DELETE FROM sessions WHERE id IN (SELECT id FROM gone)",
     },
     Kind {

@@ -34,6 +34,8 @@ diesel::table! {
         hibernated_at -> Nullable<Timestamptz>,
         ended_at -> Nullable<Timestamptz>,
         hidden_at -> Nullable<Timestamptz>,
+        image -> Nullable<Text>,
+        protocol -> Text,
     }
 }
 
@@ -43,6 +45,7 @@ diesel::table! {
         session_id -> Uuid,
         command -> Nullable<Jsonb>,
         environment -> Nullable<Bytea>,
+        options -> Nullable<Jsonb>,
     }
 }
 

@@ -12,7 +12,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use tidegate_model::{
     AgentId, OrgId, Platform, Quantity, Resources, Session, SessionEvent, SessionEventId, SessionFilter,
-    SessionId, SessionState, TimeLimit, UserId,
+    SessionId, SessionState, StreamKind, TimeLimit, UserId,
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub use reported::{Move, Moved, Placed, apply, placed, stuck};
-pub use start::{NewRow, Spec, find_spec, start};
+pub use start::{NewRow, Options, Spec, find_spec, start};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sessions)]
@@ -56,6 +56,8 @@ struct Row {
     last_activity_at: Option<DateTime<Utc>>,
     hibernated_at: Option<DateTime<Utc>>,
     ended_at: Option<DateTime<Utc>>,
+    image: Option<String>,
+    protocol: StreamKind,
 }
 
 fn limit(seconds: i32) -> Result<TimeLimit> {
@@ -79,6 +81,8 @@ impl TryFrom<Row> for Session {
             user_id: row.user_id,
             name: row.name,
             template: row.template,
+            image: row.image,
+            protocol: row.protocol,
             application_id: row.application_id,
             agent_id: agent_id.map_err(|error: &str| Error::corrupt("agent id", error))?,
             platform: row.platform,

@@ -78,7 +78,7 @@ pub use quotas::Quotas;
 pub use retention::Retention;
 pub use secrets::Vault;
 pub use sessions::{Changed, SessionPage, Sessions};
-pub use streams::{OpenedStream, StreamTicket, Streams};
+pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
 pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, UserScope,

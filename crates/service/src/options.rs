@@ -24,6 +24,11 @@ pub struct Options {
     pub bearer_token_days: u32,
     /// Seconds a stream ticket is good for, at most 30. Default 30.
     pub ticket_seconds: u32,
+    /// Minutes that a browser's cookie of a session's own origin is good for; it is renewed by a new ticket. Default 720.
+    pub grant_minutes: u32,
+    /// Seconds until a start or wake of a container that got no answer fails: its image may have to be fetched first.
+    /// Default 1800.
+    pub image_deadline_seconds: u32,
     /// Seconds until a start or wake that got no answer fails. Default 300.
     pub start_deadline_seconds: u32,
     /// Seconds until a stop or hibernate that got no answer fails. Default 300.
@@ -71,6 +76,8 @@ impl Default for Options {
             device_code_seconds: 600,
             bearer_token_days: 90,
             ticket_seconds: 30,
+            grant_minutes: 720,
+            image_deadline_seconds: 1_800,
             start_deadline_seconds: 300,
             stop_deadline_seconds: 300,
             heartbeat_seconds: 10,

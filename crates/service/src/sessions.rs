@@ -7,14 +7,14 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
     AgentId, BuiltInTemplate, CommandAction, CommandId, CreateSessionCommand, FieldErrors, NewSession,
-    Operation, OrgStatus, Resources, Session, SessionEvent, SessionFilter, SessionId, SessionState,
+    Operation, OrgStatus, Platform, Resources, Session, SessionEvent, SessionFilter, SessionId, SessionState,
     TimeLimit, Usage,
 };
 use tidegate_persistence::{
     Constraint, Error as DbError, OrgScope, OrgTx, agent, audit,
     command::{self, NewCommand},
     organization::Locked,
-    session::{self, Advance, NewRow, Page, Spec},
+    session::{self, Advance, NewRow, Options as SpecOptions, Page, Spec},
 };
 
 use crate::{
@@ -108,7 +108,7 @@ impl Sessions {
                 may_start(scope, &locked)?;
                 let bounds = room::resolve(core, bounds);
                 let room = room::find_in(tx, &bounds, scope.user_id(), Usage::of_session(wanted)).await?;
-                let (platform, region) = (template.platform(), new.region.as_deref());
+                let (platform, region) = (platform_of(new, template), new.region.as_deref());
                 let agent = match room {
                     room::Room::Anywhere => placement::place_in(tx, platform, region).await?,
                     room::Room::At(homes) => placement::place_at(tx, &homes, platform, region).await?,
@@ -303,7 +303,8 @@ impl Sessions {
             let plain = serde_json::to_vec(&new.environment).map_err(Error::internal)?;
             Some(self.0.vault.seal(session.id.as_uuid().as_bytes(), &plain)?)
         };
-        Ok(Spec { command: new.command.clone(), environment })
+        let options = SpecOptions { port: new.port, hibernation: new.hibernation };
+        Ok(Spec { command: new.command.clone(), environment, options })
     }
 
     /// The command that a change of state needs.
@@ -317,7 +318,12 @@ impl Sessions {
     ) -> Result<NewCommand> {
         let options = &self.0.options;
         let (payload, seconds) = match start {
-            Some((spec, locked)) => (start_payload(session, spec, locked)?, options.start_deadline_seconds),
+            Some((spec, locked)) => {
+                let fetches = session.image.is_some();
+                let seconds =
+                    if fetches { options.image_deadline_seconds } else { options.start_deadline_seconds };
+                (start_payload(session, spec, locked)?, seconds)
+            }
             None => (
                 json!({"sessionId": session.id, "generation": session.generation}),
                 options.stop_deadline_seconds,
@@ -412,7 +418,9 @@ fn new_row(
         template: template.to_string(),
         agent_id: agent.id,
         agent_handle: agent.handle.to_string(),
-        platform: template.platform(),
+        image: new.image.clone(),
+        protocol: template.protocol(),
+        platform: platform_of(new, template),
         region: agent.region.clone(),
         state: SessionState::Pending,
         state_since: now,
@@ -426,6 +434,11 @@ fn new_row(
         tags: new.tags.clone(),
         created_at: now,
     }
+}
+
+/// Whose agents run it: those that were asked for, else those that fit the template.
+fn platform_of(new: &NewSession, template: BuiltInTemplate) -> Platform {
+    new.platform.unwrap_or_else(|| template.platform(new.image.is_some()))
 }
 
 /// The payload of a start or wake, nested and flat as existing agents read it; the environment travels sealed.
@@ -443,6 +456,10 @@ fn start_payload(session: &Session, spec: &Spec, locked: &Locked) -> Result<Valu
         generation: Some(session.generation),
         template: session.template.clone(),
         command: spec.command.clone(),
+        image: session.image.clone(),
+        port: spec.options.port,
+        protocol: Some(session.protocol),
+        hibernation: spec.options.hibernation,
         resources,
         cpu: Some(cpu),
         memory: Some(memory),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use tidegate_model::{AgentId, Scope, Session, SessionId, SessionState, StreamKind, StreamMode, TicketId};
-use tidegate_persistence::{Error as DbError, OrgScope, auth, session, ticket};
+use tidegate_model::{
+    AgentId, GrantId, Scope, Session, SessionId, SessionState, StreamKind, StreamMode, TicketId,
+};
+use tidegate_persistence::{Error as DbError, OrgScope, auth, session, stream_grant, ticket};
 
 use crate::{
     Caller, Changed, Core, Error, Logins, Result, Sessions,
@@ -24,6 +26,15 @@ pub struct StreamTicket {
     pub session: Session,
     /// The secret.
     pub ticket: String,
+    /// Until when it is good.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// What a browser got for a ticket, shown once.
+#[derive(Debug, Clone)]
+pub struct StreamGrant {
+    /// The secret.
+    pub secret: String,
     /// Until when it is good.
     pub expires_at: DateTime<Utc>,
 }
@@ -111,6 +122,46 @@ impl Streams {
         self.open(caller, id, mode).await
     }
 
+    /// Exchanges a ticket for what a browser shows at every request to the session's own origin, and until when that is
+    /// good. The ticket is used up.
+    pub async fn exchange(&self, ticket: &str, id: SessionId) -> Result<StreamGrant> {
+        let core = &self.0;
+        let opened = self.redeem(ticket, id, StreamKind::Http).await?;
+        let (now, secret) = (core.clock.now(), random_token()?);
+        let expires_at = now + Options::seconds(core.options.grant_minutes.saturating_mul(60));
+        let new = stream_grant::NewGrant {
+            id: GrantId::new(),
+            hash: core.vault.digest(Purpose::StreamGrant, &secret),
+            session_id: id,
+            credential: opened.caller.credential(),
+            mode: opened.mode,
+            created_at: now,
+            expires_at,
+        };
+        let scope = opened.caller.org()?.clone();
+        core.db.in_org(&scope, async |tx| stream_grant::insert(tx, new).await).await?;
+        Ok(StreamGrant { secret, expires_at })
+    }
+
+    /// A request of a browser that shows its grant, as good as the credential behind it still is.
+    pub async fn granted(&self, secret: &str, id: SessionId) -> Result<(GrantId, OpenedStream)> {
+        const NOT_GOOD: Error =
+            Error::Unauthenticated("the way into this session is no longer open: open its page again");
+        let core = &self.0;
+        let hash = core.vault.digest(Purpose::StreamGrant, secret);
+        let found = auth::grant(&core.db, hash, core.clock.now()).await.map_err(|error| match error {
+            DbError::NotFound => NOT_GOOD,
+            other => other.into(),
+        })?;
+        if found.session_id != id {
+            return Err(NOT_GOOD);
+        }
+        let org = found.org_id.to_string();
+        let caller = Logins(Arc::clone(core)).caller(found.credential, Some(&org)).await?;
+        caller.org.as_ref().ok_or(NOT_GOOD)?;
+        Ok((found.id, self.open_quietly(caller, id, found.mode).await?))
+    }
+
     /// A stream for a caller with a credential of their own.
     pub async fn open(&self, caller: Caller, id: SessionId, mode: StreamMode) -> Result<OpenedStream> {
         let opened = self.open_any(caller, id, mode).await?;
@@ -120,10 +171,34 @@ impl Streams {
         }
     }
 
+    /// A running session's stream, opened by what is no sign of a person: its requests are looked at one by one.
+    pub async fn open_quietly(
+        &self,
+        caller: Caller,
+        id: SessionId,
+        mode: StreamMode,
+    ) -> Result<OpenedStream> {
+        let opened = self.opened(caller, id, mode, None).await?;
+        match opened.session.state {
+            SessionState::Running => Ok(opened),
+            state => Err(Error::WrongState { id, state }),
+        }
+    }
+
     /// The same in any state, for what a session printed before it ended.
     pub async fn open_any(&self, caller: Caller, id: SessionId, mode: StreamMode) -> Result<OpenedStream> {
-        let scope = caller.org()?.clone();
         let now = self.0.clock.now();
+        self.opened(caller, id, mode, Some(now)).await
+    }
+
+    async fn opened(
+        &self,
+        caller: Caller,
+        id: SessionId,
+        mode: StreamMode,
+        touched: Option<DateTime<Utc>>,
+    ) -> Result<OpenedStream> {
+        let scope = caller.org()?.clone();
         let (session, agent) = self
             .0
             .db
@@ -131,7 +206,9 @@ impl Streams {
                 let session = visible_in(tx, &scope, id).await?;
                 own(&scope, &session)?;
                 let agent = session::placement(tx, id).await?;
-                session::touch(tx, id, now).await?;
+                if let Some(now) = touched {
+                    session::touch(tx, id, now).await?;
+                }
                 Ok::<_, Error>((session, agent))
             })
             .await?;

@@ -248,9 +248,12 @@ async fn a_tunnel_that_cannot_be_made_is_refused_with_a_sentence() {
     let (folder, plane) = (Folder::new(), ControlPlane::new().await);
     let agent = Agent::start(&folder, &plane.url());
     let mut link = plane.link().await;
-    for (target, why) in [(TunnelTarget::Stream, "no desktop"), (TunnelTarget::Terminal, "not on this agent")]
-    {
-        link.open_tunnel("s-none", target, StreamMode::Control).await;
+    link.start("s-1", "sleep 60").await;
+    for (session, target, why) in [
+        ("s-1", TunnelTarget::Stream, "no stream but its terminal"),
+        ("s-none", TunnelTarget::Terminal, "not on this agent"),
+    ] {
+        link.open_tunnel(session, target, StreamMode::Control).await;
         let failed =
             link.wait_for("a refusal", |message| matches!(message, FromAgent::TunnelFailed(_))).await;
         let FromAgent::TunnelFailed(failed) = failed else { unreachable!() };

@@ -84,7 +84,7 @@ async fn a_session_that_forks_without_end_is_stopped() {
         return;
     }
     let spec = script(&format!("s-forks-{}", std::process::id()), 1, BOMB);
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let bomb = Bomb(cgroups(&spec.key.to_string()));
     let logs = StreamRequest::Logs { after: 0, follow: true };
     let mut logs = platform.open(&spec.key, logs).await.unwrap();

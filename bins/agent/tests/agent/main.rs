@@ -4,6 +4,7 @@
 
 mod adoption;
 mod commands;
+mod containers;
 mod control_plane;
 mod forks;
 mod platform;

@@ -19,7 +19,7 @@ async fn a_program_ends_with_its_exit_code_and_its_complete_output() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, "head -c 5000000 /dev/zero | tr '\\0' x; exit 7");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
     let (bytes, texts) = read_all(&mut logs).await;
     assert_eq!((bytes.len(), texts.last().unwrap().as_str()), (5_000_000, r#"{"type":"exit","code":7}"#));
@@ -34,7 +34,7 @@ async fn the_last_output_and_the_exit_are_there_after_the_end() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, "echo $GREETING; kill -9 $$");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     soon("the end", platform.watch(&spec.key)).await;
     until("the shim to go", || shims(folder.path()).is_empty()).await;
     let mut logs = platform.open(&spec.key, StreamRequest::Logs { after: 1, follow: false }).await.unwrap();
@@ -52,7 +52,7 @@ async fn the_loader_of_a_process_with_rights_sees_nothing_of_the_sessions_enviro
     let platform = folder.platform();
     let mut spec = script("s-1", 1, "echo preload=$LD_PRELOAD");
     spec.environment.insert("LD_PRELOAD".into(), "/nonexistent/library.so".into());
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
     let (bytes, _) = read_all(&mut logs).await;
     let printed = String::from_utf8_lossy(&bytes).into_owned();
@@ -66,7 +66,7 @@ async fn a_shim_that_ends_while_it_is_asked_for_a_stream_leaves_the_whole_output
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, "echo all of it");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     soon("the end", platform.watch(&spec.key)).await;
     until("the shim's end", || shims(folder.path()).is_empty()).await;
     // Takes connections and is gone before it answers, as a shim that has just ended.
@@ -86,7 +86,7 @@ async fn a_stop_ends_children_that_escaped_the_group() {
     let platform = folder.platform();
     let escaped = "trap '' HUP TERM; setsid sh -c 'trap \"\" HUP TERM; (setsid env -i sleep 86410.5 &) ; sleep 86411.5' & echo up; sleep 86412.5";
     let spec = script("s-1", 1, escaped);
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let sleeps = || ["86410.5", "86411.5", "86412.5"].map(|time| with_argument(time).len());
     until("the children", || sleeps().iter().all(|count| *count >= 1)).await;
     let exit = soon("the stop", platform.stop(&spec.key, Keep::Nothing)).await.unwrap().unwrap();
@@ -100,7 +100,7 @@ async fn a_killed_shim_leaves_no_process_and_the_session_is_lost_with_a_reason()
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, "trap '' HUP; (setsid sleep 86420.5 &); echo up; sleep 86421.5");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     until("the children", || with_argument("86420.5").len() + with_argument("86421.5").len() >= 2).await;
     let watch = platform.watch(&spec.key);
     let task = tokio::spawn(watch);
@@ -120,14 +120,14 @@ async fn hibernating_keeps_the_home_and_waking_finds_it() {
         let id = format!("s-{persistent}");
         let mut spec = script(&id, 1, "echo kept > ~/note; echo up; sleep 86430.5");
         spec.persistent_home = persistent;
-        platform.start(&spec).await.unwrap();
+        platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
         let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
         read_until(&mut terminal, "up").await;
         platform.stop(&spec.key, Keep::Home).await.unwrap();
         assert!(matches!(platform.find(&spec.key).await.unwrap(), Found::Ended(_)));
         let mut woken = script(&id, 2, "cat ~/note; sleep 86430.5");
         woken.persistent_home = persistent;
-        platform.start(&woken).await.unwrap();
+        platform.start(&woken, tidegate_agent::Progress::silent()).await.unwrap();
         let mut terminal = platform.open(&woken.key, CONTROL).await.unwrap();
         read_until(&mut terminal, "kept").await;
         platform.stop(&woken.key, Keep::Nothing).await.unwrap();
@@ -142,7 +142,7 @@ async fn the_shell_knows_its_user_and_holds_no_secret_of_the_agent() {
     let platform = folder.platform();
     let mut spec = script("s-1", 1, "");
     spec.program = Program::Shell;
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
     type_in(&mut terminal, "env; echo u=$USER t=$TERM s=$TIDEGATE_SESSION_ID do''ne\n").await;
     let seen = read_until(&mut terminal, "done").await;
@@ -164,7 +164,7 @@ async fn a_session_of_a_root_agent_is_a_user_of_its_own_behind_closed_doors() {
     );
     let mut spec = script("s-1", 1, &text);
     spec.persistent_home = true;
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
     let seen = read_until(&mut logs, "wrote").await;
     let home = std::fs::metadata(folder.path().join("homes/org-1/alice")).unwrap();
@@ -180,7 +180,7 @@ async fn a_program_that_is_not_there_says_so_and_ends_with_127() {
     let platform = folder.platform();
     let mut spec = script("s-1", 1, "");
     spec.program = Program::Command(vec!["no-such-program".into()]);
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
     let (bytes, texts) = read_all(&mut logs).await;
     let said = String::from_utf8_lossy(&bytes).into_owned();
@@ -196,7 +196,7 @@ async fn a_session_is_limited_in_memory_where_the_machine_can() {
         return;
     }
     let spec = script("s-1", 1, "head -c 400000000 /dev/zero | tail | wc -c; echo \"over ${PIPESTATUS:-}\"");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
     let (bytes, _) = read_all(&mut logs).await;
     assert!(

@@ -19,7 +19,7 @@ async fn a_new_viewer_gets_the_screen_first() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, "printf 'one\\r\\ntwo\\033[2Jthree'; touch ~/done; sleep 86451.5");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     until("the output", || folder.path().join("homes/ephemeral/s-1/done").exists()).await;
     let mut viewer = platform.open(&spec.key, VIEW).await.unwrap();
     let first = viewer.output.next().await.unwrap().unwrap();
@@ -34,7 +34,7 @@ async fn those_who_only_watch_cannot_type() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, "while read line; do echo \"got <$line>\"; done");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut viewer = platform.open(&spec.key, VIEW).await.unwrap();
     let mut typist = platform.open(&spec.key, CONTROL).await.unwrap();
     type_in(&mut viewer, "from-viewer\n").await;
@@ -49,7 +49,7 @@ async fn without_viewers_a_program_runs_on_and_the_shim_stays_small() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, BURST);
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut typist = platform.open(&spec.key, CONTROL).await.unwrap();
     type_in(&mut typist, "go\n").await;
     read_until(&mut typist, "go").await;
@@ -68,7 +68,7 @@ async fn a_lagging_viewer_is_skipped_forward_while_another_reads() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, BURST);
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut slow = platform.open(&spec.key, VIEW).await.unwrap();
     let mut fast = platform.open(&spec.key, CONTROL).await.unwrap();
     type_in(&mut fast, "go\n").await;
@@ -84,7 +84,7 @@ async fn the_last_reader_paces_the_program() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, BURST);
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut reader = platform.open(&spec.key, CONTROL).await.unwrap();
     type_in(&mut reader, "go\n").await;
     let done = folder.path().join("homes/ephemeral/s-1/done");
@@ -102,7 +102,7 @@ async fn the_last_one_who_types_sets_the_size() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, "while read line; do echo \"$line=$(stty size)\"; done");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut first = platform.open(&spec.key, CONTROL).await.unwrap();
     let mut second = platform.open(&spec.key, CONTROL).await.unwrap();
     let resize = |cols: u16, rows: u16| {
@@ -127,7 +127,7 @@ async fn input_for_a_program_that_does_not_read_holds_up_nobody_else() {
     let folder = Folder::new();
     let platform = folder.platform();
     let spec = script("s-1", 1, "stty raw -echo; while :; do echo tick; sleep 0.05; done");
-    platform.start(&spec).await.unwrap();
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
     let mut pasting = platform.open(&spec.key, CONTROL).await.unwrap();
     read_until(&mut pasting, "tick").await;
     let paste = tokio::spawn(async move {

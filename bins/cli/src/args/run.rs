@@ -1,7 +1,9 @@
 //! The words of `run`.
 
 use clap::{Args as ClapArgs, Subcommand};
-use tidegate_model::{BuiltInTemplate, NewSession, Quantity, ResourceRequest, TimeLimit};
+use tidegate_model::{
+    BuiltInTemplate, Hibernation, NewSession, Platform, Quantity, ResourceRequest, TimeLimit,
+};
 
 use super::{DetachKeys, parse};
 
@@ -29,24 +31,53 @@ pub(crate) enum RunWhat {
         #[arg(last = true, required = true, value_name = "PROGRAM")]
         argv: Vec<String>,
     },
+    /// A desktop, watched in a browser
+    #[command(
+        after_help = "Without an image the agent's machine needs Xvnc (package tigervnc-standalone-server).\n\
+        An image has to serve RFB on the port named by --port, 5900 where that is absent."
+    )]
+    Desktop {
+        #[command(flatten)]
+        flags: RunFlags,
+        /// What runs on the desktop instead of a window manager, or in the container.
+        #[arg(last = true, value_name = "PROGRAM")]
+        argv: Vec<String>,
+    },
+    /// A web application, used in a browser
+    #[command(
+        after_help = "Without an image the program serves 127.0.0.1 on the port that the variable PORT names.\n\
+        An image's own port is taken where it exposes one; else --port names it."
+    )]
+    Web {
+        #[command(flatten)]
+        flags: RunFlags,
+        /// The program and its arguments; may be absent with an image.
+        #[arg(last = true, required_unless_present = "image", value_name = "PROGRAM")]
+        argv: Vec<String>,
+    },
 }
 
 impl RunWhat {
     /// The flags, whatever is run.
     pub(crate) const fn flags(&self) -> &RunFlags {
         match self {
-            Self::Shell(flags) | Self::Command { flags, .. } => flags,
+            Self::Shell(flags)
+            | Self::Command { flags, .. }
+            | Self::Desktop { flags, .. }
+            | Self::Web { flags, .. } => flags,
         }
     }
 
     /// The request that these words stand for.
     pub(crate) fn request(&self) -> NewSession {
-        match self {
-            Self::Shell(flags) => flags.request(BuiltInTemplate::Shell),
-            Self::Command { flags, argv } => {
-                NewSession { command: Some(argv.clone()), ..flags.request(BuiltInTemplate::Command) }
-            }
-        }
+        let (template, flags, argv) = match self {
+            Self::Shell(flags) => (BuiltInTemplate::Shell, flags, &[][..]),
+            Self::Command { flags, argv } => (BuiltInTemplate::Command, flags, &argv[..]),
+            Self::Desktop { flags, argv } => (BuiltInTemplate::Desktop, flags, &argv[..]),
+            Self::Web { flags, argv } => (BuiltInTemplate::Web, flags, &argv[..]),
+        };
+        let command = (!argv.is_empty()).then(|| argv.to_vec());
+        NewSession { command, ..flags.request(template) }
     }
 }
 
@@ -83,6 +114,21 @@ pub(crate) struct RunFlags {
     /// Only on agents of this region.
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
+    /// Run it in a container made of this image, for example debian:12.
+    #[arg(long, value_name = "IMAGE", help_heading = "Containers")]
+    image: Option<String>,
+    /// Only on agents of this platform [default: docker with an image, else vm].
+    #[arg(long, value_name = "PLATFORM", help_heading = "Containers")]
+    platform: Option<Platform>,
+    /// The container's port that is streamed.
+    #[arg(long, value_name = "PORT", requires = "image", help_heading = "Containers")]
+    port: Option<u16>,
+    /// Freeze the container while the session sleeps, instead of ending its processes.
+    #[arg(long, requires = "image", help_heading = "Containers")]
+    pause: bool,
+    /// Open the session's page in a browser.
+    #[arg(long)]
+    pub(crate) open: bool,
     /// Start it, name it and leave it.
     #[arg(long, short)]
     pub(crate) detach: bool,
@@ -113,6 +159,10 @@ impl RunFlags {
             environment: self.variables.iter().cloned().collect(),
             tags: self.tags.clone(),
             region: self.region.clone(),
+            image: self.image.clone(),
+            platform: self.platform,
+            port: self.port,
+            hibernation: self.pause.then_some(Hibernation::Pause),
             ..NewSession::of(template.as_str())
         }
     }

@@ -1,112 +1,94 @@
 //! Starting a session: user, home, limits, environment, and the shim that holds it all.
 
-use std::{collections::BTreeMap, fs::File, path::Path, process::Stdio, time::Duration};
-
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
-    time::{sleep, timeout},
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
+use nix::unistd::chown;
+
 use super::{
-    Inner, START, hold,
-    tree::{MARK, MARK_AGENT, MARK_GENERATION},
+    Inner,
+    stream::{At, Endpoint, free_port},
 };
 use crate::{
     Error, Program, SessionSpec,
     exec::ExecSpec,
     files::make_dir,
     platform::SessionKey,
-    shim::{READY, ShimSpec},
+    shim::ShimSpec,
+    shims::{
+        PATH,
+        tree::{MARK, MARK_AGENT, MARK_GENERATION},
+    },
 };
-
-/// How often a hold is tried for, every 10 ms.
-const GIVEN_BACK: u32 = 100;
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 impl Inner {
     /// Starts a session that does not run.
     pub(super) async fn launch(&self, spec: &SessionSpec) -> Result<(), Error> {
-        let folder = self.folder(&spec.key);
+        if spec.image.is_some() {
+            return Err(Error::Refused("this agent runs no containers: it is one of platform vm".into()));
+        }
+        let folder = self.shims.folder(&spec.key);
         make_dir(&folder, 0o700)?;
         let uid = self.users.uid_for(spec)?;
         let home = self.users.home_for(spec, uid)?;
         let limits = self.limits.prepare(&spec.key, spec.cpu_millis, spec.memory_bytes)?;
         let shell = shell();
-        let (argv, login, hold) = match &spec.program {
-            Program::Shell => (vec![shell.clone()], true, Duration::ZERO),
-            Program::Command(argv) => (argv.clone(), false, self.options.first_reader),
+        let mut environment = environment(spec, &self.shims.name, &home, &shell);
+        let (argv, login, hold, at) = match &spec.program {
+            Program::Shell => (vec![shell.clone()], true, Duration::ZERO, None),
+            Program::Command(argv) => (argv.clone(), false, self.options.first_reader, None),
+            Program::Web(argv) => {
+                let port = free_port().await?;
+                environment.insert("PORT".into(), port.to_string());
+                (argv.clone(), false, Duration::ZERO, Some(At::Port(port)))
+            }
+            Program::Desktop(argv) => {
+                let socket = self.desktop_socket(&spec.key, uid)?;
+                (self.desktop(&socket, argv), false, Duration::ZERO, Some(At::Unix(socket)))
+            }
         };
+        Endpoint { uid, at }.write(&folder)?;
         let shim = ShimSpec {
             key: spec.key.clone(),
-            socket: self.socket(&spec.key)?,
+            socket: self.shims.socket(&spec.key)?,
             folder,
             program: self.options.program.clone(),
-            environment: environment(spec, &self.name, &home, &shell),
+            environment,
             exec: ExecSpec { uid, home, cgroups: limits.cgroups, rlimits: limits.rlimits, argv, login },
             hold_ms: u64::try_from(hold.as_millis()).unwrap_or(u64::MAX),
         };
-        self.spawn(&shim).await
+        let cgroups = self.limits.cgroups(&spec.key);
+        self.shims.spawn(&shim, &cgroups).await.inspect_err(|_| self.limits.remove(&spec.key))
     }
 
-    /// Takes the hold on a start. A shim that has just been killed gives it back a moment after it is gone.
-    async fn take_hold(&self, key: &SessionKey) -> Result<File, Error> {
-        for _ in 0..GIVEN_BACK {
-            if let Some(log) = hold::take(&self.hold(key))? {
-                return Ok(log);
-            }
-            sleep(Duration::from_millis(10)).await;
+    /// Where a desktop's X server listens: in a folder that is its user's alone.
+    fn desktop_socket(&self, key: &SessionKey, uid: Option<u32>) -> Result<PathBuf, Error> {
+        let folders = self.options.data_dir.join("desktops");
+        make_dir(&folders, 0o711)?;
+        let folder = folders.join(&key.session_id);
+        // Of an earlier start, with its socket and its cookie.
+        let _ = fs::remove_dir_all(&folder);
+        make_dir(&folder, 0o700)?;
+        if let Some(uid) = uid {
+            chown(&folder, Some(uid.into()), Some(uid.into()))
+                .map_err(|errno| Error::file("give away", &folder)(errno.into()))?;
         }
-        Err(Error::Refused("another shim holds the session".into()))
+        Ok(folder.join("rfb"))
     }
 
-    async fn spawn(&self, spec: &ShimSpec) -> Result<(), Error> {
-        let log = self.take_hold(&spec.key).await?;
-        log.set_len(0).map_err(Error::file("empty", spec.folder.clone()))?;
-        let mut child = Command::new(&self.options.program)
-            .arg("session-shim")
-            // The agent's own environment may hold its keys: nothing of it goes on.
-            .env_clear()
-            .env("PATH", PATH)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // Its log, and its hold on the session: from here on it is the shim's alone.
-            .stderr(log)
-            .spawn()
-            .map_err(Error::system("start the session's shim"))?;
-        let said = timeout(START, hand_over(&mut child, spec)).await;
-        let answer = match said {
-            Ok(Ok(line)) if line.trim() == READY => Ok(()),
-            Ok(Ok(line)) if line.trim().is_empty() => {
-                Err(Error::Refused("the session's shim ended at once".into()))
-            }
-            Ok(Ok(line)) => Err(Error::Refused(line.trim().to_owned())),
-            Ok(Err(error)) => Err(Error::system("speak to the session's shim")(error)),
-            Err(_) => Err(Error::Refused("the session's shim did not start in time".into())),
-        };
-        if answer.is_err() {
-            let _ = child.start_kill();
+    fn desktop(&self, socket: &Path, argv: &[String]) -> Vec<String> {
+        let program = self.options.program.to_string_lossy().into_owned();
+        let mut desktop = vec![program, "session-desktop".into(), socket.to_string_lossy().into_owned()];
+        if !argv.is_empty() {
+            desktop.push("--".into());
+            desktop.extend_from_slice(argv);
         }
-        // tokio reaps a dropped child when it ends; it is never killed with the agent.
-        drop(child);
-        if answer.is_err() {
-            self.kill_strays(&spec.key).await;
-        }
-        answer
+        desktop
     }
-}
-
-async fn hand_over(child: &mut Child, spec: &ShimSpec) -> std::io::Result<String> {
-    let text = serde_json::to_vec(spec)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&text).await?;
-    }
-    let mut line = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout).read_line(&mut line).await?;
-    }
-    Ok(line)
 }
 
 /// The login shell: sessions' users have no line in the machine's list, so it is the one that is there.
@@ -153,6 +135,9 @@ mod tests {
             user: "alice".into(),
             owner: "local/alice".into(),
             program: Program::Shell,
+            image: None,
+            port: None,
+            hibernation: tidegate_model::Hibernation::Stop,
             persistent_home: false,
             environment: BTreeMap::from([
                 ("TIDEGATE_SESSION_ID".to_owned(), "other".to_owned()),

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::tree;
+use crate::shims::tree;
 use crate::{Error, platform::SessionKey};
 
 /// Processes of one session.

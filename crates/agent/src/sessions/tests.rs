@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use tidegate_model::{CommandAction, SystemClock};
 
 use super::*;
-use crate::{Exit, Keep, SessionSpec, SessionStream, StreamRequest, journal::Outcome};
+use crate::{Exit, Keep, Progress, SessionSpec, SessionStream, StreamRequest, journal::Outcome};
 
 /// A machine on which every session that was started has ended with an exit.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Platform for Ending {
         Map::new()
     }
 
-    fn start<'a>(&'a self, _: &'a SessionSpec) -> BoxFuture<'a, Result<(), Error>> {
+    fn start<'a>(&'a self, _: &'a SessionSpec, _: Progress) -> BoxFuture<'a, Result<(), Error>> {
         self.starts.fetch_add(1, Ordering::Relaxed);
         async { Ok(()) }.boxed()
     }
@@ -43,6 +43,10 @@ impl Platform for Ending {
 
     fn watch(&self, _: &SessionKey) -> BoxFuture<'static, Ended> {
         async { Ended::Exited(exit()) }.boxed()
+    }
+
+    fn ready(&self, _: &SessionKey) -> BoxFuture<'static, Option<u16>> {
+        async { None }.boxed()
     }
 
     fn release<'a>(&'a self, _: &'a SessionKey) -> BoxFuture<'a, Result<(), Error>> {
@@ -76,7 +80,10 @@ async fn after_a_restart(
     let records = Records::open(&folder.join("sessions")).unwrap();
     let key = SessionKey::new("s-1", 1).unwrap();
     let (reason, metadata, since) = (None, Map::new(), clock.now());
-    records.put(Record { key, state, reason, metadata, since, end_known: false }).await.unwrap();
+    records
+        .put(Record { key, state, reason, metadata, since, end_known: false, ready: true, port: None })
+        .await
+        .unwrap();
     let (journal, _) = open();
     for action in begun {
         journal.begin(&command(*action)).await.unwrap();

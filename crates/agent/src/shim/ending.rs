@@ -21,7 +21,7 @@ use tokio::{
 use super::{files, output::Output};
 use crate::{
     platform::Exit,
-    process::tree::{descendants, forbid_forks, signal_all},
+    shims::tree::{descendants, forbid_forks, signal_all},
 };
 
 /// How long what the program left behind may take to end by itself.

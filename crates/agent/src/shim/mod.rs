@@ -25,7 +25,7 @@ use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use crate::{Error, exec::ExecSpec, platform::SessionKey, process::hold};
+use crate::{Error, exec::ExecSpec, platform::SessionKey, shims::hold};
 use output::Output;
 use terminal::Terminal;
 

@@ -7,8 +7,11 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join4;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tidegate_model::{AgentId, OrgId, Platform, Session, SessionId, SessionState, UserId};
+use tidegate_model::{
+    AgentId, Hibernation, OrgId, Platform, Session, SessionId, SessionState, StreamKind, UserId,
+};
 
 use super::Row;
 use crate::{
@@ -33,6 +36,10 @@ pub struct NewRow {
     pub name: String,
     /// Template name.
     pub template: String,
+    /// Image of its container, where it is one.
+    pub image: Option<String>,
+    /// How it is watched.
+    pub protocol: StreamKind,
     /// Where it is placed.
     pub agent_id: AgentId,
     /// That agent's name.
@@ -98,6 +105,8 @@ impl NewRow {
             last_activity_at: None,
             hibernated_at: None,
             ended_at: None,
+            image: self.image.clone(),
+            protocol: self.protocol,
         }
         .try_into()
     }
@@ -110,14 +119,35 @@ pub struct Spec {
     pub command: Option<Vec<String>>,
     /// Sealed environment.
     pub environment: Option<Vec<u8>>,
+    /// What is said of its container.
+    pub options: Options,
+}
+
+impl Spec {
+    fn is_empty(&self) -> bool {
+        self.command.is_none() && self.environment.is_none() && self.options == Options::default()
+    }
+}
+
+/// What is said of a container beyond its image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Options {
+    /// The port that is streamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What becomes of it asleep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation: Option<Hibernation>,
 }
 
 /// Diesel's own insert is prepared anew at each call.
 fn insert_statement(new: NewRow) -> Statement<()> {
     statement::<()>(
         "INSERT INTO sessions (id, org_id, user_id, username, name, template, agent_id, agent_handle, platform, region, state,
-             state_since, generation, cpu_millis, memory_bytes, storage_bytes, persistent_home, idle_seconds, max_seconds, tags, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             state_since, generation, cpu_millis, memory_bytes, storage_bytes, persistent_home, idle_seconds, max_seconds, tags, created_at,
+             image, protocol)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind::<Uuid, _>(new.id)
     .bind::<Uuid, _>(new.org_id)
@@ -140,6 +170,8 @@ fn insert_statement(new: NewRow) -> Statement<()> {
     .bind::<Integer, _>(new.max_seconds)
     .bind::<Array<Text>, _>(new.tags)
     .bind::<Timestamptz, _>(new.created_at)
+    .bind::<Nullable<Text>, _>(new.image)
+    .bind::<Text, _>(new.protocol)
 }
 
 /// Inserts a placed session with its spec, if it has one, and the command that starts it: one round trip.
@@ -150,16 +182,18 @@ pub async fn start(tx: &mut OrgTx, new: &NewRow, spec: &Spec, command: NewComman
     let row = insert_statement(new.clone());
     let row = row.execute(&mut first);
     let spec = async {
-        if spec.command.is_none() && spec.environment.is_none() {
+        if spec.is_empty() {
             return Ok(0);
         }
+        let options = Some(spec.options).filter(|options| *options != Options::default());
         statement::<()>(
-            "INSERT INTO session_specs (org_id, session_id, command, environment) VALUES (?, ?, ?, ?)",
+            "INSERT INTO session_specs (org_id, session_id, command, environment, options) VALUES (?, ?, ?, ?, ?)",
         )
         .bind::<Uuid, _>(org_id)
         .bind::<Uuid, _>(new.id)
         .bind::<Nullable<Jsonb>, _>(spec.command.clone().map(Value::from))
         .bind::<Nullable<Bytea>, _>(spec.environment.clone())
+        .bind::<Nullable<Jsonb>, _>(options.and_then(|options| serde_json::to_value(options).ok()))
         .execute(&mut second)
         .await
     };
@@ -197,12 +231,14 @@ fn home_statement(new: &NewRow) -> Statement<()> {
 
 /// A session's spec; empty when it has none.
 pub async fn find_spec(tx: &mut OrgTx, session: SessionId) -> Result<Spec> {
-    let rows: Vec<(Option<Value>, Option<Vec<u8>>)> = session_specs::table
-        .select((session_specs::command, session_specs::environment))
+    let rows: Vec<(Option<Value>, Option<Vec<u8>>, Option<Value>)> = session_specs::table
+        .select((session_specs::command, session_specs::environment, session_specs::options))
         .filter(session_specs::session_id.eq(session))
         .load(tx.conn()?)
         .await?;
-    let Some((command, environment)) = rows.into_iter().next() else { return Ok(Spec::default()) };
-    let command = command.map(serde_json::from_value).transpose();
-    Ok(Spec { command: command.map_err(|error| Error::corrupt("session spec", error))?, environment })
+    let Some((command, environment, options)) = rows.into_iter().next() else { return Ok(Spec::default()) };
+    let corrupt = |error: serde_json::Error| Error::corrupt("session spec", error);
+    let command = command.map(serde_json::from_value).transpose().map_err(corrupt)?;
+    let options = options.map(serde_json::from_value).transpose().map_err(corrupt)?.unwrap_or_default();
+    Ok(Spec { command, environment, options })
 }

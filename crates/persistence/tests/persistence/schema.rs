@@ -24,6 +24,7 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("memberships", "joined in fixed statements"),
     ("organization_quotas", "an upsert and what counts bounds"),
     ("quarantined_sessions", "an upsert and a list"),
+    ("stream_grants", "an insert and a lookup"),
     ("stream_tickets", "two fixed statements"),
     ("user_quotas", "an upsert and what counts bounds"),
 ];

@@ -27,10 +27,10 @@ use crate::{
 /// How long a shim that has taken the connection may be silent.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 
-pub(super) type Connection = (FramedRead<OwnedReadHalf, FrameCodec>, FramedWrite<OwnedWriteHalf, FrameCodec>);
+pub(crate) type Connection = (FramedRead<OwnedReadHalf, FrameCodec>, FramedWrite<OwnedWriteHalf, FrameCodec>);
 
 /// Connects to a shim and says what is wanted.
-pub(super) async fn connect(socket: &Path, request: &Request) -> io::Result<Connection> {
+pub(crate) async fn connect(socket: &Path, request: &Request) -> io::Result<Connection> {
     let (reader, writer) = UnixStream::connect(socket).await?.into_split();
     let reader = FramedRead::with_capacity(reader, FrameCodec, 2 * CHUNK);
     let mut writer = FramedWrite::new(writer, FrameCodec);
@@ -39,7 +39,7 @@ pub(super) async fn connect(socket: &Path, request: &Request) -> io::Result<Conn
 }
 
 /// Opens a stream. A shim says something at once; one that ends instead, while it is being asked, is an error.
-pub(super) async fn attach(socket: &Path, request: &Request) -> io::Result<SessionStream> {
+pub(crate) async fn attach(socket: &Path, request: &Request) -> io::Result<SessionStream> {
     let (mut output, input) = connect(socket, request).await?;
     let first = timeout(FIRST_FRAME, output.next()).await?.ok_or(io::ErrorKind::UnexpectedEof)??;
     let output = stream::iter([Ok(first)]).chain(output);
@@ -47,12 +47,12 @@ pub(super) async fn attach(socket: &Path, request: &Request) -> io::Result<Sessi
 }
 
 /// A shim's report, if that is what came.
-pub(super) fn report(frame: Option<io::Result<StreamFrame>>) -> Option<Report> {
+pub(crate) fn report(frame: Option<io::Result<StreamFrame>>) -> Option<Report> {
     serde_json::from_str(text_of(&frame?.ok()?)?).ok()
 }
 
 /// The stream of a session that ended: what was kept of its output, and its exit.
-pub(super) async fn replay(
+pub(crate) async fn replay(
     folder: &Path,
     key: &SessionKey,
     request: StreamRequest,
@@ -62,7 +62,7 @@ pub(super) async fn replay(
     let path = remains::output_path(folder, key.generation);
     let kept = tokio::fs::read(&path).await.map_err(Error::file("read", &path))?;
     let after = match request {
-        StreamRequest::Terminal(_) => 0,
+        StreamRequest::Terminal(_) | StreamRequest::Stream | StreamRequest::Port(_) => 0,
         StreamRequest::Logs { after, .. } => after,
     };
     let skip = usize::try_from(after.saturating_sub(exit.output_start)).unwrap_or(usize::MAX).min(kept.len());

@@ -13,12 +13,12 @@ use super::tree;
 use crate::{Error, SessionKey};
 
 /// The log of a start's shim, which is its lock.
-pub(super) fn path(folder: &Path, key: &SessionKey) -> PathBuf {
+pub(crate) fn path(folder: &Path, key: &SessionKey) -> PathBuf {
     folder.join(format!("shim.{}.log", key.generation))
 }
 
 /// Takes the hold; `None` when a shim has it.
-pub(super) fn take(path: &Path) -> Result<Option<File>, Error> {
+pub(crate) fn take(path: &Path) -> Result<Option<File>, Error> {
     let mut options = OpenOptions::new();
     // Not truncated: it may be the log of a shim that lives.
     let log = options.create(true).append(true).mode(0o600).open(path).map_err(Error::file("write", path))?;
@@ -26,7 +26,7 @@ pub(super) fn take(path: &Path) -> Result<Option<File>, Error> {
 }
 
 /// Whether a shim has it.
-pub(super) fn is_taken(path: &Path) -> bool {
+pub(crate) fn is_taken(path: &Path) -> bool {
     // Without a file there never was a shim; with one that cannot be locked the shim's own look decides.
     let Ok(log) = File::open(path) else { return false };
     let taken = lock(&log).is_ok_and(|taken| !taken);
@@ -45,7 +45,7 @@ pub(crate) fn is_own() -> io::Result<bool> {
 }
 
 /// The processes that have it.
-pub(super) fn holders(path: &Path) -> Vec<i32> {
+pub(crate) fn holders(path: &Path) -> Vec<i32> {
     let Ok(path) = fs::canonicalize(path) else { return Vec::new() };
     tree::with_errors_to(&path)
 }

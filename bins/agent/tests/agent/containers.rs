@@ -1,0 +1,327 @@
+//! Sessions as containers of a real Docker engine. `scripts/with-docker` starts one of the tests' own; without it, or an
+//! engine of the machine, there is nothing to test, which is said, and in CI is a failure.
+
+use std::{env, path::PathBuf, process::Command, sync::Arc, time::Duration};
+
+use tidegate_agent::{
+    DockerOptions, DockerPlatform, Ended, Found, Keep, Platform, Program, Progress, SessionKey, SessionSpec,
+    StreamRequest,
+};
+use tidegate_model::{Hibernation, StreamMode};
+
+use crate::support::{Folder, PROGRAM, read_all, read_until, script, soon, type_in, until};
+
+const LOGS: StreamRequest = StreamRequest::Logs { after: 0, follow: true };
+const CONTROL: StreamRequest = StreamRequest::Terminal(StreamMode::Control);
+/// What `scripts/with-docker` makes.
+const IMAGE: &str = "tidegate-test:1";
+
+/// A data folder with an engine. Its containers and homes go with it.
+struct Dock {
+    folder: Folder,
+    socket: PathBuf,
+    name: std::cell::OnceCell<String>,
+}
+
+impl Dock {
+    fn new() -> Option<Self> {
+        let socket = env::var_os("TIDEGATE_TEST_DOCKER").map(PathBuf::from);
+        let Some(socket) = socket else {
+            let why = "no Docker engine for the tests: run them under scripts/with-docker";
+            assert!(env::var_os("CI").is_none(), "{why}");
+            eprintln!("NOT TESTED: {why}");
+            return None;
+        };
+        Some(Self { folder: Folder::new(), socket, name: std::cell::OnceCell::new() })
+    }
+
+    async fn platform(&self) -> Arc<DockerPlatform> {
+        let options = DockerOptions {
+            data_dir: self.folder.path().to_owned(),
+            runtime_dir: None,
+            socket: self.socket.clone(),
+            program: PathBuf::from(PROGRAM),
+            grace: Duration::from_secs(2),
+            first_reader: Duration::from_secs(10),
+        };
+        Arc::new(DockerPlatform::open(options).await.unwrap())
+    }
+
+    fn docker(&self, words: &[&str]) -> String {
+        let engine = format!("unix://{}", self.socket.display());
+        let done = Command::new("docker").args(["--host", &engine]).args(words).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+        assert!(done.status.success(), "docker {words:?}: {said}{}", String::from_utf8_lossy(&done.stderr));
+        said
+    }
+
+    /// The container of a session.
+    fn container(&self, session: &str) -> Option<String> {
+        let found = self.docker(&["ps", "-aq", "--filter", &format!("label=dev.tidegate.session={session}")]);
+        found.lines().next().map(str::to_owned)
+    }
+
+    fn inspect(&self, session: &str, what: &str) -> String {
+        let container = self.container(session).unwrap();
+        let _ = self.name.set(self.docker(&[
+            "inspect",
+            "-f",
+            "{{index .Config.Labels \"dev.tidegate.agent\"}}",
+            &container,
+        ]));
+        self.docker(&["inspect", "-f", what, &container])
+    }
+}
+
+impl Drop for Dock {
+    fn drop(&mut self) {
+        let Some(name) = self.name.get() else { return };
+        let label = format!("label=dev.tidegate.agent={name}");
+        for container in self.docker(&["ps", "-aq", "--filter", &label]).lines() {
+            self.docker(&["rm", "-fv", container]);
+        }
+        for volume in self.docker(&["volume", "ls", "-q", "--filter", &label]).lines() {
+            self.docker(&["volume", "rm", "-f", volume]);
+        }
+    }
+}
+
+/// Session ids are the engine's, too: those of other tests and of other runs must not be the same.
+fn id(name: &str) -> String {
+    format!("{name}-{:08x}", rand::random::<u32>())
+}
+
+fn contained(name: &str, text: &str) -> SessionSpec {
+    SessionSpec { image: Some(IMAGE.into()), ..script(&id(name), 1, text) }
+}
+
+#[tokio::test]
+async fn a_command_in_a_container_ends_with_its_exit_code_and_its_complete_output() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let spec = contained(
+        "command",
+        "echo $GREETING $TIDEGATE_SESSION_ID; id -u; printf '\\000\\001\\002zero'; exit 7",
+    );
+    let mut spec = spec;
+    spec.environment.insert("GREETING".into(), "ahoy".into());
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    dock.inspect(&spec.key.session_id, "{{.Id}}");
+    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+    let (bytes, texts) = read_all(&mut logs).await;
+    let printed = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(printed.contains(&format!("ahoy {}", spec.key.session_id)), "{printed}");
+    assert!(printed.contains("\n1000\r\n"), "not root: {printed}");
+    assert!(printed.ends_with("\0\u{1}\u{2}zero"), "bytes that look like frames are bytes: {printed:?}");
+    assert_eq!(texts.last().unwrap(), r#"{"type":"exit","code":7}"#);
+    let ended = soon("the end", platform.watch(&spec.key)).await;
+    let Ended::Exited(exit) = ended else { panic!("it was not lost: {ended:?}") };
+    assert_eq!(exit.code, 7);
+    platform.release(&spec.key).await.unwrap();
+    assert_eq!(dock.container(&spec.key.session_id), None, "nothing of it is left");
+}
+
+#[tokio::test]
+async fn a_container_has_what_a_session_may_have_and_no_more() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let spec = SessionSpec {
+        cpu_millis: Some(250),
+        memory_bytes: Some(64 << 20),
+        ..contained("limits", "sleep 600")
+    };
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    let session = &spec.key.session_id;
+    let of = |what: &str| dock.inspect(session, what);
+    assert_eq!(
+        of("{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}"),
+        "250000000 67108864 67108864"
+    );
+    assert_eq!(of("{{.HostConfig.CapDrop}} {{.HostConfig.Privileged}}"), "[ALL] false");
+    assert_eq!(of("{{.HostConfig.SecurityOpt}} {{.HostConfig.PidsLimit}}"), "[no-new-privileges:true] 1024");
+    assert_eq!(of("{{.Config.User}}"), "1000:1000");
+    assert_eq!(of("{{index .Config.Labels \"dev.tidegate.organization\"}}"), "org-1");
+    assert_eq!(of("{{index .Config.Labels \"dev.tidegate.generation\"}}"), "1");
+    platform.stop(&spec.key, Keep::Nothing).await.unwrap();
+}
+
+#[tokio::test]
+async fn somebody_types_into_a_containers_shell_and_the_agent_may_come_and_go() {
+    let Some(dock) = Dock::new() else { return };
+    let spec = SessionSpec { program: Program::Shell, ..contained("shell", "") };
+    {
+        let platform = dock.platform().await;
+        platform.start(&spec, Progress::silent()).await.unwrap();
+        dock.inspect(&spec.key.session_id, "{{.Id}}");
+        let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
+        type_in(&mut terminal, "stty size; echo here-is-$((6*7))\n").await;
+        let seen = read_until(&mut terminal, "here-is-42").await;
+        assert!(seen.contains("24 80"), "the terminal has the size of its screen: {seen}");
+    }
+    // Another agent, as after a restart: the session is as it was, screen and all.
+    let platform = dock.platform().await;
+    assert_eq!(platform.find(&spec.key).await.unwrap(), Found::Running);
+    let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
+    read_until(&mut terminal, "here-is-42").await;
+    type_in(&mut terminal, "exit 3\n").await;
+    let ended = soon("the end", platform.watch(&spec.key)).await;
+    let Ended::Exited(exit) = ended else { panic!("it was not lost: {ended:?}") };
+    assert_eq!(exit.code, 3);
+    platform.release(&spec.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_outlives_its_shim_and_gets_another() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let spec = SessionSpec { program: Program::Shell, ..contained("held", "") };
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    dock.inspect(&spec.key.session_id, "{{.Id}}");
+    let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
+    type_in(&mut terminal, "echo before-$((1+1))\n").await;
+    read_until(&mut terminal, "before-2").await;
+    let watch = platform.watch(&spec.key);
+    for pid in crate::support::shims(dock.folder.path()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+    let watch = tokio::spawn(watch);
+    // Whoever watches sees to it that there is another one, which knows what was printed before.
+    let mut terminal = soon("another shim", async {
+        loop {
+            if let Ok(terminal) = platform.open(&spec.key, CONTROL).await {
+                return terminal;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    read_until(&mut terminal, "before-2").await;
+    type_in(&mut terminal, "exit 0\n").await;
+    assert!(matches!(soon("the end", watch).await.unwrap(), Ended::Exited(exit) if exit.code == 0));
+    platform.release(&spec.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_home_outlives_hibernation_and_a_persistent_one_the_session() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let run = async |spec: &SessionSpec| {
+        platform.start(spec, Progress::silent()).await.unwrap();
+        dock.inspect(&spec.key.session_id, "{{.Id}}");
+        let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+        read_until(&mut logs, "there").await
+    };
+    let text = "cat notes 2>/dev/null; echo note >> notes && echo there; sleep 600";
+    let first = SessionSpec { owner: id("org-1/carol"), persistent_home: true, ..contained("home", text) };
+    assert!(!run(&first).await.contains("note\r\n"));
+    platform.stop(&first.key, Keep::Home).await.unwrap();
+    assert_eq!(dock.container(&first.key.session_id), None);
+    let woken = SessionSpec { key: SessionKey { generation: 2, ..first.key.clone() }, ..first.clone() };
+    assert!(run(&woken).await.contains("note\r\n"), "awake it is as it was");
+    platform.stop(&woken.key, Keep::Nothing).await.unwrap();
+    let another = SessionSpec { key: contained("home", "").key, ..first.clone() };
+    assert!(
+        run(&another).await.contains("note\r\nnote\r\n"),
+        "another session of the same user has the same home"
+    );
+    platform.stop(&another.key, Keep::Nothing).await.unwrap();
+    let stranger = SessionSpec { owner: id("org-1/dave"), key: contained("home", "").key, ..first };
+    assert!(!run(&stranger).await.contains("note\r\n"));
+    platform.stop(&stranger.key, Keep::Nothing).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_paused_container_goes_on_where_it_was() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let text = "n=0; while :; do n=$((n+1)); echo tick-$n; sleep 0.1; done";
+    let spec = SessionSpec { hibernation: Hibernation::Pause, ..contained("paused", text) };
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    let started = dock.inspect(&spec.key.session_id, "{{.State.Pid}}");
+    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+    read_until(&mut logs, "tick-3").await;
+    platform.stop(&spec.key, Keep::Home).await.unwrap();
+    assert_eq!(dock.inspect(&spec.key.session_id, "{{.State.Status}}"), "paused");
+    let woken = SessionSpec { key: SessionKey { generation: 2, ..spec.key.clone() }, ..spec };
+    platform.start(&woken, Progress::silent()).await.unwrap();
+    assert_eq!(dock.inspect(&woken.key.session_id, "{{.State.Pid}}"), started, "the same process");
+    let mut logs = platform.open(&woken.key, LOGS).await.unwrap();
+    read_until(&mut logs, "tick-5").await;
+    platform.stop(&woken.key, Keep::Nothing).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_web_application_is_ready_when_it_serves_and_only_loopback_and_the_agent_reach_it() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let serve =
+        "mkdir -p /tmp/www && echo hello-web > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www";
+    let argv = ["sh", "-c", serve].map(str::to_owned).to_vec();
+    let spec = SessionSpec { program: Program::Web(argv), port: Some(8080), ..contained("web", "") };
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    assert_eq!(soon("the port", platform.ready(&spec.key)).await, Some(8080));
+    let bindings = dock
+        .inspect(&spec.key.session_id, "{{(index (index .NetworkSettings.Ports \"8080/tcp\") 0).HostIp}}");
+    assert_eq!(bindings, "127.0.0.1");
+    for request in [StreamRequest::Stream, StreamRequest::Port(8080)] {
+        let mut stream = platform.open(&spec.key, request).await.unwrap();
+        type_in(&mut stream, "GET / HTTP/1.0\r\n\r\n").await;
+        read_until(&mut stream, "hello-web").await;
+    }
+    let refused = platform.open(&spec.key, StreamRequest::Port(9)).await.err().unwrap().chain();
+    assert!(refused.contains("listens on port 9"), "{refused}");
+    // Beside what it serves there is a shell.
+    let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
+    type_in(&mut terminal, "echo shell-$((2*3))\n").await;
+    read_until(&mut terminal, "shell-6").await;
+    platform.stop(&spec.key, Keep::Nothing).await.unwrap();
+    until("the shims to go", || crate::support::shims(dock.folder.path()).is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_no_session_owns_is_removed_and_what_was_forgotten_is_found() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let (kept, orphan) = (contained("kept", "sleep 600"), contained("orphan", "sleep 600"));
+    for spec in [&kept, &orphan] {
+        platform.start(spec, Progress::silent()).await.unwrap();
+        dock.inspect(&spec.key.session_id, "{{.Id}}");
+    }
+    let mut found: Vec<SessionKey> = platform.discover().await.into_iter().map(|found| found.key).collect();
+    found.sort_by(|a, b| a.session_id.cmp(&b.session_id));
+    assert_eq!(found, [kept.key.clone(), orphan.key.clone()]);
+    platform.sweep(std::slice::from_ref(&kept.key)).await;
+    assert_eq!(dock.container(&orphan.key.session_id), None);
+    assert_eq!(platform.find(&kept.key).await.unwrap(), Found::Running);
+    platform.stop(&kept.key, Keep::Nothing).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_had_is_said_and_leaves_nothing() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let spec = SessionSpec { image: Some("127.0.0.1:9/no/such:1".into()), ..contained("noimage", "true") };
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let list = Arc::clone(&told);
+    let progress = Progress::new(move |sentence| list.lock().unwrap().push(sentence));
+    let refused = platform.start(&spec, progress).await.unwrap_err().chain();
+    assert!(refused.contains("the image 127.0.0.1:9/no/such:1 cannot be fetched"), "{refused}");
+    assert!(told.lock().unwrap().iter().any(|sentence| sentence.contains("fetching the image")));
+    assert_eq!(dock.container(&spec.key.session_id), None);
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_in_the_image_says_so_with_127() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let program = Program::Command(vec!["no-such-program".into()]);
+    let spec = SessionSpec { program, ..contained("missing", "") };
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    let ended = soon("the end", platform.watch(&spec.key)).await;
+    let Ended::Exited(exit) = ended else { panic!("it was not lost: {ended:?}") };
+    assert_eq!(exit.code, 127);
+    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+    let (bytes, _) = read_all(&mut logs).await;
+    assert!(String::from_utf8_lossy(&bytes).contains("no-such-program"));
+    platform.release(&spec.key).await.unwrap();
+}

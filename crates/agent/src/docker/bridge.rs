@@ -1,0 +1,233 @@
+//! `session-container`: below a shim, between its PTY and a container's terminal. It ends when the container's program
+//! does, with its exit code, and not when the engine is away for a while.
+
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
+
+use bollard::exec::CreateExecOptions;
+use rustix::termios;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::sleep,
+};
+
+use super::{
+    container::{Standing, standing},
+    engine::{Engine, Resized, Terminal, Version},
+};
+use crate::Error;
+
+/// How often an engine that is away is tried again.
+const AWAY: Duration = Duration::from_millis(500);
+/// Bytes read at once.
+const CHUNK: usize = 32 * 1024;
+/// Pieces of what is typed that may wait.
+const TYPED: usize = 16;
+
+/// What a bridge is told, as JSON in its only argument: nothing in it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Bridge {
+    /// The engine's socket.
+    pub(super) socket: PathBuf,
+    /// The version of its API.
+    pub(super) api: Version,
+    /// The container.
+    pub(super) container: String,
+    /// What it bridges to.
+    pub(super) role: Role,
+}
+
+/// What is on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub(super) enum Role {
+    /// The container's own program.
+    Main {
+        /// Whether the bridge starts it once it is attached, so that nothing it prints is lost.
+        starts: bool,
+    },
+    /// A shell beside it.
+    Shell,
+}
+
+/// Runs `session-container`.
+pub fn session_container(spec: &str) -> ExitCode {
+    let Ok(bridge) = serde_json::from_str::<Bridge>(spec) else {
+        eprintln!("tidegate: session-container is started by the agent, not by hand\r");
+        return ExitCode::from(126);
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tidegate: cannot start: {error}\r");
+            return ExitCode::from(126);
+        }
+    };
+    let code = runtime.block_on(run(&bridge)).unwrap_or_else(|(code, sentence)| {
+        eprintln!("tidegate: {sentence}\r");
+        code
+    });
+    // The thread that reads what is typed waits for more, and need not be waited for.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+type Refusal = (u8, String);
+
+async fn run(bridge: &Bridge) -> Result<u8, Refusal> {
+    // What is typed goes on as it is: the container's own terminal does the rest.
+    raw_mode().map_err(|error| (126, format!("cannot prepare the terminal: {error}")))?;
+    let engine = Engine::open(&bridge.socket, bridge.api).map_err(|error| (126, error.chain()))?;
+    let mut typed = typed();
+    match bridge.role {
+        Role::Main { starts } => main_program(&engine, &bridge.container, starts, &mut typed).await,
+        Role::Shell => shell(&engine, &bridge.container, &mut typed).await,
+    }
+}
+
+async fn main_program(
+    engine: &Engine,
+    name: &str,
+    starts: bool,
+    typed: &mut mpsc::Receiver<Vec<u8>>,
+) -> Result<u8, Refusal> {
+    let (mut starts, mut history) = (starts, !starts);
+    let resized = Resized::Container(name.to_owned());
+    loop {
+        match engine.attach(name, history).await {
+            Ok(terminal) => {
+                if std::mem::take(&mut starts)
+                    && let Err(error) = engine.start(name).await
+                {
+                    return Err(not_started(&error));
+                }
+                carry(engine, terminal, &resized, typed).await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err((137, "the container is gone".to_owned()));
+            }
+            Err(_) => sleep(AWAY).await,
+        }
+        if let Some(code) = ended(engine, name).await? {
+            return Ok(code);
+        }
+        // What was printed before is here already.
+        history = false;
+    }
+}
+
+/// As a shell says it: 127 where there is no such program, 126 where it cannot be run.
+fn not_started(error: &Error) -> Refusal {
+    let sentence = error.chain();
+    let missing = ["no such file", "not found in $PATH", "executable file not found"];
+    let code = if missing.iter().any(|text| sentence.contains(text)) { 127 } else { 126 };
+    (code, sentence)
+}
+
+/// The exit code, once the container has ended; nothing while it runs or nobody can say.
+async fn ended(engine: &Engine, name: &str) -> Result<Option<u8>, Refusal> {
+    loop {
+        match engine.inspect(name).await {
+            Ok(Some(found)) => {
+                let killed = found.state.as_ref().and_then(|state| state.oom_killed).unwrap_or(false);
+                match standing(&found) {
+                    Standing::Exited { code, .. } => {
+                        if killed {
+                            eprintln!("tidegate: the session used more memory than it was granted\r");
+                        }
+                        return Ok(Some(u8::try_from(code).unwrap_or(u8::MAX)));
+                    }
+                    Standing::Created | Standing::Running | Standing::Paused => return Ok(None),
+                }
+            }
+            Ok(None) => return Err((137, "the container is gone".to_owned())),
+            Err(_) => sleep(AWAY).await,
+        }
+    }
+}
+
+async fn shell(engine: &Engine, name: &str, typed: &mut mpsc::Receiver<Vec<u8>>) -> Result<u8, Refusal> {
+    let options = CreateExecOptions {
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(true),
+        env: Some(vec!["TERM=xterm-256color".to_owned()]),
+        cmd: Some(
+            ["/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l || exec sh -l"]
+                .map(str::to_owned)
+                .to_vec(),
+        ),
+        ..CreateExecOptions::default()
+    };
+    let made = engine.api().create_exec(name, options).await;
+    let id = made.map_err(|error| (126, format!("no shell in the container: {error}")))?.id;
+    let terminal = engine.start_exec(&id).await.map_err(|error| (126, format!("no shell: {error}")))?;
+    carry(engine, terminal, &Resized::Exec(id.clone()), typed).await;
+    let code = engine.inspect_exec(&id).await.ok().and_then(|found| found.exit_code).unwrap_or(0);
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Moves bytes both ways until the container's side ends.
+async fn carry(engine: &Engine, terminal: Terminal, resized: &Resized, typed: &mut mpsc::Receiver<Vec<u8>>) {
+    let (mut from_container, mut to_container) = tokio::io::split(terminal);
+    let outward = async {
+        let (mut screen, mut buffer) = (tokio::io::stdout(), vec![0; CHUNK]);
+        while let Ok(length @ 1..) = from_container.read(&mut buffer).await {
+            let written = async {
+                screen.write_all(&buffer[..length]).await?;
+                screen.flush().await
+            };
+            if written.await.is_err() {
+                return;
+            }
+        }
+    };
+    let inward = async {
+        while let Some(bytes) = typed.recv().await {
+            if to_container.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let sizes = async {
+        let Ok(mut changed) = signal(SignalKind::window_change()) else {
+            return std::future::pending().await;
+        };
+        loop {
+            if let Ok(size) = termios::tcgetwinsize(io::stdout()) {
+                engine.resize(resized, size.ws_col, size.ws_row).await;
+            }
+            changed.recv().await;
+        }
+    };
+    tokio::select! {
+        () = outward => {}
+        () = inward => {}
+        () = sizes => {}
+    }
+}
+
+/// What is typed, read on a thread that lives as long as the process.
+fn typed() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, typed) = mpsc::channel(TYPED);
+    std::thread::spawn(move || {
+        let (mut keys, mut buffer) = (io::stdin().lock(), vec![0; CHUNK]);
+        while let Ok(length @ 1..) = io::Read::read(&mut keys, &mut buffer) {
+            if sender.blocking_send(buffer[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    typed
+}
+
+fn raw_mode() -> io::Result<()> {
+    let terminal = io::stdin();
+    let mut modes = termios::tcgetattr(&terminal)?;
+    modes.make_raw();
+    Ok(termios::tcsetattr(&terminal, termios::OptionalActions::Now, &modes)?)
+}

@@ -1,0 +1,68 @@
+//! Homes of containers: a volume for each user where it is to outlive the session, else one of the session's own.
+
+use std::collections::HashMap;
+
+use super::{
+    container::{AGENT, SESSION},
+    engine::Engine,
+};
+use crate::{Error, SessionSpec};
+
+/// Where the home is in the container.
+pub(super) const PATH: &str = "/home/tidegate";
+
+/// A home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Home {
+    /// Its volume.
+    pub(super) volume: String,
+    /// Whether it was just made, and belongs to root.
+    pub(super) is_new: bool,
+}
+
+/// The volume that is one session's alone.
+pub(super) fn own_volume(agent: &str, session_id: &str) -> String {
+    format!("{agent}-session-{session_id}")
+}
+
+/// Makes the home of a session, or finds it.
+pub(super) async fn ensure(engine: &Engine, agent: &str, spec: &SessionSpec) -> Result<Home, Error> {
+    let mut labels = HashMap::from([(AGENT.to_owned(), agent.to_owned())]);
+    let volume = if spec.persistent_home {
+        format!("{agent}-home-{}", spec.owner.replace('/', "-"))
+    } else {
+        labels.insert(SESSION.to_owned(), spec.key.session_id.clone());
+        own_volume(agent, &spec.key.session_id)
+    };
+    let is_new = engine.make_volume(&volume, labels).await?;
+    Ok(Home { volume, is_new })
+}
+
+/// Gives a new home to whom the container runs as. Of a user without a number nothing is known but that they are no
+/// other user of this container: theirs is open to all who are in it.
+pub(super) async fn give_away(engine: &Engine, container: &str, user: Option<&str>) -> Result<(), Error> {
+    let Some(user) = user else { return Ok(()) };
+    let mut ids = user.split(':').map(str::parse::<u64>);
+    let (uid, gid, mode) = match (ids.next(), ids.next()) {
+        (Some(Ok(uid)), Some(Ok(gid))) => (uid, gid, 0o700),
+        (Some(Ok(uid)), None) => (uid, uid, 0o700),
+        _ => (0, 0, 0o1777),
+    };
+    engine.upload(container, folder(uid, gid, mode)?).await
+}
+
+/// An archive of the home's folder alone, with its owner and rights.
+fn folder(uid: u64, gid: u64, mode: u32) -> Result<Vec<u8>, Error> {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_size(0);
+    header.set_uid(uid);
+    header.set_gid(gid);
+    header.set_mode(mode);
+    let mut archive = tar::Builder::new(Vec::new());
+    let path = format!("{}/", PATH.trim_start_matches('/'));
+    archive
+        .append_data(&mut header, path, std::io::empty())
+        .and_then(|()| archive.into_inner())
+        .map_err(Error::system("describe the home"))
+}

@@ -1,0 +1,401 @@
+//! The Docker platform: a session is a container. Its terminal is held by a shim, as that of a process is: below the shim
+//! a bridge (`session-container`) is attached to the container, so that the agent may come and go.
+//!
+//! Containers are found by their labels alone: an agent that lost everything it wrote down still finds what runs.
+
+mod bridge;
+mod container;
+mod engine;
+mod home;
+mod image;
+mod stream;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bollard::plugin::ContainerInspectResponse;
+use futures_util::{FutureExt, future::BoxFuture};
+use serde_json::{Map, Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    Discovered, Ended, Error, Exit, Found, Keep, Platform, Program, Progress, SessionKey, SessionSpec,
+    SessionStream, StreamRequest,
+    exec::ExecSpec,
+    files::make_dir,
+    shim::ShimSpec,
+    shims::{PATH, Shims},
+};
+use bridge::{Bridge, Role};
+use container::{Labels, Standing};
+use engine::Engine;
+
+pub use bridge::session_container;
+
+/// How long a container's start is looked at before it is believed to go on by itself.
+const STARTS: Duration = Duration::from_secs(60);
+/// How often something is looked for that is about to happen.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often an engine that is away is tried again.
+const AWAY: Duration = Duration::from_secs(1);
+/// Beyond a container's own grace, until the engine has killed it.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Where the Docker platform finds its engine and keeps things.
+#[derive(Debug, Clone)]
+pub struct DockerOptions {
+    /// The agent's data folder.
+    pub data_dir: PathBuf,
+    /// Folder of the shims' sockets; `run` in the data folder when absent.
+    pub runtime_dir: Option<PathBuf>,
+    /// The engine's Unix socket.
+    pub socket: PathBuf,
+    /// The agent's program, for its hidden subcommands.
+    pub program: PathBuf,
+    /// How long a container may take to end by itself.
+    pub grace: Duration,
+    /// How long a `command` session waits for its first reader before output is dropped.
+    pub first_reader: Duration,
+}
+
+/// Sessions as containers of this machine's Docker engine.
+#[derive(Debug)]
+pub struct DockerPlatform {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: DockerOptions,
+    shims: Shims,
+    engine: Engine,
+    version: String,
+}
+
+impl DockerPlatform {
+    /// Makes the folders and looks whether the engine answers.
+    pub async fn open(options: DockerOptions) -> Result<Self, Error> {
+        let shims = Shims::open(&options.data_dir, options.runtime_dir.as_deref(), &options.program)?;
+        let engine = Engine::negotiate(&options.socket).await.map_err(|error| {
+            Error::Setting(format!(
+                "no Docker engine answers at {}: start it, or name its socket with --docker-socket ({})",
+                options.socket.display(),
+                error.chain()
+            ))
+        })?;
+        let version = engine.version().await?;
+        engine.make_network().await?;
+        tracing::info!(version, "docker platform is ready");
+        Ok(Self { inner: Arc::new(Inner { options, shims, engine, version }) })
+    }
+}
+
+impl Inner {
+    fn container(&self, key: &SessionKey) -> String {
+        format!("{}-{}", self.shims.name, key.session_id)
+    }
+
+    /// The container of a session, whatever its state.
+    async fn inspect(&self, key: &SessionKey) -> Result<Option<ContainerInspectResponse>, Error> {
+        self.engine.inspect(&self.container(key)).await
+    }
+
+    /// What became of a session whose container is not running.
+    fn remains(&self, key: &SessionKey, container: Option<&ContainerInspectResponse>) -> Ended {
+        if let Some(exit) = self.shims.exit(key) {
+            return Ended::Exited(exit);
+        }
+        match container.map(container::standing) {
+            Some(Standing::Exited { code, at }) => {
+                Ended::Exited(Exit { code, signal: None, output_start: 0, at })
+            }
+            Some(Standing::Created | Standing::Running | Standing::Paused) => {
+                Ended::Lost("the session's container never ran".into())
+            }
+            None => Ended::Lost("the session's container was removed, or the machine restarted".into()),
+        }
+    }
+
+    async fn find(&self, key: &SessionKey) -> Result<Found, Error> {
+        let container = self.inspect(key).await?;
+        if container.as_ref().map(container::standing) == Some(Standing::Running) {
+            self.hold(key).await?;
+            return Ok(Found::Running);
+        }
+        Ok(Found::Ended(self.remains(key, container.as_ref())))
+    }
+
+    /// Sees to it that a shim holds a running container's terminal.
+    async fn hold(&self, key: &SessionKey) -> Result<(), Error> {
+        if self.shims.runs(key).await? {
+            return Ok(());
+        }
+        self.shims.kill_strays(key, &[]).await;
+        self.spawn_bridge(key, key, Role::Main { starts: false }, Duration::ZERO).await
+    }
+
+    /// Starts a shim whose program is a bridge to `session`'s container.
+    async fn spawn_bridge(
+        &self,
+        key: &SessionKey,
+        session: &SessionKey,
+        role: Role,
+        hold: Duration,
+    ) -> Result<(), Error> {
+        let folder = self.shims.folder(key);
+        make_dir(&folder, 0o700)?;
+        let bridge = Bridge {
+            socket: self.options.socket.clone(),
+            api: self.engine.api_version(),
+            container: self.container(session),
+            role,
+        };
+        let program = self.shims.program().to_string_lossy().into_owned();
+        let spec = serde_json::to_string(&bridge)
+            .map_err(|error| Error::Refused(format!("the bridge cannot be described: {error}")))?;
+        let shim = ShimSpec {
+            key: key.clone(),
+            socket: self.shims.socket(key)?,
+            folder,
+            program: self.options.program.clone(),
+            environment: container::marks(&self.shims.name, key, PATH),
+            exec: ExecSpec {
+                uid: None,
+                home: PathBuf::from("/"),
+                cgroups: Vec::new(),
+                rlimits: std::collections::BTreeMap::new(),
+                argv: vec![program, "session-container".into(), spec],
+                login: false,
+            },
+            hold_ms: u64::try_from(hold.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.shims.spawn(&shim, &[]).await
+    }
+
+    async fn start(&self, spec: &SessionSpec, progress: &Progress) -> Result<(), Error> {
+        let key = &spec.key;
+        if let Some(found) = self.inspect(key).await? {
+            match (container::standing(&found), Labels::of(&found)) {
+                (Standing::Running, Some(labels)) if labels.generation == key.generation => {
+                    return self.hold(key).await;
+                }
+                (Standing::Exited { .. }, Some(labels)) if labels.generation == key.generation => {
+                    // It has run to its end: whoever watches it is told.
+                    return Ok(());
+                }
+                (Standing::Paused, Some(labels)) if labels.pauses && labels.generation < key.generation => {
+                    self.engine.unpause(&self.container(key)).await?;
+                    return self.hold(key).await;
+                }
+                // Of an earlier start, or one that never ran.
+                _ => self.engine.remove(&self.container(key)).await?,
+            }
+        }
+        self.create(spec, progress).await?;
+        progress.tell("starting the container");
+        let hold = match spec.program {
+            Program::Command(_) => self.options.first_reader,
+            Program::Shell | Program::Desktop(_) | Program::Web(_) => Duration::ZERO,
+        };
+        self.spawn_bridge(key, key, Role::Main { starts: true }, hold).await?;
+        self.until_it_runs(key).await
+    }
+
+    async fn create(&self, spec: &SessionSpec, progress: &Progress) -> Result<(), Error> {
+        let image = spec
+            .image
+            .as_deref()
+            .ok_or_else(|| Error::Refused("a container needs an image: name one with --image".into()))?;
+        let config = image::ensure(&self.engine, image, progress).await?;
+        let home = home::ensure(&self.engine, &self.shims.name, spec).await?;
+        let body = container::body(&self.shims.name, spec, image, &config, &home)?;
+        let user = body.user.clone();
+        let name = self.container(&spec.key);
+        self.engine.create(&name, body).await?;
+        if home.is_new {
+            home::give_away(&self.engine, &name, user.as_deref()).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the bridge has started the container, or has said why it cannot.
+    async fn until_it_runs(&self, key: &SessionKey) -> Result<(), Error> {
+        let mut waited = Duration::ZERO;
+        while waited < STARTS {
+            let found = self.inspect(key).await?;
+            if found.as_ref().map(container::standing) != Some(Standing::Created)
+                || self.shims.exit(key).is_some()
+            {
+                return Ok(());
+            }
+            sleep(LOOK).await;
+            waited += LOOK;
+        }
+        Err(Error::Refused("the container did not start in time".into()))
+    }
+
+    /// Waits for the end of a running session. An engine that is away ends none: its containers may go on without it.
+    async fn watch(&self, key: &SessionKey) -> Ended {
+        loop {
+            let exit = self.shims.watch(key).await;
+            match self.inspect(key).await {
+                Ok(found) if found.as_ref().map(container::standing) == Some(Standing::Running) => {
+                    // The shim was killed and the container was not.
+                    if let Err(error) = self.hold(key).await {
+                        tracing::warn!(session = %key, error = error.chain(), "a session's terminal is not held");
+                        sleep(AWAY).await;
+                    }
+                }
+                Ok(found) => return exit.map_or_else(|| self.remains(key, found.as_ref()), Ended::Exited),
+                Err(error) => {
+                    tracing::debug!(session = %key, error = error.chain(), "the engine is away");
+                    sleep(AWAY).await;
+                }
+            }
+        }
+    }
+
+    async fn stop(&self, key: &SessionKey, keep: Keep) -> Result<Option<Exit>, Error> {
+        let found = self.inspect(key).await?;
+        let name = self.container(key);
+        let running = found.as_ref().map(container::standing) == Some(Standing::Running);
+        let pauses = found.as_ref().and_then(Labels::of).is_some_and(|labels| labels.pauses);
+        if keep == Keep::Home && running && pauses {
+            self.engine.pause(&name).await?;
+            self.end_shims(key).await;
+            return Ok(None);
+        }
+        if found.is_some() {
+            self.engine.stop(&name, self.options.grace).await?;
+        }
+        // The bridge hears of the end and the shim writes it down.
+        let exit = match tokio::time::timeout(MARGIN, self.shims.watch(key)).await {
+            Ok(Some(exit)) => Some(exit),
+            Ok(None) | Err(_) => match self.remains(key, self.inspect(key).await?.as_ref()) {
+                Ended::Exited(exit) => Some(exit),
+                Ended::Lost(_) => None,
+            },
+        };
+        self.end_shims(key).await;
+        self.engine.remove(&name).await?;
+        if keep == Keep::Nothing {
+            self.release(key).await?;
+        }
+        Ok(exit)
+    }
+
+    /// Ends the shims of a session, and not its container.
+    async fn end_shims(&self, key: &SessionKey) {
+        for key in [stream::shell_key(key), key.clone()] {
+            if matches!(self.shims.was_begun(&key), Ok(true)) {
+                self.shims.stop(&key, Duration::from_secs(1)).await;
+                self.shims.kill_strays(&key, &[]).await;
+            }
+        }
+        let _ = std::fs::remove_dir_all(self.shims.folder(&stream::shell_key(key)));
+    }
+
+    /// Frees what only this session used: its container and a home that does not outlive it.
+    async fn release(&self, key: &SessionKey) -> Result<(), Error> {
+        self.end_shims(key).await;
+        self.engine.remove(&self.container(key)).await?;
+        self.engine.remove_volume(&home::own_volume(&self.shims.name, &key.session_id)).await
+    }
+
+    async fn discover(&self) -> Vec<Discovered> {
+        let found = self.engine.of_agent(&self.shims.name).await.unwrap_or_else(|error| {
+            tracing::warn!(error = error.chain(), "the engine's containers were not looked at");
+            Vec::new()
+        });
+        let discovered = |labels: Labels, running| Discovered {
+            key: SessionKey { session_id: labels.session_id, generation: labels.generation },
+            running,
+        };
+        found
+            .into_iter()
+            .filter_map(|(labels, standing)| match standing {
+                Standing::Running => Some(discovered(labels, true)),
+                Standing::Paused if labels.pauses => Some(discovered(labels, false)),
+                Standing::Paused | Standing::Created | Standing::Exited { .. } => None,
+            })
+            .collect()
+    }
+
+    /// Removes containers and homes that no session owns.
+    async fn sweep(&self, known: &[SessionKey]) {
+        let is_known = |session_id: &str| known.iter().any(|key| key.session_id == session_id);
+        let swept = async {
+            for (labels, _) in self.engine.of_agent(&self.shims.name).await? {
+                if !is_known(&labels.session_id) {
+                    tracing::info!(
+                        session_id = labels.session_id,
+                        "a container that no session owns is removed"
+                    );
+                    self.engine.remove(&format!("{}-{}", self.shims.name, labels.session_id)).await?;
+                }
+            }
+            for (volume, session_id) in self.engine.session_volumes(&self.shims.name).await? {
+                if !is_known(&session_id) {
+                    self.engine.remove_volume(&volume).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = swept.await {
+            tracing::warn!(error = error.chain(), "what no session owns was not removed");
+        }
+    }
+}
+
+impl Platform for DockerPlatform {
+    fn kind(&self) -> tidegate_model::Platform {
+        tidegate_model::Platform::Docker
+    }
+
+    fn metadata(&self) -> Map<String, Value> {
+        let mut metadata = Map::new();
+        metadata.insert("engine".into(), json!(format!("docker {}", self.inner.version)));
+        metadata
+    }
+
+    fn start<'a>(&'a self, spec: &'a SessionSpec, progress: Progress) -> BoxFuture<'a, Result<(), Error>> {
+        async move { self.inner.start(spec, &progress).await }.boxed()
+    }
+
+    fn stop<'a>(&'a self, key: &'a SessionKey, keep: Keep) -> BoxFuture<'a, Result<Option<Exit>, Error>> {
+        self.inner.stop(key, keep).boxed()
+    }
+
+    fn find<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<Found, Error>> {
+        self.inner.find(key).boxed()
+    }
+
+    fn watch(&self, key: &SessionKey) -> BoxFuture<'static, Ended> {
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        async move { inner.watch(&key).await }.boxed()
+    }
+
+    fn ready(&self, key: &SessionKey) -> BoxFuture<'static, Option<u16>> {
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        async move { inner.ready(&key).await }.boxed()
+    }
+
+    fn discover(&self) -> BoxFuture<'_, Vec<Discovered>> {
+        self.inner.discover().boxed()
+    }
+
+    fn sweep<'a>(&'a self, known: &'a [SessionKey]) -> BoxFuture<'a, ()> {
+        self.inner.sweep(known).boxed()
+    }
+
+    fn release<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<(), Error>> {
+        self.inner.release(key).boxed()
+    }
+
+    fn open<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        request: StreamRequest,
+    ) -> BoxFuture<'a, Result<SessionStream, Error>> {
+        self.inner.open(key, request).boxed()
+    }
+}
