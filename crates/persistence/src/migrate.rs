@@ -20,6 +20,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-23-000007_device/up.sql"),
     include_str!("../migrations/2026-11-23-000008_identities/up.sql"),
     include_str!("../migrations/2026-11-23-000009_mail/up.sql"),
+    include_str!("../migrations/2026-11-27-000010_containers/up.sql"),
 ];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).
