@@ -7,6 +7,7 @@
 mod clock;
 mod config;
 mod database;
+mod descriptors;
 mod embedded;
 mod error;
 mod health;
@@ -23,5 +24,6 @@ pub use config::{
     Config, DatabaseConfig, HubConfig, Limits, LogConfig, LogFormat, MetricsConfig, PostgresConfig,
     SecretsConfig, TlsConfig,
 };
+pub use descriptors::raise_descriptors;
 pub use error::{Error, chain};
 pub use server::{Handle, Server, run};

@@ -1,6 +1,7 @@
 //! The agent: connects to the control plane, takes commands exactly once, runs sessions through a [`Platform`], and
 //! dials a tunnel for everybody who watches. It never listens on the network and never sees the database.
 
+mod descriptors;
 mod desktop;
 mod docker;
 mod error;
@@ -24,6 +25,7 @@ mod tunnel;
 mod worker;
 
 pub use desktop::session_desktop;
+pub use descriptors::raise_descriptors;
 pub use docker::{DockerOptions, DockerPlatform, session_container};
 pub use error::Error;
 pub use exec::session_exec;

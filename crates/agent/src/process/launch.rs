@@ -14,7 +14,7 @@ use super::{
     stream::{At, Endpoint, free_port},
 };
 use crate::{
-    Error, Program, SessionSpec,
+    Error, Program, SessionSpec, descriptors,
     exec::ExecSpec,
     files::make_dir,
     platform::SessionKey,
@@ -35,7 +35,8 @@ impl Inner {
         make_dir(&folder, 0o700)?;
         let uid = self.users.uid_for(spec)?;
         let home = self.users.home_for(spec, uid)?;
-        let limits = self.limits.prepare(&spec.key, spec.cpu_millis, spec.memory_bytes)?;
+        let mut limits = self.limits.prepare(&spec.key, spec.cpu_millis, spec.memory_bytes)?;
+        limits.rlimits.insert("nofile".into(), descriptors::of_sessions());
         let shell = shell();
         let mut environment = environment(spec, &self.shims.name, &home, &shell);
         let (argv, login, hold, at) = match &spec.program {
