@@ -9,6 +9,7 @@ mod exec;
 mod files;
 mod journal;
 mod link;
+mod lock;
 mod options;
 mod outbox;
 mod platform;
@@ -24,8 +25,8 @@ mod shims;
 mod tunnel;
 mod worker;
 
-pub use desktop::session_desktop;
 pub use descriptors::raise_descriptors;
+pub use desktop::session_desktop;
 pub use docker::{DockerOptions, DockerPlatform, session_container};
 pub use error::Error;
 pub use exec::session_exec;
