@@ -319,6 +319,7 @@ pub(crate) async fn end(sessions: &Sessions, record: Record, keep: Keep) -> Resu
     Ok(())
 }
 
+    sessions.records.forget(since);
 /// Keeps and reports the end of a session that nobody asked for.
 pub(crate) async fn keep_end(sessions: &Sessions, record: Record, ended: Ended) {
     release(sessions, &record.key).await;
