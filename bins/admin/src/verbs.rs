@@ -9,6 +9,7 @@ use tidegate_model::{Secret, SystemRole};
 use tidegate_service::{AgentFilter, Decision, NewLocalUser, Operator, Services, roles};
 
 use crate::{
+    agent_commands,
     args::{AgentVerb, Args, OrganizationVerb, Verb},
     connect, doctor, mail, output,
     settings::Settings,
@@ -155,24 +156,10 @@ async fn agents(
             let row = agents.drain(operator, &agent, false).await?;
             output::said(as_json, &json!({"agent": row}), &format!("agent {agent} gets new sessions again"))
         }
-        AgentVerb::Quarantine => {
-            let list = agents.quarantined(operator).await?;
-            let row = |session: &tidegate_service::Quarantined| {
-                vec![
-                    session.agent_id.clone(),
-                    session.session_id.clone(),
-                    session.state.clone(),
-                    session.last_seen.to_string(),
-                ]
-            };
-            let rows = list.iter().map(row).collect();
-            output::list(
-                as_json,
-                &json!({"sessions": list, "total": list.len()}),
-                &["AGENT", "SESSION", "STATE", "LAST SEEN"],
-                rows,
-            )
+        AgentVerb::Command { agent, action, session, payload } => {
+            agent_commands::order(services, operator, &agent, (action, session, payload), as_json).await
         }
+        AgentVerb::Quarantine { verb } => agent_commands::quarantine(services, operator, verb, as_json).await,
     }
 }
 

@@ -1,8 +1,11 @@
 //! Agents: registering one, and what an operator decides about it.
 
+use chrono::{DateTime, Utc};
 use reqwest::header::HeaderName;
 use serde::{Deserialize, Serialize};
-use tidegate_model::{Agent, AgentHandle, AgentRegistrationRequest, ApprovalStatus, Secret};
+use tidegate_model::{
+    Agent, AgentCommand, AgentCommandRequest, AgentHandle, AgentRegistrationRequest, ApprovalStatus, Secret,
+};
 
 use crate::{
     Client, Error,
@@ -33,6 +36,31 @@ pub struct Registration {
 pub struct AgentList {
     /// The agents.
     pub agents: Vec<Agent>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// A session that an agent runs and the control plane does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantined {
+    /// The agent that runs it.
+    pub agent_id: AgentHandle,
+    /// The id the agent gave it.
+    pub session_id: String,
+    /// The state the agent gave.
+    pub state: String,
+    /// First reported.
+    pub first_seen: DateTime<Utc>,
+    /// Last reported.
+    pub last_seen: DateTime<Utc>,
+}
+
+/// Every such session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// The sessions.
+    pub sessions: Vec<Quarantined>,
     /// How many there are.
     pub total: u64,
 }
@@ -88,6 +116,35 @@ impl Client {
     /// `POST admin/agents/{agentId}/reject`, for operators; 409 unless it is pending.
     pub async fn reject_agent(&self, agent: &AgentHandle) -> Result<Agent, Error> {
         self.decide(agent, "reject").await
+    }
+
+    /// `POST admin/agents/{agentId}/command`, for operators: queues a command, whether the agent is connected or not.
+    pub async fn order_agent(
+        &self,
+        agent: &AgentHandle,
+        request: &AgentCommandRequest,
+    ) -> Result<AgentCommand, Error> {
+        self.fetch(Call::post(&["admin", "agents", agent.as_str(), "command"]).json(request)?).await
+    }
+
+    /// `GET admin/quarantine`, for operators: sessions that agents run and the control plane does not know.
+    pub async fn quarantine(&self) -> Result<Quarantine, Error> {
+        self.fetch(Call::get(&["admin", "quarantine"])).await
+    }
+
+    /// `POST admin/quarantine/{agentId}/{sessionId}/stop`, for operators: tells the agent to stop such a session.
+    pub async fn stop_quarantined(
+        &self,
+        agent: &AgentHandle,
+        session_id: &str,
+    ) -> Result<AgentCommand, Error> {
+        self.fetch(Call::post(&["admin", "quarantine", agent.as_str(), session_id, "stop"])).await
+    }
+
+    /// `POST admin/quarantine/{agentId}/{sessionId}/forget`, for operators: takes such a session off the list.
+    pub async fn forget_quarantined(&self, agent: &AgentHandle, session_id: &str) -> Result<(), Error> {
+        let call = Call::post(&["admin", "quarantine", agent.as_str(), session_id, "forget"]);
+        self.send(&call).await.map(drop)
     }
 
     async fn decide(&self, agent: &AgentHandle, verb: &str) -> Result<Agent, Error> {

@@ -43,7 +43,7 @@ mod tls;
 mod tokens;
 mod users;
 
-pub use agents::{AgentList, Registration};
+pub use agents::{AgentList, Quarantine, Quarantined, Registration};
 pub use audit::{AuditExport, AuditOf, AuditPage, AuditQuery};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};

@@ -91,6 +91,68 @@ pub async fn insert_for_agent(tx: &mut AgentTx, org_id: OrgId, new: NewCommand) 
     Ok(())
 }
 
+/// The session a command is about, with its organization and generation.
+pub type Bound = Option<(OrgId, SessionId, i64)>;
+
+/// A command that an operator gives an agent.
+#[derive(Debug, Clone)]
+pub struct OperatorCommand {
+    /// The id.
+    pub id: CommandId,
+    /// Whose it is to execute.
+    pub agent_id: AgentId,
+    /// Its name.
+    pub agent_handle: AgentHandle,
+    /// The session it is about, if that is one of ours.
+    pub session: Bound,
+    /// What to do.
+    pub action: CommandAction,
+    /// With what; never a secret.
+    pub payload: Value,
+    /// When it fails by itself.
+    pub deadline: DateTime<Utc>,
+    /// The present.
+    pub now: DateTime<Utc>,
+}
+
+/// Queues a command that serves no state of ours: an operator's.
+pub async fn insert_for_operator(tx: &mut PlatformTx, new: OperatorCommand) -> Result<()> {
+    statement::<()>(
+        "INSERT INTO commands (id, org_id, agent_id, agent_handle, session_id, generation, action, payload, status, deadline, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)",
+    )
+    .bind::<Uuid, _>(new.id)
+    .bind::<Nullable<Uuid>, _>(new.session.map(|(org, ..)| org))
+    .bind::<Uuid, _>(new.agent_id)
+    .bind::<Text, _>(new.agent_handle.as_str().to_owned())
+    .bind::<Nullable<Uuid>, _>(new.session.map(|(_, id, _)| id))
+    .bind::<Nullable<BigInt>, _>(new.session.map(|(.., generation)| generation))
+    .bind::<Text, _>(new.action)
+    .bind::<Jsonb, _>(new.payload)
+    .bind::<Timestamptz, _>(new.deadline)
+    .bind::<Timestamptz, _>(new.now)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
+/// The stop of a session nobody here knows that is on its way to its agent already.
+pub async fn open_stop_of_stranger(
+    tx: &mut PlatformTx,
+    agent: AgentId,
+    session_id: &str,
+) -> Result<Option<CommandId>> {
+    let rows: Vec<CommandId> = statement::<Uuid>(
+        "SELECT id FROM commands WHERE agent_id = ? AND status IN ('pending', 'sent', 'ack') AND action = 'stop_session'
+           AND session_id IS NULL AND payload->>'sessionId' = ? LIMIT 1",
+    )
+    .bind::<Uuid, _>(agent)
+    .bind::<Text, _>(session_id.to_owned())
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next())
+}
+
 pub(crate) fn insert_statement(org_id: OrgId, new: NewCommand) -> crate::statement::Statement<()> {
     statement::<()>(INSERT)
         .bind::<Uuid, _>(new.id)
@@ -202,6 +264,13 @@ pub struct Finished {
     pub error: Option<String>,
     /// What came of it.
     pub result: Option<Value>,
+}
+
+impl Finished {
+    /// Whether it was a stop, and that is done.
+    pub fn has_stopped(&self) -> bool {
+        self.action == CommandAction::StopSession && self.status == CommandStatus::Completed
+    }
 }
 
 type FinishedRow = (

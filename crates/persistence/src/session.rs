@@ -16,7 +16,7 @@ use tidegate_model::{
 };
 
 use crate::{
-    Error, OrgTx, Result,
+    Error, OrgTx, PlatformTx, Result,
     schema::{session_events, sessions},
     statement::statement,
 };
@@ -241,6 +241,17 @@ pub async fn touch(tx: &mut OrgTx, id: SessionId, now: DateTime<Utc>) -> Result<
 pub async fn placement(tx: &mut OrgTx, id: SessionId) -> Result<Option<AgentId>> {
     let rows: Vec<Option<AgentId>> =
         sessions::table.select(sessions::agent_id).filter(sessions::id.eq(id)).load(tx.conn()?).await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
+}
+
+/// Organization and generation of a session that is placed on this agent.
+pub async fn placed_on(tx: &mut PlatformTx, agent: AgentId, id: SessionId) -> Result<(OrgId, i64)> {
+    let rows: Vec<(OrgId, i64)> = sessions::table
+        .select((sessions::org_id, sessions::generation))
+        .filter(sessions::id.eq(id))
+        .filter(sessions::agent_id.eq(agent))
+        .load(tx.conn()?)
+        .await?;
     rows.into_iter().next().ok_or(Error::NotFound)
 }
 

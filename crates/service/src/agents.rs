@@ -381,7 +381,7 @@ impl Agents {
     }
 }
 
-fn named(handle: &AgentHandle) -> String {
+pub(crate) fn named(handle: &AgentHandle) -> String {
     format!("agent {handle}")
 }
 

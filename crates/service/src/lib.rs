@@ -3,6 +3,7 @@
 //! What is never kept here: status codes, frames on sockets, names of tables.
 //! [`Services::new`] wires everything once, for both binaries, for tests and for whoever embeds Tidegate.
 
+mod agent_commands;
 mod agents;
 mod all_organizations;
 mod all_users;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 
 use tidegate_model::{ApiKeyId, BearerTokenId, Clock, Secret};
 
+pub use agent_commands::QuarantineDecision;
 pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
 pub use all_users::AllUsers;

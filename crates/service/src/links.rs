@@ -329,7 +329,19 @@ impl Links {
         let mut strangers = sorted.unknown;
         let stopped = self.question_in(tx, &sorted.statuses, &seen, &mut strangers).await?;
         for (agent, unknown) in strangers {
-            quarantine::upsert(tx, agent, &unknown.into_iter().collect::<Vec<_>>(), now).await?;
+            let (ended, live): (Vec<_>, Vec<_>) =
+                unknown.into_iter().partition(|(_, state)| state.is_final());
+            if !live.is_empty() {
+                quarantine::upsert(tx, agent, &live, now).await?;
+            }
+            if !ended.is_empty() {
+                quarantine::ended(tx, agent, ended.into_iter().map(|(id, _)| id).collect()).await?;
+            }
+        }
+        let of_strangers = finished.iter().filter(|done| done.has_stopped() && done.session_id.is_none());
+        let of_strangers: Vec<CommandId> = of_strangers.map(|done| done.id).collect();
+        if !of_strangers.is_empty() {
+            quarantine::stopped(tx, of_strangers).await?;
         }
         Ok(Written { applied, moved, stopped })
     }

@@ -344,6 +344,7 @@ impl Inventory {
         for session in hello.sessions.iter().filter(|session| named.insert(clamp(&session.session_id))) {
             let id = session.session_id.parse::<SessionId>().ok();
             match id.and_then(|id| placed.iter().find(|placed| placed.id == id)) {
+                None if session.state.is_final() => {}
                 None => inventory.unknown.push((clamp(&session.session_id), session.state)),
                 Some(known) => {
                     reported.insert(known.id);

@@ -42,7 +42,8 @@ use super::{
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
         admin::rotate_key::rotate_key, admin::drain::drain, admin::drain::undrain, admin::commands::commands,
-        admin::command::command, admin::quarantine::quarantine,
+        admin::command::command, admin::order::order, admin::quarantine::quarantine,
+        admin::quarantine::stop, admin::quarantine::forget,
         pages::health::healthz, pages::health::readyz, pages::metrics::metrics,
     ),
     tags(
