@@ -3,6 +3,7 @@
 
 mod connection;
 pub(crate) mod hold;
+mod name;
 pub(crate) mod tree;
 
 use std::{
@@ -57,7 +58,7 @@ impl Shims {
         for folder in [&data.join("private"), &sessions, &sockets] {
             make_dir(folder, 0o700)?;
         }
-        Ok(Self { sessions, sockets, program: program.to_owned(), name: name_of(data) })
+        Ok(Self { sessions, sockets, program: program.to_owned(), name: name::of(data)? })
     }
 
     /// The agent's own program.
@@ -242,12 +243,14 @@ impl Shims {
     }
 }
 
-/// The name of an agent's cgroups, containers and marks.
-fn name_of(data: &Path) -> String {
-    use std::hash::{Hash, Hasher};
-    let mut hasher = std::hash::DefaultHasher::new();
-    data.canonicalize().unwrap_or_else(|_| data.to_owned()).hash(&mut hasher);
-    format!("tidegate-{:016x}", hasher.finish())
+/// Follows a shim's reports to the end.
+async fn end_of(mut connection: connection::Connection) -> Option<Exit> {
+    loop {
+        match connection::report(connection.0.next().await)? {
+            Report::Running => {}
+            Report::Ended(exit) => return Some(exit),
+        }
+    }
 }
 
 async fn hand_over(child: &mut Child, spec: &ShimSpec) -> std::io::Result<String> {
