@@ -15,7 +15,7 @@ use crate::{
     Ended, Error, Exit, Keep, Progress, SessionKey, SessionSpec,
     journal::Outcome,
     records::Record,
-    sessions::{Job, Sessions},
+    sessions::{Job, Left, Sessions},
 };
 
 /// The worker of one session.
@@ -42,7 +42,10 @@ impl Worker {
     }
 
     /// Works until the session is over and nothing waits, or the agent ends.
-    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>, left: Option<Left>) {
+        if let Some(left) = left {
+            self.sessions.adopt(left).await;
+        }
         self.rewatch();
         loop {
             let event = match &mut self.watch {
@@ -316,10 +319,10 @@ pub(crate) async fn end(sessions: &Sessions, record: Record, keep: Keep) -> Resu
     };
     tracing::info!(session_id = record.key.session_id, %state, "session stopped");
     sessions.keep(Record { state, metadata, since, reason: None, ..record }).await;
+    sessions.records.forget(since);
     Ok(())
 }
 
-    sessions.records.forget(since);
 /// Keeps and reports the end of a session that nobody asked for.
 pub(crate) async fn keep_end(sessions: &Sessions, record: Record, ended: Ended) {
     release(sessions, &record.key).await;

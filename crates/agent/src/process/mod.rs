@@ -64,13 +64,22 @@ impl Inner {
     async fn remains(&self, key: &SessionKey) -> Ended {
         // A shim that wrote the exit has ended everything before.
         if let Some(exit) = self.shims.exit(key) {
-            return Ended::Exited(exit);
+            return Ok(Ended::Exited(exit));
         }
-        self.shims.kill_strays(key, &self.limits.cgroups(key)).await;
+        self.shims.kill_strays(key, &self.limits.cgroups(key)).await?;
         self.limits.remove(key);
-        Ended::Lost("the process that held the session was killed, or the machine restarted".into())
+        Ok(Ended::Lost("the process that held the session was killed, or the machine restarted".into()))
     }
 
+        let cleared = self.clear(key).await;
+        cleared.unwrap_or_else(|error| {
+            tracing::error!(session = %key, error = error.chain(), "something of a session goes on");
+            Ended::Lost(error.chain())
+        })
+    }
+
+    /// The same, unless something of it does not end.
+    async fn clear(&self, key: &SessionKey) -> Result<Ended, Error> {
     async fn find(&self, key: &SessionKey) -> Result<Found, Error> {
         if self.shims.runs(key).await? {
             return Ok(Found::Running);
@@ -103,7 +112,7 @@ impl Inner {
                 self.limits.remove(key);
                 Some(exit)
             }
-            None => match self.remains(key).await {
+            None => match self.clear(key).await? {
                 Ended::Exited(exit) => Some(exit),
                 Ended::Lost(_) => None,
             },
