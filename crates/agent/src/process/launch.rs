@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -68,11 +67,9 @@ impl Inner {
 
     /// Where a desktop's X server listens: in a folder that is its user's alone.
     fn desktop_socket(&self, key: &SessionKey, uid: Option<u32>) -> Result<PathBuf, Error> {
-        let folders = self.options.data_dir.join("desktops");
-        make_dir(&folders, 0o711)?;
-        let folder = folders.join(&key.session_id);
-        // Of an earlier start, with its socket and its cookie.
-        let _ = fs::remove_dir_all(&folder);
+        // That of an earlier start goes.
+        self.discard_desktop(key);
+        let folder = self.desktops.join(&key.session_id);
         make_dir(&folder, 0o700)?;
         if let Some(uid) = uid {
             chown(&folder, Some(uid.into()), Some(uid.into()))
