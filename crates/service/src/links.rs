@@ -316,8 +316,8 @@ impl Links {
         applied += acknowledged + finished.len();
         let (mut moved, mut seen) = (Vec::new(), HashSet::new());
         // Together, so that the first round locks every session of the batch, in one order.
-        let moves = finished.iter().filter_map(reports::move_of).chain(sorted.moves).collect();
-        for round in reports::rounds(moves) {
+        let asked = finished.iter().filter_map(reports::move_of).chain(sorted.moves).collect();
+        for round in reports::rounds(asked) {
             // What a command means for its session needs no fence: the rest was said in statuses.
             let said: HashSet<SessionId> =
                 round.iter().filter(|change| change.epoch.is_some()).map(|change| change.id).collect();

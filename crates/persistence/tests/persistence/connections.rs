@@ -43,12 +43,12 @@ fn narrow(test: &TestDb) -> Db {
 async fn a_text_that_cannot_be_stored_is_told_from_a_fault_of_ours() {
     let test = TestDb::new().await;
     let (db, console, at) = (test.db(), Operator::console(), test.manual_clock().now());
-    let text = db.in_platform(&console, async |tx| insert(&test, tx, "nul\0").await).await;
-    assert!(matches!(text, Err(Error::Unstorable(_))), "{text:?}");
+    let plain = db.in_platform(&console, async |tx| insert(&test, tx, "nul\0").await).await;
+    assert!(matches!(plain, Err(Error::Unstorable(_))), "{plain:?}");
     let detail = serde_json::json!({"a": ["\0"]});
     let entry = audit::Entry { action: "test", resource: "x:y".into(), address: None, detail, at };
-    let json = db.in_platform(&console, async |tx| audit::insert_platform(tx, entry).await).await;
-    assert!(matches!(json, Err(Error::Unstorable(_))), "{json:?}");
+    let object = db.in_platform(&console, async |tx| audit::insert_platform(tx, entry).await).await;
+    assert!(matches!(object, Err(Error::Unstorable(_))), "{object:?}");
 }
 
 #[tokio::test]
