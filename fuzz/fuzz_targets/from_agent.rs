@@ -1,12 +1,4 @@
-//! Any bytes as a frame that an agent sends the control plane: nothing panics, and what was read survives being written.
+//! See `from_agent` in `src/lib.rs`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use tidegate_protocol::{Decoded, FromAgent};
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(Decoded::Message(message)) = FromAgent::decode(text) else { return };
-    let written = message.encode(chrono::DateTime::UNIX_EPOCH);
-    assert_eq!(FromAgent::decode(&written), Ok(Decoded::Message(message)), "written as {written}");
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_fuzz::from_agent(bytes));

@@ -1,12 +1,4 @@
-//! Any bytes as a frame that the control plane sends an agent: nothing panics, and what was read survives being written.
+//! See `to_agent` in `src/lib.rs`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use tidegate_protocol::{Decoded, ToAgent};
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(Decoded::Message(message)) = ToAgent::decode(text) else { return };
-    let written = message.encode(chrono::DateTime::UNIX_EPOCH);
-    assert_eq!(ToAgent::decode(&written), Ok(Decoded::Message(message)), "written as {written}");
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_fuzz::to_agent(bytes));

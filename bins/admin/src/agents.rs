@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use tidegate_model::{Agent, DrainRequest, PatchField, Secret, UpdateAgentRequest};
-use tidegate_service::{AgentFilter, Decision, Operator, Quarantined, Services};
+use tidegate_service::{AgentFilter, Decision, Operator, Services};
 
-use crate::{args::AgentVerb, output};
+use crate::{agent_commands, args::AgentVerb, output};
 
 pub(crate) async fn agents(
     services: &Services,
@@ -72,7 +72,10 @@ pub(crate) async fn agents(
             agents.remove(operator, &agent, force).await?;
             output::said(as_json, &json!({"removed": agent}), &format!("agent {agent} is removed"))
         }
-        AgentVerb::Quarantine => quarantine(&agents.quarantined(operator).await?, as_json),
+        AgentVerb::Command { agent, action, session, payload } => {
+            agent_commands::order(services, operator, &agent, (action, session, payload), as_json).await
+        }
+        AgentVerb::Quarantine { verb } => agent_commands::quarantine(services, operator, verb, as_json).await,
     }
 }
 
@@ -122,20 +125,6 @@ fn show(agent: &Agent, as_json: bool) -> anyhow::Result<()> {
     }
     let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
     output::list(as_json, agent, &["", ""], rows)
-}
-
-fn quarantine(list: &[Quarantined], as_json: bool) -> anyhow::Result<()> {
-    let row = |session: &Quarantined| {
-        vec![
-            session.agent_id.clone(),
-            session.session_id.clone(),
-            session.state.clone(),
-            session.last_seen.to_string(),
-        ]
-    };
-    let rows = list.iter().map(row).collect();
-    let headings = ["AGENT", "SESSION", "STATE", "LAST SEEN"];
-    output::list(as_json, &json!({"sessions": list, "total": list.len()}), &headings, rows)
 }
 
 /// A time as people read it.

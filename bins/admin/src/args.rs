@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use tidegate_model::{
-    AgentHandle, AgentStatus, ApprovalStatus, CommandId, DrainDeadline, OrgRole, Platform, SessionId,
-    SessionState, SystemRole,
+    AgentHandle, AgentStatus, ApprovalStatus, CommandAction, CommandId, DrainDeadline, OrgRole, Platform,
+    SessionId, SessionState, SystemRole,
 };
 
 /// Operates a Tidegate platform from the machine of its database.
@@ -181,8 +181,45 @@ pub(crate) enum AgentVerb {
         #[arg(long)]
         force: bool,
     },
-    /// Sessions that agents run and the platform does not know
-    Quarantine,
+    /// Give an agent a command; one that is offline gets it when it comes back
+    Command {
+        /// The agent's id
+        agent: AgentHandle,
+        /// `start_session`, `stop_session`, `hibernate_session` or `wake_session`
+        action: CommandAction,
+        /// The session it is about, which must be placed on that agent
+        #[arg(long, value_name = "ID")]
+        session: Option<SessionId>,
+        /// With what: a JSON object, for example '{"template": "shell"}'. It is shown in the history, so never a secret
+        #[arg(long, value_name = "JSON")]
+        payload: Option<String>,
+    },
+    /// Sessions that agents run and the platform does not know: list them, or decide what becomes of one
+    Quarantine {
+        #[command(subcommand)]
+        verb: Option<QuarantineVerb>,
+    },
+}
+
+/// What to do with a session that nobody knows.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineVerb {
+    /// All of them (the default)
+    List,
+    /// Tell its agent to stop it
+    Stop {
+        /// The agent's id
+        agent: AgentHandle,
+        /// The id the agent gave it
+        session: String,
+    },
+    /// Take it off the list; what still runs comes back when its agent reports it again
+    Forget {
+        /// The agent's id
+        agent: AgentHandle,
+        /// The id the agent gave it
+        session: String,
+    },
 }
 
 /// What to do with sessions.

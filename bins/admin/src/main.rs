@@ -1,5 +1,6 @@
 //! `tidegate-admin`: an operator's verbs, straight on the service crate. It has no rules of its own.
 
+mod agent_commands;
 mod agents;
 mod args;
 mod connect;

@@ -9,8 +9,8 @@ use anyhow::Context;
 use clap::Parser;
 use settings::{Cli, Hidden, LogFormat, PlatformOptions};
 use tidegate_agent::{
-    DockerPlatform, Platform, ProcessPlatform, run, session_container, session_desktop, session_exec,
-    session_shim,
+    DockerPlatform, Platform, ProcessPlatform, raise_descriptors, run, session_container, session_desktop,
+    session_exec, session_shim,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,9 @@ async fn start(cli: Cli) -> anyhow::Result<()> {
     }
     // Only one part of the process may choose the cryptography, and this is the first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!(error = error.chain(), "going on with the limit of open files that is there");
+    }
     let (options, platform) = settings.options()?;
     let told = |error: tidegate_agent::Error| anyhow::anyhow!(error.chain());
     let platform: Arc<dyn Platform> = match platform {

@@ -8,6 +8,7 @@ mod activity;
 mod clock;
 mod config;
 mod database;
+mod descriptors;
 mod embedded;
 mod error;
 mod health;
@@ -26,5 +27,6 @@ pub use config::{
     Config, DatabaseConfig, HubConfig, Limits, LogConfig, LogFormat, MetricsConfig, PostgresConfig,
     SecretsConfig, StreamsConfig, TlsConfig,
 };
+pub use descriptors::raise_descriptors;
 pub use error::{Error, chain};
 pub use server::{Handle, Server, run};

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use tidegate_control_plane::{Config, chain, log, run};
+use tidegate_control_plane::{Config, chain, log, raise_descriptors, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,9 @@ async fn start(args: &Args) -> anyhow::Result<()> {
         return Ok(writeln!(std::io::stdout(), "{config:#?}")?);
     }
     log::init(&config.log).map_err(|error| anyhow::anyhow!(chain(&error)))?;
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!(%error, "going on with the limit of open files that is there");
+    }
     // Only one part of the process may choose the cryptography, and this is the first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let shutdown = CancellationToken::new();

@@ -52,7 +52,9 @@ impl Program {
         );
         let config = folder.path().join("control-plane.toml");
         fs::write(&config, toml).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate-control-plane"))
+        // As most machines start programs: with a soft limit of open files far below the hard one.
+        let child = Command::new("sh")
+            .args(["-c", "ulimit -Sn 256; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tidegate-control-plane")])
             .arg("--config")
             .arg(&config)
             .stdout(Stdio::null())
@@ -117,6 +119,15 @@ async fn the_first_signal_waits_for_requests_and_the_second_does_not() {
         program.child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
         assert!(said.contains("second signal, not waiting any longer"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn it_opens_as_many_files_as_the_machine_lets_it() {
+    let program = Program::start().await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", program.child.id().unwrap())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = [3, 4].map(|at| line.split_whitespace().nth(at).unwrap().parse::<u64>().unwrap());
+    assert_eq!(soft, hard.min(1 << 20), "{line}");
 }
 
 #[tokio::test]

@@ -10,7 +10,11 @@ use std::{
 };
 
 use nix::{
-    sys::{prctl, resource::Resource, resource::setrlimit, stat},
+    sys::{
+        prctl,
+        resource::{Resource, getrlimit, setrlimit},
+        stat,
+    },
     unistd::{Gid, Uid, setgroups, setresgid, setresuid},
 };
 use serde::{Deserialize, Serialize};
@@ -24,7 +28,7 @@ pub(crate) struct ExecSpec {
     pub(crate) home: PathBuf,
     /// `cgroup.procs` files to enter.
     pub(crate) cgroups: Vec<PathBuf>,
-    /// Limits by name: `data`, `nproc`.
+    /// Limits by name: `data`, `nproc`; `nofile`, which the program may raise again.
     pub(crate) rlimits: BTreeMap<String, u64>,
     /// Program and arguments.
     pub(crate) argv: Vec<String>,
@@ -82,6 +86,12 @@ fn give_up_rights(spec: &ExecSpec) -> Result<(), (&'static str, io::Error)> {
     // Under memory pressure a session goes before the agent and its shims do.
     let _ = fs::write("/proc/self/oom_score_adj", "300");
     for (name, limit) in &spec.rlimits {
+        if name == "nofile" {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(os("read a resource limit"))?;
+            setrlimit(Resource::RLIMIT_NOFILE, (*limit).min(hard), hard)
+                .map_err(os("set a resource limit"))?;
+            continue;
+        }
         let resource = match name.as_str() {
             "data" => Resource::RLIMIT_DATA,
             "nproc" => Resource::RLIMIT_NPROC,

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -104,7 +104,7 @@ impl Journal {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let writer = Writer {
             path: path.to_owned(),
-            file,
+            file: Tail::new(file).map_err(Error::file("read", path))?,
             lines,
             entries: Arc::clone(&entries),
             clock: Arc::clone(&clock),
@@ -217,7 +217,10 @@ fn compact(path: &Path, entries: &Entries) -> io::Result<File> {
     file.write_all(&text)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    sync_parent(path)?;
+    // From here on this is the journal, and lines written to the file before it would be lost.
+    if let Err(error) = sync_parent(path) {
+        tracing::warn!(%error, "a power cut may bring an older journal back");
+    }
     Ok(file)
 }
 
@@ -227,9 +230,62 @@ fn add_line(text: &mut Vec<u8>, line: &Line) -> io::Result<()> {
     Ok(())
 }
 
+/// The file of the journal as its writer needs it.
+trait Disk: Write + Seek {
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+    fn flush_to_disk(&mut self) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn flush_to_disk(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// A file that grows by whole lines: what was written in part is taken back.
+struct Tail<F> {
+    file: F,
+    /// Its length after the last whole line.
+    good: u64,
+    /// Whether half a line may stand behind it that could not be taken back.
+    torn: bool,
+}
+
+impl<F: Disk> Tail<F> {
+    fn new(mut file: F) -> io::Result<Self> {
+        let good = file.seek(SeekFrom::End(0))?;
+        Ok(Self { file, good, torn: false })
+    }
+
+    /// Appends lines; on disk when this returns. After an error none of them is there.
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.restore()?;
+        }
+        let written = self.file.write_all(text).and_then(|()| self.file.flush_to_disk());
+        match &written {
+            Ok(()) => self.good += u64::try_from(text.len()).unwrap_or(u64::MAX),
+            // If even that fails, it is done before the next line.
+            Err(_) => self.torn = self.restore().is_err(),
+        }
+        written
+    }
+
+    fn restore(&mut self) -> io::Result<()> {
+        self.file.cut(self.good)?;
+        self.file.seek(SeekFrom::Start(self.good))?;
+        self.torn = false;
+        Ok(())
+    }
+}
+
 struct Writer {
     path: PathBuf,
-    file: File,
+    file: Tail<File>,
     lines: usize,
     entries: Arc<Mutex<Entries>>,
     clock: Arc<dyn Clock>,
@@ -258,13 +314,19 @@ impl Writer {
         for job in jobs {
             add_line(&mut text, &job.line)?;
         }
-        self.file.write_all(&text)?;
-        self.file.sync_data()?;
+        self.file.append(&text)?;
         self.lines += jobs.len();
         let mut entries = lock(&self.entries);
         if self.lines > 2 * entries.lines() + SLACK {
             entries.forget(self.clock.now());
-            self.file = compact(&self.path, &entries)?;
+            // Once these lines are on disk they count, whatever becomes of the smaller file.
+            match compact(&self.path, &entries).and_then(Tail::new) {
+                Ok(file) => self.file = file,
+                Err(error) => {
+                    tracing::warn!(%error, "the journal was not written anew");
+                    return Ok(());
+                }
+            }
             self.lines = entries.lines();
         }
         Ok(())
@@ -325,6 +387,61 @@ mod tests {
         let _ = open(&path);
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!((text.lines().count(), text.contains("sessionId")), (1, false));
+    }
+
+    /// A disk with this much room left, which may refuse to take anything back.
+    struct Full {
+        held: io::Cursor<Vec<u8>>,
+        room: usize,
+        cuts: bool,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.room);
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= fits;
+            self.held.write(&bytes[..fits])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Full {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.held.seek(to)
+        }
+    }
+
+    impl Disk for Full {
+        fn cut(&mut self, length: u64) -> io::Result<()> {
+            if !self.cuts {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.held.get_mut().truncate(usize::try_from(length).unwrap());
+            Ok(())
+        }
+
+        fn flush_to_disk(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_did_not_fit_leaves_nothing_behind() {
+        for cuts_at_once in [true, false] {
+            let disk = Full { held: io::Cursor::new(b"kept\n".to_vec()), room: 8, cuts: cuts_at_once };
+            let mut tail = Tail::new(disk).unwrap();
+            tail.append(b"one\n").unwrap();
+            assert!(tail.append(b"two long\n").is_err());
+            (tail.file.room, tail.file.cuts) = (100, true);
+            tail.append(b"three\n").unwrap();
+            assert_eq!(tail.file.held.get_ref().as_slice(), b"kept\none\nthree\n");
+        }
     }
 
     #[test]

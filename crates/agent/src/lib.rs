@@ -1,6 +1,7 @@
 //! The agent: connects to the control plane, takes commands exactly once, runs sessions through a [`Platform`], and
 //! dials a tunnel for everybody who watches. It never listens on the network and never sees the database.
 
+mod descriptors;
 mod desktop;
 mod docker;
 mod error;
@@ -8,6 +9,7 @@ mod exec;
 mod files;
 mod journal;
 mod link;
+mod lock;
 mod options;
 mod outbox;
 mod platform;
@@ -23,6 +25,7 @@ mod shims;
 mod tunnel;
 mod worker;
 
+pub use descriptors::raise_descriptors;
 pub use desktop::session_desktop;
 pub use docker::{DockerOptions, DockerPlatform, session_container};
 pub use error::Error;

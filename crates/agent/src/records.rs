@@ -21,6 +21,8 @@ use crate::{
 
 /// Ended sessions remembered, with their output.
 const KEPT: usize = 200;
+/// Ended sessions beyond these whose end the control plane has not read of.
+const UNTOLD: usize = 2_000;
 /// How long they are.
 const KEPT_FOR: TimeDelta = TimeDelta::hours(24);
 
@@ -160,27 +162,128 @@ impl Records {
         self.lock().values().filter_map(told).collect()
     }
 
-    /// Forgets ended sessions and their output, the oldest first.
+    /// Forgets ended sessions and their output, the oldest first; an end that the control plane has not read of is kept
+    /// until it has, as far as there is room. Of the others, what earlier starts left goes.
     pub(crate) fn forget(&self, now: DateTime<Utc>) {
         let mut records = self.lock();
-        let mut ended: Vec<(DateTime<Utc>, String)> = records
+        let mut ended: Vec<(bool, DateTime<Utc>, String)> = records
             .values()
             .filter(|record| record.state.is_final())
-            .map(|record| (record.since, record.key.session_id.clone()))
+            .map(|record| (!record.end_known, record.since, record.key.session_id.clone()))
             .collect();
+        // Those that are known come first: they go before one that is not.
         ended.sort();
-        let surplus = ended.len().saturating_sub(KEPT);
-        for (index, (since, id)) in ended.into_iter().enumerate() {
-            if index < surplus || since < now - KEPT_FOR {
+        let known = ended.iter().filter(|(unknown, ..)| !unknown).count();
+        let surplus = known.saturating_sub(KEPT).max(ended.len().saturating_sub(KEPT + UNTOLD));
+        for (index, (unknown, since, id)) in ended.into_iter().enumerate() {
+            let old = !unknown && since < now - KEPT_FOR;
+            if index < surplus || old {
                 records.remove(&id);
                 if let Err(error) = fs::remove_dir_all(self.folder.join(&id)) {
                     tracing::warn!(session_id = id, %error, "an old session's folder stays");
                 }
             }
         }
+        for record in records.values() {
+            forget_earlier(&self.folder.join(&record.key.session_id), record.key.generation);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes the exit, the output and the shim's log of starts before this one.
+fn forget_earlier(folder: &Path, generation: i64) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let of = name.to_str().and_then(|name| match name.split('.').collect::<Vec<_>>()[..] {
+            ["exit", of, "json"] | ["output" | "shim", of, "log"] => of.parse::<i64>().ok(),
+            _ => None,
+        });
+        if of.is_some_and(|of| of < generation)
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "what an earlier start left stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::{Clock, SystemClock};
+
+    use super::*;
+
+    async fn keep(
+        records: &Records,
+        id: &str,
+        generation: i64,
+        state: SessionState,
+        ended: (TimeDelta, bool),
+    ) {
+        let record = Record {
+            key: SessionKey::new(id, generation).unwrap(),
+            state,
+            reason: None,
+            metadata: Map::new(),
+            since: SystemClock::new().now() - ended.0,
+            end_known: ended.1,
+            ready: true,
+            port: None,
+        };
+        records.put(record).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_old_and_known_is_forgotten_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(folder.path()).unwrap();
+        let (old, new) = (TimeDelta::hours(25), TimeDelta::hours(1));
+        keep(&records, "old", 1, SessionState::Terminated, (old, true)).await;
+        keep(&records, "untold", 1, SessionState::Failed, (old, false)).await;
+        keep(&records, "new", 1, SessionState::Terminated, (new, true)).await;
+        keep(&records, "asleep", 1, SessionState::Hibernated, (old, true)).await;
+        records.forget(SystemClock::new().now());
+        let mut left: Vec<String> = records.all().into_iter().map(|record| record.key.session_id).collect();
+        left.sort();
+        assert_eq!(left, ["asleep", "new", "untold"]);
+        assert!(!folder.path().join("old").exists() && folder.path().join("untold/record.json").exists());
+    }
+
+    #[tokio::test]
+    async fn the_surplus_of_what_is_known_goes_before_anything_untold() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(folder.path()).unwrap();
+        keep(&records, "untold", 1, SessionState::Failed, (TimeDelta::hours(2), false)).await;
+        for index in 0..=KEPT {
+            let since = TimeDelta::minutes(60) - TimeDelta::seconds(i64::try_from(index).unwrap());
+            keep(&records, &format!("s-{index}"), 1, SessionState::Terminated, (since, true)).await;
+        }
+        records.forget(SystemClock::new().now());
+        assert_eq!(records.all().len(), KEPT + 1);
+        assert!(records.get("untold").is_some() && records.get("s-0").is_none());
+    }
+
+    #[tokio::test]
+    async fn earlier_starts_leave_nothing_once_there_is_a_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(folder.path()).unwrap();
+        keep(&records, "s-1", 2, SessionState::Running, (TimeDelta::zero(), false)).await;
+        let own = folder.path().join("s-1");
+        for generation in [1, 2] {
+            for name in ["exit.G.json", "output.G.log", "shim.G.log"] {
+                fs::write(own.join(name.replace('G', &generation.to_string())), "x").unwrap();
+            }
+        }
+        fs::write(own.join("endpoint.json"), "x").unwrap();
+        records.forget(SystemClock::new().now());
+        let mut left: Vec<String> = fs::read_dir(&own)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["endpoint.json", "exit.2.json", "output.2.log", "record.json", "shim.2.log"]);
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     files::make_dir,
     journal::Journal,
     link::{Link, Parted},
+    lock::Lock,
     records::Records,
     register::{Registered, register},
     server::{Dial, Keys},
@@ -50,6 +51,7 @@ pub async fn run(
 ) -> Result<Exited, Error> {
     let private = options.data_dir.join("private");
     make_dir(&private, 0o700)?;
+    let _lock = Lock::take(&options.data_dir).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let dial = Dial::new(Arc::new(options), Keys::new(private.clone()))?;
     let options = Arc::clone(&dial.options);

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use chrono::TimeDelta;
@@ -14,7 +15,10 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use tidegate_model::{Clock, SessionState};
 use tidegate_protocol::{AckMessage, CommandMessage, HelloSession};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -27,6 +31,8 @@ use crate::{
 
 /// Commands waiting for one session; more stay unacknowledged and are sent again.
 const COMMANDS: usize = 64;
+/// How long the platform may take to say what it has; it may be away altogether.
+const DISCOVERY: Duration = Duration::from_secs(15);
 /// Outcomes told again after a start: the control plane may not have read them.
 const TOLD_AGAIN: TimeDelta = TimeDelta::minutes(10);
 
@@ -36,6 +42,12 @@ pub(crate) enum Job {
     Command(CommandMessage),
     /// End the session because the agent goes away.
     End(oneshot::Sender<()>),
+}
+
+/// A session that an earlier life of the agent left, with the commands about it that were begun.
+pub(crate) struct Left {
+    record: Record,
+    begun: Vec<CommandMessage>,
 }
 
 /// Everything about sessions that workers, link and tunnels share.
@@ -72,15 +84,28 @@ impl Sessions {
         })
     }
 
-    /// Finds what an earlier life of the agent left, then carries out what it had begun.
+    /// Takes up what an earlier life of the agent left, and what it had begun. Each session is looked at by its own
+    /// worker, beside everything else: until then it counts as what its record says, and whoever asks something of it
+    /// waits for no other one.
     pub(crate) async fn recover(self: &Arc<Self>, unfinished: Vec<CommandMessage>) {
         self.records.forget(self.clock.now());
         for (id, outcome) in self.journal.ended_within(TOLD_AGAIN) {
             self.outbox.push_now(&outcome.report(&id));
         }
-        self.discover().await;
-        join_all(self.records.all().into_iter().map(|record| self.adopt(record, &unfinished))).await;
-        self.sweep().await;
+        // Before anything is started: what is new must not look like something that belongs to nobody.
+        let look = async {
+            self.discover().await;
+            self.sweep().await;
+        };
+        if timeout(DISCOVERY, look).await.is_err() {
+            tracing::warn!("going on without knowing whether the platform has sessions that no record names");
+        }
+        for record in self.records.all().into_iter().filter(Record::is_active) {
+            let id = record.key.session_id.clone();
+            let begun = unfinished.iter().filter(|command| session_of(command) == id).cloned().collect();
+            let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+            workers.entry(id.clone()).or_insert_with(|| self.new_worker(&id, Some(Left { record, begun })));
+        }
         for command in unfinished {
             tracing::info!(
                 command_id = command.command_id,
@@ -117,7 +142,7 @@ impl Sessions {
     }
 
     /// Frees what belongs to no session.
-    pub(crate) async fn sweep(&self) {
+    async fn sweep(&self) {
         let known: Vec<SessionKey> = self
             .records
             .all()
@@ -128,20 +153,15 @@ impl Sessions {
         self.platform.sweep(&known).await;
     }
 
-    async fn adopt(self: &Arc<Self>, record: Record, unfinished: &[CommandMessage]) {
-        if !record.is_active() {
-            return;
-        }
+    /// Looks what became of a session, in its worker, before anything else is done about it.
+    pub(crate) async fn adopt(&self, Left { record, begun }: Left) {
         let id = record.key.session_id.clone();
-        let mut begun = unfinished.iter().filter(|command| session_of(command) == id);
-        let starting = begun.clone().next().is_some() && record.state == SessionState::Pending;
-        let stopping = begun.find_map(|command| worker::keep_of(command, &record.key));
+        let starting = !begun.is_empty() && record.state == SessionState::Pending;
+        let stopping = begun.iter().find_map(|command| worker::keep_of(command, &record.key));
         match (self.platform.find(&record.key).await, stopping) {
             (Ok(Found::Running), _) => {
                 tracing::info!(session_id = id, "session adopted");
-                let record = Record { state: SessionState::Running, ..record };
-                self.keep(record).await;
-                self.spawn_worker(&id);
+                self.keep(Record { state: SessionState::Running, ..record }).await;
             }
             // Its start was not finished: the command is carried out again. What left an exit behind has been started.
             (Ok(Found::Ended(Ended::Lost(_))), _) if starting => {}
@@ -274,18 +294,14 @@ impl Sessions {
 
     fn hand_over(self: &Arc<Self>, session_id: &str, job: Job) -> Result<(), ()> {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = workers.entry(session_id.to_owned()).or_insert_with(|| self.new_worker(session_id));
+        let sender =
+            workers.entry(session_id.to_owned()).or_insert_with(|| self.new_worker(session_id, None));
         sender.try_send(job).map_err(|_| ())
     }
 
-    fn spawn_worker(self: &Arc<Self>, session_id: &str) {
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.entry(session_id.to_owned()).or_insert_with(|| self.new_worker(session_id));
-    }
-
-    fn new_worker(self: &Arc<Self>, session_id: &str) -> mpsc::Sender<Job> {
+    fn new_worker(self: &Arc<Self>, session_id: &str, left: Option<Left>) -> mpsc::Sender<Job> {
         let (sender, jobs) = mpsc::channel(COMMANDS);
-        self.tasks.spawn(Worker::new(Arc::clone(self), session_id.to_owned()).run(jobs));
+        self.tasks.spawn(Worker::new(Arc::clone(self), session_id.to_owned()).run(jobs, left));
         sender
     }
 

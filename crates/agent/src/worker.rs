@@ -16,7 +16,7 @@ use crate::{
     journal::Outcome,
     platform::home_to_delete,
     records::Record,
-    sessions::{Job, Sessions},
+    sessions::{Job, Left, Sessions},
 };
 
 /// The worker of one session.
@@ -43,7 +43,10 @@ impl Worker {
     }
 
     /// Works until the session is over and nothing waits, or the agent ends.
-    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>, left: Option<Left>) {
+        if let Some(left) = left {
+            self.sessions.adopt(left).await;
+        }
         self.rewatch();
         loop {
             let event = match &mut self.watch {
@@ -332,6 +335,7 @@ pub(crate) async fn end(sessions: &Sessions, record: Record, keep: Keep) -> Resu
     };
     tracing::info!(session_id = record.key.session_id, %state, "session stopped");
     sessions.keep(Record { state, metadata, since, reason: None, ..record }).await;
+    sessions.records.forget(since);
     Ok(())
 }
 

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use reqwest::{Method, header::HeaderName};
 use serde::{Deserialize, Serialize};
 use tidegate_model::{
-    Agent, AgentHandle, AgentRegistrationRequest, ApprovalStatus, Secret, Session, SessionFilter, SessionId,
+    Agent, AgentCommand, AgentCommandRequest, AgentHandle, AgentRegistrationRequest, ApprovalStatus, Secret,
+    Session, SessionFilter, SessionId,
 };
 
 use crate::{
@@ -63,6 +64,31 @@ pub struct AgentChange {
     /// The organization it serves alone, by id or name; cleared, all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub organization: Option<Option<String>>,
+}
+
+/// A session that an agent runs and the control plane does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantined {
+    /// The agent that runs it.
+    pub agent_id: AgentHandle,
+    /// The id the agent gave it.
+    pub session_id: String,
+    /// The state the agent gave.
+    pub state: String,
+    /// First reported.
+    pub first_seen: DateTime<Utc>,
+    /// Last reported.
+    pub last_seen: DateTime<Utc>,
+}
+
+/// Every such session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// The sessions.
+    pub sessions: Vec<Quarantined>,
+    /// How many there are.
+    pub total: u64,
 }
 
 /// An agent, bare or under its name.
@@ -187,6 +213,35 @@ impl Client {
     pub async fn terminate_any_session(&self, id: SessionId, reason: Option<&str>) -> Result<Session, Error> {
         let body = serde_json::json!({"reason": reason});
         self.fetch(Call::post(&["admin", "sessions", &id.to_string(), "terminate"]).json(&body)?).await
+    }
+
+    /// `POST admin/agents/{agentId}/command`, for operators: queues a command, whether the agent is connected or not.
+    pub async fn order_agent(
+        &self,
+        agent: &AgentHandle,
+        request: &AgentCommandRequest,
+    ) -> Result<AgentCommand, Error> {
+        self.fetch(Call::post(&["admin", "agents", agent.as_str(), "command"]).json(request)?).await
+    }
+
+    /// `GET admin/quarantine`, for operators: sessions that agents run and the control plane does not know.
+    pub async fn quarantine(&self) -> Result<Quarantine, Error> {
+        self.fetch(Call::get(&["admin", "quarantine"])).await
+    }
+
+    /// `POST admin/quarantine/{agentId}/{sessionId}/stop`, for operators: tells the agent to stop such a session.
+    pub async fn stop_quarantined(
+        &self,
+        agent: &AgentHandle,
+        session_id: &str,
+    ) -> Result<AgentCommand, Error> {
+        self.fetch(Call::post(&["admin", "quarantine", agent.as_str(), session_id, "stop"])).await
+    }
+
+    /// `POST admin/quarantine/{agentId}/{sessionId}/forget`, for operators: takes such a session off the list.
+    pub async fn forget_quarantined(&self, agent: &AgentHandle, session_id: &str) -> Result<(), Error> {
+        let call = Call::post(&["admin", "quarantine", agent.as_str(), session_id, "forget"]);
+        self.send(&call).await.map(drop)
     }
 
     async fn decide(&self, agent: &AgentHandle, verb: &str) -> Result<Agent, Error> {

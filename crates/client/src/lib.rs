@@ -47,7 +47,7 @@ mod tls;
 mod tokens;
 mod users;
 
-pub use agents::{AgentChange, AgentList, Registration, RotatedAgentKey};
+pub use agents::{AgentChange, AgentList, Quarantine, Quarantined, Registration, RotatedAgentKey};
 pub use audit::{AuditExport, AuditOf, AuditPage, AuditQuery};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};

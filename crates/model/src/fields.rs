@@ -155,6 +155,48 @@ impl Fields {
     }
 
     fn read<T: DeserializeOwned>(&mut self, name: &str, value: Value) -> Option<T> {
+        if holds_nul(&value) {
+            self.errors.add(name, "must not contain NUL");
+            return None;
+        }
         serde_json::from_value(value).map_err(|error| self.errors.add(name, error)).ok()
+    }
+}
+
+/// Whether a text anywhere in it, names included, holds the one character that PostgreSQL stores in no text.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Three(Option<String>, PatchField<Value>, Option<Value>);
+
+    impl FromFields for Three {
+        fn from_fields(fields: &mut Fields) -> Option<Self> {
+            Some(Self(fields.required("text"), fields.patch("patch"), fields.optional("nested")))
+        }
+    }
+
+    #[test]
+    fn no_text_may_contain_nul_however_deep_it_lies() {
+        let body = json!({"text": "a\0", "patch": ["\0"], "nested": {"a": [{"b\0": 1}]}});
+        let errors = Three::from_json(body).unwrap_err();
+        let complaints: Vec<(&str, &str)> = errors.iter().collect();
+        let said = "must not contain NUL";
+        assert_eq!(complaints, [("nested", said), ("patch", said), ("text", said)]);
+        let body = json!({"text": "a\n", "patch": null, "nested": [1, true, null, {"a": "b"}]});
+        let Three(text, patch, nested) = Three::from_json(body).unwrap();
+        assert_eq!((text.as_deref(), patch, nested.is_some()), (Some("a\n"), PatchField::Clear, true));
     }
 }

@@ -19,6 +19,7 @@ mod audit;
 mod bearer_token;
 mod clock;
 mod command;
+mod command_request;
 mod credential;
 mod device;
 mod event;
@@ -55,6 +56,7 @@ pub use audit::{AuditEntry, AuditFilter, REDACTED, redacted};
 pub use bearer_token::BearerToken;
 pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
+pub use command_request::AgentCommandRequest;
 pub use credential::{CredentialId, UnknownCredential};
 pub use device::{DeviceCode, DeviceDecision, NoUserCode, UserCode, client_name};
 pub use event::{

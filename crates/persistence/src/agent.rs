@@ -332,7 +332,8 @@ pub struct Heartbeat {
     pub capacity: Option<AgentCapacity>,
 }
 
-/// Writes one heartbeat for each agent, in one statement; those of older connections change nothing.
+/// Writes one heartbeat for each agent, in one statement; those of older connections change nothing. The rows are locked
+/// in the order of their ids before any is changed: two writers never wait for each other.
 pub async fn heartbeats(tx: &mut AgentTx, beats: Vec<Heartbeat>, now: DateTime<Utc>) -> Result<usize> {
     if beats.is_empty() {
         return Ok(0);
@@ -352,15 +353,19 @@ pub async fn heartbeats(tx: &mut AgentTx, beats: Vec<Heartbeat>, now: DateTime<U
         memories.push(capacity.memory_bytes);
     }
     let changed = statement::<()>(
-        "UPDATE agents a SET status = COALESCE(r.status, CASE a.status WHEN 'offline' THEN 'online' ELSE a.status END),
+        "WITH held AS MATERIALIZED (
+             SELECT r.* FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS r(id, epoch, status, active, capacity, max, cpu, memory)
+             JOIN agents h ON h.id = r.id AND h.epoch = COALESCE(r.epoch, h.epoch)
+             WHERE h.approval_status = 'approved' AND h.deleted_at IS NULL
+             ORDER BY h.id FOR NO KEY UPDATE OF h)
+         UPDATE agents a SET status = COALESCE(r.status, CASE a.status WHEN 'offline' THEN 'online' ELSE a.status END),
                 active_sessions = COALESCE(r.active, a.active_sessions), capacity = COALESCE(r.capacity, a.capacity),
                 max_sessions = COALESCE(r.max, a.max_sessions), last_heartbeat = ?,
                 cpu_millis = CASE WHEN r.capacity IS NULL THEN a.cpu_millis ELSE r.cpu END,
                 memory_bytes = CASE WHEN r.capacity IS NULL THEN a.memory_bytes ELSE r.memory END
-         FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS r(id, epoch, status, active, capacity, max, cpu, memory)
+         FROM held r
          WHERE a.id = r.id AND a.epoch = COALESCE(r.epoch, a.epoch) AND a.approval_status = 'approved' AND a.deleted_at IS NULL",
     )
-    .bind::<Timestamptz, _>(now)
     .bind::<Array<Uuid>, _>(ids)
     .bind::<Array<Nullable<BigInt>>, _>(epochs)
     .bind::<Array<Nullable<Text>>, _>(statuses)
@@ -369,6 +374,7 @@ pub async fn heartbeats(tx: &mut AgentTx, beats: Vec<Heartbeat>, now: DateTime<U
     .bind::<Array<Nullable<Integer>>, _>(maxima)
     .bind::<Array<Nullable<BigInt>>, _>(cpus)
     .bind::<Array<Nullable<BigInt>>, _>(memories)
+    .bind::<Timestamptz, _>(now)
     .execute(tx.conn()?)
     .await?;
     Ok(changed)

@@ -91,6 +91,68 @@ pub async fn insert_for_agent(tx: &mut AgentTx, org_id: OrgId, new: NewCommand) 
     Ok(())
 }
 
+/// The session a command is about, with its organization and generation.
+pub type Bound = Option<(OrgId, SessionId, i64)>;
+
+/// A command that an operator gives an agent.
+#[derive(Debug, Clone)]
+pub struct OperatorCommand {
+    /// The id.
+    pub id: CommandId,
+    /// Whose it is to execute.
+    pub agent_id: AgentId,
+    /// Its name.
+    pub agent_handle: AgentHandle,
+    /// The session it is about, if that is one of ours.
+    pub session: Bound,
+    /// What to do.
+    pub action: CommandAction,
+    /// With what; never a secret.
+    pub payload: Value,
+    /// When it fails by itself.
+    pub deadline: DateTime<Utc>,
+    /// The present.
+    pub now: DateTime<Utc>,
+}
+
+/// Queues a command that serves no state of ours: an operator's.
+pub async fn insert_for_operator(tx: &mut PlatformTx, new: OperatorCommand) -> Result<()> {
+    statement::<()>(
+        "INSERT INTO commands (id, org_id, agent_id, agent_handle, session_id, generation, action, payload, status, deadline, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)",
+    )
+    .bind::<Uuid, _>(new.id)
+    .bind::<Nullable<Uuid>, _>(new.session.map(|(org, ..)| org))
+    .bind::<Uuid, _>(new.agent_id)
+    .bind::<Text, _>(new.agent_handle.as_str().to_owned())
+    .bind::<Nullable<Uuid>, _>(new.session.map(|(_, id, _)| id))
+    .bind::<Nullable<BigInt>, _>(new.session.map(|(.., generation)| generation))
+    .bind::<Text, _>(new.action)
+    .bind::<Jsonb, _>(new.payload)
+    .bind::<Timestamptz, _>(new.deadline)
+    .bind::<Timestamptz, _>(new.now)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
+/// The stop of a session nobody here knows that is on its way to its agent already.
+pub async fn open_stop_of_stranger(
+    tx: &mut PlatformTx,
+    agent: AgentId,
+    session_id: &str,
+) -> Result<Option<CommandId>> {
+    let rows: Vec<CommandId> = statement::<Uuid>(
+        "SELECT id FROM commands WHERE agent_id = ? AND status IN ('pending', 'sent', 'ack') AND action = 'stop_session'
+           AND session_id IS NULL AND payload->>'sessionId' = ? LIMIT 1",
+    )
+    .bind::<Uuid, _>(agent)
+    .bind::<Text, _>(session_id.to_owned())
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next())
+}
+
 pub(crate) fn insert_statement(org_id: OrgId, new: NewCommand) -> crate::statement::Statement<()> {
     statement::<()>(INSERT)
         .bind::<Uuid, _>(new.id)
@@ -170,33 +232,6 @@ pub async fn claim(
     Ok(rows.into_iter().map(claimed).collect())
 }
 
-/// Stamps commands as acknowledged; those of other agents, older connections or with an outcome stay as they are.
-pub async fn acknowledge(
-    tx: &mut AgentTx,
-    acks: &[(CommandId, AgentId, i64)],
-    now: DateTime<Utc>,
-) -> Result<usize> {
-    if acks.is_empty() {
-        return Ok(0);
-    }
-    let ids: Vec<CommandId> = acks.iter().map(|ack| ack.0).collect();
-    let agents: Vec<AgentId> = acks.iter().map(|ack| ack.1).collect();
-    let epochs: Vec<i64> = acks.iter().map(|ack| ack.2).collect();
-    let changed = statement::<()>(
-        "UPDATE commands c SET status = 'ack', acknowledged_at = ?, sent_at = COALESCE(c.sent_at, ?)
-         FROM unnest(?, ?, ?) AS r(id, agent_id, epoch) JOIN agents a ON a.id = r.agent_id AND a.epoch = r.epoch
-         WHERE c.id = r.id AND c.agent_id = r.agent_id AND c.status IN ('pending', 'sent') AND a.approval_status = 'approved'",
-    )
-    .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Array<Uuid>, _>(ids)
-    .bind::<Array<Uuid>, _>(agents)
-    .bind::<Array<BigInt>, _>(epochs)
-    .execute(tx.conn()?)
-    .await?;
-    Ok(changed)
-}
-
 /// What came of a command.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -231,6 +266,13 @@ pub struct Finished {
     pub result: Option<Value>,
 }
 
+impl Finished {
+    /// Whether it was a stop, and that is done.
+    pub fn has_stopped(&self) -> bool {
+        self.action == CommandAction::StopSession && self.status == CommandStatus::Completed
+    }
+}
+
 type FinishedRow = (
     CommandId,
     AgentId,
@@ -247,46 +289,81 @@ fn finished(row: FinishedRow) -> Finished {
     Finished { id, agent_id, session_id, generation, action, status, error, result }
 }
 
-/// Records outcomes, in one statement; the first outcome of a command is its only one.
-pub async fn finish(tx: &mut AgentTx, outcomes: Vec<Outcome>, now: DateTime<Utc>) -> Result<Vec<Finished>> {
-    if outcomes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (mut ids, mut agents, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut states, mut errors, mut results) = (Vec::new(), Vec::new(), Vec::new());
-    for outcome in outcomes {
-        ids.push(outcome.id);
-        agents.push(outcome.agent);
-        epochs.push(outcome.epoch);
-        let (state, error, result) = match outcome.result {
-            Ok(result) => (CommandStatus::Completed, None, result),
-            Err(error) => (CommandStatus::Failed, Some(error), None),
+/// What a batch of reports says of commands, column by column.
+#[derive(Default)]
+struct Columns {
+    ids: Vec<CommandId>,
+    agents: Vec<AgentId>,
+    epochs: Vec<i64>,
+    states: Vec<CommandStatus>,
+    errors: Vec<Option<String>>,
+    results: Vec<Option<Value>>,
+}
+
+impl Columns {
+    fn push(&mut self, outcome: Outcome, state: CommandStatus) {
+        self.ids.push(outcome.id);
+        self.agents.push(outcome.agent);
+        self.epochs.push(outcome.epoch);
+        self.states.push(state);
+        let (result, error) = match outcome.result {
+            Ok(result) => (result, None),
+            Err(error) => (None, Some(error)),
         };
-        states.push(state);
-        errors.push(error);
-        results.push(result);
+        self.errors.push(error);
+        self.results.push(result);
+    }
+}
+
+/// Stamps commands as acknowledged and records outcomes, in one statement; the first outcome of a command is its only
+/// one, and what other agents or older connections say changes nothing. Says how many acknowledgements counted.
+///
+/// The rows are locked in the order of their ids before any is changed: two writers never wait for each other.
+pub async fn settle(
+    tx: &mut AgentTx,
+    acks: &[(CommandId, AgentId, i64)],
+    outcomes: Vec<Outcome>,
+    now: DateTime<Utc>,
+) -> Result<(usize, Vec<Finished>)> {
+    if acks.is_empty() && outcomes.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let mut columns = Columns::default();
+    for &(id, agent, epoch) in acks {
+        columns.push(Outcome { id, agent, epoch, result: Ok(None) }, CommandStatus::Ack);
+    }
+    for outcome in outcomes {
+        let state = if outcome.result.is_ok() { CommandStatus::Completed } else { CommandStatus::Failed };
+        columns.push(outcome, state);
     }
     let rows: Vec<FinishedRow> =
         statement::<(Uuid, Uuid, Nullable<Uuid>, Nullable<BigInt>, Text, Text, Nullable<Text>, Nullable<Jsonb>)>(
-            "UPDATE commands c SET status = r.status, error_message = r.error, result = r.result, sealed = NULL, completed_at = ?,
-                    sent_at = COALESCE(c.sent_at, ?), acknowledged_at = COALESCE(c.acknowledged_at, ?)
-             FROM unnest(?, ?, ?, ?, ?, ?) AS r(id, agent_id, epoch, status, error, result)
-             JOIN agents a ON a.id = r.agent_id AND a.epoch = r.epoch AND a.approval_status = 'approved'
-             WHERE c.id = r.id AND c.agent_id = r.agent_id AND c.status IN ('pending', 'sent', 'ack')
+            "WITH held AS MATERIALIZED (
+                 SELECT r.*, ?::timestamptz AS now FROM unnest(?, ?, ?, ?, ?, ?) AS r(id, agent_id, epoch, status, error, result)
+                 JOIN agents a ON a.id = r.agent_id AND a.epoch = r.epoch AND a.approval_status = 'approved'
+                 JOIN commands h ON h.id = r.id AND h.agent_id = r.agent_id AND h.status IN ('pending', 'sent', 'ack')
+                 ORDER BY h.id FOR NO KEY UPDATE OF h)
+             UPDATE commands c SET status = r.status, error_message = r.error, result = r.result,
+                    sealed = CASE r.status WHEN 'ack' THEN c.sealed END,
+                    completed_at = CASE r.status WHEN 'ack' THEN c.completed_at ELSE r.now END,
+                    sent_at = COALESCE(c.sent_at, r.now), acknowledged_at = COALESCE(c.acknowledged_at, r.now)
+             FROM held r
+             WHERE c.id = r.id AND (c.status IN ('pending', 'sent') OR (c.status = 'ack' AND r.status <> 'ack'))
              RETURNING c.id, c.agent_id, c.session_id, c.generation, c.action, c.status, c.error_message, c.result",
         )
         .bind::<Timestamptz, _>(now)
-        .bind::<Timestamptz, _>(now)
-        .bind::<Timestamptz, _>(now)
-        .bind::<Array<Uuid>, _>(ids)
-        .bind::<Array<Uuid>, _>(agents)
-        .bind::<Array<BigInt>, _>(epochs)
-        .bind::<Array<Text>, _>(states)
-        .bind::<Array<Nullable<Text>>, _>(errors)
-        .bind::<Array<Nullable<Jsonb>>, _>(results)
+        .bind::<Array<Uuid>, _>(columns.ids)
+        .bind::<Array<Uuid>, _>(columns.agents)
+        .bind::<Array<BigInt>, _>(columns.epochs)
+        .bind::<Array<Text>, _>(columns.states)
+        .bind::<Array<Nullable<Text>>, _>(columns.errors)
+        .bind::<Array<Nullable<Jsonb>>, _>(columns.results)
         .load(tx.conn()?)
         .await?;
-    Ok(rows.into_iter().map(finished).collect())
+    let all = rows.len();
+    let ended: Vec<Finished> =
+        rows.into_iter().map(finished).filter(|row| row.status != CommandStatus::Ack).collect();
+    Ok((all - ended.len(), ended))
 }
 
 /// Fails the open commands of these agents that are past their deadline. One that somebody writes at this moment is left

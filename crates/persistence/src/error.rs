@@ -14,6 +14,9 @@ pub enum Error {
     /// The database cannot be reached, is restarting or did not answer in time: try again.
     #[error("the database cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A text holds what PostgreSQL stores in none.
+    #[error("a text cannot be stored")]
+    Unstorable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A row holds what this version does not understand.
     #[error("a stored {what} cannot be read")]
     Corrupt {
@@ -87,6 +90,9 @@ const PASSING: &[&str] = &[
     "unexpected end of file",
 ];
 
+/// Messages of SQLSTATE 22021 and 22P05: NUL, as a byte of a text or escaped in JSON. The driver passes no code on.
+const UNSTORABLE: &[&str] = &["invalid byte sequence for encoding", "unsupported Unicode escape sequence"];
+
 impl Error {
     pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(source.into())
@@ -111,6 +117,9 @@ impl From<DieselError> for Error {
                 match (kind, constraint) {
                     (DatabaseErrorKind::UniqueViolation, Some(constraint)) => Self::Violation(constraint),
                     _ if PASSING.iter().any(|text| info.message().contains(text)) => Self::unavailable(error),
+                    _ if UNSTORABLE.iter().any(|text| info.message().contains(text)) => {
+                        Self::Unstorable(Box::new(error))
+                    }
                     _ => Self::Internal(Box::new(error)),
                 }
             }

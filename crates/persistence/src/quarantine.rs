@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{AgentId, SessionState};
+use tidegate_model::{AgentId, CommandId, SessionState};
 
 use crate::{AgentTx, PlatformTx, Result, statement::statement};
 
@@ -33,7 +33,7 @@ pub async fn upsert(
     let (ids, states): (Vec<String>, Vec<SessionState>) = sessions.iter().cloned().unzip();
     statement::<()>(
         "INSERT INTO quarantined_sessions (agent_id, session_id, state, first_seen, last_seen)
-         SELECT ?, x.id, x.state, ?, ? FROM (SELECT DISTINCT ON (u.id) u.id, u.state FROM unnest(?, ?) AS u(id, state) LIMIT 1000) x
+         SELECT ?, x.id, x.state, ?, ? FROM (SELECT DISTINCT ON (u.id) u.id, u.state FROM unnest(?, ?) AS u(id, state) ORDER BY u.id LIMIT 1000) x
          WHERE (SELECT count(*) FROM quarantined_sessions q WHERE q.agent_id = ?) < 1000
          ON CONFLICT (agent_id, session_id) DO UPDATE SET state = EXCLUDED.state, last_seen = EXCLUDED.last_seen",
     )
@@ -43,6 +43,51 @@ pub async fn upsert(
     .bind::<Array<Text>, _>(ids)
     .bind::<Array<Text>, _>(states)
     .bind::<Uuid, _>(agent)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
+/// Whether an agent has this session in quarantine; if so, it stays there as it is until the transaction ends.
+pub async fn hold(tx: &mut PlatformTx, agent: AgentId, session_id: &str) -> Result<bool> {
+    let agents: Vec<AgentId> = statement::<Uuid>(
+        "SELECT a.id FROM agents a WHERE a.id = ?
+           AND EXISTS (SELECT 1 FROM quarantined_sessions q WHERE q.agent_id = a.id AND q.session_id = ?) FOR NO KEY UPDATE",
+    )
+    .bind::<Uuid, _>(agent)
+    .bind::<Text, _>(session_id.to_owned())
+    .load(tx.conn()?)
+    .await?;
+    Ok(!agents.is_empty())
+}
+
+/// Takes a session off the list.
+pub async fn forget(tx: &mut PlatformTx, agent: AgentId, session_id: &str) -> Result<()> {
+    statement::<()>("DELETE FROM quarantined_sessions WHERE agent_id = ? AND session_id = ?")
+        .bind::<Uuid, _>(agent)
+        .bind::<Text, _>(session_id.to_owned())
+        .execute(tx.conn()?)
+        .await?;
+    Ok(())
+}
+
+/// Takes sessions off the list that have ended.
+pub async fn ended(tx: &mut AgentTx, agent: AgentId, sessions: Vec<String>) -> Result<()> {
+    statement::<()>("DELETE FROM quarantined_sessions WHERE agent_id = ? AND session_id = ANY(?)")
+        .bind::<Uuid, _>(agent)
+        .bind::<Array<Text>, _>(sessions)
+        .execute(tx.conn()?)
+        .await?;
+    Ok(())
+}
+
+/// Takes the sessions off the list that these commands have stopped.
+pub async fn stopped(tx: &mut AgentTx, commands: Vec<CommandId>) -> Result<()> {
+    statement::<()>(
+        "DELETE FROM quarantined_sessions q USING commands c
+         WHERE c.id = ANY(?) AND q.agent_id = c.agent_id AND q.session_id = c.payload->>'sessionId'",
+    )
+    .bind::<Array<Uuid>, _>(commands)
     .execute(tx.conn()?)
     .await?;
     Ok(())

@@ -18,7 +18,7 @@ use tidegate_model::{
 };
 
 use crate::{
-    Error, OrgTx, Result,
+    Error, OrgTx, PlatformTx, Result,
     schema::{session_events, sessions},
     share,
     statement::statement,
@@ -268,6 +268,17 @@ pub async fn set_tags(tx: &mut OrgTx, id: SessionId, tags: Vec<String>) -> Resul
 pub async fn placement(tx: &mut OrgTx, id: SessionId) -> Result<Option<AgentId>> {
     let rows: Vec<Option<AgentId>> =
         sessions::table.select(sessions::agent_id).filter(sessions::id.eq(id)).load(tx.conn()?).await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
+}
+
+/// Organization and generation of a session that is placed on this agent.
+pub async fn placed_on(tx: &mut PlatformTx, agent: AgentId, id: SessionId) -> Result<(OrgId, i64)> {
+    let rows: Vec<(OrgId, i64)> = sessions::table
+        .select((sessions::org_id, sessions::generation))
+        .filter(sessions::id.eq(id))
+        .filter(sessions::agent_id.eq(agent))
+        .load(tx.conn()?)
+        .await?;
     rows.into_iter().next().ok_or(Error::NotFound)
 }
 

@@ -41,13 +41,17 @@ pub struct EndAll {
 }
 
 /// Begins the end of every session that has not ended, with a stop for each, in one statement. Gives the agents that
-/// have work by it.
+/// have work by it. The sessions are locked in the order of their ids, as agents' reports lock them.
 pub async fn end_all(tx: &mut OrgTx, end: EndAll) -> Result<Vec<AgentId>> {
     let org_id = tx.org_id();
     let rows: Vec<AgentId> = statement::<Uuid>(
-        "WITH moved AS (
+        "WITH held AS MATERIALIZED (
+             SELECT h.id FROM sessions h
+             WHERE h.org_id = ? AND (h.user_id = ? OR ?) AND h.agent_id IS NOT NULL AND h.hidden_at IS NULL AND h.state = ANY(?)
+             ORDER BY h.id FOR NO KEY UPDATE),
+         moved AS (
              UPDATE sessions s SET state = 'terminating', state_reason = ?, state_since = ?, streaming_ready = false
-             WHERE s.org_id = ? AND (s.user_id = ? OR ?) AND s.agent_id IS NOT NULL AND s.hidden_at IS NULL AND s.state = ANY(?)
+             FROM held WHERE s.id = held.id AND s.hidden_at IS NULL AND s.state = ANY(?)
              RETURNING s.id, s.org_id, s.agent_id, s.agent_handle, s.generation),
          queued AS (
              INSERT INTO commands (id, org_id, agent_id, agent_handle, session_id, generation, action, payload, status, deadline, created_at)
@@ -56,11 +60,12 @@ pub async fn end_all(tx: &mut OrgTx, end: EndAll) -> Result<Vec<AgentId>> {
              RETURNING agent_id)
          SELECT DISTINCT agent_id FROM queued",
     )
-    .bind::<Text, _>(end.reason)
-    .bind::<Timestamptz, _>(end.now)
     .bind::<Uuid, _>(org_id)
     .bind::<Nullable<Uuid>, _>(end.of)
     .bind::<diesel::sql_types::Bool, _>(end.of.is_none())
+    .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
+    .bind::<Text, _>(end.reason)
+    .bind::<Timestamptz, _>(end.now)
     .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
     .bind::<Timestamptz, _>(end.now)
     .bind::<Timestamptz, _>(end.deadline)

@@ -184,10 +184,15 @@ pub async fn end_work(
     .execute(conn)
     .await?;
     let agents: Vec<AgentId> = statement::<Uuid>(
-        "WITH moved AS (
+        // Locked in the order of the ids, as agents' reports lock them.
+        "WITH held AS MATERIALIZED (
+             SELECT h.id FROM sessions h
+             WHERE h.user_id = ? AND h.agent_id IS NOT NULL AND h.hidden_at IS NULL
+               AND h.state NOT IN ('terminated', 'failed') AND h.state = ANY(?)
+             ORDER BY h.id FOR NO KEY UPDATE),
+         moved AS (
              UPDATE sessions s SET state = 'terminating', state_reason = ?, state_since = ?, streaming_ready = false
-             WHERE s.user_id = ? AND s.agent_id IS NOT NULL AND s.hidden_at IS NULL
-               AND s.state NOT IN ('terminated', 'failed') AND s.state = ANY(?)
+             FROM held WHERE s.id = held.id AND s.hidden_at IS NULL AND s.state = ANY(?)
              RETURNING s.id, s.org_id, s.agent_id, s.agent_handle, s.generation),
          queued AS (
              INSERT INTO commands (id, org_id, agent_id, agent_handle, session_id, generation, action, payload, status, deadline, created_at)
@@ -196,9 +201,10 @@ pub async fn end_work(
              RETURNING agent_id)
          SELECT DISTINCT agent_id FROM queued",
     )
+    .bind::<Uuid, _>(id)
+    .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
     .bind::<Text, _>(reason.to_owned())
     .bind::<Timestamptz, _>(now)
-    .bind::<Uuid, _>(id)
     .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(deadline)

@@ -114,6 +114,10 @@ impl From<DbError> for Error {
         match error {
             DbError::NotFound => Self::NotFound("this".into()),
             DbError::Unavailable(source) => Self::Unavailable(source),
+            // The last wall: what reads requests and reports refuses it sooner, and by name.
+            DbError::Unstorable(_) => {
+                Self::Invalid(FieldErrors::one("request", "contains characters that cannot be stored"))
+            }
             DbError::Violation(Constraint::Username) => {
                 conflict("E_USERNAME_TAKEN", "this username is taken, choose another one")
             }

@@ -4,6 +4,7 @@
 //! [`Services::new`] wires everything once, for both binaries, for tests and for whoever embeds Tidegate.
 
 mod activity;
+mod agent_commands;
 mod agent_orders;
 mod agents;
 mod all_organizations;
@@ -57,6 +58,7 @@ use std::sync::Arc;
 use tidegate_model::{ApiKeyId, BearerTokenId, Clock, Secret};
 
 pub use activity::Activity;
+pub use agent_commands::QuarantineDecision;
 pub use agent_orders::LONGEST_OVERLAP;
 pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;

@@ -19,7 +19,7 @@ use crate::{
     AgentIdentity, Core, Error, Nudge, Nudges, Result,
     homes::settle_in,
     options::Options,
-    reports::{self, Mismatch, Said},
+    reports::{self, Mismatch, Said, Strangers},
 };
 
 /// What the hub tells of live agents.
@@ -169,12 +169,15 @@ impl Links {
             hello.sessions.iter().filter_map(|session| read(&session.session_id)).collect();
         let placed = session::placed(tx, link.agent_id, named).await?;
         let inventory = reports::Inventory::compare(&placed, hello);
-        let moved = session::apply(tx, inventory.moves(link.agent_id, link.epoch), now).await?;
+        let mut moved = Vec::new();
+        for round in reports::rounds(inventory.moves(link.agent_id, link.epoch)) {
+            moved.extend(session::apply(tx, round, now).await?);
+        }
         if !inventory.unknown.is_empty() {
             tracing::warn!(agent = %link.handle, count = inventory.unknown.len(), "agent runs sessions nobody knows: quarantined");
             quarantine::upsert(tx, link.agent_id, &inventory.unknown, now).await?;
         }
-        self.ask_in(tx, link, &inventory.unwanted, CommandAction::StopSession).await?;
+        self.ask_in(tx, link, &inventory.unwanted).await?;
         Ok((inventory.unwanted.len(), moved))
     }
 
@@ -183,18 +186,17 @@ impl Links {
         &self,
         tx: &mut AgentTx,
         link: &Link,
-        unwanted: &[Placed],
-        action: CommandAction,
+        unwanted: &[(Placed, CommandAction)],
     ) -> Result<()> {
         let now = self.0.clock.now();
-        for placed in unwanted {
+        for (placed, action) in unwanted {
             let new = NewCommand {
                 id: CommandId::new(),
                 agent_id: link.agent_id,
                 agent_handle: link.handle.clone(),
                 session_id: placed.id,
                 generation: placed.generation,
-                action,
+                action: *action,
                 payload: json!({"sessionId": placed.id, "generation": placed.generation}),
                 sealed: None,
                 deadline: now + Options::seconds(self.0.options.stop_deadline_seconds),
@@ -258,7 +260,7 @@ impl Links {
             .0
             .db
             .in_agents(scope, async |tx| {
-                let finished = command::finish(tx, broken, now).await?;
+                let (_, finished) = command::settle(tx, &[], broken, now).await?;
                 settle_in(tx, &finished).await?;
                 let mut moved = Vec::new();
                 for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
@@ -318,24 +320,37 @@ impl Links {
     ) -> Result<Written> {
         let mut applied = sorted.merged;
         applied += agent::heartbeats(tx, sorted.heartbeats, now).await?;
-        applied += command::acknowledge(tx, &sorted.acks, now).await?;
-        let finished = command::finish(tx, sorted.outcomes, now).await?;
+        let (acknowledged, finished) = command::settle(tx, &sorted.acks, sorted.outcomes, now).await?;
         settle_in(tx, &finished).await?;
-        applied += finished.len();
-        let mut moved = Vec::new();
-        for round in reports::rounds(finished.iter().filter_map(reports::move_of).collect()) {
-            moved.extend(session::apply(tx, round, now).await?);
-        }
-        let mut seen = HashSet::new();
-        for round in reports::rounds(sorted.moves) {
+        applied += acknowledged + finished.len();
+        let (mut moved, mut seen) = (Vec::new(), HashSet::new());
+        // Together, so that the first round locks every session of the batch, in one order.
+        let asked = finished.iter().filter_map(reports::move_of).chain(sorted.moves).collect();
+        for round in reports::rounds(asked) {
+            // What a command means for its session needs no fence: the rest was said in statuses.
+            let said: HashSet<SessionId> =
+                round.iter().filter(|change| change.epoch.is_some()).map(|change| change.id).collect();
             let changed = session::apply(tx, round, now).await?;
-            seen.extend(changed.iter().map(|moved| moved.id));
+            seen.extend(changed.iter().map(|moved| moved.id).filter(|id| said.contains(id)));
             moved.extend(changed);
         }
         applied += sorted.statuses.iter().filter(|said| seen.contains(&said.id)).count();
-        let stopped = self.question_in(tx, &sorted.statuses, &seen).await?;
-        for (link, unknown) in &sorted.unknown {
-            quarantine::upsert(tx, link.agent_id, unknown, now).await?;
+        let mut strangers = sorted.unknown;
+        let stopped = self.question_in(tx, &sorted.statuses, &seen, &mut strangers).await?;
+        for (agent, unknown) in strangers {
+            let (ended, live): (Vec<_>, Vec<_>) =
+                unknown.into_iter().partition(|(_, state)| state.is_final());
+            if !live.is_empty() {
+                quarantine::upsert(tx, agent, &live, now).await?;
+            }
+            if !ended.is_empty() {
+                quarantine::ended(tx, agent, ended.into_iter().map(|(id, _)| id).collect()).await?;
+            }
+        }
+        let of_strangers = finished.iter().filter(|done| done.has_stopped() && done.session_id.is_none());
+        let of_strangers: Vec<CommandId> = of_strangers.map(|done| done.id).collect();
+        if !of_strangers.is_empty() {
+            quarantine::stopped(tx, of_strangers).await?;
         }
         Ok(Written { applied, moved, stopped })
     }
@@ -347,6 +362,7 @@ impl Links {
         tx: &mut AgentTx,
         statuses: &[Said],
         seen: &HashSet<SessionId>,
+        strangers: &mut Strangers,
     ) -> Result<Vec<AgentId>> {
         let now = self.0.clock.now();
         let mut asked = Vec::new();
@@ -358,12 +374,12 @@ impl Links {
             }
             let placed = session::placed(tx, link.agent_id, vec![said.id]).await?;
             let Some(placed) = placed.into_iter().find(|placed| placed.id == said.id) else {
-                quarantine::upsert(tx, link.agent_id, &[(said.id.to_string(), said.state)], now).await?;
+                strangers.entry(link.agent_id).or_default().insert(said.id.to_string(), said.state);
                 continue;
             };
             match said.mismatch(&placed) {
                 Mismatch::Ask(action) => {
-                    self.ask_in(tx, link, &[placed], action).await?;
+                    self.ask_in(tx, link, &[(placed, action)]).await?;
                     asked.push(link.agent_id);
                 }
                 Mismatch::Asleep => {

@@ -1,7 +1,7 @@
 //! What reports mean: pure rules from what an agent said to what changes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -31,7 +31,20 @@ pub(crate) fn clamp(text: &str) -> String {
 }
 
 fn clamp_json(value: Option<serde_json::Map<String, Value>>) -> Option<Value> {
-    value.map(Value::Object).filter(|value| value.to_string().len() <= JSON)
+    value.map(Value::Object).map(without_nul).filter(|value| value.to_string().len() <= JSON)
+}
+
+/// Leaves out what PostgreSQL stores in no text: one such character would refuse the whole batch it came in.
+fn without_nul(value: Value) -> Value {
+    let clean = |text: String| if text.contains('\0') { text.replace('\0', "") } else { text };
+    match value {
+        Value::String(text) => Value::String(clean(text)),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (clean(name), without_nul(value))).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
 }
 
 /// From where a status may move a session. Narrower than the lifecycle: a `running` that was on its way when somebody
@@ -164,19 +177,27 @@ pub(crate) enum Mismatch {
     None,
 }
 
-impl Said {
-    /// Compares with what stands here. A wake that was given up at its deadline may have been carried out after it.
-    pub(crate) fn mismatch(&self, placed: &Placed) -> Mismatch {
-        let current = self.generation.is_none_or(|generation| generation == placed.generation);
+impl Mismatch {
+    /// Compares what stands here with what an agent says. A wake that was given up at its deadline may have been carried
+    /// out after it.
+    fn of(placed: &Placed, state: SessionState, generation: Option<i64>) -> Self {
+        let current = generation.is_none_or(|generation| generation == placed.generation);
         if placed.has_open_command {
-            return Mismatch::None;
+            return Self::None;
         }
-        match (placed.state, self.state) {
-            (Terminated | Failed, state) if !state.is_final() => Mismatch::Ask(CommandAction::StopSession),
-            (Hibernated, Running) if current => Mismatch::Ask(CommandAction::HibernateSession),
-            (Running, Hibernated) if current => Mismatch::Asleep,
-            _ => Mismatch::None,
+        match (placed.state, state) {
+            (Terminated | Failed, state) if !state.is_final() => Self::Ask(CommandAction::StopSession),
+            (Hibernated, Running) if current => Self::Ask(CommandAction::HibernateSession),
+            (Running, Hibernated) if current => Self::Asleep,
+            _ => Self::None,
         }
+    }
+}
+
+impl Said {
+    /// Compares with what stands here.
+    pub(crate) fn mismatch(&self, placed: &Placed) -> Mismatch {
+        Mismatch::of(placed, self.state, self.generation)
     }
 }
 
@@ -197,6 +218,9 @@ pub(crate) fn asleep(agent: AgentId, epoch: i64, placed: &Placed) -> [Move; 2] {
     [step(Hibernating, Running), step(Hibernated, Hibernating)]
 }
 
+/// Sessions that agents run and nobody here knows, in the order in which their rows are locked.
+pub(crate) type Strangers = BTreeMap<AgentId, BTreeMap<String, SessionState>>;
+
 /// A batch, sorted by what is written together.
 #[derive(Default)]
 pub(crate) struct Sorted {
@@ -205,7 +229,7 @@ pub(crate) struct Sorted {
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) moves: Vec<Move>,
     pub(crate) statuses: Vec<Said>,
-    pub(crate) unknown: Vec<(Arc<Link>, Vec<(String, SessionState)>)>,
+    pub(crate) unknown: Strangers,
     /// Reports that stand in another one of this batch: older heartbeats, acks beside their outcome.
     pub(crate) merged: usize,
 }
@@ -222,7 +246,9 @@ impl Sorted {
     pub(crate) fn new(batch: Vec<Report>) -> Self {
         let mut sorted = Self::default();
         let mut beats: HashMap<(AgentId, i64), Heartbeat> = HashMap::new();
-        let mut outcomes: HashMap<CommandId, Outcome> = HashMap::new();
+        // Whose and over which connection belongs to the key: what another agent or an old connection says of a command
+        // counts for nothing there, and must not stand in the way of the word that counts.
+        let mut outcomes: HashMap<(CommandId, AgentId, i64), Outcome> = HashMap::new();
         for Report { link, kind } in batch {
             let (agent, epoch) = (link.agent_id(), link.epoch());
             match kind {
@@ -238,12 +264,17 @@ impl Sorted {
                 ReportKind::Ack(command) => sorted.acks.push((command, agent, epoch)),
                 ReportKind::Complete { command, result } => {
                     let result = Ok(clamp_json(result));
-                    outcomes.entry(command).or_insert(Outcome { id: command, agent, epoch, result });
+                    outcomes.entry((command, agent, epoch)).or_insert(Outcome {
+                        id: command,
+                        agent,
+                        epoch,
+                        result,
+                    });
                 }
                 ReportKind::Failed { command, error } => {
                     let error =
                         if error.is_empty() { "the agent gave no reason".into() } else { clamp(&error) };
-                    outcomes.entry(command).or_insert(Outcome {
+                    outcomes.entry((command, agent, epoch)).or_insert(Outcome {
                         id: command,
                         agent,
                         epoch,
@@ -261,13 +292,13 @@ impl Sorted {
                 }
                 ReportKind::UnknownSession { session_id, state } => {
                     let id = session_id.chars().filter(|c| !c.is_control()).take(128).collect();
-                    sorted.unknown.push((link, vec![(id, state)]));
+                    sorted.unknown.entry(agent).or_default().insert(id, state);
                 }
             }
         }
         let before = sorted.acks.len();
-        // An outcome stamps the acknowledgement too. Of another agent's outcome it says nothing.
-        sorted.acks.retain(|(id, agent, _)| outcomes.get(id).is_none_or(|outcome| outcome.agent != *agent));
+        // An outcome stamps the acknowledgement too; another agent's or connection's does not.
+        sorted.acks.retain(|ack| !outcomes.contains_key(ack));
         sorted.acks.sort_unstable();
         sorted.acks.dedup();
         sorted.merged += before - sorted.acks.len();
@@ -296,8 +327,10 @@ pub(crate) struct Inventory {
     lost: Vec<(SessionId, SessionState, SessionState, i64)>,
     /// Sessions it has, with what it says of them.
     present: Vec<AgentStatusUpdate>,
-    /// Sessions it runs that ended here.
-    pub(crate) unwanted: Vec<Placed>,
+    /// Sessions it runs that ended here or sleep here, with what is asked of it.
+    pub(crate) unwanted: Vec<(Placed, CommandAction)>,
+    /// Sessions that run here and sleep there.
+    asleep: Vec<Placed>,
     /// Sessions nobody here knows.
     pub(crate) unknown: Vec<(String, SessionState)>,
 }
@@ -311,15 +344,15 @@ impl Inventory {
         for session in hello.sessions.iter().filter(|session| named.insert(clamp(&session.session_id))) {
             let id = session.session_id.parse::<SessionId>().ok();
             match id.and_then(|id| placed.iter().find(|placed| placed.id == id)) {
+                None if session.state.is_final() => {}
                 None => inventory.unknown.push((clamp(&session.session_id), session.state)),
                 Some(known) => {
                     reported.insert(known.id);
-                    if known.state.is_final() {
-                        if !session.state.is_final() && !known.has_open_command {
-                            inventory.unwanted.push(known.clone());
-                        }
-                    } else {
-                        inventory.present.push(AgentStatusUpdate {
+                    match Mismatch::of(known, session.state, session.generation) {
+                        Mismatch::Ask(action) => inventory.unwanted.push((known.clone(), action)),
+                        Mismatch::Asleep => inventory.asleep.push(known.clone()),
+                        Mismatch::None if known.state.is_final() => {}
+                        Mismatch::None => inventory.present.push(AgentStatusUpdate {
                             session_id: known.id,
                             state: session.state,
                             generation: session.generation,
@@ -327,7 +360,7 @@ impl Inventory {
                             streaming_port: None,
                             platform_metadata: None,
                             reason: None,
-                        });
+                        }),
                     }
                 }
             }
@@ -342,7 +375,7 @@ impl Inventory {
         inventory
     }
 
-    /// What changes here. One for each session: an inventory names each once, and what it lacks it does not name.
+    /// What changes here, in the order of each session's steps.
     pub(crate) fn moves(&self, agent: AgentId, epoch: i64) -> Vec<Move> {
         let lost = self.lost.iter().map(|(id, from, to, generation)| Move {
             id: *id,
@@ -364,6 +397,7 @@ impl Inventory {
                 moves.extend(moves_of(agent, epoch, status));
             }
         }
+        moves.extend(self.asleep.iter().flat_map(|placed| asleep(agent, epoch, placed)));
         moves
     }
 }
@@ -413,12 +447,36 @@ mod tests {
         let names =
             [(ended.id.to_string(), Running), (known.id.to_string(), Running), ("sess-x".into(), Running)];
         let inventory = Inventory::compare(&all, &hello(&names));
-        assert_eq!(inventory.unwanted, [ended]);
+        assert_eq!(inventory.unwanted, [(ended, CommandAction::StopSession)]);
         assert_eq!(inventory.unknown, [("sess-x".to_owned(), Running)]);
         let moves = inventory.moves(AgentId::new(), 1);
         let ends: Vec<(SessionId, SessionState)> =
             moves.iter().map(|change| (change.id, change.to)).collect();
         assert_eq!(ends, [(lost.id, Failed), (gone.id, Terminated), (known.id, Running)]);
+    }
+
+    #[test]
+    fn an_inventory_says_what_sleeps_here_and_runs_there_and_the_other_way_round() {
+        let awake = placed(Hibernated, false);
+        let waking = placed(Hibernated, true);
+        let asleep = placed(Running, false);
+        let older = Placed { generation: 2, ..placed(Hibernated, false) };
+        let all = [awake.clone(), waking.clone(), asleep.clone(), older.clone()];
+        let running = [&awake, &waking, &older].map(|placed| (placed.id.to_string(), Running));
+        let names: Vec<_> = running.into_iter().chain([(asleep.id.to_string(), Hibernated)]).collect();
+        let inventory = Inventory::compare(&all, &hello(&names));
+        assert_eq!(inventory.unwanted, [(awake, CommandAction::HibernateSession)]);
+        let moves = inventory.moves(AgentId::new(), 1);
+        let steps: Vec<SessionState> =
+            moves.iter().filter(|change| change.id == asleep.id).map(|change| change.to).collect();
+        assert_eq!(steps, [Hibernating, Hibernated]);
+    }
+
+    #[test]
+    fn no_nul_of_an_agents_is_kept_however_deep() {
+        let said = serde_json::json!({"a\0": ["b\0", {"c": "\0"}], "d": 1});
+        let kept = clamp_json(said.as_object().cloned()).unwrap();
+        assert_eq!(kept, serde_json::json!({"a": ["b", {"c": ""}], "d": 1}));
     }
 
     #[test]

@@ -114,3 +114,51 @@ async fn told_to_go_and_to_stop_its_sessions_the_agent_does_both() {
     end(agent, Signal::SIGTERM);
     assert!(serve.await.is_err() && with_argument("86472.5").is_empty());
 }
+
+#[tokio::test]
+async fn a_second_agent_on_a_folder_says_who_has_it_and_goes() {
+    let (folder, plane) = (Folder::new(), ControlPlane::new().await);
+    let first = Agent::start(&folder, &plane.url());
+    let _link = plane.link().await;
+    let refused = Agent::start(&folder, &plane.url()).refused().await;
+    assert!(
+        refused.contains(&format!("in use by another agent, process {}:", std::process::id())),
+        "{refused}"
+    );
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_shim_that_is_stopped_keeps_no_agent_away_and_its_session_can_be_ended() {
+    let (folder, plane) = (Folder::new(), ControlPlane::new().await);
+    let agent = spawn(&folder, &plane.url(), &[]);
+    let mut link = plane.link().await;
+    link.start("s-1", "sleep 86473.5").await;
+    end(agent, Signal::SIGKILL);
+    kill(Pid::from_raw(shims(folder.path())[0]), Signal::SIGSTOP).unwrap();
+    let agent = spawn(&folder, &plane.url(), &[]);
+    let mut link = plane.link().await;
+    let hello = link.wait_for("hello", |message| matches!(message, FromAgent::Hello(_))).await;
+    let FromAgent::Hello(hello) = hello else { unreachable!() };
+    assert_eq!((hello.sessions.len(), hello.sessions[0].state), (1, SessionState::Running));
+    // Another session waits for nothing.
+    link.start("s-2", "sleep 86474.5").await;
+    let stop = serde_json::json!({"sessionId": "s-1", "generation": 1});
+    link.command("cmd-stop", CommandAction::StopSession, stop).await;
+    until_gone("86473.5").await;
+    link.completed("cmd-stop").await;
+    assert_eq!(with_argument("86474.5").len(), 1);
+    end(agent, Signal::SIGTERM);
+}
+
+/// Longer than anything else here: it is waited for that a shim says nothing, twice.
+async fn until_gone(argument: &str) {
+    let mut look = tokio::time::interval(Duration::from_millis(50));
+    let gone = async {
+        while !with_argument(argument).is_empty() {
+            look.tick().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(90), gone).await;
+    assert!(ended.is_ok(), "the session is ended from outside");
+}

@@ -3,7 +3,10 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        resource::{RLIM_INFINITY, Resource, getrlimit},
+        signal::{Signal, kill},
+    },
     unistd::{Pid, Uid},
 };
 use tidegate_agent::{Ended, Found, Keep, Platform, Program, StreamRequest};
@@ -27,6 +30,43 @@ async fn a_program_ends_with_its_exit_code_and_its_complete_output() {
         panic!("it was not lost")
     };
     assert_eq!((exit.code, exit.signal), (7, None));
+}
+
+#[tokio::test]
+async fn a_session_opens_as_many_files_as_programs_expect_and_may_ask_for_more() {
+    let (before, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    tidegate_agent::raise_descriptors().unwrap();
+    let folder = Folder::new();
+    let platform = folder.platform();
+    let spec = script("s-1", 1, "ulimit -Sn; ulimit -Hn; ulimit -Sn 5000 && ulimit -Sn");
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
+    let (bytes, _) = read_all(&mut platform.open(&spec.key, LOGS).await.unwrap()).await;
+    let printed = String::from_utf8_lossy(&bytes).into_owned();
+    let hard_text = if hard == RLIM_INFINITY { "unlimited".into() } else { hard.to_string() };
+    let wanted = format!("{}\r\n{hard_text}\r\n5000\r\n", before.clamp(1_024, 4_096));
+    assert_eq!(printed, wanted);
+    assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap().0, hard.min(1 << 20));
+}
+
+#[tokio::test]
+async fn a_home_deeper_than_any_path_keeps_no_session_from_ending_and_is_deleted() {
+    let folder = Folder::new();
+    let platform = folder.platform();
+    // No shell: some of them cannot change into a folder whose path is too long to be written down.
+    let deep = r#"exec perl -e '$| = 1; for (1..3000) { mkdir "d" or die; chdir "d" or die } print "deep"; sleep 86475'"#;
+    let spec = script("s-1", 1, deep);
+    platform.start(&spec, tidegate_agent::Progress::silent()).await.unwrap();
+    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+    read_until(&mut logs, "deep").await;
+    soon("the stop", platform.stop(&spec.key, Keep::Nothing)).await.unwrap();
+    assert!(!folder.path().join("homes/ephemeral/s-1").exists());
+    let trash = folder.path().join("homes/.trash");
+    until("it is deleted", || std::fs::read_dir(&trash).unwrap().next().is_none()).await;
+    if Uid::effective().is_root() {
+        let table = folder.path().join("private/uids.json");
+        until("its user id is free", || !std::fs::read_to_string(&table).unwrap().contains("s-1")).await;
+        until("its user id is free", || !std::fs::read_to_string(&table).unwrap().contains("deleted")).await;
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use super::{Context, Problem, envelope::Named, scopes, source::source};
 const ORGANIZATION: &str = "X-Tidegate-Org";
 /// The header for programs that cannot set `Authorization`.
 const API_KEY: &str = "X-API-Key";
+/// What a name or key that cannot be one is looked up as: nothing is called so.
+const UNREADABLE: &str = "\u{fffd}";
 
 /// Lets in who has a bearer token or an API key.
 pub(crate) async fn bearer(
@@ -67,7 +69,7 @@ pub(crate) async fn operator(
 
 /// Who makes the request, by its bearer token or API key.
 pub(crate) async fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
-    let wanted = request.headers().get(ORGANIZATION).map(|value| value.to_str().unwrap_or("\u{fffd}"));
+    let wanted = request.headers().get(ORGANIZATION).map(|value| value.to_str().unwrap_or(UNREADABLE));
     caller_in(request, wanted).await
 }
 
@@ -77,6 +79,8 @@ async fn caller_in(request: &HttpRequest, wanted: Option<&str>) -> Result<Caller
         Problem::unauthenticated("log in first: neither the header Authorization nor X-API-Key is there")
     })?;
     let from = source(request, context);
+    // The database refuses to look for NUL; no organization has it in its name.
+    let wanted = wanted.map(|wanted| if wanted.contains('\0') { UNREADABLE } else { wanted });
     let caller = context.services.logins.authenticate_from(credential, wanted, from).await?;
     scopes::check(request, &caller)?;
     Ok(caller.with_origin(origin_of(request, from)))
@@ -90,7 +94,7 @@ pub(crate) fn origin_of(request: &HttpRequest, from: Option<IpAddr>) -> Origin {
 
 /// The credential of a request. A header that is there and cannot be read counts as a wrong one.
 fn credential_of(headers: &HeaderMap) -> Option<&str> {
-    let key = || headers.get(API_KEY).map(|key| key.to_str().unwrap_or("\u{fffd}").trim());
+    let key = || headers.get(API_KEY).map(|key| key.to_str().unwrap_or(UNREADABLE).trim());
     bearer_of(headers).or_else(key)
 }
 

@@ -47,7 +47,8 @@ use super::{
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
         admin::rotate_key::rotate_key, admin::rotate_key::revoke_key, admin::change::update, admin::change::remove,
         admin::sessions::list_sessions, admin::sessions::terminate_session, admin::drain::drain, admin::drain::undrain, admin::commands::commands,
-        admin::command::command, admin::quarantine::quarantine,
+        admin::command::command, admin::order::order, admin::quarantine::quarantine,
+        admin::quarantine::stop, admin::quarantine::forget,
         pages::health::healthz, pages::health::readyz, pages::metrics::metrics,
     ),
     tags(

@@ -243,6 +243,7 @@ fn of_operators(inside: &mut ServiceConfig) {
         .service(resource("/agents/{agentId}/revoke-key").route(post().to(admin::revoke_key)))
         .service(resource("/agents/{agentId}/drain").route(post().to(admin::drain)))
         .service(resource("/agents/{agentId}/undrain").route(post().to(admin::undrain)))
+        .service(resource("/agents/{agentId}/command").route(post().to(admin::order)))
         .service(resource("/agents/{agentId}/commands").route(get().to(admin::commands)))
         .service(resource("/commands/{commandId}").route(get().to(admin::command)))
         .service(resource("/sessions").route(get().to(admin::list_sessions)))
@@ -293,5 +294,7 @@ fn of_operators(inside: &mut ServiceConfig) {
                 .route(delete().to(admin::users::delete_user)),
         )
         .service(resource("/users/{id}/password").route(post().to(admin::users::reset_password)))
-        .service(resource("/quarantine").route(get().to(admin::quarantine)));
+        .service(resource("/quarantine").route(get().to(admin::quarantine)))
+        .service(resource("/quarantine/{agentId}/{sessionId}/stop").route(post().to(admin::stop)))
+        .service(resource("/quarantine/{agentId}/{sessionId}/forget").route(post().to(admin::forget)));
 }

@@ -133,6 +133,7 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("DELETE", "/admin/agents/{agentId}", ADMIN),
     ("POST", "/admin/agents/{agentId}/drain", ADMIN),
     ("POST", "/admin/agents/{agentId}/undrain", ADMIN),
+    ("POST", "/admin/agents/{agentId}/command", ADMIN),
     ("GET", "/admin/agents/{agentId}/commands", ADMIN),
     ("GET", "/admin/commands/{commandId}", ADMIN),
     ("GET", "/admin/sessions", ADMIN),
@@ -161,6 +162,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("DELETE", "/admin/users/{id}", Needs::Login),
     ("POST", "/admin/users/{id}/password", Needs::Login),
     ("GET", "/admin/quarantine", ADMIN),
+    ("POST", "/admin/quarantine/{agentId}/{sessionId}/stop", ADMIN),
+    ("POST", "/admin/quarantine/{agentId}/{sessionId}/forget", ADMIN),
 ];
 
 /// What a key needs for a route, by its whole pattern; none for a route that the table does not name.

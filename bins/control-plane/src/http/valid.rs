@@ -107,9 +107,12 @@ pub(crate) fn read_query<T: FromFields>(query: &str) -> Result<T, FieldErrors> {
     T::from_json(Value::Object(object))
 }
 
-/// Reads a query as pages do: what cannot be read or is not known is left aside.
+/// Reads a query as pages do: what cannot be read or is not known is left aside, and so is what holds NUL.
 pub(crate) fn lenient_query(query: &str) -> HashMap<String, String> {
-    actix_web::web::Query::from_query(query).map(actix_web::web::Query::into_inner).unwrap_or_default()
+    let read = actix_web::web::Query::<HashMap<String, String>>::from_query(query);
+    let mut read = read.map(actix_web::web::Query::into_inner).unwrap_or_default();
+    read.retain(|_, value| !value.contains('\0'));
+    read
 }
 
 /// Reads a field of a query that is not a text.
@@ -146,7 +149,9 @@ impl<T: std::str::FromStr + 'static> FromRequest for Last<T> {
 fn segment<T: std::str::FromStr>(part: Option<(&str, &str)>) -> Result<T, Problem> {
     let text = part.map(|(_, text)| text).unwrap_or_default();
     let shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
-    text.parse().map_err(|_| Problem::not_found(shown))
+    // Nothing has NUL in its name, and the database refuses to look for it.
+    let readable = Some(text).filter(|text| !text.contains('\0')).and_then(|text| text.parse().ok());
+    readable.ok_or_else(|| Problem::not_found(shown))
 }
 
 impl<T: std::str::FromStr + 'static> FromRequest for Segment<T> {

@@ -80,6 +80,35 @@ async fn commands_are_shown_to_operators_with_their_times() {
 }
 
 #[tokio::test]
+async fn operators_give_commands_and_decide_about_sessions_that_nobody_knows() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    let _agent = world.agent("vm-1").await;
+    let path = "/api/v1/admin/agents/vm-1/command";
+    let queued = world.call("POST", path, &operator, Some(json!({"action": "stop_session"}))).await;
+    assert_eq!((queued.status, &queued.body["agentId"]), (201, &json!("vm-1")), "{queued:?}");
+    let bad = world.call("POST", path, &operator, Some(json!({"action": "dance", "payload": 7}))).await;
+    assert_eq!(bad.refused(400, "E_INVALID").fields(), ["action", "payload"]);
+    let body = || Some(json!({"action": "dance"}));
+    let elsewhere = "/api/v1/admin/agents/vm-2/command";
+    world.call("POST", elsewhere, &operator, body()).await.refused(404, "E_NOT_FOUND");
+    for stranger in ["one", "two"] {
+        let insert = format!(
+            "INSERT INTO quarantined_sessions SELECT id, '{stranger}', 'running', now(), now() FROM agents"
+        );
+        world.db.execute(&insert).await;
+    }
+    let decide = async |what: &str| {
+        world.call("POST", &format!("/api/v1/admin/quarantine/vm-1/{what}"), &operator, None).await
+    };
+    let stopping = decide("one/stop").await;
+    assert_eq!((stopping.status, &stopping.body["payload"]), (202, &json!({"sessionId": "one"})));
+    assert_eq!(decide("two/forget").await.status, 204);
+    decide("two/forget").await.refused(404, "E_NOT_FOUND");
+    decide("%00/stop").await.refused(404, "E_NOT_FOUND");
+}
+
+#[tokio::test]
 async fn nobody_but_operators_may_do_what_operators_do() {
     let world = World::new().await;
     let token = world.member("acme", OrgRole::Admin).await;

@@ -58,6 +58,46 @@ async fn what_is_no_json_is_one_bad_field() {
 }
 
 #[tokio::test]
+async fn nul_is_a_bad_field_or_the_name_of_nothing_and_never_a_fault() {
+    let world = World::new().await;
+    let token = world.member("acme", OrgRole::Admin).await;
+    let admin = world.admin().await;
+    let body = json!({"template": "shell", "region": "eu\0", "tags": ["a\0"], "environment": {"A\0": "b"}});
+    let answer = world.call("POST", "/api/v1/sessions", &token, Some(body)).await;
+    assert_eq!(answer.refused(400, "E_INVALID").fields(), ["environment", "region", "tags"]);
+    let login = json!({"username": "a\0", "password": "long enough"});
+    let answer = world.call("POST", "/api/v1/auth/login", "", Some(login)).await;
+    assert_eq!(answer.refused(400, "E_INVALID").fields(), ["username"]);
+    let answer = world.call("GET", "/api/v1/sessions?user=%00&tag=a%00", &token, None).await;
+    assert_eq!(answer.refused(400, "E_INVALID").fields(), ["tag", "user"]);
+    for path in [
+        "/api/v1/organizations/%00",
+        "/api/v1/organizations/%00/members",
+        "/api/v1/organizations/ac%00me/keys",
+        "/api/v1/users/%00",
+        "/api/v1/sessions/%00",
+        "/api/v1/groups/%00",
+    ] {
+        world.call("GET", path, &token, None).await.refused(404, "E_NOT_FOUND");
+    }
+    for path in ["/api/v1/admin/organizations/%00", "/api/v1/admin/users/%00", "/api/v1/admin/quotas/%00"] {
+        world.call("GET", path, &admin, None).await.refused(404, "E_NOT_FOUND");
+    }
+    for path in
+        ["/login?next=%00", "/oauth/device/verify?user_code=%00", "/api/v1/auth/oidc/%00", "/invites/%00"]
+    {
+        let answer = world.call("GET", path, "", None).await;
+        assert!(answer.status < 500, "{path}: {answer:?}");
+    }
+    let form = [("Content-Type", "application/x-www-form-urlencoded".to_owned())];
+    for path in ["/login", "/oauth/device/code", "/oauth/device/token", "/oauth/device/verify"] {
+        let body = b"username=%00&password=%00&client_name=%00&device_code=%00&user_code=%00&csrf=%00";
+        let answer = world.raw("POST", path, &form, body).await;
+        assert!((300..500).contains(&answer.status), "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_is_away_is_503_and_never_401() {
     let world = World::new().await;
     let token = world.member("acme", OrgRole::User).await;

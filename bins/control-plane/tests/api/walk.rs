@@ -160,7 +160,10 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /admin/commands/{commandId}", Rule::Right(Operation::ManageAgents)),
     ("GET /admin/sessions", Rule::Right(Operation::ManageAllSessions)),
     ("POST /admin/sessions/{id}/terminate", Rule::Right(Operation::ManageAllSessions)),
+    ("POST /admin/agents/{agentId}/command", Rule::Right(Operation::ManageAgents)),
     ("GET /admin/quarantine", Rule::Right(Operation::ManageAgents)),
+    ("POST /admin/quarantine/{agentId}/{sessionId}/stop", Rule::Right(Operation::ManageAgents)),
+    ("POST /admin/quarantine/{agentId}/{sessionId}/forget", Rule::Right(Operation::ManageAgents)),
     ("GET /admin/audit", Rule::Right(Operation::ReadAllAudit)),
     ("GET /admin/audit/export", Rule::Right(Operation::ReadAllAudit)),
     ("GET /admin/users", Rule::Right(Operation::ManageAllUsers)),
@@ -587,6 +590,23 @@ impl Stage {
                 let handle = unique("vm");
                 new_key_of(&self.world.services, &handle, 1).await;
                 ask.fill("{agentId}", &handle);
+            }
+            "POST /admin/agents/{agentId}/command" => {
+                let handle = unique("vm");
+                new_key_of(&self.world.services, &handle, 1).await;
+                ask.fill("{agentId}", &handle);
+                ask.body = Some(json!({"action": "stop_session"}));
+            }
+            _ if operation.starts_with("POST /admin/quarantine/") => {
+                let (handle, stranger) = (unique("vm"), unique("stray"));
+                new_key_of(&self.world.services, &handle, 1).await;
+                let row = format!(
+                    "INSERT INTO quarantined_sessions SELECT id, '{stranger}', 'running', now(), now()
+                     FROM agents WHERE agent_id = '{handle}'"
+                );
+                self.world.db.execute(&row).await;
+                ask.fill("{agentId}", &handle);
+                ask.fill("{sessionId}", &stranger);
             }
             "GET /admin/commands/{commandId}" => {
                 let made = self

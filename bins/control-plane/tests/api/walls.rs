@@ -97,7 +97,10 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("GET /api/v1/audit/export", "the log of the caller's own organization, asserted in audit.rs"),
     ("GET /api/v1/admin/audit", "operators only, 403 for anybody else"),
     ("GET /api/v1/admin/audit/export", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/agents/{agentId}/command", "operators only, 403 for anybody else"),
     ("GET /api/v1/admin/quarantine", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/quarantine/{agentId}/{sessionId}/stop", "operators only, 403 for anybody else"),
+    ("POST /api/v1/admin/quarantine/{agentId}/{sessionId}/forget", "operators only, 403 for anybody else"),
 ];
 
 pub(crate) fn operations() -> Vec<(String, String)> {
@@ -114,6 +117,7 @@ pub(crate) fn fill(path: &str, id: &str) -> String {
     path.replace("{userId}", id)
         .replace("{inviteId}", id)
         .replace("{shareId}", id)
+        .replace("{sessionId}", id)
         .replace("{username}", "nobody")
 }
 

@@ -129,7 +129,7 @@ impl Inner {
         if self.shims.runs(key).await? {
             return Ok(());
         }
-        self.shims.kill_strays(key, &[]).await;
+        self.shims.clear_strays(key, &[]).await;
         self.spawn_bridge(key, key, Role::Main { starts: false }, Duration::ZERO).await
     }
 
@@ -288,7 +288,7 @@ impl Inner {
         for key in [stream::shell_key(key), key.clone()] {
             if matches!(self.shims.was_begun(&key), Ok(true)) {
                 self.shims.stop(&key, Duration::from_secs(1)).await;
-                self.shims.kill_strays(&key, &[]).await;
+                self.shims.clear_strays(&key, &[]).await;
             }
         }
         let _ = std::fs::remove_dir_all(self.shims.folder(&stream::shell_key(key)));

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use super::{
     stream::{At, Endpoint, free_port},
 };
 use crate::{
-    Error, Program, SessionSpec,
+    Error, Program, SessionSpec, descriptors,
     exec::ExecSpec,
     files::make_dir,
     platform::SessionKey,
@@ -35,7 +34,8 @@ impl Inner {
         make_dir(&folder, 0o700)?;
         let uid = self.users.uid_for(spec)?;
         let home = self.users.home_for(spec, uid)?;
-        let limits = self.limits.prepare(&spec.key, spec.cpu_millis, spec.memory_bytes)?;
+        let mut limits = self.limits.prepare(&spec.key, spec.cpu_millis, spec.memory_bytes)?;
+        limits.rlimits.insert("nofile".into(), descriptors::of_sessions());
         let shell = shell();
         let mut environment = environment(spec, &self.shims.name, &home, &shell);
         let (argv, login, hold, at) = match &spec.program {
@@ -67,11 +67,9 @@ impl Inner {
 
     /// Where a desktop's X server listens: in a folder that is its user's alone.
     fn desktop_socket(&self, key: &SessionKey, uid: Option<u32>) -> Result<PathBuf, Error> {
-        let folders = self.options.data_dir.join("desktops");
-        make_dir(&folders, 0o711)?;
-        let folder = folders.join(&key.session_id);
-        // Of an earlier start, with its socket and its cookie.
-        let _ = fs::remove_dir_all(&folder);
+        // That of an earlier start goes.
+        self.discard_desktop(key);
+        let folder = self.desktops.join(&key.session_id);
         make_dir(&folder, 0o700)?;
         if let Some(uid) = uid {
             chown(&folder, Some(uid.into()), Some(uid.into()))

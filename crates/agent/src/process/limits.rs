@@ -12,6 +12,8 @@ use crate::{Error, platform::SessionKey};
 
 /// Processes of one session.
 const PROCESSES: u64 = 2_048;
+/// What the limits need.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// Length of a CPU period in microseconds.
 const PERIOD: u64 = 100_000;
 
@@ -48,23 +50,27 @@ impl Limits {
     /// Looks what is mounted, or lies below `root`, and may be written. `name` keeps agents of one machine apart.
     pub(crate) fn detect(name: &str, root: Option<&Path>) -> Self {
         let (mounts, own) = root.map_or_else(mounted, as_if_mounted);
-        Self::unified(&mounts, &own, name)
-            .or_else(|| Self::by_controller(&mounts, &own, name))
+        Self::of(&mounts, &own, name)
+    }
+
+    fn of(mounts: &str, own: &str, name: &str) -> Self {
+        Self::unified(mounts, own, name)
+            .or_else(|| Self::by_controller(mounts, own, name))
             .unwrap_or(Self::Rlimits)
     }
 
+    /// One cgroup for all sessions, beside the agent's own and never inside of it: a service manager must be able to put
+    /// the agent back into its own, which it cannot once that shares out its controllers (`decisions/0019`).
     fn unified(mounts: &str, own: &str, name: &str) -> Option<Self> {
-        let mount = mount_points(mounts).find(|(kind, ..)| *kind == "cgroup2")?.1;
-        let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        let base = Path::new(mount).join(path);
-        let there = fs::read_to_string(base.join("cgroup.controllers")).ok()?;
-        let wanted = ["cpu", "memory", "pids"];
-        if !wanted.iter().all(|controller| there.split_whitespace().any(|word| word == *controller)) {
-            return None;
-        }
-        enable(&base).or_else(|_| step_aside(&base).and_then(|()| enable(&base))).ok()?;
-        let folder = base.join(name);
-        fs::create_dir_all(&folder).and_then(|()| enable(&folder)).ok()?;
+        let mount = Path::new(mount_points(mounts).find(|(kind, ..)| *kind == "cgroup2")?.1);
+        let own = mount.join(own.lines().find_map(|line| line.strip_prefix("0::/"))?);
+        let beside = own.parent().filter(|parent| parent.starts_with(mount));
+        // The root alone may hold processes and share out its controllers; whoever may write to it begins there.
+        let mut bases = vec![mount];
+        bases.extend(beside.filter(|beside| *beside != mount));
+        let folder = bases.into_iter().find_map(|base| shared_out(base, name, false));
+        // Inside of the agent's own as the last resort: without rights above, and where it is alone there.
+        let folder = folder.or_else(|| shared_out(&own, name, true))?;
         // Fairness, not a limit: a kernel that knows no weights is no reason to go without the limits.
         let _ = fs::write(folder.join("cpu.weight"), weight(TOGETHER).to_string());
         Some(Self::Cgroup2(folder))
@@ -202,8 +208,32 @@ fn mount_points(mounts: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     })
 }
 
+/// Makes the cgroup of this name in `base`, with controllers of its own for what comes below it. With `aside` the agent
+/// may move out of the way.
+fn shared_out(base: &Path, name: &str, aside: bool) -> Option<PathBuf> {
+    let there = fs::read_to_string(base.join("cgroup.controllers")).ok()?;
+    if !CONTROLLERS.iter().all(|controller| there.split_whitespace().any(|word| word == *controller)) {
+        return None;
+    }
+    let enabled = enable(base);
+    if aside { enabled.or_else(|_| step_aside(base).and_then(|()| enable(base))) } else { enabled }.ok()?;
+    let folder = base.join(name);
+    let made = fs::create_dir_all(&folder).and_then(|()| enable(&folder));
+    if made.is_err() {
+        // Empty, and of no use.
+        let _ = fs::remove_dir(&folder);
+    }
+    made.ok().map(|()| folder)
+}
+
+/// Shares the controllers out, unless they are already: that needs no right to write.
 fn enable(cgroup: &Path) -> io::Result<()> {
-    fs::write(cgroup.join("cgroup.subtree_control"), "+cpu +memory +pids")
+    let file = cgroup.join("cgroup.subtree_control");
+    let shared = fs::read_to_string(&file).unwrap_or_default();
+    if CONTROLLERS.iter().all(|controller| shared.split_whitespace().any(|word| word == *controller)) {
+        return Ok(());
+    }
+    fs::write(file, "+cpu +memory +pids")
 }
 
 /// A cgroup with processes cannot share out its controllers: where the agent is alone in its own (as systemd's
@@ -271,6 +301,54 @@ mod tests {
         assert_eq!(written, ["max 100000", "max", "2048"]);
         tree::forbid_forks(limits.cgroups(&key()).iter().map(PathBuf::as_path));
         assert_eq!(read(&cgroup, "pids.max"), "0");
+    }
+
+    /// A tree as a service manager makes it, with the agent in a unit of its own.
+    fn managed() -> (TempDir, PathBuf) {
+        let root = tree_with("cpu memory pids\n");
+        let unit = root.path().join("system.slice/agent.service");
+        fs::create_dir_all(&unit).unwrap();
+        for cgroup in [unit.parent().unwrap(), &unit] {
+            fs::write(cgroup.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+            fs::write(cgroup.join("cgroup.procs"), "").unwrap();
+        }
+        (root, unit)
+    }
+
+    fn detected(root: &Path) -> Limits {
+        let mounts = format!("cgroup2 {} cgroup2 rw 0 0\n", root.display());
+        Limits::of(&mounts, "0::/system.slice/agent.service\n", "tidegate-x")
+    }
+
+    /// Nobody may share this cgroup's controllers out.
+    fn closed(cgroup: &Path) {
+        fs::create_dir(cgroup.join("cgroup.subtree_control")).unwrap();
+    }
+
+    #[test]
+    fn the_agents_own_cgroup_stays_a_leaf_wherever_there_is_another_place() {
+        let (root, unit) = managed();
+        assert_eq!(detected(root.path()), Limits::Cgroup2(root.path().join("tidegate-x")));
+        assert!(!unit.join("cgroup.subtree_control").exists() && !unit.join("agent").exists());
+        // Again, as after a restart.
+        assert_eq!(detected(root.path()), Limits::Cgroup2(root.path().join("tidegate-x")));
+        let (root, unit) = managed();
+        closed(root.path());
+        assert_eq!(detected(root.path()), Limits::Cgroup2(root.path().join("system.slice/tidegate-x")));
+        assert!(!unit.join("cgroup.subtree_control").exists());
+        let (root, unit) = managed();
+        closed(root.path());
+        closed(&root.path().join("system.slice"));
+        assert_eq!(detected(root.path()), Limits::Cgroup2(unit.join("tidegate-x")));
+    }
+
+    #[test]
+    fn what_is_shared_out_already_needs_no_right_to_be_shared_out() {
+        let (root, _) = managed();
+        let control = root.path().join("cgroup.subtree_control");
+        fs::write(&control, "cpuset cpu io memory pids\n").unwrap();
+        detected(root.path());
+        assert_eq!(read(root.path(), "cgroup.subtree_control"), "cpuset cpu io memory pids\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod launch;
 pub(crate) mod limits;
 mod stream;
+mod trash;
 mod users;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -12,9 +13,10 @@ use serde_json::{Map, json};
 
 use crate::{
     Ended, Error, Exit, Found, Keep, Platform, Progress, SessionKey, SessionSpec, SessionStream,
-    StreamRequest, shims::Shims,
+    StreamRequest, files::make_dir, shims::Shims,
 };
 use limits::Limits;
+use trash::Trash;
 use users::Users;
 
 /// Where the process platform keeps things, and how it ends sessions.
@@ -46,6 +48,9 @@ struct Inner {
     shims: Shims,
     users: Users,
     limits: Limits,
+    /// Folders of desktops, and where they go.
+    desktops: PathBuf,
+    desktop_trash: Trash,
 }
 
 impl ProcessPlatform {
@@ -54,21 +59,34 @@ impl ProcessPlatform {
         let shims = Shims::open(&options.data_dir, options.runtime_dir.as_deref(), &options.program)?;
         let users = Users::open(&options.data_dir, &options.data_dir.join("private"))?;
         let limits = Limits::detect(&shims.name, options.cgroup_root.as_deref());
+        let desktops = options.data_dir.join("desktops");
+        make_dir(&desktops, 0o711)?;
+        let desktop_trash = Trash::open(&desktops)?;
+        desktop_trash.delete_beside(desktop_trash.names(), drop);
         tracing::info!(limits = limits.name(), "process platform is ready");
-        Ok(Self { inner: Arc::new(Inner { options, shims, users, limits }) })
+        Ok(Self { inner: Arc::new(Inner { options, shims, users, limits, desktops, desktop_trash }) })
     }
 }
 
 impl Inner {
     /// What became of a session that no shim answers for.
     async fn remains(&self, key: &SessionKey) -> Ended {
+        let cleared = self.clear(key).await;
+        cleared.unwrap_or_else(|error| {
+            tracing::error!(session = %key, error = error.chain(), "something of a session goes on");
+            Ended::Lost(error.chain())
+        })
+    }
+
+    /// The same, unless something of it does not end.
+    async fn clear(&self, key: &SessionKey) -> Result<Ended, Error> {
         // A shim that wrote the exit has ended everything before.
         if let Some(exit) = self.shims.exit(key) {
-            return Ended::Exited(exit);
+            return Ok(Ended::Exited(exit));
         }
-        self.shims.kill_strays(key, &self.limits.cgroups(key)).await;
+        self.shims.kill_strays(key, &self.limits.cgroups(key)).await?;
         self.limits.remove(key);
-        Ended::Lost("the process that held the session was killed, or the machine restarted".into())
+        Ok(Ended::Lost("the process that held the session was killed, or the machine restarted".into()))
     }
 
     async fn find(&self, key: &SessionKey) -> Result<Found, Error> {
@@ -103,27 +121,32 @@ impl Inner {
                 self.limits.remove(key);
                 Some(exit)
             }
-            None => match self.remains(key).await {
+            None => match self.clear(key).await? {
                 Ended::Exited(exit) => Some(exit),
                 Ended::Lost(_) => None,
             },
         };
         if keep == Keep::Nothing {
-            self.release(key)?;
+            self.release(key);
         }
         Ok(exit)
     }
 
-    fn release(&self, key: &SessionKey) -> Result<(), Error> {
+    /// Frees what only this session used. What it wrote is out of the way when this returns, and deleted later; nothing
+    /// that goes wrong with that keeps the session from having ended.
+    fn release(&self, key: &SessionKey) {
         self.limits.remove(key);
-        let desktop = self.options.data_dir.join("desktops").join(&key.session_id);
-        match std::fs::remove_dir_all(&desktop) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::file("remove", desktop)(error));
-            }
-            _ => {}
+        self.discard_desktop(key);
+        self.users.release(&key.session_id);
+    }
+
+    /// Takes the folder of a session's desktop away, with its socket and its cookie.
+    fn discard_desktop(&self, key: &SessionKey) {
+        let folder = self.desktops.join(&key.session_id);
+        match self.desktop_trash.take(&folder) {
+            Ok(name) => self.desktop_trash.delete_beside(name.into_iter().collect(), drop),
+            Err(error) => tracing::warn!(path = %folder.display(), %error, "a session's folder stays"),
         }
-        self.users.release(&key.session_id)
     }
 
     async fn open(&self, key: &SessionKey, request: StreamRequest) -> Result<SessionStream, Error> {
@@ -171,7 +194,11 @@ impl Platform for ProcessPlatform {
     }
 
     fn release<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<(), Error>> {
-        async move { self.inner.release(key) }.boxed()
+        async move {
+            self.inner.release(key);
+            Ok(())
+        }
+        .boxed()
     }
 
     fn delete_home<'a>(&'a self, owner: &'a str) -> BoxFuture<'a, Result<bool, Error>> {

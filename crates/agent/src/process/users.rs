@@ -5,12 +5,13 @@ use std::{
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use nix::unistd::{Uid, chown};
 use serde::{Deserialize, Serialize};
 
+use super::trash::Trash;
 use crate::{
     Error,
     files::{make_dir, read_json, write_json},
@@ -34,9 +35,39 @@ struct Table {
 #[derive(Debug)]
 pub(super) struct Users {
     homes: PathBuf,
+    uids: Uids,
+    trash: Trash,
+}
+
+/// Who has which user id, on disk.
+#[derive(Debug, Clone)]
+struct Uids {
     file: PathBuf,
     /// `None` when the agent is not root: sessions run as whoever it is.
-    table: Option<Mutex<Table>>,
+    table: Option<Arc<Mutex<Table>>>,
+}
+
+impl Uids {
+    /// Changes the table, and writes it if the change says so.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, u32>) -> bool) {
+        let Some(table) = &self.table else { return };
+        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        if change(&mut table.uids)
+            && let Err(error) = write_json(&self.file, &*table)
+        {
+            // It is written with the next change; until then ids are taken longer than they need be.
+            tracing::warn!(error = error.chain(), "the table of user ids was not written");
+        }
+    }
+
+    /// Frees the ids that were kept for these homes.
+    fn free(&self, deleted: &[String]) {
+        self.change(|uids| {
+            let before = uids.len();
+            uids.retain(|of, _| !deleted.iter().any(|name| *of == discarded(name)));
+            uids.len() != before
+        });
+    }
 }
 
 impl Users {
@@ -48,16 +79,35 @@ impl Users {
         let table = if Uid::effective().is_root() {
             may_be_entered(data)?;
             let table = read_json(&file)?.unwrap_or(Table { next: UIDS.start, uids: BTreeMap::new() });
-            Some(Mutex::new(table))
+            Some(Arc::new(Mutex::new(table)))
         } else {
             None
         };
-        Ok(Self { homes, file, table })
+        let users = Self { trash: Trash::open(&homes)?, homes, uids: Uids { file, table } };
+        users.resume();
+        Ok(users)
+    }
+
+    /// Deletes what an earlier life did not get to, and frees the ids of what it did.
+    fn resume(&self) {
+        let left = self.trash.names();
+        let homes = self.homes.join("ephemeral");
+        let needed = |of: &str| match of.split_once(':') {
+            Some(("deleted", name)) => left.iter().any(|left| left == name),
+            Some(("session", id)) => fs::symlink_metadata(homes.join(id)).is_ok(),
+            _ => true,
+        };
+        self.uids.change(|uids| {
+            let before = uids.len();
+            uids.retain(|of, _| needed(of));
+            uids.len() != before
+        });
+        self.delete(left);
     }
 
     /// The user id of a session, one per owner with a persistent home, else one of its own.
     pub(super) fn uid_for(&self, spec: &SessionSpec) -> Result<Option<u32>, Error> {
-        let Some(table) = &self.table else { return Ok(None) };
+        let Some(table) = &self.uids.table else { return Ok(None) };
         let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
         let name = name_of(spec);
         if let Some(uid) = table.uids.get(&name) {
@@ -72,7 +122,7 @@ impl Users {
             .ok_or_else(|| Error::Refused("all 50000 user ids for sessions are in use".into()))?;
         table.next = uid + 1;
         table.uids.insert(name, uid);
-        write_json(&self.file, &*table)?;
+        write_json(&self.uids.file, &*table)?;
         Ok(Some(uid))
     }
 
@@ -102,40 +152,44 @@ impl Users {
         }
     }
 
-    /// Deletes a persistent home; one that is not there is what was asked for. Its user keeps the id: something may lie
-    /// around elsewhere that belongs to them, and the next home is theirs again.
+    /// Takes a persistent home away and has it deleted; one that is not there is what was asked for. Its user keeps the id:
+    /// something may lie around elsewhere that belongs to them, and the next home is theirs again.
     pub(super) fn delete_home(&self, owner: &str) -> Result<(), Error> {
         let home = self.homes.join(owner);
-        // Aside first: a crash in between leaves no half of a home for the next session, and the repeat ends it.
-        let gone = home.with_extension("gone");
-        match fs::rename(&home, &gone) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::file("move aside", home)(error));
-            }
-            _ => {}
-        }
-        match fs::remove_dir_all(&gone) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", gone)(error)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Frees what only this session used.
-    pub(super) fn release(&self, session_id: &str) -> Result<(), Error> {
-        let home = self.homes.join("ephemeral").join(session_id);
-        match fs::remove_dir_all(&home) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::file("remove", home)(error));
-            }
-            _ => {}
-        }
-        let Some(table) = &self.table else { return Ok(()) };
-        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
-        if table.uids.remove(&format!("session:{session_id}")).is_some() {
-            write_json(&self.file, &*table)?;
-        }
+        let name = self.trash.take(&home).map_err(Error::file("move away", home))?;
+        self.delete(name.into_iter().collect());
         Ok(())
     }
+
+    /// Takes a session's own home away and has it deleted. Its user id is given to nobody else before that is done:
+    /// something in it may still belong to it.
+    pub(super) fn release(&self, session_id: &str) {
+        let home = self.homes.join("ephemeral").join(session_id);
+        let name = match self.trash.take(&home) {
+            Ok(name) => name,
+            Err(error) => {
+                tracing::warn!(path = %home.display(), %error, "a session's home stays");
+                return;
+            }
+        };
+        let (own, deleted) = (format!("session:{session_id}"), name.as_deref().map(discarded));
+        self.uids.change(|uids| {
+            let Some(uid) = uids.remove(&own) else { return false };
+            uids.extend(deleted.map(|deleted| (deleted, uid)));
+            true
+        });
+        self.delete(name.into_iter().collect());
+    }
+
+    fn delete(&self, names: Vec<String>) {
+        let uids = self.uids.clone();
+        self.trash.delete_beside(names, move |deleted| uids.free(&deleted));
+    }
+}
+
+/// What a user id is kept for while its home is being deleted.
+fn discarded(name: &str) -> String {
+    format!("deleted:{name}")
 }
 
 fn name_of(spec: &SessionSpec) -> String {

@@ -15,17 +15,19 @@ use nix::{
 use tidegate_model::{Clock, SystemClock};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{files, output::Output};
 use crate::{
     platform::Exit,
-    shims::tree::{descendants, forbid_forks, signal_all},
+    shims::tree::{descendants, forbid_forks, kill_cgroups, remaining, signal_all},
 };
 
 /// How long what the program left behind may take to end by itself.
 const LEFTOVERS: Duration = Duration::from_millis(500);
+/// How long what is killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(10);
 /// How long the terminal may stay open once every process is gone (somebody else may hold it).
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -78,7 +80,9 @@ pub(super) async fn wait(
                 exit.unwrap_or(lost)
             } else {
                 kill_all(cgroups).await;
-                children.ended.await.unwrap_or(lost)
+                // One that the kernel does not let go of is not waited for: the session has ended for everybody else.
+                let ended = timeout(KILLED, &mut children.ended).await;
+                ended.map_or((137, Some("SIGKILL".into())), |exit| exit.unwrap_or(lost))
             }
         }
     };
@@ -125,11 +129,17 @@ fn ask_all() {
 /// Kills until nothing is left: what forked before it was forbidden to is found by the next look.
 async fn kill_all(cgroups: &[PathBuf]) {
     forbid_forks(cgroups.iter().filter_map(|procs| procs.parent()));
+    let until = Instant::now() + KILLED;
     loop {
         let all = descendants(own_pid());
         if all.is_empty() {
             return;
         }
+        if Instant::now() > until {
+            eprintln!("{}", remaining(&all));
+            return;
+        }
+        kill_cgroups(cgroups.iter().filter_map(|procs| procs.parent()));
         signal_all(&all, Signal::SIGKILL);
         sleep(Duration::from_millis(5)).await;
     }

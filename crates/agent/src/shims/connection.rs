@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a shim that has taken the connection may be silent.
-const FIRST_FRAME: Duration = Duration::from_secs(10);
+pub(crate) const FIRST_FRAME: Duration = Duration::from_secs(10);
 
 pub(crate) type Connection = (FramedRead<OwnedReadHalf, FrameCodec>, FramedWrite<OwnedWriteHalf, FrameCodec>);
 

@@ -3,6 +3,7 @@
 
 mod connection;
 pub(crate) mod hold;
+mod name;
 pub(crate) mod tree;
 
 use std::{
@@ -20,6 +21,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use connection::FIRST_FRAME;
+
 use crate::{
     Error, Exit, SessionKey, SessionStream, StreamFrame, StreamRequest,
     files::make_dir,
@@ -31,6 +34,10 @@ use crate::{
 
 /// How long a shim may take until it listens.
 pub(crate) const START: Duration = Duration::from_secs(20);
+/// What a shim may take over a session's grace until the end is written down: it kills, drains the terminal and writes.
+const MARGIN: Duration = Duration::from_secs(35);
+/// How long what is killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(10);
 /// Longest path of a Unix socket, without its closing NUL.
 const SOCKET_PATH: usize = 107;
 /// How often a hold is tried for, every 10 ms.
@@ -57,7 +64,7 @@ impl Shims {
         for folder in [&data.join("private"), &sessions, &sockets] {
             make_dir(folder, 0o700)?;
         }
-        Ok(Self { sessions, sockets, program: program.to_owned(), name: name_of(data) })
+        Ok(Self { sessions, sockets, program: program.to_owned(), name: name::of(data)? })
     }
 
     /// The agent's own program.
@@ -108,19 +115,33 @@ impl Shims {
         pids
     }
 
-    /// Kills what a dead shim left behind, until nothing is left.
-    pub(crate) async fn kill_strays(&self, key: &SessionKey, cgroups: &[PathBuf]) {
+    /// Kills what a dead shim left behind, until nothing is left. What the kernel does not let go of in time is named in
+    /// the error.
+    pub(crate) async fn kill_strays(&self, key: &SessionKey, cgroups: &[PathBuf]) -> Result<(), Error> {
         tree::forbid_forks(cgroups.iter().map(PathBuf::as_path));
+        let until = Instant::now() + KILLED;
         loop {
             let strays = self.strays(key, cgroups);
             if strays.is_empty() {
                 break;
             }
+            if Instant::now() > until {
+                return Err(Error::Refused(tree::remaining(&strays)));
+            }
+            tree::kill_cgroups(cgroups.iter().map(PathBuf::as_path));
             tree::signal_all(&strays, Signal::SIGKILL);
             sleep(Duration::from_millis(10)).await;
         }
         if let Ok(socket) = self.socket(key) {
             let _ = std::fs::remove_file(socket);
+        }
+        Ok(())
+    }
+
+    /// The same where nobody waits for it: what stays is said in the log.
+    pub(crate) async fn clear_strays(&self, key: &SessionKey, cgroups: &[PathBuf]) {
+        if let Err(error) = self.kill_strays(key, cgroups).await {
+            tracing::error!(session = %key, error = error.chain(), "something of a session goes on");
         }
     }
 
@@ -145,32 +166,40 @@ impl Shims {
         }
     }
 
-    /// Whether a shim answers that its session runs.
+    /// Whether a shim answers that its session runs. One that takes the question and is silent lives and is stopped, or
+    /// has no processor: its session is there.
     pub(crate) async fn runs(&self, key: &SessionKey) -> Result<bool, Error> {
         let Some(mut connection) = self.reach(key, &Request::Watch).await? else { return Ok(false) };
-        Ok(matches!(connection::report(connection.0.next().await), Some(Report::Running)))
+        if let Ok(said) = timeout(FIRST_FRAME, connection.0.next()).await {
+            return Ok(matches!(connection::report(said), Some(Report::Running)));
+        }
+        tracing::warn!(session = %key, "the session's shim is silent: it counts as running");
+        Ok(true)
     }
 
     /// Waits for a session's end; nothing where no shim tells it.
     pub(crate) async fn watch(&self, key: &SessionKey) -> Option<Exit> {
-        self.follow(key, &Request::Watch).await
+        let connection = self.reach(key, &Request::Watch).await.ok()??;
+        end_of(connection).await
     }
 
-    /// Asks a shim to end its session, and waits for it; nothing where no shim does.
+    /// Asks a shim to end its session, and waits for it; nothing where no shim does so in time.
     pub(crate) async fn stop(&self, key: &SessionKey, grace: Duration) -> Option<Exit> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(5_000);
-        self.follow(key, &Request::Stop { grace_ms }).await
-    }
-
-    /// Follows a shim's reports to the end.
-    async fn follow(&self, key: &SessionKey, request: &Request) -> Option<Exit> {
-        let mut connection = self.reach(key, request).await.ok()??;
-        loop {
-            match connection::report(connection.0.next().await)? {
-                Report::Running => {}
-                Report::Ended(exit) => return Some(exit),
+        let mut connection = self.reach(key, &Request::Stop { grace_ms }).await.ok()??;
+        // It answers at once, whatever the end then takes.
+        let answers = timeout(FIRST_FRAME, connection.0.next()).await;
+        let ended = async {
+            match connection::report(answers.ok()?)? {
+                Report::Running => timeout(grace + MARGIN, end_of(connection)).await.ok()?,
+                Report::Ended(exit) => Some(exit),
             }
+        };
+        let exit = ended.await;
+        if exit.is_none() {
+            tracing::warn!(session = %key, "the session's shim did not end it: it is ended from outside");
         }
+        exit
     }
 
     /// Starts a shim; it listens when this returns. `cgroups` are those that its session will be in.
@@ -205,7 +234,7 @@ impl Shims {
         // tokio reaps a dropped child when it ends; it is never killed with the agent.
         drop(child);
         if answer.is_err() {
-            self.kill_strays(&spec.key, cgroups).await;
+            self.clear_strays(&spec.key, cgroups).await;
         }
         answer
     }
@@ -242,12 +271,14 @@ impl Shims {
     }
 }
 
-/// The name of an agent's cgroups, containers and marks.
-fn name_of(data: &Path) -> String {
-    use std::hash::{Hash, Hasher};
-    let mut hasher = std::hash::DefaultHasher::new();
-    data.canonicalize().unwrap_or_else(|_| data.to_owned()).hash(&mut hasher);
-    format!("tidegate-{:016x}", hasher.finish())
+/// Follows a shim's reports to the end.
+async fn end_of(mut connection: connection::Connection) -> Option<Exit> {
+    loop {
+        match connection::report(connection.0.next().await)? {
+            Report::Running => {}
+            Report::Ended(exit) => return Some(exit),
+        }
+    }
 }
 
 async fn hand_over(child: &mut Child, spec: &ShimSpec) -> std::io::Result<String> {

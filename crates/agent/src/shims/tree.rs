@@ -105,6 +105,27 @@ pub(crate) fn remove_cgroup(path: &PathBuf) -> io::Result<()> {
     }
 }
 
+/// Kills whatever is in these cgroups and below them at once, where the kernel can (v2, since 5.14).
+pub(crate) fn kill_cgroups<'a>(cgroups: impl IntoIterator<Item = &'a Path>) {
+    for cgroup in cgroups {
+        let file = cgroup.join("cgroup.kill");
+        if file.exists() {
+            let _ = fs::write(file, "1");
+        }
+    }
+}
+
+/// A sentence about processes that do not end although they were killed.
+pub(crate) fn remaining(pids: &[i32]) -> String {
+    let named: Vec<String> = pids.iter().take(5).map(ToString::to_string).collect();
+    format!(
+        "{} of the session's processes do not end although they were killed ({}): they wait for the machine's disk or \
+         network",
+        pids.len(),
+        named.join(", ")
+    )
+}
+
 /// Lets the processes of these cgroups start no more, so that whoever kills them comes to an end: what forks faster
 /// than `/proc` is read would be ahead of every look. Without cgroups there is no such means, and this does nothing.
 pub(crate) fn forbid_forks<'a>(cgroups: impl IntoIterator<Item = &'a Path>) {

@@ -2,7 +2,7 @@
 
 use crate::fake::{Fake, Reply, Request, login, session};
 use tidegate_client::{Client, Error, IdempotencyKey, StatusCode};
-use tidegate_model::{NewSession, Secret, SessionFilter, SessionState};
+use tidegate_model::{AgentCommandRequest, CommandAction, NewSession, Secret, SessionFilter, SessionState};
 
 fn accepted() -> String {
     serde_json::json!({"session": session("pending"), "commandId": "cmd-1"}).to_string()
@@ -172,4 +172,42 @@ async fn a_stored_token_past_its_time_is_renewed_before_it_is_used() {
     assert_eq!(server.lines()[0], "POST /api/v1/auth/refresh");
     assert_eq!(server.seen()[1].header("authorization"), "Bearer second");
     assert_eq!(store.load().unwrap().unwrap().refresh_token.expose(), "next");
+}
+
+#[tokio::test]
+async fn an_operator_commands_agents_and_decides_about_strangers() {
+    let command = serde_json::json!({
+        "id": "01970000-0000-7000-8000-000000000001", "commandId": "cmd-01970000-0000-7000-8000-000000000001",
+        "agentId": "vm-1", "action": "stop_session", "status": "pending", "createdAt": "2026-11-27T00:00:00Z",
+    });
+    let server = Fake::start(move |request: &Request| {
+        let stranger = serde_json::json!({
+            "agentId": "vm-1", "sessionId": "stray 7/8", "state": "running",
+            "firstSeen": "2026-11-27T00:00:00Z", "lastSeen": "2026-11-27T00:00:00Z",
+        });
+        match request.line.as_str() {
+            "GET /api/v1/admin/quarantine" => {
+                Reply::ok(&serde_json::json!({"sessions": [stranger], "total": 1}).to_string())
+            }
+            _ => Reply::ok(&command.to_string()),
+        }
+    })
+    .await;
+    let (client, agent) = (server.client(), "vm-1".parse().unwrap());
+    let request = AgentCommandRequest { action: CommandAction::StopSession, session_id: None, payload: None };
+    assert_eq!(client.order_agent(&agent, &request).await.unwrap().action, CommandAction::StopSession);
+    let listed = client.quarantine().await.unwrap();
+    let session = &listed.sessions[0].session_id;
+    client.stop_quarantined(&agent, session).await.unwrap();
+    client.forget_quarantined(&agent, session).await.unwrap();
+    assert_eq!(
+        server.lines(),
+        [
+            "POST /api/v1/admin/agents/vm-1/command",
+            "GET /api/v1/admin/quarantine",
+            "POST /api/v1/admin/quarantine/vm-1/stray%207%2F8/stop",
+            "POST /api/v1/admin/quarantine/vm-1/stray%207%2F8/forget",
+        ]
+    );
+    assert_eq!(server.seen()[0].body, r#"{"action":"stop_session"}"#);
 }

@@ -78,6 +78,9 @@ impl Columns {
 /// Applies reports, one for each session at most, in one statement. A report that may not move its session changes
 /// nothing, unless it repeats the state the session is in: then it may add what it carries.
 /// Returns the sessions that are now in the reported state.
+///
+/// Every session that is named and placed there is locked, in the order of the ids, before any is changed: two writers
+/// never wait for each other.
 pub async fn apply(tx: &mut AgentTx, moves: Vec<Move>, now: DateTime<Utc>) -> Result<Vec<Moved>> {
     if moves.is_empty() {
         return Ok(Vec::new());
@@ -87,7 +90,14 @@ pub async fn apply(tx: &mut AgentTx, moves: Vec<Move>, now: DateTime<Utc>) -> Re
         columns.push(change);
     }
     let rows: Vec<(SessionId, OrgId, SessionState)> = statement::<(Uuid, Uuid, Text)>(
-        "UPDATE sessions s SET state = r.state,
+        "WITH held AS MATERIALIZED (
+             SELECT r.*, ?::timestamptz AS now FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 AS r(id, agent_id, epoch, generation, state, froms, reason, ready, port, metadata)
+             JOIN agents a ON a.id = r.agent_id AND a.epoch = COALESCE(r.epoch, a.epoch)
+             JOIN sessions h ON h.id = r.id AND h.agent_id = r.agent_id
+             WHERE r.epoch IS NULL OR a.approval_status = 'approved'
+             ORDER BY h.id FOR NO KEY UPDATE OF h)
+         UPDATE sessions s SET state = r.state,
                 state_reason = CASE WHEN s.state = r.state THEN s.state_reason
                     -- Why it was asked for is why it is so, where its agent says nothing else.
                     WHEN (s.state, r.state) IN (('hibernating', 'hibernated'), ('terminating', 'terminated')) THEN COALESCE(r.reason, s.state_reason)
@@ -100,11 +110,8 @@ pub async fn apply(tx: &mut AgentTx, moves: Vec<Move>, now: DateTime<Utc>) -> Re
                 started_at = CASE WHEN r.state = 'running' THEN COALESCE(s.started_at, r.now) ELSE s.started_at END,
                 hibernated_at = CASE WHEN r.state = 'hibernated' AND s.state <> r.state THEN r.now ELSE s.hibernated_at END,
                 ended_at = CASE WHEN r.state IN ('terminated', 'failed') THEN COALESCE(s.ended_at, r.now) ELSE s.ended_at END
-         FROM (SELECT x.*, ?::timestamptz AS now FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                 AS x(id, agent_id, epoch, generation, state, froms, reason, ready, port, metadata)) r
-         JOIN agents a ON a.id = r.agent_id AND a.epoch = COALESCE(r.epoch, a.epoch)
+         FROM held r
          WHERE s.id = r.id AND s.agent_id = r.agent_id AND s.generation = COALESCE(r.generation, s.generation)
-           AND (r.epoch IS NULL OR a.approval_status = 'approved')
            AND (s.state = ANY(string_to_array(r.froms, ',')) OR s.state = r.state)
          RETURNING s.id, s.org_id, s.state",
     )

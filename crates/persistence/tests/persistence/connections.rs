@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_model::{Clock, OrgId};
 use tidegate_persistence::{
-    Db, Error, Operator, Options, PlatformTx,
+    Db, Error, Operator, Options, PlatformTx, audit,
     organization::{self, NewOrganization},
 };
 use tidegate_test_support::{TestDb, eventually};
@@ -37,6 +37,18 @@ fn narrow(test: &TestDb) -> Db {
         ..Options::default()
     };
     Db::new(&options).unwrap()
+}
+
+#[tokio::test]
+async fn a_text_that_cannot_be_stored_is_told_from_a_fault_of_ours() {
+    let test = TestDb::new().await;
+    let (db, console, at) = (test.db(), Operator::console(), test.manual_clock().now());
+    let plain = db.in_platform(&console, async |tx| insert(&test, tx, "nul\0").await).await;
+    assert!(matches!(plain, Err(Error::Unstorable(_))), "{plain:?}");
+    let detail = serde_json::json!({"a": ["\0"]});
+    let entry = audit::Entry { action: "test", resource: "x:y".into(), address: None, detail, at };
+    let object = db.in_platform(&console, async |tx| audit::insert_platform(tx, entry).await).await;
+    assert!(matches!(object, Err(Error::Unstorable(_))), "{object:?}");
 }
 
 #[tokio::test]

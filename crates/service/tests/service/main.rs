@@ -1,8 +1,10 @@
 //! The use cases on a real database, as the plain login role.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
+mod agent_commands;
 mod attempts;
 mod audit;
+mod deadlocks;
 mod devices;
 mod events;
 mod force;

@@ -5,7 +5,7 @@ use serde_json::json;
 use tidegate_model::{AgentStatusUpdate, CommandAction, CommandId, SessionId, SessionState};
 use tidegate_persistence::Operator;
 use tidegate_protocol::FromAgent;
-use tidegate_service::ReportKind;
+use tidegate_service::{Report, ReportKind};
 use tidegate_test_support::TestDb;
 
 use crate::{get, state};
@@ -110,6 +110,26 @@ async fn another_agents_report_is_ignored_and_counted() {
 }
 
 #[tokio::test]
+async fn an_outcome_that_does_not_count_takes_no_place_in_its_batch() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let mut agent = test.online_agent("vm-1", 3).await;
+    let session = test.pending_session(&org.admin).await;
+    let other = test.online_agent("vm-2", 3).await;
+    let command = CommandId::from_wire(&agent.claim().await[0].command.command_id).unwrap();
+    let old = agent.reconnect().await;
+    let failed = ReportKind::Failed { command, error: "not mine to say".into() };
+    let batch = vec![
+        Report { link: other.link(), kind: ReportKind::Complete { command, result: None } },
+        Report { link: old, kind: failed },
+        Report { link: agent.link(), kind: ReportKind::Complete { command, result: None } },
+    ];
+    let ingested = test.services().links.ingest(batch).await.unwrap();
+    assert_eq!((ingested.applied, ingested.ignored), (1, 2));
+    assert_eq!(state(&test, &org.admin, session.id).await, SessionState::Running);
+}
+
+#[tokio::test]
 async fn an_older_connection_can_change_nothing_and_its_end_marks_nobody_offline() {
     let test = TestDb::new().await;
     let org = test.org_with_admin("acme").await;
@@ -199,6 +219,59 @@ async fn what_an_agent_writes_is_cut_to_its_bounds() {
     let reason = failed.state_reason.unwrap();
     assert!(reason.chars().count() <= 500 && !reason.chars().any(char::is_control), "{reason}");
     assert_eq!(failed.platform_metadata["node"], "n1", "what a report does not carry is left as it is");
+}
+
+#[tokio::test]
+async fn a_nul_in_one_report_is_left_out_and_its_whole_batch_is_written() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let mut agent = test.online_agent("vm-1", 3).await;
+    let ran = test.running_session(&org.admin, &mut agent).await.id;
+    let started = test.pending_session(&org.admin).await.id;
+    let command = CommandId::from_wire(&agent.claim().await[0].command.command_id).unwrap();
+    let mut odd = status(ran, SessionState::Running, None);
+    odd.platform_metadata = json!({"no\0de": ["n\u{0}1"]}).as_object().cloned();
+    odd.reason = Some("\0".into());
+    let result = json!({"deep": {"er": "\0done"}}).as_object().cloned();
+    let kinds = [
+        ReportKind::Status(odd),
+        ReportKind::Complete { command, result },
+        ReportKind::UnknownSession { session_id: "stray\0-7".into(), state: SessionState::Running },
+    ];
+    let batch = kinds.map(|kind| Report { link: agent.link(), kind }).to_vec();
+    test.services().links.ingest(batch).await.unwrap();
+    assert_eq!(get(&test, &org.admin, ran).await.platform_metadata["node"], json!(["n1"]));
+    assert_eq!(state(&test, &org.admin, started).await, SessionState::Running);
+    let result: String =
+        test.look(&format!("SELECT result::text FROM commands WHERE id = '{command}'")).await;
+    assert_eq!(result, r#"{"deep": {"er": "done"}}"#);
+    assert_eq!(
+        test.services().agents.quarantined(&Operator::console()).await.unwrap()[0].session_id,
+        "stray-7"
+    );
+}
+
+#[tokio::test]
+async fn an_inventory_that_differs_in_what_sleeps_is_set_right() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let (scope, sessions) = (org.admin.org().unwrap(), &test.services().sessions);
+    let mut agent = test.online_agent("vm-1", 9).await;
+    let sleeps = test.running_session(&org.admin, &mut agent).await.id;
+    let runs = test.running_session(&org.admin, &mut agent).await.id;
+    sessions.hibernate(scope, sleeps).await.unwrap();
+    agent.work().await;
+    agent.behaviour.sessions.insert(sleeps.to_string(), (1, SessionState::Running));
+    agent.behaviour.sessions.insert(runs.to_string(), (1, SessionState::Hibernated));
+    agent.reconnect().await;
+    agent.hello().await;
+    assert_eq!(state(&test, &org.admin, runs).await, SessionState::Hibernated);
+    let claimed = agent.claim().await;
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].command.action, CommandAction::HibernateSession);
+    assert_eq!(claimed[0].command.payload["sessionId"], sleeps.to_string());
+    agent.hello().await;
+    assert!(agent.claim().await.is_empty(), "what was asked for is not asked for again");
 }
 
 #[tokio::test]

@@ -1,12 +1,20 @@
-//! `GET admin/quarantine`.
+//! `GET admin/quarantine`, `POST admin/quarantine/{agentId}/{sessionId}/stop` and `…/forget`.
 
-use actix_web::web::{Data, Json};
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json},
+};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use tidegate_service::Quarantined;
+use tidegate_model::{AgentCommand, AgentHandle};
+use tidegate_service::{QuarantineDecision, Quarantined};
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified};
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    valid::{Last, Segment},
+};
 
 /// A session that an agent runs and nobody here knows.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,4 +61,44 @@ pub(crate) async fn quarantine(
     let found = context.services.agents.quarantined(&caller.operator()?).await?;
     let sessions: Vec<Stranger> = found.into_iter().map(Stranger::from).collect();
     Ok(Json(Strangers { total: sessions.len(), sessions }))
+}
+
+/// Tells the agent to stop a session in quarantine. It stays listed until the agent has done so.
+#[utoipa::path(post, path = "/api/v1/admin/quarantine/{agentId}/{sessionId}/stop", tag = "admin",
+    params(("agentId" = String, Path), ("sessionId" = String, Path)), responses(
+    (status = 202, description = "the stop that is on its way; asked for again it is the same one", body = AgentCommand),
+    (status = 401, description = "not logged in", body = ErrorAnswer),
+    (status = 403, description = "not an operator", body = ErrorAnswer),
+    (status = 404, description = "no such agent, or no such session in its quarantine", body = ErrorAnswer),
+    (status = 409, description = "the agent is not approved", body = ErrorAnswer),
+))]
+pub(crate) async fn stop(
+    context: Data<Context>,
+    caller: Identified,
+    agent: Segment<AgentHandle>,
+    session: Last<String>,
+) -> Result<HttpResponse, Problem> {
+    let (operator, agents) = (caller.operator()?, &context.services.agents);
+    let decision = QuarantineDecision::Stop;
+    let command = agents.decide_quarantined(&operator, &agent.0, &session.0, decision).await?;
+    Ok(HttpResponse::Accepted().json(command))
+}
+
+/// Takes a session off the list. What still runs comes back when its agent reports it again.
+#[utoipa::path(post, path = "/api/v1/admin/quarantine/{agentId}/{sessionId}/forget", tag = "admin",
+    params(("agentId" = String, Path), ("sessionId" = String, Path)), responses(
+    (status = 204, description = "it is not listed any more"),
+    (status = 401, description = "not logged in", body = ErrorAnswer),
+    (status = 403, description = "not an operator", body = ErrorAnswer),
+    (status = 404, description = "no such agent, or no such session in its quarantine", body = ErrorAnswer),
+))]
+pub(crate) async fn forget(
+    context: Data<Context>,
+    caller: Identified,
+    agent: Segment<AgentHandle>,
+    session: Last<String>,
+) -> Result<HttpResponse, Problem> {
+    let (operator, agents) = (caller.operator()?, &context.services.agents);
+    agents.decide_quarantined(&operator, &agent.0, &session.0, QuarantineDecision::Forget).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
