@@ -114,8 +114,10 @@ pub struct Session {
     /// What it runs.
     pub template: String,
     /// The image of its container, where it is one.
+    #[serde(default)]
     pub image: Option<String>,
     /// How it is watched.
+    #[serde(default = "of_old")]
     pub protocol: StreamKind,
     /// The installed application it came from.
     pub application_id: Option<String>,
@@ -173,6 +175,11 @@ pub struct Session {
     /// What the caller may do with it who is not its owner, and whom its owner shared it with.
     #[serde(default)]
     pub shared: Option<SharedWith>,
+}
+
+/// Servers that do not say how a session is watched know terminals alone.
+const fn of_old() -> StreamKind {
+    StreamKind::Terminal
 }
 
 impl Session {
