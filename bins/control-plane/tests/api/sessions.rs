@@ -82,7 +82,7 @@ async fn without_room_the_reason_of_each_agent_is_named() {
     }
     let answer = world.call("POST", "/api/v1/sessions", &token, body()).await;
     assert_eq!(answer.refused(503, "E_NO_AGENT").fields(), ["vm-1"]);
-    let unknown = Some(json!({"template": "desktop"}));
+    let unknown = Some(json!({"template": "nonesuch"}));
     world.call("POST", "/api/v1/sessions", &token, unknown).await.refused(404, "E_NOT_FOUND");
 }
 
