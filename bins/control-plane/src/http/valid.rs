@@ -107,12 +107,9 @@ pub(crate) fn read_query<T: FromFields>(query: &str) -> Result<T, FieldErrors> {
     T::from_json(Value::Object(object))
 }
 
-/// Reads a query as pages do: what cannot be read or is not known is left aside, and so is what holds NUL.
+/// Reads a query as pages do: what cannot be read or is not known is left aside.
 pub(crate) fn lenient_query(query: &str) -> HashMap<String, String> {
-    let read = actix_web::web::Query::<HashMap<String, String>>::from_query(query);
-    let mut read = read.map(actix_web::web::Query::into_inner).unwrap_or_default();
-    read.retain(|_, value| !value.contains('\0'));
-    read
+    actix_web::web::Query::from_query(query).map(actix_web::web::Query::into_inner).unwrap_or_default()
 }
 
 /// Reads a field of a query that is not a text.

@@ -93,7 +93,7 @@ async fn nul_is_a_bad_field_or_the_name_of_nothing_and_never_a_fault() {
     for path in ["/login", "/oauth/device/code", "/oauth/device/token", "/oauth/device/verify"] {
         let body = b"username=%00&password=%00&client_name=%00&device_code=%00&user_code=%00&csrf=%00";
         let answer = world.raw("POST", path, &form, body).await;
-        assert!((300..500).contains(&answer.status), "{path}: {answer:?}");
+        assert!(answer.status < 500, "{path}: {answer:?}");
     }
 }
 

@@ -238,9 +238,11 @@ async fn the_default_organization_is_ones_own_until_another_one_is_chosen() {
     assert_eq!((switched.status, &switched.body["orgRole"]), (200, &"user".into()));
     assert_eq!(here().await.0, "lobby");
     drop(world.member("rival", OrgRole::User).await);
-    for other in ["rival", "nowhere", "\u{0}"] {
+    for (other, status, code) in
+        [("rival", 404, "E_NOT_FOUND"), ("nowhere", 404, "E_NOT_FOUND"), ("\u{0}", 400, "E_INVALID")]
+    {
         let body = Some(json!({"organization": other}));
-        world.call("POST", "/api/v1/auth/switch", &me.token, body).await.refused(404, "E_NOT_FOUND");
+        world.call("POST", "/api/v1/auth/switch", &me.token, body).await.refused(status, code);
     }
     assert_eq!(here().await.0, "lobby");
 }
