@@ -281,8 +281,8 @@ impl Sessions {
                 let Some(moved) = moved else { return self.not_moved_in(tx, scope, id, to, done).await };
                 let spec = if starts { Some(session::find_spec(tx, id).await?) } else { None };
                 let with = spec.as_ref().map(|spec| (spec, &locked));
-                let moves = (session.state, &moved);
-                let (command, agent) = self.queue_in(tx, moves, agent, action, with, now).await?;
+                let change = (session.state, &moved);
+                let (command, agent) = self.queue_in(tx, change, agent, action, with, now).await?;
                 *nudged = Some(agent);
                 let moved = Session { shared: session.shared, ..moved };
                 Ok::<_, Error>(Changed::Queued(moved, command))

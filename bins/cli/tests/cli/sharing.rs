@@ -13,17 +13,17 @@ fn share() -> Value {
            "expiresAt": "2026-01-01T02:00:00Z"})
 }
 
-fn bound(source: &str, owner: &str, value: Value) -> Value {
+fn bound(source: &str, owner: &str, value: Option<&str>) -> Value {
     json!({"source": source, "owner": owner, "value": value})
 }
 
 fn policy() -> Value {
     let bounds = json!([
-        bound("request", "alice", json!("30m")),
-        bound("organization_default", "acme", Value::Null),
-        bound("organization_maximum", "acme", json!("8h")),
-        bound("platform_default", "platform", json!("0")),
-        bound("platform_maximum", "platform", json!("0")),
+        bound("request", "alice", Some("30m")),
+        bound("organization_default", "acme", None),
+        bound("organization_maximum", "acme", Some("8h")),
+        bound("platform_default", "platform", Some("0")),
+        bound("platform_maximum", "platform", Some("0")),
     ]);
     let limit = json!({"value": "30m", "source": "request", "owner": "alice", "at": "2026-01-01T00:30:00Z", "bounds": bounds});
     json!({"sessionId": "01970000-0000-7000-8000-000000000001", "idleTimeout": limit, "maxSessionDuration": limit,

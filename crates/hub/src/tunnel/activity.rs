@@ -15,9 +15,8 @@ pub(crate) fn counts_as_activity(request: &TunnelRequest, frame: &Frame) -> bool
     match (request.target, frame) {
         // Keys. A terminal that is resized may be a window manager's doing.
         (TunnelTarget::Terminal, Frame::Binary(bytes)) => !bytes.is_empty(),
-        // Whoever carries these looks at what is said, and tells the hub: [`crate::Hub::note_activity`].
-        (TunnelTarget::Stream | TunnelTarget::Port, _) => false,
-        (TunnelTarget::Logs, _)
+        // Whoever carries a stream or a port looks at what is said, and tells the hub: [`crate::Hub::note_activity`].
+        (TunnelTarget::Stream | TunnelTarget::Port | TunnelTarget::Logs, _)
         | (TunnelTarget::Terminal, Frame::Text(_) | Frame::Ping(_) | Frame::Pong(_) | Frame::Close(..)) => {
             false
         }

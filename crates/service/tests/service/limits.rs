@@ -17,12 +17,16 @@ struct Stage {
     agent: SimAgent,
 }
 
-fn limit(text: &str) -> Option<TimeLimit> {
-    Some(text.parse().unwrap())
+fn limit(text: &str) -> TimeLimit {
+    text.parse().unwrap()
 }
 
 fn wanted(idle: &str, duration: &str) -> NewSession {
-    NewSession { idle_timeout: limit(idle), max_session_duration: limit(duration), ..new_session("shell") }
+    NewSession {
+        idle_timeout: Some(limit(idle)),
+        max_session_duration: Some(limit(duration)),
+        ..new_session("shell")
+    }
 }
 
 const NOTHING: Swept = Swept { warned: 0, hibernated: 0, terminated: 0 };
@@ -289,7 +293,7 @@ async fn racing_extensions_take_no_more_than_there_is() {
 #[tokio::test]
 async fn the_tighter_of_platform_and_organization_holds_and_says_whose_it_is() {
     let test = TestDb::new().await;
-    let rule = |default, maximum| LimitRule { default: limit(default), maximum: limit(maximum) };
+    let rule = |default, maximum| LimitRule { default: Some(limit(default)), maximum: Some(limit(maximum)) };
     let session_policy =
         LimitRules { idle_timeout: rule("30m", "8h"), max_session_duration: rule("0", "24h") };
     let services = test.services_with(Options { session_policy, ..TestDb::options() });
@@ -298,7 +302,10 @@ async fn the_tighter_of_platform_and_organization_holds_and_says_whose_it_is() {
     let scope = org.admin.org().unwrap();
     let create = async |new| services.sessions.create(scope, new, None, |_, _| ().into()).await;
     let plain = queued(create(new_session("shell")).await.unwrap());
-    assert_eq!((Some(plain.idle_timeout), Some(plain.max_session_duration)), (limit("30m"), limit("24h")));
+    assert_eq!(
+        (Some(plain.idle_timeout), Some(plain.max_session_duration)),
+        (Some(limit("30m")), Some(limit("24h")))
+    );
     let policy = services.limits.policy(scope, plain.id).await.unwrap();
     assert_eq!(policy.idle_timeout.source, LimitSource::PlatformDefault);
     assert_eq!(policy.max_session_duration.source, LimitSource::PlatformMaximum);
@@ -306,7 +313,7 @@ async fn the_tighter_of_platform_and_organization_holds_and_says_whose_it_is() {
     let body = json!({"idleTimeout": {"default": "20m", "maximum": "1h"}});
     let request = SetSessionPolicyRequest::from_json(body).unwrap();
     let shown = services.limits.set_organization(scope, request).await.unwrap();
-    assert_eq!(Some(shown.idle_timeout.effective_maximum), limit("1h"));
+    assert_eq!(Some(shown.idle_timeout.effective_maximum), Some(limit("1h")));
     let tighter = queued(create(new_session("shell")).await.unwrap());
     let policy = services.limits.policy(scope, tighter.id).await.unwrap();
     assert_eq!(

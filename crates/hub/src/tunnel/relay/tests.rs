@@ -132,7 +132,8 @@ async fn what_is_typed_is_activity_once_it_crossed_and_until_it_was_asked_for() 
     it.viewer.say(bytes("exit"));
     it.viewer.say(close(CloseCode::NORMAL));
     while it.agent.hear().await.is_some() {}
-    (it.viewer.relay.await.unwrap(), it.agent.relay.await.unwrap());
+    it.viewer.relay.await.unwrap();
+    it.agent.relay.await.unwrap();
     assert_eq!(
         it.tunnels.take_activity().into_keys().collect::<Vec<_>>(),
         [session],
