@@ -54,7 +54,7 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     use tidegate_model::{NewApiKey, Scope, Scopes, StreamKind, StreamMode};
     use tidegate_service::Idempotency;
     let org = test.org_with_admin(name).await;
-    test.user_in(name, OrgRole::Viewer).await;
+    let viewer = test.user_in(name, OrgRole::Viewer).await;
     let mut agent = test.online_agent(handle, 10).await;
     let mut new = tidegate_test_support::new_session("shell");
     new.environment.insert("TOKEN".into(), "hidden".into());
@@ -67,7 +67,15 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     agent.work().await;
     let streams = &test.services().streams;
     streams.connect(scope, session.id, StreamKind::Terminal, StreamMode::Control).await.unwrap();
+    let ticket = streams.connect(scope, session.id, StreamKind::Http, StreamMode::View).await.unwrap().ticket;
+    streams.exchange(&ticket, session.id).await.unwrap();
     test.services().events.ticket(&org.admin).await.unwrap();
+    let share = tidegate_model::CreateShareRequest {
+        with: tidegate_model::ShareTarget::UserId(viewer.id),
+        mode: StreamMode::View,
+        expires_in: None,
+    };
+    test.services().shares.create(scope, session.id, share, None, |_| ().into()).await.unwrap();
     let request = tidegate_model::CreateInviteRequest {
         username: format!("friend-of-{name}"),
         role: OrgRole::User,
