@@ -176,7 +176,7 @@ pub(crate) fn session(state: &str) -> serde_json::Value {
         "template": "shell", "applicationId": null, "agentId": "agent-1", "platform": "vm", "region": null,
         "state": state, "stateReason": null, "stateSince": "2026-01-01T00:00:00Z", "generation": 1,
         "resources": {"cpu": "500m", "memory": "512Mi", "storage": "0"}, "persistentHome": false,
-        "idleTimeout": "0", "maxSessionDuration": "8h", "tags": [], "streamingReady": true, "streamingPort": null,
+        "image": null, "protocol": "terminal", "idleTimeout": "0", "maxSessionDuration": "8h", "tags": [], "streamingReady": true, "streamingPort": null,
         "platformMetadata": {}, "createdAt": "2026-01-01T00:00:00Z", "startedAt": null, "lastActivityAt": null,
         "hibernatedAt": null, "endedAt": null, "idleAt": null, "endsAt": null, "warning": null, "shared": null,
     })
