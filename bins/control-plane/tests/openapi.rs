@@ -24,7 +24,7 @@ fn registered() -> BTreeSet<String> {
     let mut prefix = "";
     for piece in text.split("fn ").skip(1) {
         prefix = match piece.split('(').next().unwrap() {
-            "configure" => "",
+            "configure" | "platform" => "",
             "api" => "/api/v1",
             "of_groups" => "/api/v1/groups",
             "of_sessions" => "/api/v1/sessions",

@@ -17,15 +17,14 @@ pub(crate) const PREFIX: &str = "/api/v1";
 
 /// Registers everything.
 pub fn configure(app: &mut ServiceConfig, context: &Data<Context>) {
+    // At a session's own host nothing is the platform's: its routes are asked about everywhere else.
     app.app_data(context.clone())
-        // First: at a session's own host nothing is the platform's.
-        .service(
-            scope("")
-                .guard(fn_guard(content::is_content))
-                .service(resource(content::ENTER).route(post().to(content::enter)))
-                .default_service(to(content::by_host)),
-        )
-        .service(resource("/").route(get().to(pages::landing)))
+        .service(scope("").guard(fn_guard(|guard| !content::is_content(guard))).configure(platform))
+        .default_service(to(content::elsewhere));
+}
+
+fn platform(app: &mut ServiceConfig) {
+    app.service(resource("/").route(get().to(pages::landing)))
         .service(resource("/healthz").route(get().to(pages::healthz)))
         .service(resource("/readyz").route(get().to(pages::readyz)))
         .service(resource("/metrics").route(get().to(pages::metrics)))

@@ -181,8 +181,10 @@ pub(crate) fn check(request: &HttpRequest, caller: &Caller) -> Result<(), Proble
         CredentialId::Login(_) | CredentialId::Token(_) => return Ok(()),
         CredentialId::ApiKey(_) => {}
     }
-    // What has no pattern is nothing that is served: the router says so.
-    let Some(pattern) = request.match_pattern() else { return Ok(()) };
+    // A route that does not know its own pattern is a mistake, and no way in.
+    let Some(pattern) = request.match_pattern() else {
+        return Err(Problem::forbidden("this needs a login: an API key does not open it"));
+    };
     let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
     match needs(method, &pattern) {
         Some(Needs::AnyKey) => Ok(()),

@@ -95,7 +95,10 @@ const TABLE: &[(&str, Writes)] = &[
     ("PUT /sessions/{id}/wake", Line("session.wake", Both, Organization)),
     ("PATCH /sessions/{id}/tags", Line("session.tags", Both, Organization)),
     ("POST /sessions/{id}/connect", No("a ticket of seconds for what its owner may open anyway")),
-    ("POST /sessions/{id}/heartbeat", No("says that somebody is there; the reasons are kept beside the session")),
+    (
+        "POST /sessions/{id}/heartbeat",
+        No("says that somebody is there; the reasons are kept beside the session"),
+    ),
     ("POST /sessions/{id}/extend", Line("session.extend", Both, Organization)),
     ("POST /sessions/{id}/shares", Line("session.share", After, Organization)),
     ("DELETE /sessions/{id}/shares/{shareId}", Line("session.unshare", Before, Organization)),
@@ -114,7 +117,10 @@ const TABLE: &[(&str, Writes)] = &[
     ("POST /admin/agents/{agentId}/undrain", Line("agent.undrain", Before, Platform)),
     ("POST /admin/agents/{agentId}/command", Line("agent.command", Nothing, Platform)),
     ("POST /admin/quarantine/{agentId}/{sessionId}/stop", Line("agent.command", Nothing, Platform)),
-    ("POST /admin/quarantine/{agentId}/{sessionId}/forget", Line("agent.quarantine.forget", Nothing, Platform)),
+    (
+        "POST /admin/quarantine/{agentId}/{sessionId}/forget",
+        Line("agent.quarantine.forget", Nothing, Platform),
+    ),
     ("POST /admin/sessions/{id}/terminate", Line("session.stop", Before, Each)),
     ("GET /admin/audit/export", Line("audit.export", Nothing, Platform)),
     ("POST /admin/users", Line("user.create", After, Each)),

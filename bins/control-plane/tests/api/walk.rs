@@ -497,6 +497,8 @@ impl Stage {
     }
 
     async fn ask_of_sessions(&self, operation: &str, who: Who, own: bool, ask: &mut Ask) {
+        ask.fill("{path}", "index.html");
+        ask.fill("{port}", "8080");
         match operation {
             "POST /sessions" => ask.body = Some(json!({"template": "shell"})),
             "PATCH /sessions/{id}/tags" => ask.body = Some(json!({"tags": ["walked"]})),

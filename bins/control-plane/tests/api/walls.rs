@@ -116,6 +116,8 @@ pub(crate) fn fill(path: &str, id: &str) -> String {
     let path = path.replace("{id}", id).replace("{agentId}", "vm-1").replace("{commandId}", id);
     path.replace("{userId}", id)
         .replace("{inviteId}", id)
+        .replace("{port}", "8080")
+        .replace("{path}", "index.html")
         .replace("{shareId}", id)
         .replace("{sessionId}", id)
         .replace("{username}", "nobody")

@@ -12,26 +12,50 @@ mod watcher;
 
 pub(crate) use enter::enter;
 pub(crate) use pool::Pool;
-pub(crate) use proxy::{by_host, by_path};
+use proxy::by_host;
+pub(crate) use proxy::by_path;
 pub(crate) use site::Site;
 pub(crate) use site::{Place, entrance};
 
 use actix_web::{
-    HttpMessage, HttpRequest,
+    FromRequest, HttpMessage, HttpRequest, HttpResponse,
     dev::{RequestHead, ServiceRequest},
     guard::GuardContext,
-    http::header::HOST,
-    web::Data,
+    http::{Method, StatusCode, header::HOST},
+    web::{Data, Form, Payload},
 };
+use tidegate_model::FieldErrors;
 
-use super::{Context, routes::PREFIX};
+use super::{Context, Problem, routes::PREFIX, valid::Last};
 
-/// Where tickets are exchanged, on every content origin.
-pub(crate) const ENTER: &str = "/.tidegate/enter/{id}";
+/// Where tickets are exchanged, on every content origin: before the session's id.
+const ENTER: &str = "/.tidegate/enter/";
 /// The cookie of a content origin that only this host can set.
 const HOST_COOKIE: &str = "__Host-tidegate_stream";
 /// The cookie where the platform's own origin has to do, below one session's path.
 const PATH_COOKIE: &str = "tidegate_stream";
+
+/// What no route of the platform takes: everything at a session's own host, and what is nowhere.
+pub(crate) async fn elsewhere(
+    request: HttpRequest,
+    payload: Payload,
+    context: Data<Context>,
+    pool: Data<Pool>,
+) -> Result<HttpResponse, Problem> {
+    if place_of(request.head(), &context).is_none() {
+        return Err(Problem::of_status(StatusCode::NOT_FOUND));
+    }
+    match request.path().strip_prefix(ENTER) {
+        Some(id) if *request.method() == Method::POST => {
+            let id = id.parse().map_err(|_| Problem::not_found("the session"))?;
+            let form = Form::from_request(&request, &mut payload.into_inner())
+                .await
+                .map_err(|_| Problem::invalid(FieldErrors::one("ticket", "must be a field of a form")))?;
+            enter(request, context, Last(id), form).await
+        }
+        _ => by_host(request, payload, context, pool).await,
+    }
+}
 
 /// Whether a request is for what a session serves at a host of its own.
 pub(crate) fn is_content(guard: &GuardContext<'_>) -> bool {
