@@ -25,7 +25,7 @@ struct Stand {
     id: String,
     /// The heads that the application got.
     heard: Arc<Mutex<Vec<String>>>,
-    _agent: Arc<SocketAgent>,
+    agent: Arc<SocketAgent>,
     _tunnels: JoinSet<()>,
 }
 
@@ -59,7 +59,7 @@ impl Stand {
                 open.spawn(serve(url.clone(), id, key, app, Arc::clone(&heads)));
             }
         });
-        Self { world, owner, id, heard, _agent: agent, _tunnels: tunnels }
+        Self { world, owner, id, heard, agent, _tunnels: tunnels }
     }
 
     /// A request to the session's own host, with a browser's cookie.
@@ -132,10 +132,10 @@ async fn serve(url: String, id: String, key: String, app: App, heard: Arc<Mutex<
         let Message::Binary(bytes) = message else { continue };
         waiting.extend_from_slice(&bytes);
         while let Some(end) = waiting.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&waiting[..end]).into_owned();
+            let asked = String::from_utf8_lossy(&waiting[..end]).into_owned();
             waiting.drain(..end + 4);
-            let answer = app(&head);
-            heard.lock().unwrap().push(head);
+            let answer = app(&asked);
+            heard.lock().unwrap().push(asked);
             // What is no head any more is said back, as a WebSocket's bytes are here.
             if tunnel.send(Message::binary(answer)).await.is_err() {
                 return;
@@ -182,7 +182,7 @@ async fn a_browser_gets_in_with_a_ticket_and_takes_nothing_of_the_platform_along
         assert!(head.contains("Basic of-the-application") && head.contains("theirs=1"), "{head}");
     }
     // Its own 404 is its own, and the connection is kept.
-    assert_eq!(opened(&stand._agent).len(), 1, "one tunnel for all of them");
+    assert_eq!(opened(&stand.agent).len(), 1, "one tunnel for all of them");
 }
 
 #[tokio::test]

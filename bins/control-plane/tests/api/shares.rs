@@ -194,7 +194,7 @@ async fn a_bad_share_names_its_fields_and_nobody_is_let_in_twice() {
 async fn what_a_viewer_types_reaches_nobody_and_keeps_nothing_alive() {
     let mut stand = Stand::new().await;
     stand.share(json!({"mode": "view"})).await;
-    let (mut viewer, mut tunnel) = stand.watch("view").await;
+    let (mut viewer, mut tunnel) = Box::pin(stand.watch("view")).await;
     for _ in 0..3 {
         viewer.send(Message::binary("rm -rf /\n")).await.unwrap();
     }
@@ -204,7 +204,7 @@ async fn what_a_viewer_types_reaches_nobody_and_keeps_nothing_alive() {
     assert_eq!(heard(&mut tunnel).await, None, "nothing was typed");
     assert!(stand.world.handle.hub().take_activity().is_empty());
     stand.share(json!({"mode": "control"})).await;
-    let (mut viewer, mut tunnel) = stand.watch("control").await;
+    let (mut viewer, mut tunnel) = Box::pin(stand.watch("control")).await;
     viewer.send(Message::binary("ls\n")).await.unwrap();
     assert_eq!(heard(&mut tunnel).await.as_deref(), Some(&b"ls\n"[..]));
 }
@@ -213,11 +213,11 @@ async fn what_a_viewer_types_reaches_nobody_and_keeps_nothing_alive() {
 async fn a_share_that_is_taken_back_cuts_its_viewer_and_no_other() {
     let mut stand = Stand::new().await;
     let id = stand.share(json!({"mode": "control"})).await;
-    let (viewer, _tunnel) = stand.watch("control").await;
+    let (viewer, _tunnel) = Box::pin(stand.watch("control")).await;
     let token = stand.owner.token.clone();
     let friend =
         std::mem::replace(&mut stand.friend, Somebody { token, id: String::new(), name: String::new() });
-    let (mut own, mut other) = stand.watch("control").await;
+    let (mut own, mut other) = Box::pin(stand.watch("control")).await;
     stand.friend = friend;
     let since = Instant::now();
     assert_eq!(stand.as_owner("DELETE", &format!("/shares/{id}"), json!({})).await.status, 204);
@@ -230,18 +230,18 @@ async fn a_share_that_is_taken_back_cuts_its_viewer_and_no_other() {
 async fn a_share_that_is_lowered_cuts_whoever_types_by_it() {
     let mut stand = Stand::new().await;
     stand.share(json!({"mode": "control"})).await;
-    let (viewer, _tunnel) = stand.watch("control").await;
+    let (viewer, _tunnel) = Box::pin(stand.watch("control")).await;
     let since = Instant::now();
     stand.share(json!({"mode": "view"})).await;
     cut(viewer, since).await;
-    stand.watch("view").await;
+    Box::pin(stand.watch("view")).await;
 }
 
 #[tokio::test]
 async fn a_share_of_another_program_is_taken_back_within_the_same_time() {
     let mut stand = Stand::new().await;
     stand.share(json!({"mode": "view"})).await;
-    let (viewer, _tunnel) = stand.watch("view").await;
+    let (viewer, _tunnel) = Box::pin(stand.watch("view")).await;
     let since = Instant::now();
     stand.world.db.execute("DELETE FROM session_shares").await;
     cut(viewer, since).await;
@@ -257,14 +257,14 @@ async fn who_leaves_the_group_or_the_organization_is_cut() {
     let body = json!({"userId": stand.friend.id});
     assert_eq!(stand.world.call("POST", &members, &admin.token, Some(body)).await.status, 201);
     stand.share(json!({"group": "crew", "mode": "view"})).await;
-    let (viewer, _tunnel) = stand.watch("view").await;
+    let (viewer, _tunnel) = Box::pin(stand.watch("view")).await;
     let since = Instant::now();
     let left =
         stand.world.call("DELETE", &format!("{members}/{}", stand.friend.id), &admin.token, None).await;
     assert_eq!(left.status, 204, "{left:?}");
     cut(viewer, since).await;
     stand.share(json!({"mode": "view"})).await;
-    let (viewer, _tunnel) = stand.watch("view").await;
+    let (viewer, _tunnel) = Box::pin(stand.watch("view")).await;
     let since = Instant::now();
     let member = format!("/api/v1/organizations/acme/members/{}", stand.friend.id);
     assert_eq!(stand.world.call("DELETE", &member, &admin.token, None).await.status, 204);
@@ -275,7 +275,7 @@ async fn who_leaves_the_group_or_the_organization_is_cut() {
 async fn a_share_that_expires_cuts_its_viewer_and_its_tickets_open_nothing() {
     let mut stand = Stand::on(World::by_hand("").await).await;
     stand.share(json!({"mode": "view", "expiresIn": "1m"})).await;
-    let (viewer, _tunnel) = stand.watch("view").await;
+    let (viewer, _tunnel) = Box::pin(stand.watch("view")).await;
     stand.world.db.manual_clock().advance(chrono::TimeDelta::seconds(50));
     let given = stand.as_friend("POST", "/connect", json!({"kind": "terminal", "mode": "view"})).await;
     assert_eq!(given.status, 200, "{given:?}");

@@ -399,7 +399,7 @@ impl Stage {
     pub(crate) async fn ask(&self, operation: &str, who: Who, own: bool) -> Ask {
         let (method, pattern) = operation.split_once(' ').unwrap();
         let mut ask = Ask { path: format!("/api/v1{pattern}"), body: None, token: None };
-        if pattern.starts_with("/sessions/{id}") {
+        if pattern.starts_with("/sessions/{id}") || pattern.starts_with("/http/{id}") {
             ask.fill("{id}", &self.session(operation, who, own).await);
         }
         if pattern.starts_with("/homes/{id}") {
@@ -684,7 +684,9 @@ impl Stage {
     }
 
     pub(crate) async fn send(&self, operation: &str, who: Who, ask: &Ask) -> Answer {
-        let mut headers = if operation.ends_with("/terminal") { upgrade() } else { Vec::new() };
+        let sockets = ["/terminal", "/vnc", "/ports/{port}"];
+        let is_socket = sockets.iter().any(|end| operation.ends_with(end));
+        let mut headers = if is_socket { upgrade() } else { Vec::new() };
         let token = if who == Who::Nobody { "" } else { ask.token.as_deref().unwrap_or(self.token(who)) };
         if !token.is_empty() {
             headers.push(("Authorization", format!("Bearer {token}")));
@@ -700,7 +702,7 @@ impl Stage {
         let answer = self.send(operation, who, &ask).await;
         let of_session = ask.path.strip_prefix("/api/v1/admin").unwrap_or(&ask.path);
         let of_session = of_session.strip_prefix("/api/v1").unwrap_or(of_session);
-        if let Some(id) = of_session.strip_prefix("/sessions/") {
+        if let Some(id) = ["/sessions/", "/http/"].iter().find_map(|prefix| of_session.strip_prefix(prefix)) {
             self.ended(id.split('/').next().unwrap()).await;
         } else if let Some(id) = answer.body["session"]["id"].as_str() {
             self.ended(id).await;
