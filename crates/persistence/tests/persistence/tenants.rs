@@ -290,7 +290,7 @@ async fn nothing_of_one_organization_can_hang_on_a_session_of_another() {
         filled.test.look(&format!("SELECT id::text FROM sessions WHERE org_id = '{bolt}' LIMIT 1")).await;
     // Even for the superuser, whom no policy binds.
     let superuser = filled.test.superuser().await;
-    for table in ["session_specs", "session_events", "commands", "stream_tickets"] {
+    for table in ["session_specs", "session_events", "commands", "stream_tickets", "session_shares"] {
         let names = columns(&filled, table).await;
         let row = foreign_row(&filled, table, acme).await;
         let key = if table == "session_specs" {
