@@ -231,6 +231,34 @@ async fn a_home_outlives_hibernation_and_a_persistent_one_the_session() {
 }
 
 #[tokio::test]
+async fn a_persistent_home_is_deleted_when_no_container_has_it() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let text = "cat notes 2>/dev/null; echo note >> notes && echo there; sleep 600";
+    let run = async |spec: &SessionSpec| {
+        platform.start(spec, Progress::silent()).await.unwrap();
+        let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+        read_until(&mut logs, "there").await
+    };
+    let [erin, frank] = ["org-1/erin", "org-1/frank"].map(id);
+    let first = SessionSpec { owner: erin, persistent_home: true, ..contained("leave", text) };
+    let other = SessionSpec { owner: frank, key: contained("leave", "").key, ..first.clone() };
+    run(&first).await;
+    run(&other).await;
+    assert!(platform.delete_home(&first.owner).await.is_err(), "it is in use");
+    platform.stop(&first.key, Keep::Nothing).await.unwrap();
+    platform.stop(&other.key, Keep::Nothing).await.unwrap();
+    assert!(platform.delete_home(&first.owner).await.unwrap());
+    assert!(platform.delete_home(&first.owner).await.unwrap(), "gone is what was asked for");
+    let again = SessionSpec { key: contained("leave", "").key, ..first };
+    assert!(!run(&again).await.contains("note\r\n"), "a new home");
+    platform.stop(&again.key, Keep::Nothing).await.unwrap();
+    let others = SessionSpec { key: contained("leave", "").key, ..other };
+    assert!(run(&others).await.contains("note\r\n"), "another's home stays");
+    platform.stop(&others.key, Keep::Nothing).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_paused_container_goes_on_where_it_was() {
     let Some(dock) = Dock::new() else { return };
     let platform = dock.platform().await;

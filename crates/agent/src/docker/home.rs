@@ -25,11 +25,16 @@ pub(super) fn own_volume(agent: &str, session_id: &str) -> String {
     format!("{agent}-session-{session_id}")
 }
 
+/// The volume that outlives the sessions of an owner.
+pub(super) fn owners_volume(agent: &str, owner: &str) -> String {
+    format!("{agent}-home-{}", owner.replace('/', "-"))
+}
+
 /// Makes the home of a session, or finds it.
 pub(super) async fn ensure(engine: &Engine, agent: &str, spec: &SessionSpec) -> Result<Home, Error> {
     let mut labels = HashMap::from([(AGENT.to_owned(), agent.to_owned())]);
     let volume = if spec.persistent_home {
-        format!("{agent}-home-{}", spec.owner.replace('/', "-"))
+        owners_volume(agent, &spec.owner)
     } else {
         labels.insert(SESSION.to_owned(), spec.key.session_id.clone());
         own_volume(agent, &spec.key.session_id)

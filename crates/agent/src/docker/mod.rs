@@ -391,6 +391,12 @@ impl Platform for DockerPlatform {
         self.inner.release(key).boxed()
     }
 
+    fn delete_home<'a>(&'a self, owner: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        let volume = home::owners_volume(&self.inner.shims.name, owner);
+        // The engine refuses one that a container has, a stopped one too.
+        async move { self.inner.engine.remove_volume(&volume).await.map(|()| true) }.boxed()
+    }
+
     fn open<'a>(
         &'a self,
         key: &'a SessionKey,
