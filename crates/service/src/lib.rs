@@ -93,7 +93,7 @@ pub use platform_quotas::PlatformQuotas;
 pub use quotas::Quotas;
 pub use retention::Retention;
 pub use secrets::Vault;
-pub use sessions::{Changed, SessionPage, Sessions};
+pub use sessions::{Changed, Sessions};
 pub use shares::{Shared, Shares};
 pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams, ViewerStanding};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};

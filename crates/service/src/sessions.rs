@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
@@ -19,10 +18,11 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Core, Error, Idempotency, Nudge, Replay, Result,
+    Core, Error, Idempotency, Listed, Nudge, Paging, Replay, Result,
     error::Named,
     limits::{self, GrantedLimits},
     options::Options,
+    page::moment,
     permissions::{may, standing},
     placement, room,
 };
@@ -40,19 +40,6 @@ pub enum Changed {
     Already(Session),
     /// The kept answer to an earlier request with the same key.
     Replay(Replay),
-}
-
-/// A page of sessions.
-#[derive(Debug, Clone)]
-pub struct SessionPage {
-    /// The newest first.
-    pub sessions: Vec<Session>,
-    /// How many there are, exact up to 10 000.
-    pub total: i64,
-    /// Whether `total` is exact.
-    pub total_is_exact: bool,
-    /// Where the next page begins.
-    pub next_cursor: Option<String>,
 }
 
 impl Sessions {
@@ -149,15 +136,12 @@ impl Sessions {
         &self,
         scope: &OrgScope,
         filter: SessionFilter,
-        limit: u32,
-        cursor: Option<&str>,
-    ) -> Result<SessionPage> {
-        let limit = i64::from(limit.clamp(1, 100));
-        let before = cursor.map(read_cursor).transpose()?;
+        paging: &Paging,
+    ) -> Result<Listed<Session>> {
         let owner = (!may(scope, Operation::ManageSessions)).then(|| scope.user_id());
-        // One more than asked for says whether there is a next page.
-        let page = Page { filter, owner, shared: Some(self.0.clock.now()), limit: limit + 1, before };
-        let (mut sessions, total) = self
+        let (limit, before) = (paging.rows(), paging.after_moment()?);
+        let page = Page { filter, owner, shared: Some(self.0.clock.now()), limit, before };
+        let (sessions, total) = self
             .0
             .db
             .in_org(scope, async |tx| {
@@ -166,11 +150,7 @@ impl Sessions {
                 Ok::<_, Error>((sessions, total))
             })
             .await?;
-        let more = sessions.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-        sessions.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let next_cursor = more.then(|| sessions.last().map(write_cursor)).flatten();
-        let total_is_exact = total <= session::EXACT_TOTAL;
-        Ok(SessionPage { sessions, total: total.min(session::EXACT_TOTAL), total_is_exact, next_cursor })
+        Ok(paging.page(sessions, total, newest))
     }
 
     /// A session's history, oldest first.
@@ -600,17 +580,7 @@ fn start_payload(session: &Session, spec: &Spec, locked: &Locked) -> Result<Valu
     serde_json::to_value(payload).map_err(Error::internal)
 }
 
-pub(crate) fn write_cursor(session: &Session) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{} {}", session.created_at.timestamp_micros(), session.id))
-}
-
-pub(crate) fn read_cursor(text: &str) -> Result<(DateTime<Utc>, SessionId)> {
-    let read = || {
-        let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        let (micros, id) = plain.split_once(' ')?;
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
-    };
-    read().ok_or_else(|| {
-        Error::Invalid(FieldErrors::one("cursor", "must be a nextCursor of an earlier answer"))
-    })
+/// Where a session stands in a list.
+pub(crate) fn newest(session: &Session) -> String {
+    moment(session.created_at, session.id)
 }

@@ -7,7 +7,7 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
-use tidegate_model::{FieldErrors, FromFields};
+use tidegate_model::{FieldErrors, Fields, FromFields};
 use tokio::time::timeout;
 
 use super::{Problem, gate::context};
@@ -107,17 +107,34 @@ pub(crate) fn read_query<T: FromFields>(query: &str) -> Result<T, FieldErrors> {
     T::from_json(Value::Object(object))
 }
 
+/// A query that may insist.
+#[derive(Debug)]
+pub(crate) struct Force {
+    pub(crate) force: bool,
+}
+
+impl FromFields for Force {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let force = match fields.optional::<String>("force").as_deref() {
+            None | Some("false") => false,
+            // The bare word is enough.
+            Some("" | "true") => true,
+            Some(_) => {
+                fields.errors().add("force", "must be true or false");
+                false
+            }
+        };
+        Some(Self { force })
+    }
+}
+
 /// Reads a query as pages do: what cannot be read or is not known is left aside.
 pub(crate) fn lenient_query(query: &str) -> HashMap<String, String> {
     actix_web::web::Query::from_query(query).map(actix_web::web::Query::into_inner).unwrap_or_default()
 }
 
 /// Reads a field of a query that is not a text.
-pub(crate) fn parsed<T: std::str::FromStr>(
-    fields: &mut tidegate_model::Fields,
-    name: &str,
-    complaint: &str,
-) -> Option<T> {
+pub(crate) fn parsed<T: std::str::FromStr>(fields: &mut Fields, name: &str, complaint: &str) -> Option<T> {
     let text: String = fields.optional(name)?;
     let parsed = text.parse().ok();
     if parsed.is_none() {

@@ -6,7 +6,9 @@ use tidegate_model::{
     AddGroupMemberRequest, CreateGroupRequest, CreateShareRequest, FromFields, GroupId, GroupRole, OrgRole,
     Session, SessionFilter, SessionId, SessionState, ShareTarget, StreamKind, StreamMode,
 };
-use tidegate_service::{Caller, Changed, ChildrenOf, Error, MadeGroup, Services, Shared, ViewerStanding};
+use tidegate_service::{
+    Caller, Changed, ChildrenOf, Error, MadeGroup, Paging, Services, Shared, ViewerStanding,
+};
 use tidegate_test_support::{SimAgent, TestDb, TestOrg};
 
 use crate::state;
@@ -70,9 +72,11 @@ impl Stage {
     /// What listing shows the friend: how many, and the modes.
     async fn listed(&self) -> (i64, Vec<Option<StreamMode>>) {
         let sessions = &self.services().sessions;
-        let page =
-            sessions.list(self.friend.org().unwrap(), SessionFilter::default(), 10, None).await.unwrap();
-        let modes = page.sessions.iter().map(|session| session.shared.map(|shared| shared.mode));
+        let page = sessions
+            .list(self.friend.org().unwrap(), SessionFilter::default(), &Paging { limit: 10, cursor: None })
+            .await
+            .unwrap();
+        let modes = page.items.iter().map(|session| session.shared.map(|shared| shared.mode));
         (page.total, modes.collect())
     }
 }

@@ -2,8 +2,12 @@
 
 use tidegate_model::{OrgRole, SessionFilter, StreamKind, StreamMode};
 use tidegate_persistence::OrgScope;
-use tidegate_service::Error;
+use tidegate_service::{Error, Paging};
 use tidegate_test_support::TestDb;
+
+fn page_of(limit: u32, cursor: Option<String>) -> Paging {
+    Paging { limit, cursor }
+}
 
 async fn nothing_is_found(test: &TestDb, scope: &OrgScope, id: tidegate_model::SessionId) {
     let sessions = &test.services().sessions;
@@ -17,8 +21,8 @@ async fn nothing_is_found(test: &TestDb, scope: &OrgScope, id: tidegate_model::S
     found(sessions.set_tags(scope, id, vec!["mine".into()]).await.map(drop));
     let streams = &test.services().streams;
     found(streams.connect(scope, id, StreamKind::Terminal, StreamMode::Control).await.map(drop));
-    let page = sessions.list(scope, SessionFilter::default(), 100, None).await.unwrap();
-    assert_eq!((page.sessions.len(), page.total), (0, 0));
+    let page = sessions.list(scope, SessionFilter::default(), &page_of(100, None)).await.unwrap();
+    assert_eq!((page.items.len(), page.total), (0, 0));
 }
 
 #[tokio::test]
@@ -75,15 +79,19 @@ async fn a_list_is_paged_from_the_newest_on() {
     let (mut seen, mut cursor) = (Vec::new(), None);
     loop {
         let sessions = &test.services().sessions;
-        let page = sessions.list(scope, SessionFilter::default(), 2, cursor.as_deref()).await.unwrap();
+        let page = sessions.list(scope, SessionFilter::default(), &page_of(2, cursor)).await.unwrap();
         assert_eq!((page.total, page.total_is_exact), (5, true));
-        seen.extend(page.sessions.into_iter().map(|session| session.id));
+        seen.extend(page.items.into_iter().map(|session| session.id));
         cursor = page.next_cursor;
         if cursor.is_none() {
             break;
         }
     }
     assert_eq!(seen, made);
-    let refused = test.services().sessions.list(scope, SessionFilter::default(), 2, Some("nonsense")).await;
+    let refused = test
+        .services()
+        .sessions
+        .list(scope, SessionFilter::default(), &page_of(2, Some("nonsense".into())))
+        .await;
     assert!(matches!(refused, Err(Error::Invalid(_))));
 }

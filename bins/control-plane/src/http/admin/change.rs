@@ -4,13 +4,13 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{Data, Json},
 };
-use tidegate_model::{Agent, AgentHandle, Fields, FromFields, UpdateAgentRequest};
+use tidegate_model::{Agent, AgentHandle, UpdateAgentRequest};
 use utoipa::ToSchema;
 
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
-    valid::{Body, Segment, read_query},
+    valid::{Body, Force, Segment, read_query},
 };
 
 /// What changes; what is absent stays.
@@ -46,27 +46,6 @@ pub(crate) async fn update(
     Ok(Json(agents.update(&operator, &agent.0, change).await?))
 }
 
-/// What the query may say.
-#[derive(Debug)]
-struct How {
-    force: bool,
-}
-
-impl FromFields for How {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let force = match fields.optional::<String>("force").as_deref() {
-            None | Some("false") => false,
-            // The bare word is enough.
-            Some("" | "true") => true,
-            Some(_) => {
-                fields.errors().add("force", "must be true or false");
-                false
-            }
-        };
-        Some(Self { force })
-    }
-}
-
 /// Removes an agent: its keys and what they opened end at once, and its name is free.
 ///
 /// With `force`, the sessions it holds, hibernated ones too, are terminated in the books; what still runs there is the
@@ -89,8 +68,8 @@ pub(crate) async fn remove(
     agent: Segment<AgentHandle>,
 ) -> Result<HttpResponse, Problem> {
     let (agents, operator) = (&context.services.agents, caller.operator()?);
-    match read_query::<How>(request.query_string()) {
-        Ok(How { force }) => {
+    match read_query::<Force>(request.query_string()) {
+        Ok(Force { force }) => {
             agents.remove(&operator, &agent.0, force).await?;
             Ok(HttpResponse::NoContent().finish())
         }

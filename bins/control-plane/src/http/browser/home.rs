@@ -68,6 +68,7 @@ async fn own_sessions(
     organizations: &[(Organization, OrgRole)],
 ) -> Result<Vec<(String, Session)>, Problem> {
     let mut found = Vec::new();
+    let newest = Paging { limit: SESSIONS, cursor: None };
     let active = organizations.iter().filter(|(organization, _)| organization.status == OrgStatus::Active);
     for (organization, _) in active.take(ORGANIZATIONS) {
         let inside = signed_in_to(request, context, Some(&organization.id.to_string())).await?;
@@ -75,10 +76,10 @@ async fn own_sessions(
         let Some(Ok(scope)) = inside.as_ref().map(Caller::org) else { continue };
         let filter =
             SessionFilter { user: Some(caller.user().username().to_owned()), ..SessionFilter::default() };
-        let page = context.services.sessions.list(scope, filter, SESSIONS, None).await?;
+        let page = context.services.sessions.list(scope, filter, &newest).await?;
         let stands = |session: &Session| session.state != SessionState::Terminated;
         found.extend(
-            page.sessions.into_iter().filter(stands).map(|session| (organization.name.clone(), session)),
+            page.items.into_iter().filter(stands).map(|session| (organization.name.clone(), session)),
         );
     }
     found.sort_by_key(|(_, session)| std::cmp::Reverse(session.created_at));

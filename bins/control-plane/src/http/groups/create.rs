@@ -1,12 +1,17 @@
 //! `POST groups`.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde_json::json;
 use tidegate_model::{CreateGroupRequest, Group, GroupId, GroupType};
 use tidegate_service::MadeGroup;
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, idempotency::idempotency, valid::Body};
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    idempotency::{again, idempotency},
+    valid::Body,
+};
 
 /// A group to make.
 #[derive(Debug, ToSchema)]
@@ -50,9 +55,6 @@ pub(crate) async fn create(
     let made = groups.create(caller.org()?, body.valid()?, key.as_ref(), |group| json!(group)).await?;
     Ok(match made {
         MadeGroup::New(group) => HttpResponse::Created().json(group),
-        MadeGroup::Replay(replay) => {
-            HttpResponse::build(StatusCode::from_u16(replay.status).unwrap_or(StatusCode::CREATED))
-                .json(replay.body)
-        }
+        MadeGroup::Replay(replay) => again(replay),
     })
 }

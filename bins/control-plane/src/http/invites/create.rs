@@ -1,12 +1,17 @@
 //! `POST organizations/{id}/invites`.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde_json::json;
 use tidegate_model::{CreateInviteRequest, Invite, OrgRole};
 use tidegate_service::Invited;
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, idempotency::idempotency, valid::Body};
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    idempotency::{again, idempotency},
+    valid::Body,
+};
 
 /// Whom to invite.
 #[derive(Debug, ToSchema)]
@@ -48,9 +53,6 @@ pub(crate) async fn create(
     let made = invites.create(caller.org()?, body.valid()?, key.as_ref(), |invite| json!(invite)).await?;
     Ok(match made {
         Invited::New(invite) => HttpResponse::Created().json(invite),
-        Invited::Replay(replay) => {
-            HttpResponse::build(StatusCode::from_u16(replay.status).unwrap_or(StatusCode::CREATED))
-                .json(replay.body)
-        }
+        Invited::Replay(replay) => again(replay),
     })
 }

@@ -1,11 +1,13 @@
 //! What the verbs that make a key answer.
 
-use actix_web::{HttpResponse, http::StatusCode};
+use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tidegate_model::ApiKey;
 use tidegate_service::Minted;
 use utoipa::ToSchema;
+
+use crate::http::idempotency::again;
 
 /// A key with its secret, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,9 +35,6 @@ pub(crate) fn made(minted: Minted) -> HttpResponse {
             let plaintext = Some(plaintext.into_inner());
             HttpResponse::Created().json(Made { key, plaintext, secret_shown: false })
         }
-        Minted::Replay(replay) => {
-            let status = StatusCode::from_u16(replay.status).unwrap_or(StatusCode::OK);
-            HttpResponse::build(status).json(replay.body)
-        }
+        Minted::Replay(replay) => again(replay),
     }
 }

@@ -1,10 +1,12 @@
 //! What the verbs that change a session answer.
 
-use actix_web::{HttpResponse, http::StatusCode};
+use actix_web::HttpResponse;
 use serde::Serialize;
 use tidegate_model::Session;
 use tidegate_service::Changed;
 use utoipa::ToSchema;
+
+use crate::http::idempotency::again;
 
 /// A session, with the command that was queued for it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -25,9 +27,6 @@ pub(crate) fn changed(changed: Changed) -> HttpResponse {
             HttpResponse::Accepted().json(Accepted { session, command_id })
         }
         Changed::Already(session) => HttpResponse::Ok().json(Accepted { session, command_id: None }),
-        Changed::Replay(replay) => {
-            let status = StatusCode::from_u16(replay.status).unwrap_or(StatusCode::OK);
-            HttpResponse::build(status).json(replay.body)
-        }
+        Changed::Replay(replay) => again(replay),
     }
 }

@@ -3,21 +3,16 @@
 use actix_web::web::{Data, Json};
 use serde::Serialize;
 use tidegate_model::{Fields, FromFields, Session, SessionFilter};
-use tidegate_service::SessionPage;
+use tidegate_service::{Listed, Paging};
 use utoipa::ToSchema;
 
-use crate::http::{
-    Context, ErrorAnswer, Problem,
-    gate::Identified,
-    valid::{Query, parsed},
-};
+use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, page::Page, valid::Query};
 
 /// What the list is narrowed to, and which page of it.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     filter: SessionFilter,
-    limit: u32,
-    cursor: Option<String>,
+    paging: Paging,
 }
 
 impl FromFields for Wanted {
@@ -28,11 +23,7 @@ impl FromFields for Wanted {
             tag: fields.optional("tag"),
             agent: fields.optional("agent"),
         };
-        let limit = parsed(fields, "limit", "must be a number from 1 to 100").unwrap_or(50);
-        if !(1..=100).contains(&limit) {
-            fields.errors().add("limit", "must be a number from 1 to 100");
-        }
-        Some(Self { filter, limit, cursor: fields.optional("cursor") })
+        Some(Self { filter, paging: Page::from_fields(fields)?.0 })
     }
 }
 
@@ -52,10 +43,10 @@ pub(crate) struct Found {
     next_cursor: Option<String>,
 }
 
-impl From<SessionPage> for Found {
-    fn from(page: SessionPage) -> Self {
+impl From<Listed<Session>> for Found {
+    fn from(page: Listed<Session>) -> Self {
         Self {
-            sessions: page.sessions,
+            sessions: page.items,
             total: page.total,
             total_is_exact: (!page.total_is_exact).then_some(false),
             next_cursor: page.next_cursor,
@@ -82,7 +73,7 @@ pub(crate) async fn list(
     caller: Identified,
     wanted: Query<Wanted>,
 ) -> Result<Json<Found>, Problem> {
-    let Wanted { filter, limit, cursor } = wanted.0;
-    let page = context.services.sessions.list(caller.org()?, filter, limit, cursor.as_deref()).await?;
+    let Wanted { filter, paging } = wanted.0;
+    let page = context.services.sessions.list(caller.org()?, filter, &paging).await?;
     Ok(Json(page.into()))
 }

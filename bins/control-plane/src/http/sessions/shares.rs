@@ -2,7 +2,6 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::StatusCode,
     web::{Data, Json},
 };
 use serde::Serialize;
@@ -14,7 +13,7 @@ use utoipa::ToSchema;
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
-    idempotency::idempotency,
+    idempotency::{again, idempotency},
     valid::{Body, Last, Segment},
 };
 
@@ -80,10 +79,7 @@ pub(crate) async fn create_share(
     Ok(match made {
         Shared::New(share) => HttpResponse::Created().json(share),
         Shared::Changed(share) => HttpResponse::Ok().json(share),
-        Shared::Replay(replay) => {
-            HttpResponse::build(StatusCode::from_u16(replay.status).unwrap_or(StatusCode::CREATED))
-                .json(replay.body)
-        }
+        Shared::Replay(replay) => again(replay),
     })
 }
 

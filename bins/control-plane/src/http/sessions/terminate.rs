@@ -1,35 +1,14 @@
 //! `POST sessions/{id}/terminate` and `DELETE sessions/{id}`: two names of one verb, the first of which may insist.
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use tidegate_model::{Fields, FromFields, SessionId};
+use tidegate_model::SessionId;
 
 use super::answer::{Accepted, changed};
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
-    valid::{Segment, read_query},
+    valid::{Force, Segment, read_query},
 };
-
-/// What the query may say.
-#[derive(Debug)]
-struct How {
-    force: bool,
-}
-
-impl FromFields for How {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let force = match fields.optional::<String>("force").as_deref() {
-            None | Some("false") => false,
-            // The bare word is enough.
-            Some("" | "true") => true,
-            Some(_) => {
-                fields.errors().add("force", "must be true or false");
-                false
-            }
-        };
-        Some(Self { force })
-    }
-}
 
 /// Ends a session, whatever it is doing. A failed one is cleaned up and not shown any more.
 ///
@@ -51,9 +30,9 @@ pub(crate) async fn terminate(
     id: Segment<SessionId>,
 ) -> Result<HttpResponse, Problem> {
     let (sessions, org) = (&context.services.sessions, caller.org()?);
-    match read_query::<How>(request.query_string()) {
-        Ok(How { force: true }) => Ok(changed(sessions.terminate_by_force(org, id.0).await?)),
-        Ok(How { force: false }) => Ok(changed(sessions.terminate(org, id.0).await?)),
+    match read_query::<Force>(request.query_string()) {
+        Ok(Force { force: true }) => Ok(changed(sessions.terminate_by_force(org, id.0).await?)),
+        Ok(Force { force: false }) => Ok(changed(sessions.terminate(org, id.0).await?)),
         Err(complaints) => {
             // What is not there comes before what is wrong with the request for it.
             sessions.get(org, id.0).await?;

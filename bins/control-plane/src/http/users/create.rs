@@ -1,6 +1,6 @@
 //! `POST users`.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
 use serde_json::json;
 use tidegate_model::{CreateUserRequest, OrgRole, Provider, SystemRole, User};
@@ -8,7 +8,11 @@ use tidegate_service::MadeUser;
 use utoipa::ToSchema;
 
 use crate::http::{
-    Context, ErrorAnswer, Problem, gate::Identified, idempotency::idempotency, source::source, valid::Body,
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    idempotency::{again, idempotency},
+    source::source,
+    valid::Body,
 };
 
 /// A user to make.
@@ -76,9 +80,6 @@ pub(crate) async fn create(
     let answer = |user: &User| json!(Made { user, notice: notice(user.provider) });
     Ok(match users.create(org, new, from, key.as_ref(), answer).await? {
         MadeUser::New(user) => HttpResponse::Created().json(answer(&user)),
-        MadeUser::Replay(replay) => {
-            HttpResponse::build(StatusCode::from_u16(replay.status).unwrap_or(StatusCode::CREATED))
-                .json(replay.body)
-        }
+        MadeUser::Replay(replay) => again(replay),
     })
 }

@@ -106,8 +106,5 @@ pub(crate) async fn sessions(
     id: Segment<UserId>,
     page: Query<Page>,
 ) -> Result<Json<Found>, Problem> {
-    let (org, paging) = (caller.org()?, page.0.0);
-    let sessions = &context.services.sessions;
-    let found = sessions.list_of(org, id.0, paging.limit, paging.cursor.as_deref()).await?;
-    Ok(Json(found.into()))
+    Ok(Json(context.services.sessions.list_of(caller.org()?, id.0, &page.0.0).await?.into()))
 }
