@@ -82,7 +82,11 @@ impl Stand {
 
     /// A browser that was let in, by its cookie.
     async fn entered(&self, mode: &str) -> String {
-        let ticket = self.ticket(mode).await;
+        self.entered_as(&self.owner, mode).await
+    }
+
+    async fn entered_as(&self, who: &Somebody, mode: &str) -> String {
+        let ticket = self.ticket_of(who, mode).await;
         let answer = self.enter(&ticket).await;
         assert_eq!((answer.status, answer.header("location")), (303, Some("/")), "{answer:?}");
         let cookie = answer.header("set-cookie").unwrap();
@@ -93,9 +97,13 @@ impl Stand {
     }
 
     async fn ticket(&self, mode: &str) -> String {
+        self.ticket_of(&self.owner, mode).await
+    }
+
+    async fn ticket_of(&self, who: &Somebody, mode: &str) -> String {
         let body = Some(json!({"kind": "http", "mode": mode}));
         let path = format!("/api/v1/sessions/{}/connect", self.id);
-        let given = self.world.call("POST", &path, &self.owner.token, body).await;
+        let given = self.world.call("POST", &path, &who.token, body).await;
         let url = given.body["url"].as_str().unwrap();
         assert!(url.starts_with(&format!("http://{}.localhost:", self.id)), "{url}");
         given.body["ticket"].as_str().unwrap().to_owned()
@@ -220,6 +228,39 @@ async fn who_may_only_watch_reads_and_changes_nothing() {
         stand.browse(method, "/", &cookie, &[]).await.refused(403, "E_FORBIDDEN");
     }
     assert_eq!(stand.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_it_is_shared_with_to_watch_is_not_cut_off_and_who_loses_the_share_is() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let world = &stand.world;
+    let friend = world.somebody("acme", OrgRole::User).await;
+    let guest = world.somebody("acme", OrgRole::User).await;
+    let shares = format!("/api/v1/sessions/{}/shares", stand.id);
+    let share = async |who: &Somebody| {
+        let body = Some(json!({"username": who.name, "mode": "view"}));
+        let made = world.call("POST", &shares, &stand.owner.token, body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        made.body["id"].as_str().unwrap().to_owned()
+    };
+    share(&friend).await;
+    let friends = stand.entered_as(&friend, "view").await;
+    assert_eq!(stand.browse("GET", "/", &friends, &[]).await.status, 200);
+    // Each end of a share has every viewer of the session looked at: once the guest is cut, so was the friend.
+    for round in 1..=3 {
+        let id = share(&guest).await;
+        let guests = stand.entered_as(&guest, "view").await;
+        assert_eq!(stand.browse("GET", "/", &guests, &[]).await.status, 200);
+        assert_eq!(opened(&stand.agent).len(), 1 + round);
+        let ended = world.call("DELETE", &format!("{shares}/{id}"), &stand.owner.token, None).await;
+        assert_eq!(ended.status, 204, "{ended:?}");
+        let session = stand.id.parse().unwrap();
+        let cut = async || world.handle.hub().tunnels(session).len() <= 1;
+        eventually("the guest is cut off", cut).await;
+        assert!(stand.browse("GET", "/", &guests, &[]).await.status >= 400);
+    }
+    assert_eq!(stand.browse("GET", "/", &friends, &[]).await.status, 200);
+    assert_eq!(opened(&stand.agent).len(), 4, "the friend's connection stood all the time");
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 //! of one session's start and of one viewer, so that what ends for one of them ends for nobody else.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     pin::Pin,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix_web::rt;
@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tidegate_hub::{TunnelHandle, plain};
 use tidegate_model::{SessionId, StreamKind, StreamMode};
 use tidegate_service::OpenedStream;
+use tokio::time::{Instant, sleep_until};
 
 use crate::http::{
     Context, Problem,
@@ -46,7 +47,14 @@ pub(super) struct Key {
 
 /// Connections that wait for their next request.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Pool(Rc<RefCell<HashMap<Key, Waiting>>>);
+pub(crate) struct Pool(Rc<Shelves>);
+
+#[derive(Debug, Default)]
+struct Shelves {
+    waiting: RefCell<HashMap<Key, Waiting>>,
+    /// Whether a task closes what waited too long: one for all, while something waits.
+    swept: Cell<bool>,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -78,7 +86,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut pool = self.pool.0.borrow_mut();
+        let mut pool = self.pool.0.waiting.borrow_mut();
         if let Some(waiting) = pool.get_mut(&self.key) {
             waiting.open -= 1;
             if waiting.open == 0 && waiting.idle.is_empty() {
@@ -105,7 +113,7 @@ impl Pool {
     }
 
     fn place(&self, key: &Key) -> Result<Place, Problem> {
-        let mut pool = self.0.borrow_mut();
+        let mut pool = self.0.waiting.borrow_mut();
         let waiting = pool.entry(key.clone()).or_default();
         if waiting.open >= MOST {
             return Err(Problem::busy(format!(
@@ -117,7 +125,7 @@ impl Pool {
     }
 
     fn idle(&self, key: &Key) -> Option<Idle> {
-        let mut pool = self.0.borrow_mut();
+        let mut pool = self.0.waiting.borrow_mut();
         let idle = &mut pool.get_mut(key)?.idle;
         while let Some(next) = idle.pop() {
             if next.since.elapsed() < IDLE && !next.connection.is_closed() && !next.tunnel.has_ended() {
@@ -127,13 +135,30 @@ impl Pool {
         None
     }
 
-    /// Closes what waited too long, of those who do not come again, too.
-    fn sweep(&self) {
-        let mut pool = self.0.borrow_mut();
+    /// Sees to it that what waits is closed in time.
+    fn tend(&self) {
+        if self.0.swept.replace(true) {
+            return;
+        }
+        let pool = self.clone();
+        rt::spawn(async move {
+            let mut next = Some(Instant::now() + IDLE);
+            while let Some(due) = next {
+                sleep_until(due).await;
+                next = pool.sweep();
+            }
+            pool.0.swept.set(false);
+        });
+    }
+
+    /// Closes what waited too long, of those who do not come again, too; when the next one will have.
+    fn sweep(&self) -> Option<Instant> {
+        let mut pool = self.0.waiting.borrow_mut();
         for waiting in pool.values_mut() {
             waiting.idle.retain(|idle| idle.since.elapsed() < IDLE && !idle.connection.is_closed());
         }
         pool.retain(|_, waiting| waiting.open > 0 || !waiting.idle.is_empty());
+        pool.values().flat_map(|waiting| &waiting.idle).map(|idle| idle.since + IDLE).min()
     }
 }
 
@@ -146,14 +171,11 @@ impl Lent {
         }
         let pool = place.pool.clone();
         let idle = Idle { connection, tunnel, since: Instant::now() };
-        if let Some(waiting) = pool.0.borrow_mut().get_mut(&place.key) {
+        if let Some(waiting) = pool.0.waiting.borrow_mut().get_mut(&place.key) {
             waiting.idle.push(idle);
         }
         drop(place);
-        rt::spawn(async move {
-            tokio::time::sleep(IDLE).await;
-            pool.sweep();
-        });
+        pool.tend();
     }
 }
 
@@ -167,7 +189,7 @@ async fn connect(
     let end = viewer::tunnel(context, &dialled, Wanted::Stream(StreamKind::Http)).await?;
     let tunnel = end.handle();
     let (bytes, moves) = plain(end);
-    viewer::guard(context, opened.caller.clone(), tunnel.clone(), moves);
+    viewer::guard(context, opened.caller.clone(), opened.mode, tunnel.clone(), moves);
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD).max_headers(HEADERS);
     let (connection, driver) = builder
@@ -180,4 +202,19 @@ async fn connect(
     });
     rt::spawn(driver);
     Ok((connection, tunnel))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn however_many_come_back_one_task_waits_for_all_of_them() {
+        let pool = Pool::default();
+        for _ in 0..1000 {
+            pool.tend();
+        }
+        assert_eq!(Rc::strong_count(&pool.0), 2, "the pool's and the task's");
+        assert_eq!(pool.sweep(), None, "nothing waits: the task ends");
+    }
 }

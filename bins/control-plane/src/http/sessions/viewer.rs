@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::rt;
 use futures_util::{Sink, Stream};
 use tidegate_hub::{Frame, TransportError, TunnelEnd, TunnelEnding, TunnelHandle, TunnelRequest, relay};
-use tidegate_model::StreamKind;
+use tidegate_model::{StreamKind, StreamMode};
 use tidegate_protocol::TunnelTarget;
 use tidegate_service::{Caller, Nudge, OpenedStream, ViewerStanding};
 use tokio::{sync::broadcast, time::timeout};
@@ -66,15 +66,17 @@ pub(crate) async fn tunnel(
     Ok(context.hub.open_tunnel(request).await?)
 }
 
-/// Runs what moves a tunnel's bytes until it ends, and ends it when the viewer's login or their right to the session does.
+/// Runs what moves a tunnel's bytes until it ends, and ends it when the viewer's login or their right to the session, to do
+/// what `mode` says, does.
 pub(crate) fn guard(
     context: &Context,
     caller: Caller,
+    mode: StreamMode,
     tunnel: TunnelHandle,
     moves: impl Future<Output = TunnelEnding> + 'static,
 ) {
     let over = CancellationToken::new();
-    rt::spawn(context.tasks.track_future(watch(context.clone(), caller, tunnel, over.clone())));
+    rt::spawn(context.tasks.track_future(watch(context.clone(), caller, mode, tunnel, over.clone())));
     rt::spawn(context.tasks.track_future(async move {
         let _over = over.drop_guard();
         let ending = moves.await;
@@ -88,11 +90,18 @@ where
     S: Stream<Item = Result<Frame, TransportError>> + 'static,
     K: Sink<Frame> + 'static,
 {
-    guard(context, caller, end.handle(), relay(inbound, outbound, end));
+    let tunnel = end.handle();
+    guard(context, caller, tunnel.mode(), tunnel, relay(inbound, outbound, end));
 }
 
 /// Looks at a viewer's login, and at their right to the session, again and again until the stream is over.
-async fn watch(context: Context, caller: Caller, tunnel: TunnelHandle, over: CancellationToken) {
+async fn watch(
+    context: Context,
+    caller: Caller,
+    mode: StreamMode,
+    tunnel: TunnelHandle,
+    over: CancellationToken,
+) {
     let mut nudges = context.hub.subscribe();
     loop {
         tokio::select! {
@@ -100,7 +109,7 @@ async fn watch(context: Context, caller: Caller, tunnel: TunnelHandle, over: Can
             _ = timeout(LOOK, revalidation(&mut nudges)) => {}
         }
         // Outside of the select: work on the database is never cut half-way.
-        match context.services.streams.stands(&caller, tunnel.session_id(), tunnel.mode()).await {
+        match context.services.streams.stands(&caller, tunnel.session_id(), mode).await {
             Ok(ViewerStanding::Stands) => {}
             Ok(ViewerStanding::LoginEnded) => return tunnel.cut(TunnelEnding::LoginEnded),
             Ok(ViewerStanding::ShareEnded) => return tunnel.cut(TunnelEnding::ShareEnded),
