@@ -143,7 +143,7 @@ pub async fn open_stop_of_stranger(
     session_id: &str,
 ) -> Result<Option<CommandId>> {
     let rows: Vec<CommandId> = statement::<Uuid>(
-        "SELECT id FROM commands WHERE agent_id = ? AND status IN ('pending', 'sent', 'ack') AND action = 'stop_session'
+        "SELECT id FROM commands WHERE agent_id = ? AND completed_at IS NULL AND action = 'stop_session'
            AND session_id IS NULL AND payload->>'sessionId' = ? LIMIT 1",
     )
     .bind::<Uuid, _>(agent)
@@ -199,12 +199,13 @@ pub async fn claim(
     type ClaimRow = (AgentId, i64, CommandId, CommandAction, Value, Option<Vec<u8>>, Option<SessionId>, i64);
     let (ids, epochs): (Vec<AgentId>, Vec<i64>) = connections.iter().copied().unzip();
     let rows: Vec<ClaimRow> = statement::<(Uuid, BigInt, Uuid, Text, Jsonb, Nullable<Bytea>, Nullable<Uuid>, BigInt)>(
+        // The deadline is no bound (`IS TRUE`): the index by deadline would be looked through for it.
         "WITH due AS (
              SELECT c.id, r.epoch FROM unnest(?, ?) AS r(agent_id, epoch)
              JOIN agents a ON a.id = r.agent_id AND a.epoch = r.epoch AND a.approval_status = 'approved'
-             JOIN commands c ON c.agent_id = r.agent_id AND c.status IN ('pending', 'sent', 'ack')
+             JOIN commands c ON c.agent_id = r.agent_id AND c.completed_at IS NULL
               AND (c.sent_epoch <> r.epoch OR (c.status = 'sent' AND c.sent_at < ?))
-             WHERE c.deadline > ? ORDER BY c.seq LIMIT ? FOR UPDATE OF c SKIP LOCKED)
+             WHERE (c.deadline > ?) IS TRUE ORDER BY c.seq LIMIT ? FOR UPDATE OF c SKIP LOCKED)
          UPDATE commands c SET status = CASE c.status WHEN 'pending' THEN 'sent' ELSE c.status END, sent_at = ?, sent_epoch = due.epoch
          FROM due WHERE c.id = due.id
          RETURNING c.agent_id, due.epoch, c.id, c.action, c.payload, c.sealed, c.session_id, c.seq",
@@ -341,7 +342,7 @@ pub async fn settle(
             "WITH held AS MATERIALIZED (
                  SELECT r.*, ?::timestamptz AS now FROM unnest(?, ?, ?, ?, ?, ?) AS r(id, agent_id, epoch, status, error, result)
                  JOIN agents a ON a.id = r.agent_id AND a.epoch = r.epoch AND a.approval_status = 'approved'
-                 JOIN commands h ON h.id = r.id AND h.agent_id = r.agent_id AND h.status IN ('pending', 'sent', 'ack')
+                 JOIN commands h ON h.id = r.id AND h.agent_id = r.agent_id AND h.completed_at IS NULL
                  ORDER BY h.id FOR NO KEY UPDATE OF h)
              UPDATE commands c SET status = r.status, error_message = r.error, result = r.result,
                     sealed = CASE r.status WHEN 'ack' THEN c.sealed END,
@@ -375,7 +376,7 @@ pub async fn expire(tx: &mut AgentTx, agents: &[AgentId], now: DateTime<Utc>) ->
                     error_message = CASE c.status WHEN 'pending' THEN 'the agent was not connected before the deadline'
                                                   WHEN 'sent' THEN 'the agent did not acknowledge before the deadline'
                                                   ELSE 'the agent did not finish before the deadline' END
-             WHERE c.id IN (SELECT d.id FROM commands d WHERE d.agent_id = ANY(?) AND d.status IN ('pending', 'sent', 'ack')
+             WHERE c.id IN (SELECT d.id FROM commands d WHERE d.agent_id = ANY(?) AND d.completed_at IS NULL
                             AND d.deadline <= ? FOR NO KEY UPDATE SKIP LOCKED)
              RETURNING c.id, c.agent_id, c.session_id, c.generation, c.action, c.status, c.error_message, c.result",
         )

@@ -119,7 +119,7 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.sessions,
         bound: Bound::Moment,
         sql: "WITH gone AS MATERIALIZED (SELECT s.id FROM sessions s WHERE s.state IN ('terminated', 'failed') AND s.ended_at < ?
-                AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.session_id = s.id AND c.status IN ('pending', 'sent', 'ack'))
+                AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.session_id = s.id AND c.completed_at IS NULL)
                 ORDER BY s.ended_at LIMIT ?),
               events AS (DELETE FROM session_events WHERE session_id IN (SELECT id FROM gone)),
               orders AS (DELETE FROM commands WHERE session_id IN (SELECT id FROM gone)),

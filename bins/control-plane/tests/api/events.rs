@@ -176,9 +176,8 @@ async fn go_on(db: &TestDb) {
     for state in ["hibernated", "running"] {
         db.execute(&format!("UPDATE sessions SET state = '{state}', state_since = now()")).await;
     }
-    for status in ["sent", "failed"] {
-        db.execute(&format!("UPDATE commands SET status = '{status}', deadline = 'infinity'")).await;
-    }
+    db.execute("UPDATE commands SET status = 'sent', error_message = NULL, completed_at = NULL, deadline = 'infinity'").await;
+    db.execute("UPDATE commands SET status = 'failed', error_message = 'it did', completed_at = now()").await;
 }
 
 #[tokio::test]

@@ -199,7 +199,7 @@ pub async fn end_removed(tx: &mut AgentTx, id: AgentId, now: DateTime<Utc>) -> R
     let conn = tx.conn()?;
     statement::<()>(
         "UPDATE commands c SET status = 'failed', sealed = NULL, completed_at = ?, error_message = 'the agent was removed'
-         WHERE c.agent_id = ? AND c.status IN ('pending', 'sent', 'ack')
+         WHERE c.agent_id = ? AND c.completed_at IS NULL
            AND EXISTS (SELECT 1 FROM agents a WHERE a.id = c.agent_id AND a.deleted_at IS NOT NULL)",
     )
     .bind::<Timestamptz, _>(now)

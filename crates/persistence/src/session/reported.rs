@@ -169,7 +169,7 @@ pub async fn placed(tx: &mut AgentTx, agent: AgentId, named: Vec<SessionId>) -> 
         statement::<(Uuid, Uuid, Text, BigInt, Bool, Timestamptz)>(
             // One branch for each index: a single condition reads every session there ever was.
             "SELECT s.id, s.org_id, s.state, s.generation, s.has_open, s.state_since FROM (
-                 SELECT p.*, EXISTS (SELECT 1 FROM commands c WHERE c.session_id = p.id AND c.status IN ('pending', 'sent', 'ack')) AS has_open
+                 SELECT p.*, EXISTS (SELECT 1 FROM commands c WHERE c.session_id = p.id AND c.completed_at IS NULL) AS has_open
                  FROM sessions p WHERE p.agent_id = ? AND p.id IN (
                      SELECT a.id FROM sessions a
                      WHERE a.agent_id = ? AND a.state IN ('pending', 'running', 'waking', 'hibernating', 'terminating')
@@ -203,7 +203,7 @@ pub async fn stuck(
     Ok(statement::<(Uuid, Uuid, Text, BigInt)>(
         "SELECT s.id, s.agent_id, s.state, s.generation FROM sessions s
          WHERE s.agent_id = ANY(?) AND s.state IN ('pending', 'waking', 'hibernating', 'terminating') AND s.state_since < ?
-           AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.session_id = s.id AND c.status IN ('pending', 'sent', 'ack'))",
+           AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.session_id = s.id AND c.completed_at IS NULL)",
     )
     .bind::<Array<Uuid>, _>(agents.to_vec())
     .bind::<Timestamptz, _>(before)

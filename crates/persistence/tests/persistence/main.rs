@@ -7,6 +7,7 @@ mod encrypted;
 mod events;
 mod locks;
 mod migrations;
+mod plans;
 mod schema;
 mod tenants;
 mod walls;

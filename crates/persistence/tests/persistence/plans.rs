@@ -1,0 +1,68 @@
+//! Which index a look may use, however wrong the statistics are, and what a command's way costs.
+
+use tidegate_test_support::TestDb;
+use tokio_postgres::Client;
+
+/// How PostgreSQL would answer without the index that is meant for it.
+async fn without(client: &Client, index: &str, sql: &str) -> String {
+    // Statistics of a moment without a session that is there: every partial index looks empty.
+    client
+        .batch_execute(&format!("BEGIN; SET LOCAL enable_seqscan = off; DROP INDEX {index}"))
+        .await
+        .unwrap();
+    let rows = client.query(&format!("EXPLAIN {sql}"), &[]).await.unwrap();
+    client.batch_execute("ROLLBACK").await.unwrap();
+    rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn no_index_of_all_that_is_there_is_read_for_what_one_owner_has() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let mut agent = test.online_agent("vm-1", 10).await;
+    test.running_session(&org.admin, &mut agent).await;
+    test.execute("ANALYZE sessions, commands").await;
+    let client = test.superuser().await;
+    let there = "state IN ('pending', 'running', 'waking', 'hibernating', 'terminating')";
+    let id = "'01890000-0000-7000-8000-000000000000'";
+    for (index, sql) in [
+        ("sessions_agent_active", format!("SELECT FROM sessions WHERE agent_id = {id} AND {there}")),
+        ("sessions_org_active", format!("SELECT FROM sessions WHERE org_id = {id} AND {there}")),
+        (
+            "sessions_user_living",
+            format!("SELECT FROM sessions WHERE user_id = {id} AND state NOT IN ('terminated', 'failed')"),
+        ),
+        ("sessions_waiting", format!("SELECT FROM sessions WHERE state_since < now() AND {there}")),
+        ("commands_open", format!("SELECT FROM commands WHERE agent_id = {id} AND completed_at IS NULL")),
+        ("commands_deadline", "SELECT FROM commands WHERE deadline < now() AND completed_at IS NULL".into()),
+    ] {
+        let plan = without(&client, index, &sql).await;
+        for other in ["_active", "_living", "_waiting", "_deadline"] {
+            assert!(!plan.contains(other), "instead of {index}:\n{plan}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_on_its_way_is_entered_into_no_index_anew() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    test.online_agent("vm-1", 10).await;
+    test.pending_session(&org.admin).await;
+    let client = test.superuser().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    for change in [
+        "status = 'sent', sent_at = now(), sent_epoch = sent_epoch + 1",
+        "status = 'ack', acknowledged_at = now()",
+    ] {
+        client.batch_execute(&format!("UPDATE commands SET {change}")).await.unwrap();
+    }
+    let row = client
+        .query_one(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_all_tables WHERE relname = 'commands'",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));
+}
