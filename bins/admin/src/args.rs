@@ -1,11 +1,19 @@
 //! The command line.
 
+mod books;
+mod people;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use tidegate_model::{
     AgentHandle, AgentStatus, ApprovalStatus, CommandAction, CommandId, DrainDeadline, OrgRole, Platform,
     SessionId, SessionState, SystemRole,
+};
+
+pub(crate) use self::{
+    books::{AuditVerb, Limits, QuotaVerb, Which, Whose},
+    people::{GroupArg, GroupVerb, InviteVerb, KeyVerb, MemberVerb, OrganizationVerb, TokenVerb},
 };
 
 /// Operates a Tidegate platform from the machine of its database.
@@ -63,9 +71,30 @@ pub(crate) enum Verb {
     /// List, make, import and change users, set passwords
     #[command(subcommand)]
     Users(UserVerb),
-    /// Create organizations
+    /// List, make, change, suspend, give away and end organizations
     #[command(subcommand)]
     Organizations(OrganizationVerb),
+    /// Who belongs to an organization, and with which role
+    #[command(subcommand)]
+    Members(MemberVerb),
+    /// Invites into an organization
+    #[command(subcommand)]
+    Invites(InviteVerb),
+    /// API keys of an organization
+    #[command(subcommand)]
+    Keys(KeyVerb),
+    /// Tokens of the devices that act for a user
+    #[command(subcommand)]
+    Tokens(TokenVerb),
+    /// Groups of an organization's members
+    #[command(subcommand)]
+    Groups(GroupVerb),
+    /// What organizations, members and groups may use
+    #[command(subcommand)]
+    Quota(QuotaVerb),
+    /// Who did what, with which credential, from where
+    #[command(subcommand)]
+    Audit(AuditVerb),
     /// The database roles
     Roles {
         /// Print the SQL that a DBA runs once per cluster, as a superuser
@@ -350,15 +379,5 @@ pub(crate) enum UserVerb {
         /// File the password is read from; if it does not exist, a password is made up and written to it (0600)
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
-    },
-}
-
-/// What to do with organizations.
-#[derive(Debug, Subcommand)]
-pub(crate) enum OrganizationVerb {
-    /// Make an organization
-    Create {
-        /// Its name: a-z, 0-9 and -
-        name: String,
     },
 }

@@ -3,10 +3,17 @@
 mod agent_commands;
 mod agents;
 mod args;
+mod audit;
 mod connect;
+mod credentials;
 mod doctor;
+mod groups;
 mod mail;
+mod members;
+mod organizations;
 mod output;
+mod pages;
+mod quotas;
 mod sessions;
 mod settings;
 mod users;

@@ -22,9 +22,14 @@ pub(crate) fn list(
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(headings);
-    table.add_rows(rows);
+    table.add_rows(rows.into_iter().map(|row| row.iter().map(|cell| plain(cell)).collect::<Vec<_>>()));
     println!("{table}");
     Ok(())
+}
+
+/// Text of others as a terminal may have it: without what would move its cursor or change its colours.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Prints JSON.

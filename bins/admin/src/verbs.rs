@@ -10,8 +10,8 @@ use tidegate_service::{NewLocalUser, Operator, Services, roles};
 
 use crate::{
     agents,
-    args::{Args, OrganizationVerb, Verb},
-    connect, doctor, mail, output, sessions,
+    args::{Args, Verb},
+    audit, connect, credentials, doctor, groups, mail, members, organizations, output, quotas, sessions,
     settings::Settings,
     users,
 };
@@ -87,10 +87,14 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
         Verb::Sessions(verb) => sessions::sessions(services, &operator, verb, as_json).await,
         Verb::Commands(verb) => sessions::commands(services, &operator, verb, as_json).await,
         Verb::Users(verb) => users::users(services, &operator, verb, as_json).await,
-        Verb::Organizations(OrganizationVerb::Create { name }) => {
-            let id = services.operators.create_organization(&operator, &name).await?;
-            output::said(as_json, &json!({"orgId": id}), &format!("organization {name} is there"))
-        }
+        Verb::Organizations(verb) => organizations::organizations(services, &operator, verb, as_json).await,
+        Verb::Members(verb) => members::members(services, verb, as_json).await,
+        Verb::Invites(verb) => members::invites(services, verb, as_json).await,
+        Verb::Keys(verb) => credentials::keys(services, verb, as_json).await,
+        Verb::Tokens(verb) => credentials::tokens(services, &operator, verb, as_json).await,
+        Verb::Groups(verb) => groups::groups(services, verb, as_json).await,
+        Verb::Quota(verb) => quotas::quotas(services, verb, as_json).await,
+        Verb::Audit(verb) => audit::audit(services, verb, as_json).await,
         Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor => Ok(()),
     }
 }

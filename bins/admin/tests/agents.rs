@@ -1,19 +1,19 @@
 //! `tidegate-admin agents`, `sessions` and `commands`, as an operator types them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+mod console;
 
+use console::Console;
 use serde_json::Value;
-use tempfile::TempDir;
 use tidegate_model::Clock;
-use tidegate_test_support::{MASTER_KEY, SimAgent, TestDb, TestOrg};
+use tidegate_test_support::{SimAgent, TestDb, TestOrg};
 
 /// A database with an agent that is connected, and the operator's machine.
 struct Stand {
     test: TestDb,
     org: TestOrg,
     agent: SimAgent,
-    machine: TempDir,
+    console: Console,
 }
 
 impl Stand {
@@ -21,43 +21,20 @@ impl Stand {
         let test = TestDb::new().await;
         let org = test.org_with_admin("acme").await;
         let agent = test.online_agent("vm-1", 9).await;
-        let machine = tempfile::tempdir().unwrap();
-        let path = |name: &str| machine.path().join(name);
-        fs::write(path("master.key"), MASTER_KEY).unwrap();
-        fs::set_permissions(path("master.key"), fs::Permissions::from_mode(0o600)).unwrap();
-        let toml = format!(
-            "[database]\nurl = \"{}\"\n[secrets]\nmaster_key_file = \"{}\"\n",
-            test.app_url().expose(),
-            path("master.key").display()
-        );
-        fs::write(path("control-plane.toml"), toml).unwrap();
-        Self { test, org, agent, machine }
-    }
-
-    /// Whether it succeeded, and what it said.
-    fn run(&self, words: &[&str]) -> (bool, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-admin"));
-        command.env_remove("TIDEGATE_CONFIG").arg("--config");
-        let output =
-            command.arg(self.machine.path().join("control-plane.toml")).args(words).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(said).unwrap())
+        let console = Console::of(&test);
+        Self { test, org, agent, console }
     }
 
     fn says(&self, words: &[&str]) -> String {
-        let (done, said) = self.run(words);
-        assert!(done, "{words:?}: {said}");
-        said
+        self.console.says(words)
     }
 
     fn json(&self, words: &[&str]) -> Value {
-        serde_json::from_str(&self.says(&[words, &["--json"]].concat())).unwrap()
+        self.console.json(words)
     }
 
     fn refused(&self, words: &[&str]) -> String {
-        let (done, said) = self.run(words);
-        assert!(!done, "{words:?}: {said}");
-        said
+        self.console.refused(words)
     }
 }
 

@@ -150,6 +150,19 @@ impl Client {
         self.send(&Call::post(&["auth", "password"]).json(&body)?).await.map(drop)
     }
 
+    /// `POST auth/password/reset`: asks for a mail with a link that sets another password, without a credential. Whoever is
+    /// asked for, by username or e-mail address, the answer is the same.
+    pub async fn forgot_password(&self, username: &str) -> Result<(), Error> {
+        let body = serde_json::json!({"username": username});
+        self.send(&Call::post(&["auth", "password", "reset"]).json(&body)?.without_bearer()).await.map(drop)
+    }
+
+    /// `POST auth/password/new`: sets another password for the token of such a mail, once. Every login of the user ends.
+    pub async fn set_new_password(&self, token: &Secret<String>, new: &Secret<String>) -> Result<(), Error> {
+        let body = serde_json::json!({"token": token.expose(), "newPassword": new.expose()});
+        self.send(&Call::post(&["auth", "password", "new"]).json(&body)?.without_bearer()).await.map(drop)
+    }
+
     /// `GET auth/logins`, one page: at most 100, from `cursor` on.
     pub async fn logins(&self, cursor: Option<&str>) -> Result<LoginPage, Error> {
         let call = Call::get(&["auth", "logins"]).query("limit", "100".to_owned());

@@ -82,6 +82,8 @@ id! {
     InviteId,
     /// A mail that goes out.
     MailId,
+    /// A password that somebody has forgotten.
+    PasswordResetId,
     /// A group of an organization's members.
     GroupId,
     /// Somebody in a group.

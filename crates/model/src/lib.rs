@@ -70,8 +70,8 @@ pub use group::{
 pub use home::Home;
 pub use id::{
     AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GrantId, GroupId,
-    GroupMembershipId, HomeId, InviteId, LoginSessionId, MailId, OrgId, RequestId, SessionEventId, SessionId,
-    ShareId, TicketId, UserId,
+    GroupMembershipId, HomeId, InviteId, LoginSessionId, MailId, OrgId, PasswordResetId, RequestId,
+    SessionEventId, SessionId, ShareId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
@@ -106,4 +106,7 @@ pub use user::{
     InvalidUserMode, LoginRequest, LoginSession, PlatformUser, Provider, SystemRole, User, UserMode,
     validate_email, validate_full_name, validate_password, validate_username,
 };
-pub use user_request::{ChangePasswordRequest, CreateUserRequest, ImportedUser, UpdateUserRequest};
+pub use user_request::{
+    ChangePasswordRequest, CreateUserRequest, ImportedUser, NewPasswordRequest, ResetPasswordRequest,
+    UpdateUserRequest,
+};

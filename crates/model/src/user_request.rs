@@ -111,6 +111,56 @@ impl FromFields for ChangePasswordRequest {
     }
 }
 
+/// Body of `POST auth/password/reset`: whose password was forgotten.
+#[derive(Debug, Clone)]
+pub struct ResetPasswordRequest {
+    /// A username or an e-mail address, in any case. It may be a password that was typed in the wrong place.
+    pub username: Secret<String>,
+}
+
+/// Longest name or address that is looked for, in bytes; an address has 254 at most.
+const LONGEST_SUBJECT: usize = 320;
+
+impl ResetPasswordRequest {
+    /// One for this name or address.
+    pub fn new(username: &str) -> Result<Self, &'static str> {
+        let username = username.trim();
+        if username.is_empty() || username.len() > LONGEST_SUBJECT || username.contains('\0') {
+            return Err("must be a username or an e-mail address");
+        }
+        Ok(Self { username: Secret::new(username.to_owned()) })
+    }
+}
+
+impl FromFields for ResetPasswordRequest {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let username: String = fields.required("username")?;
+        let read = Self::new(&username);
+        fields.errors().check("username", read)
+    }
+}
+
+/// Body of `POST auth/password/new`: another password, for the token of a mail.
+#[derive(Debug, Clone)]
+pub struct NewPasswordRequest {
+    /// What the mail's link brings.
+    pub token: Secret<String>,
+    /// 8–256 characters; checked against the username where that is known.
+    pub new_password: Secret<String>,
+}
+
+impl FromFields for NewPasswordRequest {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let token: Option<String> = fields.required("token");
+        let new: Option<String> = fields.required("newPassword");
+        if let Some(new) = &new {
+            // No password is an empty name.
+            fields.errors().check("newPassword", validate_password(new, ""));
+        }
+        Some(Self { token: Secret::new(token?), new_password: Secret::new(new?) })
+    }
+}
+
 /// One line of an import: a user of another system, with the hash that the other system kept.
 #[derive(Debug, Clone)]
 pub struct ImportedUser {

@@ -64,23 +64,29 @@ pub async fn insert_platform_about(tx: &mut PlatformTx, org: OrgId, entry: Entry
 /// Writes a line of the organization's log, and of the platform's where an operator acts in an organization of others.
 pub async fn insert_org(tx: &mut OrgTx, entry: Entry) -> Result<()> {
     let (org, author) = (tx.org_id(), tx.author.clone());
-    if tx.entered {
-        insert_outside(tx.conn()?, org, author.clone(), entry.clone()).await?;
+    if !tx.entered {
+        return insert(tx.conn()?, Some(org), author, entry).await;
     }
-    insert(tx.conn()?, Some(org), author, entry).await
+    // Inside of an organization nobody writes in another one's name, and the console has none there.
+    let inside = author.actor != Actor::Console;
+    insert_outside(tx.conn()?, (org, !inside), author.clone(), entry.clone()).await?;
+    if inside { insert(tx.conn()?, Some(org), author, entry).await } else { Ok(()) }
 }
 
-/// The platform's own log is written by its role alone.
+/// The platform's own log is written by its role alone; the organization's, too, where `both` says so.
 async fn insert_outside(
     conn: &mut AsyncPgConnection,
-    org: OrgId,
+    (org, both): (OrgId, bool),
     author: Author,
     mut entry: Entry,
 ) -> Result<()> {
+    conn.batch_execute("SET LOCAL ROLE tidegate_platform").await?;
+    if both {
+        insert(conn, Some(org), author.clone(), entry.clone()).await?;
+    }
     if let Some(detail) = entry.detail.as_object_mut() {
         detail.insert("organizationId".to_owned(), Value::from(org.to_string()));
     }
-    conn.batch_execute("SET LOCAL ROLE tidegate_platform").await?;
     insert(conn, None, author, entry).await?;
     Ok(conn.batch_execute("SET LOCAL ROLE tidegate_org").await?)
 }

@@ -71,7 +71,15 @@ pub(crate) fn of_login(
     login: LoginSessionId,
 ) -> UserScope {
     let credential = CredentialId::Login(login);
-    UserScope { user_id, username, role, credential, scopes: Scopes::UNLIMITED, origin: Origin::default() }
+    UserScope {
+        user_id,
+        username,
+        role,
+        credential,
+        scopes: Scopes::UNLIMITED,
+        origin: Origin::default(),
+        console: false,
+    }
 }
 
 /// What a password login is checked against.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tidegate_model::{BearerToken, BearerTokenId, OrgId, UserId};
 
 use crate::{Error, OrgTx, PlatformTx, Result, UserTx, statement::statement};
@@ -78,13 +78,17 @@ pub async fn insert(tx: &mut PlatformTx, new: NewToken) -> Result<()> {
 /// A token of the transaction's user, revoked or not.
 pub async fn find(tx: &mut UserTx, id: BearerTokenId) -> Result<BearerToken> {
     let user = tx.user_id;
+    one(tx.conn()?, user, id).await
+}
+
+async fn one(conn: &mut AsyncPgConnection, user: UserId, id: BearerTokenId) -> Result<BearerToken> {
     let rows: Vec<Row> = statement::<Columns>(
         "SELECT id, user_id, org_id, prefix, client_name, created_at, expires_at, last_used_at, revoked_at
          FROM bearer_tokens WHERE user_id = ? AND id = ?",
     )
     .bind::<Uuid, _>(user)
     .bind::<Uuid, _>(id)
-    .load(tx.conn()?)
+    .load(conn)
     .await?;
     rows.into_iter().next().map(token).ok_or(Error::NotFound)
 }
@@ -96,8 +100,16 @@ pub async fn list(
     limit: i64,
 ) -> Result<(Vec<BearerToken>, i64)> {
     let user = tx.user_id;
+    page(tx.conn()?, user, before, limit).await
+}
+
+async fn page(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    before: Option<(DateTime<Utc>, BearerTokenId)>,
+    limit: i64,
+) -> Result<(Vec<BearerToken>, i64)> {
     let (at, id) = before.unzip();
-    let conn = tx.conn()?;
     let rows: Vec<Row> = statement::<Columns>(
         "SELECT id, user_id, org_id, prefix, client_name, created_at, expires_at, last_used_at, revoked_at
          FROM bearer_tokens WHERE user_id = ?
@@ -119,16 +131,50 @@ pub async fn list(
     Ok((rows.into_iter().map(token).collect(), total.into_iter().next().unwrap_or(0)))
 }
 
+/// A token of any user, revoked or not.
+pub async fn find_of(tx: &mut PlatformTx, user: UserId, id: BearerTokenId) -> Result<BearerToken> {
+    one(tx.conn()?, user, id).await
+}
+
+/// Any user's tokens, as [`list`].
+pub async fn list_of(
+    tx: &mut PlatformTx,
+    user: UserId,
+    before: Option<(DateTime<Utc>, BearerTokenId)>,
+    limit: i64,
+) -> Result<(Vec<BearerToken>, i64)> {
+    page(tx.conn()?, user, before, limit).await
+}
+
+/// Revokes a token of any user; false where it was revoked before.
+pub async fn revoke_of(
+    tx: &mut PlatformTx,
+    user: UserId,
+    id: BearerTokenId,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    end(tx.conn()?, user, id, now).await
+}
+
 /// Revokes a token of the transaction's user; false where it was revoked before: exactly one racer hears true.
 pub async fn revoke(tx: &mut UserTx, id: BearerTokenId, now: DateTime<Utc>) -> Result<bool> {
     let user = tx.user_id;
+    end(tx.conn()?, user, id, now).await
+}
+
+async fn end(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    id: BearerTokenId,
+    now: DateTime<Utc>,
+) -> Result<bool> {
     let revoked = statement::<()>(
         "UPDATE bearer_tokens SET revoked_at = ? WHERE user_id = ? AND id = ? AND revoked_at IS NULL",
     )
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(user)
     .bind::<Uuid, _>(id)
-    .execute(tx.conn()?)
+    .execute(conn)
     .await?;
     Ok(revoked == 1)
 }

@@ -110,25 +110,30 @@ impl Db {
         scope: &OrgScope,
         work: impl AsyncFnOnce(&mut OrgTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut tx =
-            OrgTx::new(self.begin(&org_setup(scope)).await?, org_context(scope), scope.user.author());
+        let mut tx = org_tx(self.begin(&org_setup(scope)).await?, scope);
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
     }
 
     /// Runs `work` in a transaction of an organization that begins with the first two locks of the lock order, the
-    /// organization's and the caller's membership: begun and locked in one round trip.
+    /// organization's and the caller's membership: begun and locked in one round trip. The console is no member, and takes
+    /// the organization's lock alone.
     pub async fn in_org_locked<T, E: From<Error>>(
         &self,
         scope: &OrgScope,
         work: impl AsyncFnOnce(&mut OrgTx, Result<Locked>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let context = org_context(scope);
+        if scope.user.console {
+            let mut tx = org_tx(self.begin(&org_setup(scope)).await?, scope);
+            let locked = organization::lock_entered(&mut tx).await;
+            let outcome = work(&mut tx, locked).await;
+            return tx.lease.finish(outcome).await;
+        }
         let setup = format!("{}, {KEPT_PLANS}", org_setup(scope));
         let opening = Some(Opening { user_id: scope.user_id(), org_id: scope.org_id(), bounds: None });
         let (lease, opened) = self.begin_and(&setup, opening).await?;
         let locked = opened.map_or(Err(Error::NotFound), |opened| opened.locked);
-        let mut tx = OrgTx::new(lease, context, scope.user.author());
+        let mut tx = org_tx(lease, scope);
         let outcome = work(&mut tx, locked).await;
         tx.lease.finish(outcome).await
     }
@@ -358,11 +363,21 @@ fn org_setup(scope: &OrgScope) -> String {
 
 fn org_role(scope: &OrgScope) -> String {
     let role = role_as("tidegate_org", "app.org_id", &scope.org_id.to_string());
-    format!("{role}, set_config('app.user_id', '{}', true)", scope.user.user_id)
+    let user = org_context(scope).user_id.map(|user| user.to_string()).unwrap_or_default();
+    format!("{role}, set_config('app.user_id', '{user}', true)")
 }
 
+/// The console is no user: what asks whose the transaction is, gets none.
 fn org_context(scope: &OrgScope) -> OrgContext {
-    OrgContext { org_id: scope.org_id, user_id: Some(scope.user.user_id) }
+    let user_id = (!scope.user.console).then_some(scope.user.user_id);
+    OrgContext { org_id: scope.org_id, user_id }
+}
+
+/// Whoever comes from the console has entered from outside, whatever transaction they asked for.
+fn org_tx(lease: Lease, scope: &OrgScope) -> OrgTx {
+    let mut tx = OrgTx::new(lease, org_context(scope), scope.user.author());
+    tx.entered = scope.user.console;
+    tx
 }
 
 /// Role and tenant of a transaction. The value is an id or a list of ids of ours, never text from outside.

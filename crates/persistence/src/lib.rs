@@ -44,6 +44,7 @@ pub mod membership;
 pub mod migrate;
 pub mod organization;
 mod origin;
+pub mod password_reset;
 mod pulse;
 pub mod quarantine;
 pub mod quota;

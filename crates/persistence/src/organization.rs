@@ -412,6 +412,13 @@ pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserI
     Ok(Locked { status, k8s_namespace, role, limits })
 }
 
+/// The organization's lock alone, for whoever entered it and is no member: they act as an `org_admin`.
+pub(crate) async fn lock_entered(tx: &mut OrgTx) -> Result<Locked> {
+    let org = lock_own(tx).await?;
+    let limits = session_limits(tx).await?;
+    Ok(Locked { status: org.status, k8s_namespace: org.k8s_namespace, role: OrgRole::Admin, limits })
+}
+
 /// Whether the transaction's user owns its organization.
 pub async fn is_owned(tx: &mut OrgTx) -> Result<bool> {
     let (org, user) = (tx.org_id(), tx.user_id()?);

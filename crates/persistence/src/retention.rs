@@ -26,7 +26,7 @@ pub struct Retention {
     pub keys: TimeDelta,
     /// Bearer tokens that were revoked or have expired.
     pub tokens: TimeDelta,
-    /// Device codes, and sign-ins that nobody came back from, past their time.
+    /// Device codes, sign-ins that nobody came back from and forgotten passwords, past their time.
     pub codes: TimeDelta,
     /// Invites that were answered, taken back or have expired.
     pub invites: TimeDelta,
@@ -167,6 +167,14 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.codes,
         bound: Bound::Moment,
         sql: "DELETE FROM identity_attempts WHERE state_hash IN (SELECT state_hash FROM identity_attempts WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+    },
+    Kind {
+        // None is good for longer than two hours after it was asked for.
+        table: "password_resets",
+        batch: 5_000,
+        keep: |keep| keep.codes,
+        bound: Bound::Moment,
+        sql: "DELETE FROM password_resets WHERE id IN (SELECT id FROM password_resets WHERE created_at < ? ORDER BY created_at LIMIT ?)",
     },
     Kind {
         table: "mails",

@@ -1,6 +1,6 @@
 //! The four scopes: proofs that somebody may see some rows. Each is made from a row alone.
 
-use tidegate_model::{AgentId, CredentialId, OrgId, OrgRole, Scopes, SystemRole, UserId};
+use tidegate_model::{AgentId, CredentialId, LoginSessionId, OrgId, OrgRole, Scopes, SystemRole, UserId};
 
 use crate::{Origin, audit::Author};
 
@@ -102,9 +102,30 @@ pub struct UserScope {
     pub(crate) credential: CredentialId,
     pub(crate) scopes: Scopes,
     pub(crate) origin: Origin,
+    /// Whether nobody of the platform's users acts, but whoever sits at its machine.
+    pub(crate) console: bool,
 }
 
 impl UserScope {
+    /// Somebody with a shell on the machine, as [`Operator::console`]: a user of no row, with no credential and no
+    /// membership. It is good for what operators do; a transaction of this user's own finds nothing.
+    pub fn console() -> Self {
+        Self {
+            user_id: UserId::from_uuid(uuid::Uuid::nil()),
+            username: Actor::Console.to_string(),
+            role: SystemRole::Admin,
+            credential: CredentialId::Login(LoginSessionId::from_uuid(uuid::Uuid::nil())),
+            scopes: Scopes::UNLIMITED,
+            origin: Origin::default(),
+            console: true,
+        }
+    }
+
+    /// Whether it is the console's.
+    pub fn is_console(&self) -> bool {
+        self.console
+    }
+
     /// The user.
     pub fn user_id(&self) -> UserId {
         self.user_id
@@ -148,6 +169,9 @@ impl UserScope {
 
     /// Who writes in the audit log.
     pub(crate) fn author(&self) -> Author {
+        if self.console {
+            return Author { origin: self.origin.clone(), ..Author::of(Actor::Console) };
+        }
         Author {
             actor: Actor::User(self.user_id),
             name: Some(self.username.clone()).filter(|name| !name.is_empty()),

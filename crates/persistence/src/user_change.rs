@@ -151,13 +151,31 @@ pub async fn settle(tx: &mut PlatformTx, id: UserId, home: OrgId) -> Result<()> 
 
 /// Ends every login, key and bearer token of a user, and their tickets for streams; after the user's row was written.
 pub async fn end_credentials(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
+    end(tx, id, Keys::End, now).await
+}
+
+/// The same but for the API keys, which act for programs: for users who have forgotten their password.
+pub async fn end_logins(tx: &mut PlatformTx, id: UserId, now: DateTime<Utc>) -> Result<()> {
+    end(tx, id, Keys::Keep, now).await
+}
+
+/// What becomes of API keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    End,
+    Keep,
+}
+
+async fn end(tx: &mut PlatformTx, id: UserId, keys: Keys, now: DateTime<Utc>) -> Result<()> {
     credential::end_of_user(tx, id).await?;
     statement::<()>("UPDATE login_sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL")
         .bind::<Timestamptz, _>(now)
         .bind::<Uuid, _>(id)
         .execute(tx.conn()?)
         .await?;
-    api_key::revoke_of_user(tx, id, now).await?;
+    if keys == Keys::End {
+        api_key::revoke_of_user(tx, id, now).await?;
+    }
     bearer_token::end_all_of_user(tx, id, now).await?;
     statement::<()>("DELETE FROM stream_tickets WHERE user_id = ? AND consumed_at IS NULL")
         .bind::<Uuid, _>(id)

@@ -5,11 +5,12 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    AgentId, CreateUserRequest, FieldErrors, ImportedUser, Operation, OrgId, OrgRole, PatchField,
-    PlatformUser, Provider, Secret, Standing, SystemRole, UpdateUserRequest, UserId, validate_password,
+    AgentId, BearerToken, BearerTokenId, CreateUserRequest, FieldErrors, ImportedUser, Operation, OrgId,
+    OrgRole, PatchField, PlatformUser, Provider, Secret, Standing, SystemRole, UpdateUserRequest, UserId,
+    validate_password,
 };
 use tidegate_persistence::{
-    Actor, Operator, PlatformTx, audit, membership, organization,
+    Actor, Operator, PlatformTx, audit, bearer_token, membership, organization,
     user::{self, NewUser},
     user_change::{self, Change},
 };
@@ -19,6 +20,7 @@ use crate::{
     error::Named,
     options::Options,
     organizations::conflict,
+    page::moment,
     passwords::check_imported,
     permissions::require_platform,
     users::{entry, new_user, page},
@@ -275,6 +277,54 @@ impl AllUsers {
             .await?;
         self.0.nudges.send(Nudge::Revalidate);
         Ok(())
+    }
+
+    /// A user's bearer tokens, revoked ones too, the newest first.
+    pub async fn tokens(
+        &self,
+        operator: &Operator,
+        id: UserId,
+        paging: &Paging,
+    ) -> Result<Listed<BearerToken>> {
+        let (before, rows) = (paging.after_moment()?, paging.rows());
+        let (items, total) = self
+            .0
+            .db
+            .in_platform(operator, async |tx| {
+                user::find(tx, id).await.named(format_args!("user {id}"))?;
+                Ok::<_, Error>(bearer_token::list_of(tx, id, before, rows).await?)
+            })
+            .await?;
+        Ok(paging.page(items, total, |token| moment(token.created_at, token.id)))
+    }
+
+    /// Revokes a bearer token of a user: from the next request on it opens nothing. Revoking it again changes nothing.
+    pub async fn revoke_token(
+        &self,
+        operator: &Operator,
+        user: UserId,
+        id: BearerTokenId,
+    ) -> Result<BearerToken> {
+        let now = self.0.clock.now();
+        let token = self
+            .0
+            .db
+            .in_platform(operator, async |tx| {
+                let owner = touch_in(tx, operator, user).await?;
+                let revoked = bearer_token::revoke_of(tx, user, id, now).await?;
+                let token = bearer_token::find_of(tx, user, id).await.named(format_args!("token {id}"))?;
+                if revoked {
+                    let detail =
+                        json!({"before": {"clientName": token.client_name, "username": owner.username}});
+                    let (action, resource) = ("token.revoke", format!("token:{id}"));
+                    let line = audit::Entry { action, resource, address: None, detail, at: now };
+                    audit_in(tx, token.org_id.into_iter().collect(), line).await?;
+                }
+                Ok::<_, Error>(token)
+            })
+            .await?;
+        self.0.nudges.send(Nudge::Revalidate);
+        Ok(token)
     }
 
     async fn end_in(

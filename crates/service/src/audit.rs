@@ -1,5 +1,7 @@
 //! The audit log for those who may read it: searched in pages, and exported whole, a bounded part at a time.
 
+mod write;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +19,8 @@ use crate::{
     page,
     permissions::{require, require_platform, standing},
 };
+
+pub use self::write::ExportWriter;
 
 /// Lines of one part of an export: what is in memory of it at a time.
 const PART: i64 = 500;

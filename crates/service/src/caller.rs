@@ -5,7 +5,8 @@ use tidegate_persistence::{Operator, OrgScope, Origin, UserScope};
 
 use crate::{Error, Result};
 
-/// A verified caller. Only [`crate::Logins::authenticate`] makes one.
+/// A verified caller. Only [`crate::Logins::authenticate`] makes one, and whoever
+/// sits at the machine is one.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub(crate) user: UserScope,
@@ -14,6 +15,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Somebody with a shell on the machine and the database's password, which is proof enough: an admin of the platform,
+    /// member of nothing. What they do inside an organization is entered by [`crate::Operators::enter`].
+    pub fn console() -> Self {
+        Self { user: UserScope::console(), org: None, wanted: None }
+    }
+
     /// The user, across organizations.
     pub fn user(&self) -> &UserScope {
         &self.user

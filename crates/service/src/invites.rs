@@ -5,12 +5,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateInviteRequest, Invite, InviteId, InviteStatus, MailId, Operation, OrgId, OrgRole,
+    CreateInviteRequest, Invite, InviteId, InviteStatus, MailId, Operation, OrgId, OrgRole, UserId,
 };
 use tidegate_persistence::{
-    Error as DbError, OrgScope, UserTx, audit,
+    Error as DbError, OrgScope, OrgTx, UserTx, audit,
     invite::{self, NewInvite},
-    mail, membership,
+    mail, membership, organization,
 };
 
 use crate::{
@@ -109,7 +109,7 @@ impl Invites {
                 let new = NewInvite {
                     id,
                     invitee: request.username,
-                    inviter: (scope.user_id(), scope.username().to_owned()),
+                    inviter: inviter_in(tx, scope).await?,
                     role: request.role,
                     expires_at: now + request.expires_in,
                     now,
@@ -216,6 +216,19 @@ impl Invites {
             })
             .await
     }
+}
+
+/// In whose name somebody is invited: one's own. The console has none, and takes the owner's.
+async fn inviter_in(tx: &mut OrgTx, scope: &OrgScope) -> Result<(UserId, String)> {
+    if !scope.as_user().is_console() {
+        return Ok((scope.user_id(), scope.username().to_owned()));
+    }
+    let Some(owner) = organization::find(tx).await?.owner_user_id else {
+        let message = "the organization is nobody's, so there is nobody who invites: make them a member instead, or transfer it first";
+        return Err(conflict("E_NO_OWNER", message));
+    };
+    let owner = membership::find(tx, owner).await.named(format_args!("member {owner}"))?;
+    Ok((owner.user_id, owner.username))
 }
 
 /// Whose an invite is comes before how it stands: nobody learns the state of an invite that is not theirs.

@@ -36,6 +36,7 @@ mod options;
 mod organizations;
 mod own_logins;
 mod page;
+mod password_resets;
 mod passwords;
 mod permissions;
 mod placement;
@@ -64,7 +65,7 @@ pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
 pub use all_sessions::AllSessions;
 pub use all_users::AllUsers;
-pub use audit::{Audit, Export, ExportFormat, Whole};
+pub use audit::{Audit, Export, ExportFormat, ExportWriter, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
@@ -89,6 +90,7 @@ pub use operators::{Bootstrapped, NewLocalUser, Operators};
 pub use options::Options;
 pub use organizations::{Organizations, Permissions};
 pub use page::{Listed, Paging};
+pub use password_resets::PasswordResets;
 pub use platform_quotas::PlatformQuotas;
 pub use quotas::Quotas;
 pub use retention::Retention;
@@ -152,6 +154,8 @@ pub struct Services {
     pub platform_quotas: PlatformQuotas,
     /// Invites into organizations.
     pub invites: Invites,
+    /// Passwords that users have forgotten.
+    pub password_resets: PasswordResets,
     /// Mails that wait to be sent.
     pub mails: Mails,
     /// API keys of an organization.
@@ -222,6 +226,7 @@ impl Services {
             quotas: Quotas(Arc::clone(&core)),
             platform_quotas: PlatformQuotas(Arc::clone(&core)),
             invites: Invites(Arc::clone(&core)),
+            password_resets: PasswordResets(Arc::clone(&core)),
             mails: Mails(Arc::clone(&core)),
             keys: Keys(Arc::clone(&core)),
             browsers: Browsers(Arc::clone(&core)),

@@ -3,6 +3,7 @@
 //! Of several control planes one sends a mail at a time: a claim is a lease, and every later write compares the number of
 //! the try. A crash between sending and writing that down sends it once more, under the same Message-ID.
 
+mod forgotten;
 mod invitation;
 mod letter;
 mod mailer;
@@ -18,13 +19,14 @@ use lettre::message::Mailbox;
 use metrics::counter;
 use tidegate_model::{MailId, MailStatus};
 use tidegate_persistence::{
-    Operator,
+    Error as DbError, Operator, PlatformTx,
     mail::{self, DueMail},
+    password_reset::{self, DueReset},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::letter::Content;
-use crate::{Core, Result};
+use crate::{Core, PasswordResets, Result};
 
 pub use letter::Letter;
 pub use mailer::{MailError, Mailer, Sending};
@@ -37,6 +39,8 @@ const BATCH: i64 = 4;
 const TRIES: i32 = 8;
 /// How long it is tried at most.
 const AGE: TimeDelta = TimeDelta::hours(24);
+/// The same of a forgotten password: whoever waits for it does so now.
+const RESET_AGE: TimeDelta = TimeDelta::hours(1);
 /// How much longer than its try a mail is nobody else's: time to write down what became of it.
 const MARGIN: u64 = 60;
 /// How long a try goes on when the control plane stops.
@@ -116,19 +120,31 @@ impl Mails {
         let (core, system) = (&self.0, Operator::system());
         let now = core.clock.now();
         let lease = now + post.lease();
-        let due = core.db.in_platform(&system, async |tx| mail::claim(tx, now, lease, BATCH).await).await?;
-        let count = due.len();
-        for written in join_all(due.into_iter().map(|due| self.deliver(post, stop, due))).await {
+        let (due, resets) = core
+            .db
+            .in_platform(&system, async |tx| {
+                let due = mail::claim(tx, now, lease, BATCH).await?;
+                Ok::<_, DbError>((due, password_reset::claim(tx, now, lease, BATCH).await?))
+            })
+            .await?;
+        let count = due.len() + resets.len();
+        let due = due.into_iter().map(|due| self.deliver(post, stop, Due::Invite(Box::new(due))));
+        let resets = resets.into_iter().map(|due| self.deliver(post, stop, Due::Reset(due)));
+        let (sent, told) = futures_util::future::join(join_all(due), join_all(resets)).await;
+        for written in sent.into_iter().chain(told) {
             written?;
         }
         Ok(count)
     }
 
-    async fn deliver(&self, post: &Post, stop: &CancellationToken, due: DueMail) -> Result<()> {
-        let outcome = attempt(post, stop, &due, self.0.clock.now()).await;
+    async fn deliver(&self, post: &Post, stop: &CancellationToken, due: Due) -> Result<()> {
+        let outcome = match &due {
+            Due::Invite(due) => attempt(post, stop, due, self.0.clock.now()).await,
+            Due::Reset(due) => self.attempt_reset(post, stop, due).await?,
+        };
         let now = self.0.clock.now();
         let outcome = match outcome {
-            Outcome::PutOff(reason) if is_last(&due, now) => Outcome::Failed(reason),
+            Outcome::PutOff(reason) if due.is_last(now) => Outcome::Failed(reason),
             other => other,
         };
         self.write(&due, &outcome, now).await?;
@@ -137,7 +153,7 @@ impl Mails {
             Outcome::Dropped(_) => "dropped",
             Outcome::PutOff(_) => "put_off",
             Outcome::Failed(reason) => {
-                tracing::warn!(mail = %due.id, reason, "a mail was given up");
+                tracing::warn!(mail = %due.name(), reason, "a mail was given up");
                 "failed"
             }
         };
@@ -145,23 +161,76 @@ impl Mails {
         Ok(())
     }
 
-    async fn write(&self, due: &DueMail, outcome: &Outcome, now: DateTime<Utc>) -> Result<()> {
-        let (system, this) = (Operator::system(), (due.id, due.attempt));
+    /// Makes the link, and tries to send it. Nobody hears whether there was anybody to send it to.
+    async fn attempt_reset(&self, post: &Post, stop: &CancellationToken, due: &DueReset) -> Result<Outcome> {
+        if due.attempt > TRIES || self.0.clock.now() - due.created_at > RESET_AGE {
+            return Ok(Outcome::Failed("it was tried often enough and never said to be sent".into()));
+        }
+        let Some(armed) = PasswordResets(Arc::clone(&self.0)).arm(due).await? else {
+            return Ok(Outcome::Dropped("nobody of this name sets a password by mail"));
+        };
+        Ok(match forgotten::letter(post, &armed, self.0.clock.now()) {
+            Ok(letter) => send(post, stop, &letter).await,
+            Err(error) => Outcome::Failed(error.reason()),
+        })
+    }
+
+    async fn write(&self, due: &Due, outcome: &Outcome, now: DateTime<Utc>) -> Result<()> {
+        let system = Operator::system();
         let (status, reason) = match outcome {
             Outcome::PutOff(reason) => {
-                let (reason, again) = (reason.clone(), now + wait(due.attempt));
-                let put_off = async |tx: &mut _| mail::postpone(tx, this, reason, again).await;
+                let (reason, again) = (reason.clone(), now + wait(due.attempt()));
+                let put_off = async |tx: &mut PlatformTx| match due {
+                    Due::Invite(due) => mail::postpone(tx, (due.id, due.attempt), reason, again).await,
+                    Due::Reset(due) => {
+                        password_reset::postpone(tx, (due.id, due.attempt), reason, again).await
+                    }
+                };
                 return Ok(self.0.db.in_platform(&system, put_off).await?);
             }
             Outcome::Sent => (MailStatus::Sent, None),
             Outcome::Dropped(reason) => (MailStatus::Dropped, Some((*reason).to_owned())),
             Outcome::Failed(reason) => (MailStatus::Failed, Some(reason.clone())),
         };
-        let finish = async |tx: &mut _| mail::finish(tx, this, status, reason, now).await;
+        let finish = async |tx: &mut PlatformTx| match due {
+            Due::Invite(due) => mail::finish(tx, (due.id, due.attempt), status, reason, now).await,
+            Due::Reset(due) => password_reset::finish(tx, (due.id, due.attempt), status, reason, now).await,
+        };
         if !self.0.db.in_platform(&system, finish).await? {
-            tracing::debug!(mail = %due.id, "a mail's try ended after its lease");
+            tracing::debug!(mail = %due.name(), "a mail's try ended after its lease");
         }
         Ok(())
+    }
+}
+
+/// A mail that was claimed.
+enum Due {
+    Invite(Box<DueMail>),
+    Reset(DueReset),
+}
+
+impl Due {
+    fn attempt(&self) -> i32 {
+        match self {
+            Self::Invite(due) => due.attempt,
+            Self::Reset(due) => due.attempt,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Invite(due) => due.id.to_string(),
+            Self::Reset(due) => due.id.to_string(),
+        }
+    }
+
+    /// Whether no other try is made after this one.
+    fn is_last(&self, now: DateTime<Utc>) -> bool {
+        let (created_at, age) = match self {
+            Self::Invite(due) => (due.created_at, AGE),
+            Self::Reset(due) => (due.created_at, RESET_AGE),
+        };
+        self.attempt() >= TRIES || now + wait_about(self.attempt()) - created_at > age
     }
 }
 
@@ -181,8 +250,12 @@ async fn attempt(post: &Post, stop: &CancellationToken, due: &DueMail, now: Date
         Ok(letter) => letter,
         Err(error) => return Outcome::Failed(error.reason()),
     };
+    send(post, stop, &letter).await
+}
+
+async fn send(post: &Post, stop: &CancellationToken, letter: &Letter) -> Outcome {
     let sent = tokio::select! {
-        sent = post.in_time(post.mailer.send(&letter)) => sent,
+        sent = post.in_time(post.mailer.send(letter)) => sent,
         () = stopped(stop) => Err(MailError::Passing("the control plane was stopped".into())),
     };
     match sent {
@@ -195,11 +268,6 @@ async fn attempt(post: &Post, stop: &CancellationToken, due: &DueMail, now: Date
 async fn stopped(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(GRACE).await;
-}
-
-/// Whether no other try is made after this one.
-fn is_last(due: &DueMail, now: DateTime<Utc>) -> bool {
-    due.attempt >= TRIES || now + wait_about(due.attempt) - due.created_at > AGE
 }
 
 /// How long to wait after a try: a minute, then four times as long each time, four hours at most.

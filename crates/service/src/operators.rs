@@ -8,12 +8,14 @@ use tidegate_model::{
     validate_password,
 };
 use tidegate_persistence::{
-    Operator, PlatformTx, audit, auth, membership,
+    Operator, OrgScope, PlatformTx, UserScope, audit, auth, membership,
     organization::{self, NewOrganization},
     user, user_change,
 };
 
-use crate::{AllUsers, Core, Error, Result, error::Named, organizations::shown_new};
+use crate::{
+    AllUsers, Core, Error, Result, all_sessions::find_org_in, error::Named, organizations::shown_new,
+};
 
 /// What operators do to users and organizations.
 #[derive(Debug, Clone)]
@@ -125,6 +127,19 @@ impl Operators {
             })
             .await?;
         Ok(id)
+    }
+
+    /// The console inside an organization, by id or name: whatever an `org_admin` may do there, written down in both logs.
+    pub async fn enter(&self, wanted: &str) -> Result<OrgScope> {
+        let shown: String = wanted.chars().filter(|c| !c.is_control()).take(64).collect();
+        let (operator, user) = (Operator::console(), UserScope::console());
+        self.0
+            .db
+            .in_platform(&operator, async |tx| {
+                let id = find_org_in(tx, &shown).await?;
+                organization::enter(tx, &user, id).await.named(format_args!("organization {shown}"))
+            })
+            .await
     }
 
     /// Sets a user's password and ends all their logins and keys.

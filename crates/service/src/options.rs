@@ -62,6 +62,12 @@ pub struct Options {
     pub pending_agents: u32,
     /// Sign-ins elsewhere a minute that one address may begin before the answer is 429. Default 20.
     pub sign_ins_per_source: u32,
+    /// Minutes that the link of a mail for a forgotten password is good for, at most 60. Default 30.
+    pub password_reset_minutes: u32,
+    /// Forgotten passwords an hour that one address may ask for before the answer is 429. Default 20.
+    pub password_resets_per_source: u32,
+    /// Forgotten passwords an hour of one name, from wherever, before the answer is 429. Default 5.
+    pub password_resets_per_subject: u32,
     /// Who may vouch for people: the section `auth` of the settings.
     #[serde(skip)]
     pub sign_in: SignInOptions,
@@ -107,6 +113,9 @@ impl Default for Options {
             registrations_per_source: 20,
             pending_agents: 1_000,
             sign_ins_per_source: 20,
+            password_reset_minutes: 30,
+            password_resets_per_source: 20,
+            password_resets_per_subject: 5,
             sign_in: SignInOptions::default(),
             logins_per_minute: 30,
             default_quota: DefaultQuota::default(),

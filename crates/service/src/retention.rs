@@ -37,7 +37,7 @@ pub struct Retention {
     pub keys_days: u32,
     /// Bearer tokens of devices that were revoked or have expired. Default 30.
     pub tokens_days: u32,
-    /// Device codes past their time. Default 1.
+    /// Device codes, sign-ins that nobody came back from and forgotten passwords, past their time. Default 1.
     pub codes_days: u32,
     /// Invites that were answered, taken back or have expired. Default 90.
     pub invites_days: u32,

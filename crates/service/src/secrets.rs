@@ -36,6 +36,7 @@ pub(crate) enum Purpose {
     SignInBrowser,
     SignInNonce,
     SignInVerifier,
+    PasswordReset,
 }
 
 /// Keys derived from the master key (HKDF-SHA-256, RFC 5869).
@@ -118,6 +119,7 @@ impl Vault {
             Purpose::SignInBrowser => b"sign-in-browser:",
             Purpose::SignInNonce => b"sign-in-nonce:",
             Purpose::SignInVerifier => b"sign-in-verifier:",
+            Purpose::PasswordReset => b"password-reset:",
         };
         context.update(label);
         context.update(secret);

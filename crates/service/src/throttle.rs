@@ -33,6 +33,10 @@ pub(crate) struct Throttle {
     registrations: Failures<IpAddr>,
     /// Sign-ins elsewhere that a source began: each is a row.
     sign_ins: Failures<IpAddr>,
+    /// Forgotten passwords that a source asked for, and those of a name: each is a row, and may be a mail.
+    reset_sources: Failures<IpAddr>,
+    reset_sites: Failures<IpAddr>,
+    reset_subjects: Failures<Subject>,
     /// Wrong user codes of a source, and of a user: too few for guessing one of those that wait.
     code_sources: Failures<IpAddr>,
     code_users: Failures<UserId>,
@@ -63,6 +67,9 @@ impl Throttle {
             device_sites: Failures::per_minute(options.device_codes_per_source.saturating_mul(SITE)),
             registrations: Failures::per_minute(options.registrations_per_source),
             sign_ins: Failures::per_minute(options.sign_ins_per_source),
+            reset_sources: Failures::per_hour(options.password_resets_per_source),
+            reset_sites: Failures::per_hour(options.password_resets_per_source.saturating_mul(SITE)),
+            reset_subjects: Failures::per_hour(options.password_resets_per_subject),
             code_sources: Failures::per_minute(options.wrong_user_codes),
             code_users: Failures::per_minute(options.wrong_user_codes),
             sources: Failures::per_minute(options.failures_per_source),
@@ -113,6 +120,28 @@ impl Throttle {
         let Some(source) = source.map(network) else { return Ok(()) };
         self.sign_ins.allows(&source, now)?;
         self.sign_ins.count(source, now);
+        Ok(())
+    }
+
+    /// Counts a forgotten password that a source asks for; the answer is 429 once there were too many of the source, or of
+    /// the name, whether it is somebody's or not.
+    pub(crate) fn password_reset(
+        &self,
+        subject: &str,
+        source: Option<IpAddr>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let (source, subject) = (source.map(network), self.hasher.hash_one(subject.to_lowercase()));
+        if let Some(source) = source {
+            self.reset_sources.allows(&source, now)?;
+            self.reset_sites.allows(&site(source), now)?;
+        }
+        self.reset_subjects.allows(&subject, now)?;
+        if let Some(source) = source {
+            self.reset_sources.count(source, now);
+            self.reset_sites.count(site(source), now);
+        }
+        self.reset_subjects.count(subject, now);
         Ok(())
     }
 
@@ -236,28 +265,37 @@ impl Attempt {
     }
 }
 
-/// So many failures a minute of each key.
+/// So many failures of each key in a window of time.
 #[derive(Debug)]
 struct Failures<K> {
     /// What one failure costs.
     each: TimeDelta,
+    /// What there is to be spent.
+    window: TimeDelta,
     /// Until when all failures of a key are paid for.
     paid: Mutex<HashMap<K, DateTime<Utc>>>,
 }
 
-const WINDOW: TimeDelta = TimeDelta::minutes(1);
-
 impl<K: Hash + Eq> Failures<K> {
     fn per_minute(count: u32) -> Self {
-        let each = TimeDelta::nanoseconds(60_000_000_000 / i64::from(count.max(1)));
-        Self { each, paid: Mutex::default() }
+        Self::per(TimeDelta::minutes(1), count)
+    }
+
+    fn per_hour(count: u32) -> Self {
+        Self::per(TimeDelta::hours(1), count)
+    }
+
+    fn per(window: TimeDelta, count: u32) -> Self {
+        let whole = window.num_nanoseconds().unwrap_or(i64::MAX);
+        let each = TimeDelta::nanoseconds(whole / i64::from(count.max(1)));
+        Self { each, window, paid: Mutex::default() }
     }
 
     /// Whether one more failure could be paid for.
     fn allows(&self, key: &K, now: DateTime<Utc>) -> Result<()> {
         let paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(debt) = paid.get(key).map(|until| (*until - now).min(WINDOW)) else { return Ok(()) };
-        let wait = debt + self.each - WINDOW;
+        let Some(debt) = paid.get(key).map(|until| (*until - now).min(self.window)) else { return Ok(()) };
+        let wait = debt + self.each - self.window;
         if wait <= TimeDelta::zero() {
             return Ok(());
         }
@@ -277,7 +315,7 @@ impl<K: Hash + Eq> Failures<K> {
         }
         let until = paid.entry(key).or_insert(now);
         // Failures that were under way together cost no more than the window.
-        *until = ((*until).max(now) + self.each).min(now + WINDOW);
+        *until = ((*until).max(now) + self.each).min(now + self.window);
     }
 }
 

@@ -79,6 +79,9 @@ pub(crate) struct UserChangeArgs {
 /// `passwd`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct PasswdArgs {
+    /// Ask for a mail with a link that sets the password of this user, by username or e-mail address, without a login.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["current_file", "new_file"])]
+    pub(crate) forgotten: Option<String>,
     /// Read the password in force from the first line of this file; asked for where absent.
     #[arg(long, value_name = "FILE")]
     pub(crate) current_file: Option<PathBuf>,

@@ -74,6 +74,14 @@ fn wanted(words: NewUserArgs) -> anyhow::Result<NewUser> {
 }
 
 pub(super) async fn passwd(context: &Context, words: PasswdArgs) -> anyhow::Result<ExitCode> {
+    if let Some(name) = words.forgotten {
+        context.client.forgot_password(&name).await?;
+        let text = || {
+            "if there is such a user with an address and a password there, a mail is on its way".to_owned()
+        };
+        context.output.answer(&json!({"asked": true}), text)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let current = secret(words.current_file.as_deref(), "Current password", false)?;
     let new = secret(words.new_file.as_deref(), "New password", true)?;
     context.client.change_password(&current, &new).await?;

@@ -70,3 +70,15 @@ async fn a_password_is_changed_from_files_and_logins_are_ended() {
     assert!(out.contains("has ended"), "{out}{err}");
     assert!(server.lines().contains(&format!("DELETE /api/v1/auth/logins/{LOGIN}")));
 }
+
+#[tokio::test]
+async fn a_forgotten_password_is_asked_for_without_the_login() {
+    let server = Fake::start(|_: &Request| Reply::Answer("202 Accepted", &[], String::new())).await;
+    let (out, err, code) = run(&server, &["passwd", "--forgotten", "Bob"]).await;
+    assert!(code == 0 && out.contains("a mail is on its way"), "{out}{err}");
+    let seen = server.seen();
+    assert_eq!(seen[0].line, "POST /api/v1/auth/password/reset");
+    assert_eq!((seen[0].header("authorization"), seen[0].body.as_str()), ("", r#"{"username":"Bob"}"#));
+    let (_, err, code) = run(&server, &["passwd", "--forgotten", "Bob", "--new-file", "x"]).await;
+    assert!(code == 2 && err.contains("cannot be used with"), "{err}");
+}

@@ -18,7 +18,7 @@ use super::{
     paths(
         auth::login::login, auth::refresh::refresh, auth::logout::logout, auth::setup_status::setup_status, auth::setup::setup,
         auth::switch::switch, auth::providers::providers, browser::sign_in::github, browser::sign_in::github_callback,
-        browser::sign_in::oidc, browser::sign_in::oidc_callback, auth::password::password, auth::logins::logins, auth::logins::revoke_login,
+        browser::sign_in::oidc, browser::sign_in::oidc_callback, auth::password::password, auth::forgotten::reset_password, auth::forgotten::new_password, auth::logins::logins, auth::logins::revoke_login,
         users::me::me, users::me::update_me, users::permissions::permissions, users::list::list, users::create::create,
         users::one::get, users::one::update, users::one::delete, users::one::sessions,
         admin::users::list::list_users, admin::users::list::get_user, admin::users::create::create_user,

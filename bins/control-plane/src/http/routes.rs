@@ -32,6 +32,16 @@ fn platform(app: &mut ServiceConfig) {
         .service(resource("/api/docs").route(get().to(pages::docs)))
         .service(resource("/style.css").route(get().to(browser::style)))
         .service(resource("/login").route(get().to(browser::login_page)).route(post().to(browser::login)))
+        .service(
+            resource("/password/reset")
+                .route(get().to(browser::forgotten::ask_page))
+                .route(post().to(browser::forgotten::ask)),
+        )
+        .service(
+            resource("/password/new")
+                .route(get().to(browser::forgotten::set_page))
+                .route(post().to(browser::forgotten::set)),
+        )
         .service(resource("/logout").route(post().to(browser::logout)))
         .service(resource("/assets/{name}").route(get().to(browser::asset)))
         .service(resource("/sessions/{id}").route(get().to(browser::session)))
@@ -57,6 +67,8 @@ fn platform(app: &mut ServiceConfig) {
 fn api(api: &mut ServiceConfig) {
     api.service(resource("/auth/login").route(post().to(auth::login)))
         .service(resource("/auth/refresh").route(post().to(auth::refresh)))
+        .service(resource("/auth/password/reset").route(post().to(auth::reset_password)))
+        .service(resource("/auth/password/new").route(post().to(auth::new_password)))
         .service(resource("/auth/setup").route(post().to(auth::setup)))
         .service(resource("/auth/setup/status").route(get().to(auth::setup_status)))
         .service(resource("/auth/providers").route(get().to(auth::providers)))

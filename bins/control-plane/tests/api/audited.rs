@@ -50,6 +50,11 @@ const TABLE: &[(&str, Writes)] = &[
     ("POST /auth/refresh", No("goes on with a login whose line stands; a replay has one of its own")),
     ("POST /auth/logout", Line("login.end", Nothing, Platform)),
     ("POST /auth/switch", Line("auth.switch", Both, Platform)),
+    (
+        "POST /auth/password/reset",
+        No("says nothing of any user: whoever sends the mail writes the line, if there is one"),
+    ),
+    ("POST /auth/password/new", Line("user.password_reset", Nothing, Each)),
     ("POST /auth/password", Line("user.change_password", Nothing, Platform)),
     ("DELETE /auth/logins/{id}", Line("auth.revoke_login", Nothing, Platform)),
     ("DELETE /auth/tokens/{id}", Line("token.revoke", Before, Organization)),
@@ -223,6 +228,12 @@ async fn by_hand(stage: &Stage, operation: &str) -> bool {
             devices.approve_device_code(&caller, &codes.user_code.to_string(), org, None).await.unwrap();
             let body = json!({"device_code": codes.device_code.expose()});
             world.call("POST", "/oauth/device/token", "", Some(body)).await
+        }
+        "POST /auth/password/new" => {
+            let own = stage.fresh().await;
+            let token = crate::forgotten::mailed(world, &own.id, &own.name).await;
+            let body = json!({"token": token, "newPassword": format!("lower tide {}", own.name)});
+            world.call("POST", "/api/v1/auth/password/new", "", Some(body)).await
         }
         _ => return false,
     };

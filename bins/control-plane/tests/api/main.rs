@@ -10,6 +10,7 @@ mod devices;
 mod direct_tls;
 mod errors;
 mod events;
+mod forgotten;
 mod handshake;
 mod invite_pages;
 mod invites;

@@ -7,7 +7,9 @@ use tempfile::TempDir;
 use tidegate_control_plane::{Config, Handle, Server};
 use tidegate_model::{OrgRole, SystemClock, SystemRole};
 use tidegate_service::{Options, Services};
-use tidegate_test_support::{SocketAgent, SocketOptions, TestDb, TestUser, eventually, new_key_of};
+use tidegate_test_support::{
+    SocketAgent, SocketOptions, TestDb, TestUser, eventually, eventually_some, new_key_of,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -61,6 +63,28 @@ impl Answer {
 }
 
 impl World {
+    /// Gives a user an e-mail address.
+    pub(crate) async fn give_address(&self, id: &str, name: &str) -> String {
+        let address = format!("{name}@example.com");
+        self.db.execute(&format!("UPDATE users SET email = '{address}' WHERE id = '{id}'")).await;
+        address
+    }
+
+    /// What stands behind `link` in the mail to an address, once it is in the outbox.
+    pub(crate) async fn mailed_link(&self, address: &str, link: &str) -> String {
+        let (outbox, to) = (self.data.path().join("outbox"), format!("To: {address}\r\n"));
+        let mail = eventually_some("the mail is in the outbox", async || {
+            let files = std::fs::read_dir(&outbox).ok()?.filter_map(|file| Some(file.ok()?.path()));
+            let mut mails = files.filter(|path| path.extension() == Some("eml".as_ref()));
+            mails.find_map(|path| std::fs::read_to_string(path).ok().filter(|mail| mail.contains(&to)))
+        })
+        .await;
+        // As mail programs undo quoted-printable.
+        let mail = mail.replace("=\r\n", "").replace("=3D", "=");
+        let (_, rest) = mail.split_once(link).unwrap_or_else(|| panic!("{link} in {mail}"));
+        rest.split_whitespace().next().unwrap().to_owned()
+    }
+
     pub(crate) async fn new() -> Self {
         Self::with("").await
     }

@@ -39,6 +39,8 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /metrics", Rule::Open),
     ("POST /auth/login", Rule::Open),
     ("POST /auth/refresh", Rule::Open),
+    ("POST /auth/password/reset", Rule::Open),
+    ("POST /auth/password/new", Rule::Open),
     ("POST /auth/setup", Rule::Open),
     ("GET /auth/setup/status", Rule::Open),
     ("GET /auth/providers", Rule::Open),

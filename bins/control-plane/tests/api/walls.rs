@@ -15,6 +15,11 @@ pub(crate) const OPEN: &[(&str, &str)] = &[
     ("GET /metrics", "loopback alone, or a token of its own: see errors.rs"),
     ("POST /api/v1/auth/login", "the credential is in the body"),
     ("POST /api/v1/auth/refresh", "the credential is in the body"),
+    (
+        "POST /api/v1/auth/password/reset",
+        "whoever forgot their password has no other credential: see forgotten.rs",
+    ),
+    ("POST /api/v1/auth/password/new", "the credential is in the body"),
     ("POST /oauth/device/code", "a device asks to be let in, which gives it nothing yet: see devices.rs"),
     ("POST /oauth/device/token", "the credential is in the body"),
     ("POST /api/v1/auth/setup", "makes the first admin, and refuses once there is one: see setup.rs"),

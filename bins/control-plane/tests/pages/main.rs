@@ -6,6 +6,7 @@ mod application;
 mod browser;
 mod desktop;
 mod devices;
+mod forgotten;
 mod session;
 mod shell;
 mod stage;

@@ -104,6 +104,7 @@ pub(super) async fn bearer_token_on(
         credential,
         scopes: Scopes::UNLIMITED,
         origin: Origin::default(),
+        console: false,
     };
     let org = org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role });
     Ok(TokenLookup { id, user, org, last_used_at })

@@ -103,6 +103,7 @@ fn lookup(row: Row, now: DateTime<Utc>) -> Result<KeyLookup> {
         credential: CredentialId::ApiKey(id),
         scopes,
         origin: crate::Origin::default(),
+        console: false,
     };
     let org = open.then(|| OrgScope { org_id, user: user.clone(), role: org_role });
     Ok(KeyLookup { id, user, org, last_used_at })

@@ -27,6 +27,7 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("mails", "a claim and three transitions, each a fixed statement"),
     ("memberships", "joined in fixed statements"),
     ("organization_quotas", "an upsert and what counts bounds"),
+    ("password_resets", "a claim and fixed statements, each a transition"),
     ("quarantined_sessions", "an upsert and a list"),
     ("session_activity", "an upsert and a list"),
     ("session_shares", "an upsert, a list and two functions"),

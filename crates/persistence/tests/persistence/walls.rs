@@ -22,6 +22,7 @@ const WITHOUT_TENANT: &[(&str, &str)] = &[
     ("identity_attempts", "of nobody until they come back"),
     ("login_sessions", "of a user, across organizations; the chosen one may be none"),
     ("organizations", "is the tenant itself"),
+    ("password_resets", "of nobody until a user uses it, across organizations; the platform alone sees them"),
     ("quarantined_sessions", "nobody knows whose they are"),
     ("user_idempotency_keys", "of a user, for what belongs to no organization"),
     ("users", "a global identity, UserTx"),

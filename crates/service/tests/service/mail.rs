@@ -20,7 +20,7 @@ const BASE: &str = "https://tidegate.example";
 
 /// What a mailer of a test does with a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Does {
+pub(crate) enum Does {
     Take,
     Refuse,
     Hang,
@@ -28,17 +28,17 @@ enum Does {
 
 /// Remembers what it was given.
 #[derive(Debug)]
-struct Recorder {
+pub(crate) struct Recorder {
     does: Does,
     taken: Mutex<Vec<String>>,
 }
 
 impl Recorder {
-    fn new(does: Does) -> Arc<Self> {
+    pub(crate) fn new(does: Does) -> Arc<Self> {
         Arc::new(Self { does, taken: Mutex::default() })
     }
 
-    fn taken(&self) -> Vec<String> {
+    pub(crate) fn taken(&self) -> Vec<String> {
         self.taken.lock().unwrap().clone()
     }
 }
@@ -68,7 +68,7 @@ fn post_to(folder: &std::path::Path) -> Post {
     MailOptions::default().open(folder, BASE).unwrap()
 }
 
-fn recorded(recorder: &Arc<Recorder>) -> Post {
+pub(crate) fn recorded(recorder: &Arc<Recorder>) -> Post {
     post_to(std::path::Path::new("/nowhere")).with_mailer(Arc::clone(recorder) as _)
 }
 
@@ -94,7 +94,7 @@ async fn invite(test: &TestDb, org: &TestOrg, username: &str) -> Invite {
     }
 }
 
-async fn send(mails: &Mails, post: &Post) -> usize {
+pub(crate) async fn send(mails: &Mails, post: &Post) -> usize {
     mails.send_due(post, &CancellationToken::new()).await.unwrap()
 }
 
@@ -160,7 +160,7 @@ async fn a_file_of_its_own_says_who_invites_whom_into_what_and_where_to_answer()
 }
 
 /// The text with its quoted-printable undone.
-fn unquoted(mail: &str) -> String {
+pub(crate) fn unquoted(mail: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = mail.as_bytes();
     while let [first, more @ ..] = rest {
@@ -192,7 +192,8 @@ async fn names_that_people_chose_change_no_header_and_no_line() {
     let taken = recorder.taken();
     assert_eq!((taken.len(), header(&taken[0], "To")), (1, "friend@example.com"));
     assert!(!taken[0].to_lowercase().contains("evil"), "{}", taken[0]);
-    assert!(!taken[0].to_lowercase().contains("bcc"), "{}", taken[0]);
+    // With the colon: a boundary is random, and may have these letters in it.
+    assert!(!taken[0].to_lowercase().contains("bcc:"), "{}", taken[0]);
 }
 
 #[tokio::test]

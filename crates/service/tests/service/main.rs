@@ -19,6 +19,7 @@ mod logins;
 mod mail;
 mod mail_server;
 mod orders;
+mod password_resets;
 mod passwords;
 mod placement;
 mod quotas;

@@ -9,9 +9,9 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tidegate_service::{Export, ExportFormat};
+use tidegate_service::{Export, ExportFormat, ExportWriter};
 
-use super::{list::no_org, write::Writer};
+use super::list::no_org;
 use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, valid::Query};
 
 /// The header with the number of lines, where it is known.
@@ -81,11 +81,11 @@ fn answer(export: Export, format: ExportFormat) -> HttpResponse {
     if let Some(total) = export.total() {
         answer.insert_header((TOTAL, total.to_string()));
     }
-    answer.streaming(body(export, Writer::new(format)))
+    answer.streaming(body(export, ExportWriter::new(format)))
 }
 
 /// Reads the next part when the one before was taken, so that a slow reader holds back the database and no memory.
-fn body(export: Export, writer: Writer) -> impl Stream<Item = io::Result<Bytes>> {
+fn body(export: Export, writer: ExportWriter) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold(Some((export, writer)), |state| async move {
         let (mut export, mut writer) = state?;
         let part = match export.next().await {
@@ -97,7 +97,7 @@ fn body(export: Export, writer: Writer) -> impl Stream<Item = io::Result<Bytes>>
             }
         };
         match part {
-            Ok(Some(bytes)) => Some((Ok(bytes), Some((export, writer)))),
+            Ok(Some(bytes)) => Some((Ok(Bytes::from(bytes)), Some((export, writer)))),
             Ok(None) => None,
             // Nothing after it: a body that breaks off is not taken for the whole.
             Err(error) => Some((Err(error), None)),

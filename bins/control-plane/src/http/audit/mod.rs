@@ -2,7 +2,6 @@
 
 pub(crate) mod export;
 pub(crate) mod list;
-pub(crate) mod write;
 
 pub(crate) use export::{export, export_all};
 pub(crate) use list::{list, list_all};

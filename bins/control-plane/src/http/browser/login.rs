@@ -1,29 +1,19 @@
 //! `GET` and `POST /login`.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::{
-        StatusCode,
-        header::{RETRY_AFTER, SET_COOKIE},
-    },
-    web::Data,
-};
+use actix_web::{HttpRequest, HttpResponse, http::header::SET_COOKIE, web::Data};
 use askama::Template;
 use tidegate_model::{LoginRequest, Secret};
 use tidegate_service::SignInProvider;
 
 use super::{
-    Channel, Cookie, HOME, check_site,
+    Channel, Cookie, HOME,
     next::{local, with_next},
     render::{go, page_with, told},
-    signed_in, stale,
+    signed_in, visit,
 };
 use crate::http::{
     Context, Problem, auth::providers::place, form::Parameters, source::source, valid::lenient_query,
 };
-
-/// Seconds somebody may look at the login page.
-const VISIT: u32 = 3_600;
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -55,7 +45,7 @@ async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, 
     if signed_in(request, context).await?.is_some() {
         return Ok(go(next).finish());
     }
-    form(request, context, StatusCode::OK, Form { next, username: "", problem: None })
+    form(request, context, Form { next, username: "", problem: None })
 }
 
 struct Form<'a> {
@@ -64,24 +54,8 @@ struct Form<'a> {
     problem: Option<Problem>,
 }
 
-fn form(
-    request: &HttpRequest,
-    context: &Context,
-    status: StatusCode,
-    form: Form<'_>,
-) -> Result<HttpResponse, Problem> {
-    let (channel, browsers) = (Channel::of(request, context)?, &context.services.browsers);
-    // Kept from tab to tab: each of them may be sent.
-    let visit = match channel.read(request, Cookie::Visit) {
-        Some(visit) => Secret::new(visit),
-        None => browsers.visit()?,
-    };
-    let mut response = HttpResponse::build(status);
-    response.append_header((SET_COOKIE, channel.set(Cookie::Visit, &visit, VISIT)?));
-    if let Some(seconds) = form.problem.as_ref().and_then(Problem::retry_after) {
-        response.insert_header((RETRY_AFTER, seconds));
-    }
-    let token = browsers.visit_token(visit.expose());
+fn form(request: &HttpRequest, context: &Context, form: Form<'_>) -> Result<HttpResponse, Problem> {
+    let (response, token) = visit::begin(request, context, form.problem.as_ref())?;
     let message = form.problem.map(|problem| problem.to_string());
     // Links and no forms: the pages' policy lets a form go nowhere but here, and a redirect after it neither.
     let elsewhere = |provider: SignInProvider| Elsewhere {
@@ -103,11 +77,7 @@ pub(crate) async fn login(
 
 async fn enter(request: &HttpRequest, context: &Context, sent: &Parameters) -> Result<HttpResponse, Problem> {
     let (channel, browsers) = (Channel::of(request, context)?, &context.services.browsers);
-    check_site(request, context, sent)?;
-    let visit = channel.read(request, Cookie::Visit).ok_or_else(stale)?;
-    if !browsers.visit_token_fits(&visit, sent.get("token").unwrap_or_default()) {
-        return Err(stale());
-    }
+    visit::check(request, context, sent)?;
     let next = sent.get("next").and_then(local).unwrap_or(HOME);
     let username = sent.get("username").unwrap_or_default();
     let password = Secret::new(sent.get("password").unwrap_or_default().to_owned());
@@ -118,9 +88,6 @@ async fn enter(request: &HttpRequest, context: &Context, sent: &Parameters) -> R
             .append_header((SET_COOKIE, channel.clear(Cookie::Visit)?))
             .finish()),
         Err(problem) if problem.status.is_server_error() => Err(problem),
-        Err(problem) => {
-            let status = problem.status;
-            form(request, context, status, Form { next, username, problem: Some(problem) })
-        }
+        Err(problem) => form(request, context, Form { next, username, problem: Some(problem) }),
     }
 }

@@ -3,6 +3,7 @@
 
 mod assets;
 mod channel;
+pub(crate) mod forgotten;
 pub(crate) mod home;
 pub(crate) mod invites;
 pub(crate) mod login;
@@ -13,6 +14,7 @@ mod session;
 pub(crate) mod sign_in;
 pub(crate) mod style;
 pub(crate) mod verify;
+mod visit;
 
 use actix_web::{HttpRequest, http::header::HeaderName};
 use tidegate_service::{Caller, Error};

@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, io};
 
-use bytes::Bytes;
 use serde_json::Value;
 use tidegate_model::AuditEntry;
-use tidegate_service::ExportFormat;
+
+use super::ExportFormat;
 
 const NAMES: [&str; 14] = [
     "at",
@@ -26,19 +26,20 @@ const NAMES: [&str; 14] = [
 
 /// Writes the parts of one export.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub struct ExportWriter {
     format: ExportFormat,
     /// Whether the line of names was written.
     begun: bool,
 }
 
-impl Writer {
-    pub(crate) fn new(format: ExportFormat) -> Self {
+impl ExportWriter {
+    /// One that has written nothing yet.
+    pub fn new(format: ExportFormat) -> Self {
         Self { format, begun: false }
     }
 
     /// Some lines.
-    pub(crate) fn part(&mut self, lines: &[AuditEntry]) -> io::Result<Bytes> {
+    pub fn part(&mut self, lines: &[AuditEntry]) -> io::Result<Vec<u8>> {
         match self.format {
             ExportFormat::JsonLines => {
                 let mut bytes = Vec::new();
@@ -46,21 +47,21 @@ impl Writer {
                     serde_json::to_writer(&mut bytes, line)?;
                     bytes.push(b'\n');
                 }
-                Ok(bytes.into())
+                Ok(bytes)
             }
             ExportFormat::Csv => self.csv(lines),
         }
     }
 
     /// What is left when there are no more lines: the names alone, where there was no line at all.
-    pub(crate) fn end(&mut self) -> io::Result<Option<Bytes>> {
+    pub fn end(&mut self) -> io::Result<Option<Vec<u8>>> {
         match self.format {
             ExportFormat::Csv if !self.begun => self.csv(&[]).map(Some),
             ExportFormat::Csv | ExportFormat::JsonLines => Ok(None),
         }
     }
 
-    fn csv(&mut self, lines: &[AuditEntry]) -> io::Result<Bytes> {
+    fn csv(&mut self, lines: &[AuditEntry]) -> io::Result<Vec<u8>> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         if !self.begun {
             writer.write_record(NAMES)?;
@@ -69,7 +70,7 @@ impl Writer {
         for line in lines {
             writer.write_record(cells(line).iter().map(|cell| harmless(cell).into_owned()))?;
         }
-        Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?.into())
+        writer.into_inner().map_err(csv::IntoInnerError::into_error)
     }
 }
 
@@ -120,10 +121,10 @@ mod tests {
 
     #[test]
     fn an_export_of_nothing_is_a_line_of_names_or_nothing() {
-        let mut csv = Writer::new(ExportFormat::Csv);
+        let mut csv = ExportWriter::new(ExportFormat::Csv);
         let names = csv.end().unwrap().unwrap();
         assert!(names.starts_with(b"at,id,orgId,"), "{names:?}");
         assert_eq!(csv.end().unwrap(), None);
-        assert_eq!(Writer::new(ExportFormat::JsonLines).end().unwrap(), None);
+        assert_eq!(ExportWriter::new(ExportFormat::JsonLines).end().unwrap(), None);
     }
 }

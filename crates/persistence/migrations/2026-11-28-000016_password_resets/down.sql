@@ -1,0 +1,1 @@
+-- A link that was mailed is not taken back.
