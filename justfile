@@ -36,6 +36,10 @@ bench *ARGS:
 chaos *ARGS:
     ./scripts/chaos {{ARGS}}
 
+# The same with 500 sessions, most of them containers, and a Docker engine that is killed, too: needs root
+chaos-containers *ARGS:
+    ./scripts/chaos --containers --sessions 500 {{ARGS}}
+
 # A power cut under load: needs root and loop devices
 power-cut *ARGS:
     ./scripts/power-cut {{ARGS}}

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Measures Tidegate on this machine: a private PostgreSQL with durable commits, the control plane and an agent are
 /// started in a temporary folder, loaded, measured and removed again. Only loopback is used.
@@ -45,6 +45,25 @@ pub(crate) struct Args {
     /// Keep the temporary folder, for a look at the logs
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Measure the foundation's parts again with so many times the rows (10 where no number is given) and the idle agents
+    /// connected, in a second column; choose --aged so that it fits the disk
+    #[arg(long, value_name = "TIMES", num_args = 0..=1, require_equals = true, default_missing_value = "10",
+        value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) grown: Option<u32>,
+    #[command(subcommand)]
+    pub(crate) hidden: Option<Hidden>,
+}
+
+/// What the sessions of the measurements run.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum Hidden {
+    /// Serves answers and pictures from memory on a port of loopback
+    #[command(hide = true)]
+    Serve {
+        /// The port
+        #[arg(long, env = "PORT")]
+        port: u16,
+    },
 }
 
 /// What can be measured by itself.
@@ -58,6 +77,12 @@ pub(crate) enum Part {
     Terminal,
     /// One tunnel fed from memory
     Tunnel,
+    /// Web applications and desktops, beside haproxy and websockify
+    Streams,
+    /// Many streams on one agent, one of them stalled
+    Parallel,
+    /// Creates with a few agents and with a thousand
+    Placement,
     /// Memory of agents that are merely connected
     Memory,
     /// Heartbeats over WebSockets
@@ -77,6 +102,11 @@ impl Args {
 
     pub(crate) fn idle_agents(&self) -> u32 {
         self.idle_agents.unwrap_or(if self.quick { 500 } else { 2_000 })
+    }
+
+    /// Agents of the placement that has many.
+    pub(crate) fn placed_agents(&self) -> u32 {
+        self.idle_agents().min(1_000)
     }
 
     pub(crate) fn aged(&self) -> u32 {

@@ -1,4 +1,4 @@
-//! Everything that was measured in one run, and what it comes to beside the goals.
+//! Everything that was measured in one run.
 
 use serde::Serialize;
 
@@ -7,8 +7,11 @@ use crate::{
     dispatch::Dispatch,
     heartbeats::Heartbeats,
     lifecycles::Lives,
-    memory::Memory,
-    stats::mean,
+    memory::{Course, Memory},
+    parallel::Parallel,
+    placement::Placed,
+    stats::real,
+    streams::{Latency, Streams},
     terminal::Terminal,
 };
 
@@ -36,6 +39,8 @@ pub(crate) struct Figures {
     pub(crate) heartbeats: Option<Heartbeats>,
     pub(crate) memory: Option<Memory>,
     pub(crate) terminal: Option<Terminal>,
+    pub(crate) streams: Option<Streams>,
+    pub(crate) parallel: Option<Parallel>,
     /// pgbench select-only transactions a second.
     pub(crate) select_only: Option<f64>,
     pub(crate) keys: Option<Keys>,
@@ -43,6 +48,10 @@ pub(crate) struct Figures {
     pub(crate) users: Option<Users>,
     /// MiB a second of a tunnel fed from memory.
     pub(crate) tunnel: Option<f64>,
+    /// Creates with a few agents, then with many.
+    pub(crate) placement: Option<[Placed; 2]>,
+    /// The foundation's figures again, with ten times the rows and many agents connected.
+    pub(crate) grown: Option<Box<Figures>>,
 }
 
 /// A measured figure.
@@ -51,144 +60,179 @@ pub(crate) struct Line {
     pub(crate) what: String,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
+    #[serde(skip)]
+    pub(crate) better: Better,
 }
 
-/// A goal, and whether it is met.
-#[derive(Debug, Serialize)]
-pub(crate) struct Goal {
-    pub(crate) what: &'static str,
-    pub(crate) value: f64,
-    pub(crate) unit: &'static str,
-    pub(crate) bound: f64,
-    /// Whether the goal is the least or the most.
-    pub(crate) at_least: bool,
-    pub(crate) met: bool,
+/// Which way a figure is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Better {
+    More,
+    Less,
+    /// It says what the machine or the load was.
+    Neither,
 }
 
-impl Goal {
-    fn least(what: &'static str, value: f64, goal: f64) -> Self {
-        Self { what, value, unit: "×", bound: goal, at_least: true, met: value >= goal }
+/// Figures, line by line.
+#[derive(Debug, Default)]
+struct Lines(Vec<Line>);
+
+impl Lines {
+    fn add(&mut self, what: impl Into<String>, value: f64, unit: &'static str, better: Better) {
+        self.0.push(Line { what: what.into(), value, unit, better });
     }
 
-    fn most(what: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
-        Self { what, value, unit, bound: goal, at_least: false, met: value <= goal }
+    fn more(&mut self, what: impl Into<String>, value: f64, unit: &'static str) {
+        self.add(what, value, unit, Better::More);
+    }
+
+    fn less(&mut self, what: impl Into<String>, value: f64, unit: &'static str) {
+        self.add(what, value, unit, Better::Less);
+    }
+
+    fn plain(&mut self, what: impl Into<String>, value: f64, unit: &'static str) {
+        self.add(what, value, unit, Better::Neither);
     }
 }
 
 impl Figures {
     /// Every figure, in the order of the run.
     pub(crate) fn lines(&self) -> Vec<Line> {
-        let mut lines = Vec::new();
-        let mut line = |what: String, value: f64, unit| lines.push(Line { what, value, unit });
-        for (number, tps) in self.pgbench.iter().enumerate() {
-            line(format!("pgbench simple-update, 16 clients, run {}", number + 1), *tps, "tx/s");
+        let mut lines = Lines::default();
+        self.sessions(&mut lines);
+        self.bytes(&mut lines);
+        self.agents(&mut lines);
+        self.people(&mut lines);
+        lines.0
+    }
+
+    fn sessions(&self, lines: &mut Lines) {
+        for (number, tps) in (1..).zip(&self.pgbench) {
+            lines.plain(format!("pgbench simple-update, 16 clients, run {number}"), *tps, "tx/s");
         }
         for lives in self.spread.iter().chain(&self.single) {
             let over = format!("{} organization(s)", lives.organizations);
-            line(format!("sessions started, {over}"), lives.started_per_second, "/s");
-            line(format!("command lifecycles, {over}"), lives.per_second, "/s");
-            line(format!("create, request to answer, p50, {over}"), lives.answer_p50, "ms");
-            line(format!("create, request to answer, p99, {over}"), lives.answer_p99, "ms");
+            lines.more(format!("sessions started, {over}"), lives.started_per_second, "/s");
+            lines.more(format!("command lifecycles, {over}"), lives.per_second, "/s");
+            lines.less(format!("create, request to answer, p50, {over}"), lives.answer_p50, "ms");
+            lines.less(format!("create, request to answer, p99, {over}"), lives.answer_p99, "ms");
         }
         if let Some(lives) = &self.grouped {
-            line("sessions started, one group with a quota".into(), lives.started_per_second, "/s");
-            line("create in one group, request to answer, p99".into(), lives.answer_p99, "ms");
+            lines.more("sessions started, one group with a quota", lives.started_per_second, "/s");
+            lines.less("create in one group, request to answer, p99", lives.answer_p99, "ms");
         }
         if let Some(dispatch) = &self.dispatch {
-            line("load of the dispatch measurement".into(), dispatch.per_second, "/s");
-            line("dispatch, answer to frame, p50".into(), dispatch.p50, "ms");
-            line("dispatch, answer to frame, p99".into(), dispatch.p99, "ms");
-            line("request to frame, p50".into(), dispatch.from_request_p50, "ms");
-            line("request to frame, p99".into(), dispatch.from_request_p99, "ms");
+            lines.plain("load of the dispatch measurement", dispatch.per_second, "/s");
+            lines.less("dispatch, answer to frame, p50", dispatch.p50, "ms");
+            lines.less("dispatch, answer to frame, p99", dispatch.p99, "ms");
+            lines.less("request to frame, p50", dispatch.from_request_p50, "ms");
+            lines.less("request to frame, p99", dispatch.from_request_p99, "ms");
         }
-        if let Some(terminal) = &self.terminal {
-            line("PTY read by a plain program".into(), terminal.plain, "MiB/s");
-            line("terminal, program to viewer".into(), terminal.viewed, "MiB/s");
-            line("of what was printed, seen".into(), terminal.seen * 100.0, "%");
-            line("keystroke there and back, p50".into(), terminal.keys_alone[0], "ms");
-            line("keystroke there and back, p99".into(), terminal.keys_alone[1], "ms");
-            line("keystroke beside a burst, p50".into(), terminal.keys_beside[0], "ms");
-            line("keystroke beside a burst, p99".into(), terminal.keys_beside[1], "ms");
-            line("the burst meanwhile".into(), terminal.burst, "MiB/s");
+        for Placed { agents, lives } in self.placement.iter().flatten() {
+            lines.more(format!("sessions started, {agents} agents"), lives.started_per_second, "/s");
+            lines.less(format!("create, p50, {agents} agents"), lives.answer_p50, "ms");
+            lines.less(format!("create, p99, {agents} agents"), lives.answer_p99, "ms");
         }
-        for copy in &self.tcp_copy {
-            line("plain TCP copy over loopback".into(), *copy, "MiB/s");
-        }
-        if let Some(tunnel) = self.tunnel {
-            line("tunnel fed from memory".into(), tunnel, "MiB/s");
-        }
-        if let Some(memory) = &self.memory {
-            line(format!("memory of an idle agent, of {}", memory.agents), memory.each, "KiB");
-        }
-        if let Some(beats) = &self.heartbeats {
-            line(format!("heartbeats of {} agents", beats.agents), beats.per_second, "/s");
-            line("rows written for them".into(), beats.rows_per_second, "/s");
-        }
-        if let Some(tps) = self.select_only {
-            line("pgbench select-only, 16 clients".into(), tps, "tx/s");
-        }
-        if let Some(keys) = &self.keys {
-            line("requests with API keys".into(), keys.per_second, "/s");
-            line("request with an API key, p50".into(), keys.p50, "ms");
-            line("request with an API key, p99".into(), keys.p99, "ms");
-            line(format!("{} wrong keys: most memory meanwhile", keys.wrong), keys.peak(), "MiB");
-            line(format!("{} wrong keys: memory left", keys.wrong), keys.growth(), "MiB");
-        }
-        if let Some(logins) = &self.logins {
-            line("logins".into(), logins.per_second, "/s");
-            line("another request without logins, p99".into(), logins.p99_alone, "ms");
-            line("another request beside logins, p99".into(), logins.p99_beside, "ms");
-        }
-        if let Some(users) = &self.users {
-            line(format!("first page of {} users, p50", users.count), users.p50, "ms");
-            line(format!("first page of {} users, p99", users.count), users.p99, "ms");
-        }
-        lines
     }
 
-    /// Every goal that can be judged.
-    pub(crate) fn goals(&self) -> Vec<Goal> {
-        let (pgbench, copy) = (mean(&self.pgbench), mean(&self.tcp_copy));
-        let mut goals = Vec::new();
-        if let Some(lives) = &self.spread {
-            goals.push(Goal::least(
-                "lifecycles per pgbench transaction, many organizations",
-                lives.per_second / pgbench,
-                0.2,
-            ));
-        }
-        if let Some(dispatch) = &self.dispatch {
-            goals.push(Goal::most("dispatch p99 at half load", dispatch.p99, "ms", 10.0));
-        }
-        if let Some(beats) = &self.heartbeats {
-            goals.push(Goal::least("heartbeats per pgbench transaction", beats.per_second / pgbench, 3.0));
-        }
-        if let Some(memory) = &self.memory {
-            goals.push(Goal::most("memory of an idle agent", memory.each, "KiB", 32.0));
-        }
+    fn bytes(&self, lines: &mut Lines) {
         if let Some(terminal) = &self.terminal {
-            goals.push(Goal::least("terminal, of the plain PTY", terminal.viewed / terminal.plain, 0.5));
-            goals.push(Goal::most("keystroke p99 beside a burst", terminal.keys_beside[1], "ms", 10.0));
+            lines.plain("PTY read by a plain program", terminal.plain, "MiB/s");
+            lines.more("terminal, program to viewer", terminal.viewed, "MiB/s");
+            lines.plain("of what was printed, seen", terminal.seen * 100.0, "%");
+            lines.less("keystroke there and back, p50", terminal.keys_alone[0], "ms");
+            lines.less("keystroke there and back, p99", terminal.keys_alone[1], "ms");
+            lines.less("keystroke beside a burst, p50", terminal.keys_beside[0], "ms");
+            lines.less("keystroke beside a burst, p99", terminal.keys_beside[1], "ms");
+            lines.plain("the burst meanwhile", terminal.burst, "MiB/s");
+        }
+        for copy in &self.tcp_copy {
+            lines.plain("plain TCP copy over loopback", *copy, "MiB/s");
         }
         if let Some(tunnel) = self.tunnel {
-            goals.push(Goal::least("tunnel fed from memory, of the TCP copy", tunnel / copy, 0.15));
+            lines.more("tunnel fed from memory", tunnel, "MiB/s");
+        }
+        if let Some(streams) = &self.streams {
+            streams.lines(lines);
+        }
+        if let Some(parallel) = &self.parallel {
+            parallel.lines(lines);
+        }
+    }
+
+    fn agents(&self, lines: &mut Lines) {
+        if let Some(memory) = &self.memory {
+            lines.less(format!("memory of an idle agent, of {}", memory.agents), memory.each, "KiB");
+        }
+        if let Some(beats) = &self.heartbeats {
+            lines.more(format!("heartbeats of {} agents", beats.agents), beats.per_second, "/s");
+            lines.plain("rows written for them", beats.rows_per_second, "/s");
+        }
+    }
+
+    fn people(&self, lines: &mut Lines) {
+        if let Some(tps) = self.select_only {
+            lines.plain("pgbench select-only, 16 clients", tps, "tx/s");
         }
         if let Some(keys) = &self.keys {
-            goals.push(Goal {
-                unit: "/s",
-                ..Goal::least("requests with API keys", keys.per_second, 10_000.0)
-            });
-            if let Some(tps) = self.select_only {
-                let ratio = keys.per_second / tps;
-                goals.push(Goal::least("requests with API keys per pgbench select", ratio, 0.25));
-            }
-            goals.push(Goal::most("memory left by wrong keys", keys.growth(), "MiB", 16.0));
+            lines.more("requests with API keys", keys.per_second, "/s");
+            lines.less("request with an API key, p50", keys.p50, "ms");
+            lines.less("request with an API key, p99", keys.p99, "ms");
+            lines.less(format!("{} wrong keys: most memory meanwhile", keys.wrong), keys.peak(), "MiB");
+            lines.less(format!("{} wrong keys: memory left", keys.wrong), keys.growth(), "MiB");
         }
         if let Some(logins) = &self.logins {
-            let ratio = logins.p99_beside / logins.p99_alone.max(f64::EPSILON);
-            goals.push(Goal::most("p99 of others beside logins", ratio, "×", 2.0));
+            lines.more("logins", logins.per_second, "/s");
+            lines.less("another request without logins, p99", logins.p99_alone, "ms");
+            lines.less("another request beside logins, p99", logins.p99_beside, "ms");
         }
-        goals
+        if let Some(users) = &self.users {
+            lines.less(format!("first page of {} users, p50", users.count), users.p50, "ms");
+            lines.less(format!("first page of {} users, p99", users.count), users.p99, "ms");
+        }
+    }
+}
+
+impl Streams {
+    fn lines(&self, lines: &mut Lines) {
+        for rate in &self.haproxy {
+            lines.plain("http through haproxy, plain TCP", *rate, "MiB/s");
+        }
+        lines.more("http through a session's stream", self.http, "MiB/s");
+        for rate in &self.websockify {
+            lines.plain("vnc through websockify", *rate, "MiB/s");
+        }
+        lines.more("vnc through a session's stream", self.vnc, "MiB/s");
+        self.request.lines("small http request", lines);
+        self.pixel.lines("pixel of a desktop", lines);
+        lines.more(format!("{} MiB in one answer", self.bulk >> 20), self.bulk_rate, "MiB/s");
+        let Course { before, peak, after } = self.bulk_memory;
+        for (when, at) in [("before", before), ("at its peak", peak), ("after", after)] {
+            lines.plain(format!("memory of the control plane {when}"), real(at.server) / 1024.0, "MiB");
+            lines.plain(format!("memory of the agent {when}"), real(at.agent) / 1024.0, "MiB");
+        }
+    }
+}
+
+impl Latency {
+    fn lines(&self, what: &str, lines: &mut Lines) {
+        lines.plain(format!("{what}, direct, p50"), self.direct[0], "ms");
+        lines.plain(format!("{what}, direct, p99"), self.direct[1], "ms");
+        lines.less(format!("{what}, through the stream, p50"), self.through[0], "ms");
+        lines.less(format!("{what}, through the stream, p99"), self.through[1], "ms");
+    }
+}
+
+impl Parallel {
+    fn lines(&self, lines: &mut Lines) {
+        let others = format!("pixel of {} of {} streams", self.streams - 1, self.streams);
+        lines.less(format!("{others}, p50"), self.alone[0], "ms");
+        lines.less(format!("{others}, p99"), self.alone[1], "ms");
+        lines.less(format!("{others}, one stalled, p50"), self.beside[0], "ms");
+        lines.less(format!("{others}, one stalled, p99"), self.beside[1], "ms");
+        lines.less(format!("an open stream, of {}, control plane", self.open), self.server_each, "KiB");
+        lines.less(format!("an open stream, of {}, agent", self.open), self.agent_each, "KiB");
+        lines.less("closed streams are gone after", self.gone_after, "s");
     }
 }
 
@@ -197,13 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_goal_is_met_at_its_bound_and_not_past_it() {
-        assert!(Goal::least("a", 0.2, 0.2).met && !Goal::least("a", 0.19, 0.2).met);
-        assert!(Goal::most("b", 10.0, "ms", 10.0).met && !Goal::most("b", 10.1, "ms", 10.0).met);
-    }
-
-    #[test]
-    fn what_was_not_measured_is_not_judged() {
-        assert!(Figures::default().goals().is_empty() && Figures::default().lines().is_empty());
+    fn what_was_not_measured_has_no_line() {
+        assert!(Figures::default().lines().is_empty());
     }
 }

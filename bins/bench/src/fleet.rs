@@ -23,10 +23,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    progress,
-    stage::{SIMULATED, Stage},
-};
+use crate::{progress, stage::Stage};
 
 /// Sessions a simulated agent says it holds: no measurement is about full agents.
 const ROOM: u32 = 100_000;
@@ -75,14 +72,19 @@ pub(crate) struct Fleet {
     tasks: JoinSet<anyhow::Result<Socket>>,
 }
 
-/// Registers agents and lets them in.
-pub(crate) async fn enlist(stage: &Stage, prefix: &str, count: u32) -> anyhow::Result<Vec<Member>> {
+/// Registers agents of a region and lets them in.
+pub(crate) async fn enlist(
+    stage: &Stage,
+    prefix: &str,
+    region: &str,
+    count: u32,
+) -> anyhow::Result<Vec<Member>> {
     let bar = progress::bar("agents registered", u64::from(count));
     let made = stream::iter(0..count)
         .map(|number| {
             let bar = bar.clone();
             async move {
-                let member = enlist_one(stage, format!("{prefix}-{number:05}")).await;
+                let member = enlist_one(stage, format!("{prefix}-{number:05}"), region).await;
                 bar.inc(1);
                 member
             }
@@ -94,12 +96,12 @@ pub(crate) async fn enlist(stage: &Stage, prefix: &str, count: u32) -> anyhow::R
     made
 }
 
-async fn enlist_one(stage: &Stage, handle: String) -> anyhow::Result<Member> {
+async fn enlist_one(stage: &Stage, handle: String, region: &str) -> anyhow::Result<Member> {
     let (agents, operator) = (&stage.services.agents, Operator::console());
     let request = AgentRegistrationRequest {
         agent_id: handle.parse().map_err(anyhow::Error::msg)?,
         platform: Platform::Vm,
-        region: Some(SIMULATED.to_owned()),
+        region: Some(region.to_owned()),
         capacity: Some(AgentCapacity { max_sessions: ROOM, ..AgentCapacity::default() }),
         metadata: None,
     };

@@ -34,35 +34,57 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
+    pub(crate) head: &'a [u8],
     pub(crate) body: &'a [u8],
 }
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await.context("the control plane does not listen")?;
+        let stream =
+            TcpStream::connect(address).await.with_context(|| format!("nobody listens at {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(8 * 1024) })
     }
 
     /// Sends one request and reads its answer.
     pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
-        self.buffer.clear();
-        self.stream.write_all(request).await?;
-        let (status, body, end) = loop {
-            if let Some((status, body, length)) = head(&self.buffer)? {
-                break (status, body, body + length);
-            }
-            self.more().await?;
-        };
+        let (status, body, length) = self.begin(request).await?;
+        let end = body + length;
         while self.buffer.len() < end {
             self.more().await?;
         }
-        Ok(Answer { status, body: &self.buffer[body..end] })
+        Ok(Answer { status, head: &self.buffer[..body], body: &self.buffer[body..end] })
+    }
+
+    /// Sends one request and throws the body of its answer away, however long it is. Returns status and length.
+    pub(crate) async fn drain(&mut self, request: &[u8]) -> anyhow::Result<(u16, u64)> {
+        // As much as is read at once.
+        self.buffer.reserve(64 * 1024);
+        let (status, body, length) = self.begin(request).await?;
+        let mut left = length - (self.buffer.len() - body).min(length);
+        while left > 0 {
+            self.buffer.clear();
+            self.more().await?;
+            left -= self.buffer.len().min(left);
+        }
+        Ok((status, length as u64))
+    }
+
+    /// Sends a request and reads until its answer's head is there: status, where the body begins, how long it is.
+    async fn begin(&mut self, request: &[u8]) -> anyhow::Result<(u16, usize, usize)> {
+        self.buffer.clear();
+        self.stream.write_all(request).await?;
+        loop {
+            if let Some(found) = head(&self.buffer)? {
+                return Ok(found);
+            }
+            self.more().await?;
+        }
     }
 
     async fn more(&mut self) -> anyhow::Result<()> {
         if self.stream.read_buf(&mut self.buffer).await? == 0 {
-            bail!("the control plane closed a connection in the middle of an answer");
+            bail!("a connection was closed in the middle of an answer");
         }
         if self.buffer.len() > LONGEST {
             bail!("an answer is longer than {LONGEST} bytes");

@@ -172,7 +172,7 @@ fn counted(since: &str) -> String {
 /// agents: a placement counts the sessions of the agents it looks at.
 pub(crate) async fn clear(stage: &Stage) -> anyhow::Result<()> {
     let end = "SET session_replication_role = replica;
-        UPDATE sessions SET state = 'terminated', ended_at = clock_timestamp() WHERE state = 'running' AND region = 'simulated'";
+        UPDATE sessions SET state = 'terminated', ended_at = clock_timestamp() WHERE state = 'running' AND region <> 'real'";
     during("ending the sessions", async {
         stage.sql(end).await?;
         stage.sql("VACUUM (ANALYZE) sessions, commands").await

@@ -8,19 +8,26 @@ mod age;
 mod args;
 mod baseline;
 mod credentials;
+mod desktop;
 mod dispatch;
 mod figures;
 mod fleet;
+mod goals;
 mod heartbeats;
 mod http;
 mod lifecycles;
 mod memory;
+mod parallel;
 mod parts;
+mod placement;
 mod process;
 mod progress;
+mod proxies;
 mod pty;
+mod served;
 mod stage;
 mod stats;
+mod streams;
 mod table;
 mod terminal;
 mod tunnel;
@@ -28,13 +35,18 @@ mod viewer;
 
 use std::process::ExitCode;
 
-use args::Args;
+use args::{Args, Hidden};
 use clap::Parser;
 use figures::Figures;
 use stage::Stage;
 
 fn main() -> ExitCode {
-    match start(&Args::parse()) {
+    let args = Args::parse();
+    let done = match args.hidden {
+        Some(Hidden::Serve { port }) => served::serve(port),
+        None => start(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidegate-bench: {error:#}");

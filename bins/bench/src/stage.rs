@@ -2,10 +2,10 @@
 //! own, and the use cases at hand for what no measurement is about (people, approvals).
 
 use std::{
-    fs::Permissions,
+    fs::{self, Permissions},
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -16,8 +16,8 @@ use tidegate_engines::{
     postgres::{APP, MIGRATOR, Options as EngineOptions, Postgres},
     secrets,
 };
-use tidegate_model::{LoginRequest, OrgRole, Secret, SystemClock, SystemRole};
-use tidegate_service::{Db, DbOptions, NewLocalUser, Operator, Options, Services, migrate, roles};
+use tidegate_model::{AgentStatus, ApprovalStatus, LoginRequest, OrgRole, Secret, SystemClock, SystemRole};
+use tidegate_service::{Db, DbOptions, Decision, NewLocalUser, Operator, Options, Services, migrate, roles};
 use tokio::time::{Instant, sleep};
 
 use crate::{args::Args, http, process::Process};
@@ -26,6 +26,8 @@ use crate::{args::Args, http, process::Process};
 pub(crate) const DATABASE: &str = "tidegate";
 /// The region of the simulated agents, so that a request can ask for one of them.
 pub(crate) const SIMULATED: &str = "simulated";
+/// The region of the simulated agent whose tunnel is fed from memory.
+pub(crate) const FED: &str = "fed";
 /// The region of the real agent.
 pub(crate) const REAL: &str = "real";
 
@@ -119,6 +121,25 @@ impl Stage {
         self.server.as_ref().context("the control plane does not run")?.resident()
     }
 
+    /// The real agent's resident memory in KiB.
+    pub(crate) fn agent_memory(&self) -> anyhow::Result<u64> {
+        self.agent.as_ref().context("the agent does not run")?.resident()
+    }
+
+    /// The temporary folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A copy of this program where sessions can start it: they are users of their own.
+    pub(crate) fn own_program(&self) -> anyhow::Result<PathBuf> {
+        let copy = self.folder.path().join("served");
+        if !copy.exists() {
+            fs::copy(std::env::current_exe()?, &copy).context("a copy of this program for sessions")?;
+        }
+        Ok(copy)
+    }
+
     /// Starts a real agent and lets it in.
     pub(crate) async fn start_agent(&mut self) -> anyhow::Result<()> {
         let (data, run) = (self.folder.path().join("agent"), self.folder.path().join("a"));
@@ -143,19 +164,15 @@ impl Stage {
         let handle = "real-agent".parse().map_err(anyhow::Error::msg)?;
         let (operator, agents) = (Operator::console(), &self.services.agents);
         let until = Instant::now() + Duration::from_mins(1);
-        let mut approved = false;
         loop {
             agent.check()?;
             anyhow::ensure!(Instant::now() < until, "the agent did not connect within a minute");
-            if approved {
-                let row = agents.get(&operator, &handle).await?;
-                if row.status == tidegate_model::AgentStatus::Online {
-                    break;
-                }
-            } else {
-                let decided =
-                    agents.decide(&operator, &handle, tidegate_service::Decision::Approve, false).await;
-                approved = decided.is_ok();
+            // It may have been let in by an earlier start of this run.
+            let row = agents.get(&operator, &handle).await.ok();
+            match row.map(|row| (row.approval_status, row.status)) {
+                Some((ApprovalStatus::Approved, AgentStatus::Online)) => break,
+                Some((ApprovalStatus::Approved, _)) | None => {}
+                Some(_) => drop(agents.decide(&operator, &handle, Decision::Approve, false).await?),
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -278,6 +295,7 @@ fn services(url: &str, key: &Secret<[u8; 32]>, bootstrap: &str) -> anyhow::Resul
     Ok(Services::new(db, key, options, Arc::new(SystemClock::new()))?)
 }
 
-fn free_address() -> anyhow::Result<SocketAddr> {
+/// A port of loopback that nobody uses at this moment.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }

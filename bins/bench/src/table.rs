@@ -5,7 +5,11 @@ use std::fs;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::{args::Args, figures::Figures};
+use crate::{
+    args::Args,
+    figures::{Figures, Line},
+    goals::Goal,
+};
 
 /// The machine it ran on.
 #[derive(Debug, Serialize)]
@@ -20,7 +24,7 @@ struct Machine {
 struct Document<'a> {
     machine: Machine,
     figures: &'a Figures,
-    goals: Vec<crate::figures::Goal>,
+    goals: Vec<Goal>,
 }
 
 /// Prints everything to standard output.
@@ -37,6 +41,12 @@ pub(crate) fn print(args: &Args, figures: &Figures) -> anyhow::Result<()> {
         "{} finished commands before; {} agents; {} HTTP connections; load generator on the same machine\n",
         figures.aged, figures.agents, figures.connections
     );
+    if let Some(grown) = &figures.grown {
+        println!(
+            "the second column: {} finished commands before, {} agents that took sessions or stood by\n",
+            grown.aged, grown.agents
+        );
+    }
     println!("{}\n", measured(figures));
     println!("{}", goals(figures));
     Ok(())
@@ -49,11 +59,30 @@ fn table(headings: &[&str]) -> Table {
 }
 
 fn measured(figures: &Figures) -> Table {
-    let mut table = table(&["measured", "", ""]);
+    let Some(grown) = &figures.grown else {
+        let mut table = table(&["measured", "", ""]);
+        for line in figures.lines() {
+            table.add_row([line.what, number(line.value), line.unit.to_owned()]);
+        }
+        align(&mut table, 1);
+        return table;
+    };
+    let rows = format!("{} rows", grown.aged);
+    let mut table = table(&["measured", "", rows.as_str(), ""]);
+    let mut again = grown.lines();
     for line in figures.lines() {
-        table.add_row([line.what, number(line.value), line.unit.to_owned()]);
+        let same = |other: &Line| other.what == line.what;
+        // What was measured twice under one name stands in the same order in both.
+        let other = again.iter().position(same).map(|place| again.remove(place).value);
+        table.add_row([
+            line.what,
+            number(line.value),
+            other.map(number).unwrap_or_default(),
+            line.unit.to_owned(),
+        ]);
     }
     align(&mut table, 1);
+    align(&mut table, 2);
     table
 }
 
@@ -62,7 +91,7 @@ fn goals(figures: &Figures) -> Table {
     for goal in figures.goals() {
         let bound = if goal.at_least { "≥" } else { "≤" };
         table.add_row([
-            goal.what.to_owned(),
+            goal.what,
             format!("{} {}", number(goal.value), goal.unit),
             format!("{bound} {} {}", goal.bound, goal.unit),
             (if goal.met { "yes" } else { "NO" }).to_owned(),

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use crate::{
     fleet::{self, Ears, Fleet, Member},
     progress::during,
-    stage::{SIMULATED, Stage},
+    stage::{FED, Stage},
     stats::mebibytes,
     viewer,
 };
@@ -33,7 +33,7 @@ async fn measure(stage: &Stage, token: &str, member: &Member, length: Duration) 
     let (tunnels, mut opened) = mpsc::channel(1);
     let ears = Ears { arrivals: None, tunnels: Some(tunnels) };
     let fleet = Fleet::work(fleet::connect(stage, std::slice::from_ref(member)).await?, &ears);
-    let session = viewer::session(stage, token, &viewer::command(SIMULATED, &["anything"])).await?;
+    let session = viewer::session(stage, token, &viewer::command(FED, &["anything"])).await?;
     let (address, key) = (stage.address, member.key.clone());
     let mut feeding = JoinSet::new();
     feeding.spawn(async move {

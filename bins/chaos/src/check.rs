@@ -12,6 +12,7 @@ use tidegate_model::{CommandAction, CommandId, CommandStatus, SessionFilter, Ses
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    containers,
     ledger::Start,
     load::{Load, Tracked},
     machine,
@@ -101,7 +102,10 @@ pub(crate) async fn everything(
     report.must_be_none("sessions stuck or failed", states(&tracked, &rows));
     report.must_be_none("changes that the lifecycle forbids", history(&rows));
     report.must_be_none("sessions nobody knows", rows.quarantined.clone());
-    report.must_be_none("processes astray", processes(&rows, stand));
+    report.must_be_none("processes astray", processes(&tracked, &rows, stand));
+    if let Some(dock) = &stand.dock {
+        containers::check(report, &tracked, &rows, stand, dock).await?;
+    }
     Ok(())
 }
 
@@ -175,6 +179,7 @@ fn twice(starts: &BTreeMap<Start, usize>) -> Vec<String> {
 }
 
 fn never(tracked: &[Tracked], starts: &BTreeMap<Start, usize>) -> Vec<String> {
+    // Those of containers were looked at when they ran.
     let each = |session: &Tracked| {
         let id = session.id.to_string();
         let ran = session.ran.iter().map(move |generation| (id.clone(), *generation));
@@ -182,6 +187,7 @@ fn never(tracked: &[Tracked], starts: &BTreeMap<Start, usize>) -> Vec<String> {
     };
     tracked
         .iter()
+        .filter(|session| !session.kind.is_container())
         .flat_map(each)
         .map(|(session, generation)| format!("session {session} generation {generation}"))
         .collect()
@@ -234,12 +240,17 @@ fn history(rows: &Rows) -> Vec<String> {
 }
 
 /// Sessions that run have processes of their own generation; ended ones have none, and no shim.
-fn processes(rows: &Rows, stand: &Stand) -> Vec<String> {
+fn processes(tracked: &[Tracked], rows: &Rows, stand: &Stand) -> Vec<String> {
+    let contained: BTreeSet<String> = tracked
+        .iter()
+        .filter(|session| session.kind.is_container())
+        .map(|session| session.id.to_string())
+        .collect();
     let folder = stand.places.agent_data();
     let (marked, shims) = (machine::marked(&folder), machine::shims(&folder));
     let found = machine::by_session(&marked);
     let mut wrong = Vec::new();
-    for session in &rows.sessions {
+    for session in rows.sessions.iter().filter(|session| !contained.contains(&session.id)) {
         let processes = found.get(session.id.as_str()).map_or(&[][..], Vec::as_slice);
         let held = shims.iter().filter(|(_, of)| *of == session.id).count();
         let running = session.state == SessionState::Running;
@@ -269,6 +280,13 @@ pub(crate) async fn clear_up(report: &mut Report, load: &Load, stand: &mut Stand
     report.must_be_none("stuck at the end", settle(&stand.places.database(), limit).await);
     let folder = stand.places.agent_data();
     let deadline = Instant::now() + Duration::from_secs(10);
+    if let Some(dock) = &stand.dock {
+        let data = stand.places.docker_agent_data();
+        while !containers::are_gone(dock, &data).await && Instant::now() < deadline {
+            sleep(Duration::from_millis(100)).await;
+        }
+        report.must_be_none("containers left", containers::left(dock, &data).await);
+    }
     // A shim stays a moment longer than its session, until whoever watches it has heard.
     while !(machine::shims(&folder).is_empty() && machine::marked(&folder).is_empty())
         && Instant::now() < deadline
@@ -282,6 +300,6 @@ pub(crate) async fn clear_up(report: &mut Report, load: &Load, stand: &mut Stand
         machine::shims(&folder).into_iter().map(|(pid, session)| format!("shim {pid} of session {session}"));
     report.must_be_none("left on the machine", left.chain(shims).collect());
     let mut ends = stand.stop().await;
-    ends.extend(stand.control_plane.ended_by_itself.iter().chain(&stand.agent.ended_by_itself).cloned());
+    ends.extend(stand.programs().into_iter().flat_map(|program| program.ended_by_itself.clone()));
     report.must_be_none("programs that ended badly", ends);
 }

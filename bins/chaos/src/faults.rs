@@ -4,15 +4,17 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
+use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Common, check,
+    Common, check, engine,
     load::Load,
     machine,
+    program::Program,
     report::Report,
     stand::{Places, Stand, asker},
 };
@@ -30,6 +32,10 @@ pub(crate) struct Wishes {
     /// Longest pause between two faults, in milliseconds
     #[arg(long, default_value_t = 1_000)]
     pause: u64,
+    /// Containers, too, on a Docker engine of the run's own, which is killed like the rest. Needs root and dockerd: exit
+    /// code 2 without them
+    #[arg(long)]
+    containers: bool,
 }
 
 /// What is killed.
@@ -39,24 +45,40 @@ enum Fault {
     Postmaster,
     Backend,
     Agent,
+    DockerAgent,
+    Engine,
     Everything,
 }
 
-const KINDS: [(Fault, &str); 5] = [
+const KINDS: [(Fault, &str); 7] = [
     (Fault::ControlPlane, "killed: control plane"),
     (Fault::Postmaster, "killed: PostgreSQL's first process"),
     (Fault::Backend, "killed: one other process of PostgreSQL"),
     (Fault::Agent, "killed: agent"),
-    (Fault::Everything, "killed: all three at once"),
+    (Fault::DockerAgent, "killed: agent of containers"),
+    (Fault::Engine, "killed: dockerd"),
+    (Fault::Everything, "killed: all at once"),
 ];
+
+/// The faults of a run with or without containers.
+fn kinds(containers: bool) -> impl Iterator<Item = (Fault, &'static str)> {
+    KINDS
+        .into_iter()
+        .filter(move |(fault, _)| containers || !matches!(fault, Fault::DockerAgent | Fault::Engine))
+}
 
 /// The run.
 pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
-    let Wishes { common, pause } = wishes;
+    let Wishes { common, pause, containers } = wishes;
+    if let Some(missing) = engine::missing().filter(|_| containers) {
+        eprintln!("tidegate-chaos: containers cannot be tested here: {missing}");
+        return Ok(ExitCode::from(2));
+    }
     let seed = common.seed();
     eprintln!("seed {seed}");
-    let (mut stand, client) = Stand::start(Places::new(&common, "data")?).await?;
-    let load = Load::new(asker(&client), stand.ledger.clone(), seed, common.sessions, bar());
+    let (mut stand, client) = Stand::start(Places::new(&common, "data")?, containers).await?;
+    let wanted = (common.sessions, containers);
+    let load = Load::new(asker(&client), stand.ledger.clone(), seed, wanted, bar());
     let mut hand = Hand {
         random: StdRng::seed_from_u64(seed),
         bag: Vec::new(),
@@ -101,7 +123,7 @@ async fn look(
     restart(stand)?;
     report.count("seed", seed);
     report.count("seconds under faults", began.elapsed().as_secs());
-    for (kind, name) in KINDS {
+    for (kind, name) in kinds(stand.dock.is_some()) {
         report.count(name, hand.kills[kind as usize]);
     }
     // A start that is shot down gives up and says so; whoever started it tries again, as an init system does.
@@ -124,7 +146,7 @@ pub(crate) fn bar() -> ProgressBar {
 
 /// Starts what does not run, as an init system would.
 fn restart(stand: &mut Stand) -> anyhow::Result<()> {
-    for program in [&mut stand.control_plane, &mut stand.agent] {
+    for program in stand.programs() {
         program.look();
         if !program.is_running() {
             program.start()?;
@@ -186,7 +208,7 @@ impl Hand {
     async fn strike(&mut self, stand: &mut Stand) -> anyhow::Result<()> {
         // Each kind comes once before any comes again.
         if self.bag.is_empty() {
-            self.bag = KINDS.map(|(fault, _)| fault).to_vec();
+            self.bag = kinds(stand.dock.is_some()).map(|(fault, _)| fault).collect();
         }
         let fault = self.bag.swap_remove(self.random.random_range(0..self.bag.len()));
         let down = Duration::from_millis(self.random.random_range(0..800));
@@ -195,13 +217,23 @@ impl Hand {
             Fault::Agent => stand.agent.kill().await,
             Fault::Postmaster => kill_found(stand.postmaster()),
             Fault::Backend => kill_found(self.backend(stand)),
+            Fault::DockerAgent => {
+                if let Some(dock) = &mut stand.dock {
+                    dock.agent.kill().await;
+                }
+            }
+            Fault::Engine => {
+                if let Some(dock) = &mut stand.dock {
+                    dock.engine.program.kill().await;
+                }
+            }
             Fault::Everything => {
                 kill_found(stand.postmaster());
-                tokio::join!(stand.control_plane.kill(), stand.agent.kill());
+                join_all(stand.programs().into_iter().map(Program::kill)).await;
             }
         }
         self.kills[fault as usize] += 1;
-        if matches!(fault, Fault::ControlPlane | Fault::Agent | Fault::Everything) {
+        if !matches!(fault, Fault::Postmaster | Fault::Backend) {
             sleep(down).await;
         }
         restart(stand).context("it cannot be started again")

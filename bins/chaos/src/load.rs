@@ -11,13 +11,14 @@ use std::{
 use futures_util::future::join_all;
 use indicatif::ProgressBar;
 use tidegate_client::{Accepted, IdempotencyKey};
-use tidegate_model::{NewSession, Session, SessionId, SessionState};
+use tidegate_model::{Hibernation, NewSession, Session, SessionId, SessionState};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     client::Asker,
+    engine::IMAGE,
     ledger::Ledger,
-    plan::{EXIT_CODE, Plan},
+    plan::{EXIT_CODE, Kind, Plan},
 };
 
 /// How long a session may take from one step to the next before it counts as stuck.
@@ -28,6 +29,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(crate) struct Tracked {
     pub(crate) plan: Plan,
+    pub(crate) kind: Kind,
     pub(crate) id: SessionId,
     /// Commands named in acknowledged answers.
     pub(crate) commands: Vec<String>,
@@ -46,6 +48,7 @@ pub(crate) struct Load {
     ledger: Ledger,
     seed: u64,
     sessions: usize,
+    containers: bool,
     next: AtomicUsize,
     tracked: Mutex<Vec<Tracked>>,
     done: AtomicUsize,
@@ -57,12 +60,22 @@ impl Load {
         asker: Asker,
         ledger: Ledger,
         seed: u64,
-        sessions: usize,
+        (sessions, containers): (usize, bool),
         bar: ProgressBar,
     ) -> Arc<Self> {
         bar.set_length(sessions as u64);
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { asker, ledger, seed, sessions, next, tracked: Mutex::default(), done, bar })
+        Arc::new(Self {
+            asker,
+            ledger,
+            seed,
+            sessions,
+            containers,
+            next,
+            tracked: Mutex::default(),
+            done,
+            bar,
+        })
     }
 
     /// Drives every session through its plan, `parallel` at a time. Dropping the future drops them all.
@@ -100,9 +113,17 @@ impl Load {
 
     async fn drive(&self, index: usize) {
         let (plan, dawdle) = Plan::of(self.seed, index);
+        let kind = if self.containers { Kind::of(self.seed, index) } else { Kind::Process };
         let mut new = NewSession::of("command");
         new.name = Some(name(index));
-        new.command = Some(self.ledger.script(&plan.program()));
+        if let Kind::Container { keeps_home, pauses } = kind {
+            new.command = Some(Ledger::script_at_home(&plan.program()));
+            new.image = Some(IMAGE.to_owned());
+            new.persistent_home = keeps_home;
+            new.hibernation = Some(if pauses { Hibernation::Pause } else { Hibernation::Stop });
+        } else {
+            new.command = Some(self.ledger.script(&plan.program()));
+        }
         let Ok(key) = IdempotencyKey::new(&format!("chaos-{}-{index}", self.seed)) else { return };
         let made =
             self.asker.ask("create", async |client| client.create_session_keyed(&new, &key).await).await;
@@ -111,10 +132,10 @@ impl Load {
             let mut tracked = self.lock();
             let commands = command_id.into_iter().collect();
             let (stopped, ran, problems) = (false, Vec::new(), Vec::new());
-            tracked.push(Tracked { plan, id: session.id, commands, stopped, ran, problems });
+            tracked.push(Tracked { plan, kind, id: session.id, commands, stopped, ran, problems });
             tracked.len() - 1
         };
-        let life = Life { load: self, id: session.id, place, dawdle: Duration::from_millis(dawdle) };
+        let life = Life { load: self, kind, id: session.id, place, dawdle: Duration::from_millis(dawdle) };
         if let Err(problem) = life.live(plan).await {
             life.change(|tracked| tracked.problems.push(problem));
         }
@@ -129,6 +150,7 @@ pub(crate) fn name(index: usize) -> String {
 /// One session on its way.
 struct Life<'a> {
     load: &'a Load,
+    kind: Kind,
     id: SessionId,
     place: usize,
     dawdle: Duration,
@@ -141,31 +163,42 @@ impl Life<'_> {
                 sleep(self.dawdle).await;
                 self.stop().await
             }
-            Plan::Exit => self.end_by_itself().await,
-            Plan::Stay => self.running().await,
+            Plan::Exit => self.end_by_itself(plan).await,
+            Plan::Stay => self.running(plan).await,
             Plan::Stop => {
-                self.running().await?;
+                self.running(plan).await?;
                 sleep(self.dawdle).await;
                 self.stop().await
             }
             Plan::Nap => {
-                self.running().await?;
+                self.running(plan).await?;
                 sleep(self.dawdle).await;
                 self.nap().await?;
-                self.running().await?;
+                self.running(plan).await?;
                 self.stop().await
             }
         }
     }
 
     /// Waits until it runs and its program has signed.
-    async fn running(&self) -> Result<(), String> {
+    async fn running(&self, plan: Plan) -> Result<(), String> {
         let session = self.reach(SessionState::Running).await?;
-        self.signed(session.generation).await
+        self.signed(plan, session.generation).await
     }
 
-    async fn signed(&self, generation: i64) -> Result<(), String> {
-        if !self.load.ledger.has(&(self.id.to_string(), generation)).await {
+    async fn signed(&self, plan: Plan, generation: i64) -> Result<(), String> {
+        let (ledger, session) = (&self.load.ledger, self.id.to_string());
+        let signed = match self.kind {
+            Kind::Process => ledger.has(&(session, generation)).await,
+            // A home of its own goes with the session that ended.
+            Kind::Container { keeps_home: false, .. } if plan == Plan::Exit => return Ok(()),
+            // A container that was paused is the same one afterwards.
+            Kind::Container { pauses: true, .. } => ledger.has_containers(&session, 1).await,
+            Kind::Container { pauses: false, .. } => {
+                ledger.has_containers(&session, usize::try_from(generation).unwrap_or(1)).await
+            }
+        };
+        if !signed {
             return Err(format!("runs as generation {generation}, and its program never signed the ledger"));
         }
         self.change(|tracked| tracked.ran.push(generation));
@@ -192,9 +225,9 @@ impl Life<'_> {
         self.reach(SessionState::Terminated).await.map(drop)
     }
 
-    async fn end_by_itself(&self) -> Result<(), String> {
+    async fn end_by_itself(&self, plan: Plan) -> Result<(), String> {
         let session = self.reach(SessionState::Terminated).await?;
-        self.signed(session.generation).await?;
+        self.signed(plan, session.generation).await?;
         if session.exit_code() == Some(EXIT_CODE) {
             Ok(())
         } else {

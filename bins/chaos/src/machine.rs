@@ -77,6 +77,26 @@ fn command_line(pid: i32) -> Vec<String> {
     bytes.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
+/// The living processes whose command line names a path below `folder`.
+pub(crate) fn naming(folder: &Path) -> Vec<i32> {
+    let names = |part: &String| {
+        let path = part.split_once("://").map_or(part.as_str(), |(_, path)| path);
+        Path::new(path).starts_with(folder)
+    };
+    pids().into_iter().filter(|pid| lives(*pid) && command_line(*pid).iter().any(names)).collect()
+}
+
+/// The living processes that carry a container's terminal by way of this engine.
+pub(crate) fn bridges(engine: &Path) -> Vec<i32> {
+    let engine = engine.to_string_lossy();
+    let is_one = |pid: &i32| {
+        let line = command_line(*pid);
+        line.iter().any(|part| part == "session-container")
+            && line.last().is_some_and(|spec| spec.contains(&*engine))
+    };
+    pids().into_iter().filter(|pid| lives(*pid) && is_one(pid)).collect()
+}
+
 /// The process of the PostgreSQL whose cluster this is, if it certainly is.
 pub(crate) fn postmaster(cluster: &Path) -> Option<i32> {
     let text = fs::read_to_string(cluster.join("postmaster.pid")).ok()?;

@@ -4,7 +4,9 @@
 
 mod check;
 mod client;
+mod containers;
 mod disk;
+mod engine;
 mod faults;
 mod ledger;
 mod load;
@@ -31,7 +33,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// `kill -9` of control plane, PostgreSQL and agent at random points of session starts and stops
+    /// `kill -9` of control plane, PostgreSQL, agents and Docker engine at random points of session starts and stops
     Faults(faults::Wishes),
     /// The database's disk stops in the middle of a write; the server starts on what had reached it. Needs root and
     /// loop devices: exit code 2 without them

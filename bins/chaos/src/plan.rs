@@ -44,3 +44,29 @@ impl Plan {
         }
     }
 }
+
+/// What runs a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// The process platform.
+    Process,
+    /// A container; its home outlives it or not, and asleep it is paused or gone.
+    Container { keeps_home: bool, pauses: bool },
+}
+
+impl Kind {
+    /// What runs session `index`, where there are containers.
+    pub(crate) fn of(seed: u64, index: usize) -> Self {
+        let mut random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_033).wrapping_add(index as u64));
+        match random.random_range(0..8) {
+            // More of these: each has more that can be lost.
+            0..5 => Self::Container { keeps_home: random.random_bool(0.5), pauses: random.random_bool(0.5) },
+            _ => Self::Process,
+        }
+    }
+
+    pub(crate) const fn is_container(self) -> bool {
+        matches!(self, Self::Container { .. })
+    }
+}

@@ -63,11 +63,11 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     let places = Places::new(&common, "disk/data")?;
     // Made before the stand and so dropped after it: what runs on it has ended by then.
     let mut disk = Disk::make(&places.folder, disk)?;
-    let (mut stand, client) = Stand::start(places).await?;
+    let (mut stand, client) = Stand::start(places, false).await?;
     if without_sync {
         sql::commit_without_sync(&stand.places.database()).await?;
     }
-    let load = Load::new(asker(&client), stand.ledger.clone(), seed, common.sessions, bar());
+    let load = Load::new(asker(&client), stand.ledger.clone(), seed, (common.sessions, false), bar());
     let mut random = StdRng::seed_from_u64(seed);
     let parts = common.sessions / (cuts + 1);
     let marks = (1..=cuts).map(|cut| parts * cut + random.random_range(0..=parts / 2)).collect();

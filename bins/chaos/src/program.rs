@@ -29,9 +29,16 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn new(name: &'static str, bin_dir: &Path, arguments: Vec<String>, logs: &Path) -> Self {
+    /// `file` of a folder, known as `name`.
+    pub(crate) fn new(
+        name: &'static str,
+        file: &str,
+        bin_dir: &Path,
+        arguments: Vec<String>,
+        logs: &Path,
+    ) -> Self {
         let log = logs.join(format!("{name}.log"));
-        Self { name, path: bin_dir.join(name), arguments, log, child: None, ended_by_itself: Vec::new() }
+        Self { name, path: bin_dir.join(file), arguments, log, child: None, ended_by_itself: Vec::new() }
     }
 
     fn open_log(&self) -> std::io::Result<File> {

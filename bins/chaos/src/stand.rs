@@ -1,4 +1,5 @@
-//! The stand: a folder, a control plane with its own PostgreSQL and an agent, all started here and all ended here.
+//! The stand: a folder, a control plane with its own PostgreSQL and an agent, where containers are wanted a Docker engine
+//! and its agent, all started here and all ended here.
 
 use std::{
     fs,
@@ -20,10 +21,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{Common, client::Asker, ledger::Ledger, machine, program::Program};
+use crate::{Common, client::Asker, engine::Engine, ledger::Ledger, machine, program::Program};
 
-/// The agent's name.
+/// The agents' names.
 const AGENT: &str = "chaos-agent";
+const DOCKER_AGENT: &str = "chaos-docker-agent";
 /// How long anything may take that nothing disturbs.
 const CALM: Duration = Duration::from_mins(1);
 
@@ -66,6 +68,10 @@ impl Places {
 
     pub(crate) fn agent_data(&self) -> PathBuf {
         self.root.join("agent")
+    }
+
+    pub(crate) fn docker_agent_data(&self) -> PathBuf {
+        self.root.join("docker-agent")
     }
 
     fn config(&self) -> PathBuf {
@@ -115,21 +121,39 @@ impl Places {
 pub(crate) struct Stand {
     pub(crate) control_plane: Program,
     pub(crate) agent: Program,
+    pub(crate) dock: Option<Dock>,
     pub(crate) places: Places,
     pub(crate) ledger: Ledger,
 }
 
+/// What runs containers.
+#[derive(Debug)]
+pub(crate) struct Dock {
+    // The agent first, so that nothing is started any more when the engine goes.
+    pub(crate) agent: Program,
+    pub(crate) engine: Engine,
+}
+
 impl Stand {
     /// Starts control plane and agent, makes the admin and lets the agent in.
-    pub(crate) async fn start(places: Places) -> anyhow::Result<(Self, Client)> {
+    pub(crate) async fn start(places: Places, containers: bool) -> anyhow::Result<(Self, Client)> {
         places.write_config()?;
         let (logs, config) = (places.logs(), places.config().display().to_string());
+        let program = |name, file, arguments| Program::new(name, file, &places.bin_dir, arguments, &logs);
         let control_plane =
-            Program::new("tidegate-control-plane", &places.bin_dir, vec!["--config".into(), config], &logs);
+            program("tidegate-control-plane", "tidegate-control-plane", vec!["--config".into(), config]);
         let server = format!("http://{}", places.address);
-        let agent = Program::new("tidegate-agent", &places.bin_dir, agent_arguments(&places, &server), &logs);
-        let ledger = Ledger::create(places.root.join("ledger"))?;
-        let mut stand = Self { control_plane, agent, places, ledger };
+        let agent = program("tidegate-agent", "tidegate-agent", agent_arguments(&places, &server));
+        let dock = if containers {
+            let engine = Engine::new(&places.root, &logs)?;
+            let arguments = docker_agent_arguments(&places, &server, &engine);
+            Some(Dock { agent: program("tidegate-agent-docker", "tidegate-agent", arguments), engine })
+        } else {
+            None
+        };
+        let homes = dock.as_ref().map(|dock| dock.engine.homes());
+        let ledger = Ledger::create(places.root.join("ledger"), homes)?;
+        let mut stand = Self { control_plane, agent, dock, places, ledger };
         stand.control_plane.start()?;
         let client = Client::builder(server.parse()?)
             .timeout(Duration::from_secs(10))
@@ -146,14 +170,33 @@ impl Stand {
         let password = Secret::new(fs::read_to_string(&file)?.trim().to_owned());
         client.login("admin", &password).await.context("the new admin cannot log in")?;
         self.agent.start()?;
+        self.let_in(AGENT).await?;
+        if let Some(dock) = &mut self.dock {
+            dock.engine.start().await?;
+            dock.agent.start()?;
+            self.let_in(DOCKER_AGENT).await?;
+        }
+        Ok(())
+    }
+
+    async fn let_in(&self, agent: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + CALM;
-        while self.places.admin(&["agents", "approve", AGENT]).await.is_err() {
+        while self.places.admin(&["agents", "approve", agent]).await.is_err() {
             if Instant::now() > deadline {
-                bail!("the agent did not register within {} s", CALM.as_secs());
+                bail!("{agent} did not register within {} s", CALM.as_secs());
             }
             sleep(Duration::from_millis(200)).await;
         }
         Ok(())
+    }
+
+    /// Everything that is started again when it ends.
+    pub(crate) fn programs(&mut self) -> Vec<&mut Program> {
+        let mut programs = vec![&mut self.control_plane, &mut self.agent];
+        if let Some(Dock { agent, engine }) = &mut self.dock {
+            programs.extend([&mut engine.program, agent]);
+        }
+        programs
     }
 
     /// Waits until the control plane answers, whatever it answers.
@@ -178,8 +221,7 @@ impl Stand {
 
     /// How often programs ended by themselves until now.
     pub(crate) fn forget_ends(&mut self) -> usize {
-        let programs = [&mut self.control_plane, &mut self.agent];
-        programs.into_iter().map(|program| std::mem::take(&mut program.ended_by_itself).len()).sum()
+        self.programs().into_iter().map(|program| std::mem::take(&mut program.ended_by_itself).len()).sum()
     }
 
     /// The process of the private PostgreSQL.
@@ -191,8 +233,14 @@ impl Stand {
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
         let postmaster = self.postmaster();
+        if let Some(dock) = &mut self.dock {
+            problems.extend(dock.agent.stop(CALM).await.err().map(|error| format!("{error:#}")));
+        }
         for stopped in [self.agent.stop(CALM).await, self.control_plane.stop(CALM).await] {
             problems.extend(stopped.err().map(|error| format!("{error:#}")));
+        }
+        if let Some(dock) = &mut self.dock {
+            problems.extend(dock.engine.stop().await);
         }
         if postmaster.is_some_and(machine::lives) {
             problems.push("PostgreSQL outlived the control plane that stopped".to_owned());
@@ -205,10 +253,18 @@ impl Drop for Stand {
     /// Whatever happened, nothing stays behind: agent first, so that nothing is started any more.
     fn drop(&mut self) {
         let postmaster = self.postmaster();
-        for pid in [self.agent.pid(), self.control_plane.pid()].into_iter().flatten().chain(postmaster) {
+        let docker_agent = self.dock.as_ref().and_then(|dock| dock.agent.pid());
+        let agents = [docker_agent, self.agent.pid(), self.control_plane.pid()];
+        for pid in agents.into_iter().flatten().chain(postmaster) {
             machine::send(pid, Signal::SIGKILL);
         }
         machine::sweep(&self.places.agent_data());
+        if let Some(dock) = &self.dock {
+            machine::sweep(&self.places.docker_agent_data());
+            for pid in machine::bridges(&dock.engine.socket()) {
+                machine::send(pid, Signal::SIGKILL);
+            }
+        }
         // Its folder can only go when the database's last process has.
         let gone = std::time::Instant::now() + Duration::from_secs(5);
         while postmaster.is_some_and(machine::lives) && std::time::Instant::now() < gone {
@@ -226,15 +282,28 @@ async fn client_reached(client: &Client) -> bool {
         .is_err_and(|error| error.status().is_some_and(|status| status.is_client_error()))
 }
 
+fn docker_agent_arguments(places: &Places, server: &str, engine: &Engine) -> Vec<String> {
+    let folders = (places.docker_agent_data(), places.root.join("d"));
+    let docker = ["--platform".to_owned(), "docker".to_owned(), "--docker-socket".to_owned()];
+    let mut arguments = arguments(places, server, DOCKER_AGENT, &folders);
+    arguments.extend(docker);
+    arguments.push(engine.socket().display().to_string());
+    arguments
+}
+
 fn agent_arguments(places: &Places, server: &str) -> Vec<String> {
+    arguments(places, server, AGENT, &(places.agent_data(), places.root.join("s")))
+}
+
+fn arguments(places: &Places, server: &str, name: &str, (data, run): &(PathBuf, PathBuf)) -> Vec<String> {
     let secrets = places.data.join("secrets/agent-bootstrap-key");
     let path = |path: &Path| path.display().to_string();
     [
         ("--server", server.to_owned()),
-        ("--agent-id", AGENT.to_owned()),
+        ("--agent-id", name.to_owned()),
         ("--bootstrap-key-file", path(&secrets)),
-        ("--data-dir", path(&places.agent_data())),
-        ("--runtime-dir", path(&places.root.join("s"))),
+        ("--data-dir", path(data)),
+        ("--runtime-dir", path(run)),
         ("--max-sessions", "1000".to_owned()),
         // Many more than this machine has cores for: they sleep, most of the time.
         ("--cpu", "1000".to_owned()),
