@@ -132,6 +132,19 @@ impl Engine {
         Ok(())
     }
 
+    /// `kill -9`. Its containerd dies with it, and must be gone before another engine looks for it: one that finds the
+    /// number of a process that is only just dying waits for it in vain.
+    pub(crate) async fn kill(&mut self) {
+        self.program.kill().await;
+        let file = self.folder.join("exec/containerd/containerd.pid");
+        let pid = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while pid.is_some_and(machine::lives) && Instant::now() < deadline {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let _ = fs::remove_file(file);
+    }
+
     /// Waits until it answers.
     async fn answers(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + CALM;
@@ -219,6 +232,12 @@ impl Drop for Engine {
                 machine::send(child, Signal::SIGKILL);
             }
             machine::send(pid, Signal::SIGKILL);
+        }
+        // The name that the agent gives the sessions' network on this engine.
+        let id = fs::read_to_string(self.folder.join("data/engine-id")).unwrap_or_default();
+        let id: String = id.chars().filter(char::is_ascii_alphanumeric).take(11).collect();
+        if !id.is_empty() {
+            let _ = Blocking::new("ip").args(["link", "del", &format!("tdg-{}", id.to_lowercase())]).output();
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = mounts.lines().filter_map(|line| line.split(' ').nth(1));

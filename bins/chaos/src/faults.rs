@@ -4,7 +4,6 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -14,9 +13,8 @@ use crate::{
     Common, check, engine,
     load::Load,
     machine,
-    program::Program,
     report::Report,
-    stand::{Places, Stand, asker},
+    stand::{Dock, Places, Stand, asker},
 };
 
 /// Answers after which the platform counts as recovered, and how long they are waited for.
@@ -224,12 +222,18 @@ impl Hand {
             }
             Fault::Engine => {
                 if let Some(dock) = &mut stand.dock {
-                    dock.engine.program.kill().await;
+                    dock.engine.kill().await;
                 }
             }
             Fault::Everything => {
                 kill_found(stand.postmaster());
-                join_all(stand.programs().into_iter().map(Program::kill)).await;
+                let Stand { control_plane, agent, dock, .. } = stand;
+                let containers = async {
+                    if let Some(Dock { agent, engine }) = dock {
+                        tokio::join!(agent.kill(), engine.kill());
+                    }
+                };
+                tokio::join!(control_plane.kill(), agent.kill(), containers);
             }
         }
         self.kills[fault as usize] += 1;

@@ -25,6 +25,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The engine that runs containers gave no answer: what was asked for may have been done or not.
+    #[error("cannot {what}: the engine does not answer")]
+    Away {
+        /// The verb and its object.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// What was asked for cannot be done; the sentence says why.
     #[error("{0}")]
     Refused(String),

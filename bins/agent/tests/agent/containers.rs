@@ -1,13 +1,27 @@
 //! Sessions as containers of a real Docker engine. `scripts/with-docker` starts one of the tests' own; without it, or an
 //! engine of the machine, there is nothing to test, which is said, and in CI is a failure.
 
-use std::{env, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{
+    env,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tidegate_agent::{
     DockerOptions, DockerPlatform, Ended, Found, Keep, Platform, Program, Progress, SessionKey, SessionSpec,
     StreamRequest,
 };
 use tidegate_model::{Hibernation, StreamMode};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
 
 use crate::support::{Folder, PROGRAM, read_all, read_until, script, soon, type_in, until};
 
@@ -36,10 +50,14 @@ impl Dock {
     }
 
     async fn platform(&self) -> Arc<DockerPlatform> {
+        self.platform_at(self.socket.clone()).await
+    }
+
+    async fn platform_at(&self, socket: PathBuf) -> Arc<DockerPlatform> {
         let options = DockerOptions {
             data_dir: self.folder.path().to_owned(),
             runtime_dir: None,
-            socket: self.socket.clone(),
+            socket,
             program: PathBuf::from(PROGRAM),
             grace: Duration::from_secs(2),
             first_reader: Duration::from_secs(10),
@@ -352,4 +370,186 @@ async fn a_program_that_is_not_in_the_image_says_so_with_127() {
     let (bytes, _) = read_all(&mut logs).await;
     assert!(String::from_utf8_lossy(&bytes).contains("no-such-program"));
     platform.release(&spec.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_asked_while_the_engine_is_away_is_done_when_it_is_back() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let spec = contained("away", "echo here; exec sleep 600");
+
+    relay.go_away();
+    let starting = tokio::spawn({
+        let (platform, spec) = (Arc::clone(&platform), spec.clone());
+        async move { platform.start(&spec, Progress::silent()).await }
+    });
+    until("the engine was asked", || relay.turned_away() > 0).await;
+    relay.come_back();
+    soon("the start", starting).await.unwrap().unwrap();
+    assert_eq!(dock.inspect(&spec.key.session_id, "{{.State.Status}}"), "running");
+
+    let asked = relay.turned_away();
+    relay.go_away();
+    let stopping = tokio::spawn({
+        let (platform, key) = (Arc::clone(&platform), spec.key.clone());
+        async move { platform.stop(&key, Keep::Nothing).await }
+    });
+    until("the engine was asked again", || relay.turned_away() > asked).await;
+    relay.come_back();
+    soon("the stop", stopping).await.unwrap().unwrap();
+    assert_eq!(dock.container(&spec.key.session_id), None, "nothing is left of it");
+}
+
+#[tokio::test]
+async fn a_start_whose_answer_was_lost_happened_once() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let spec = contained("lost-answer", "echo once >> $HOME/ran; cat $HOME/ran; sleep 2; exit 7");
+    relay.lose_the_answer_to("/start");
+    soon("the start", platform.start(&spec, Progress::silent())).await.unwrap();
+    dock.inspect(&spec.key.session_id, "{{.Id}}");
+    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+    let (bytes, texts) = read_all(&mut logs).await;
+    assert_eq!(String::from_utf8_lossy(&bytes), "once\r\n", "it ran once, and what it printed was seen");
+    assert_eq!(texts.last().unwrap(), r#"{"type":"exit","code":7}"#);
+    let ended = soon("the end", platform.watch(&spec.key)).await;
+    let Ended::Exited(exit) = ended else { panic!("it was not lost: {ended:?}") };
+    assert_eq!(exit.code, 7, "the engine's silence is no exit code");
+    platform.release(&spec.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_home_that_an_agent_left_behind_half_made_is_its_users() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let spec = contained("half", "echo mine > $HOME/file && exit 5");
+    // Between the volume and its new owner, this agent ends.
+    relay.lose_the_answer_to("/volumes/create");
+    relay.stay_away_then();
+    let ended = tokio::spawn({
+        let (platform, spec) = (Arc::clone(&platform), spec.clone());
+        async move { platform.start(&spec, Progress::silent()).await }
+    });
+    until("the home is made", || relay.turned_away() > 0).await;
+    ended.abort();
+    drop(ended.await);
+    relay.come_back();
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    dock.inspect(&spec.key.session_id, "{{.Id}}");
+    let ended = soon("the end", platform.watch(&spec.key)).await;
+    let Ended::Exited(exit) = ended else { panic!("it was not lost: {ended:?}") };
+    assert_eq!(exit.code, 5, "its home was not root's");
+    platform.release(&spec.key).await.unwrap();
+}
+
+/// What stands between an agent and its engine, and can be away.
+struct Relay {
+    socket: PathBuf,
+    away: Arc<watch::Sender<bool>>,
+    turned_away: Arc<AtomicUsize>,
+    lost: Arc<Mutex<Lost>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// The answer that is lost, once.
+#[derive(Default)]
+struct Lost {
+    to: Option<&'static str>,
+    then_away: bool,
+}
+
+impl Relay {
+    fn new(socket: PathBuf, engine: PathBuf) -> Self {
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (away, turned_away) = (Arc::new(watch::Sender::new(false)), Arc::new(AtomicUsize::new(0)));
+        let lost = Arc::new(Mutex::new(Lost::default()));
+        let (is_away, count, losing) = (Arc::clone(&away), Arc::clone(&turned_away), Arc::clone(&lost));
+        let task = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                if *is_away.borrow() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                let engine = UnixStream::connect(&engine).await.unwrap();
+                open.spawn(carry(client, engine, Arc::clone(&is_away), Arc::clone(&losing)));
+            }
+        });
+        Self { socket, away, turned_away, lost, task }
+    }
+
+    fn go_away(&self) {
+        self.away.send_replace(true);
+    }
+
+    fn come_back(&self) {
+        self.away.send_replace(false);
+    }
+
+    fn turned_away(&self) -> usize {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// The engine does what the next such request asks for, and nobody hears of it.
+    fn lose_the_answer_to(&self, path: &'static str) {
+        self.lost.lock().unwrap().to = Some(path);
+    }
+
+    fn stay_away_then(&self) {
+        self.lost.lock().unwrap().then_away = true;
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn carry(
+    client: UnixStream,
+    engine: UnixStream,
+    away: Arc<watch::Sender<bool>>,
+    lost: Arc<Mutex<Lost>>,
+) {
+    let mut gone = away.subscribe();
+    let ((mut from_client, mut to_client), (mut from_engine, mut to_engine)) =
+        (client.into_split(), engine.into_split());
+    let (mut asked, mut answered, mut asks) = (vec![0; 16 * 1024], vec![0; 16 * 1024], true);
+    loop {
+        tokio::select! {
+            () = async { drop(gone.wait_for(|gone| *gone).await) } => return,
+            read = from_client.read(&mut asked), if asks => {
+                let length = read.unwrap_or(0);
+                if length == 0 {
+                    asks = false;
+                    drop(to_engine.shutdown().await);
+                    continue;
+                }
+                let loses = {
+                    let mut lost = lost.lock().unwrap();
+                    let line = String::from_utf8_lossy(&asked[..length]);
+                    let line = line.lines().next().unwrap_or_default();
+                    lost.to.take_if(|path| line.starts_with("POST") && line.contains(*path)).is_some()
+                };
+                to_engine.write_all(&asked[..length]).await.unwrap();
+                if loses {
+                    drop(from_engine.read(&mut answered).await);
+                    if lost.lock().unwrap().then_away {
+                        away.send_replace(true);
+                    }
+                    return;
+                }
+            }
+            read = from_engine.read(&mut answered) => {
+                let length = read.unwrap_or(0);
+                if length == 0 || to_client.write_all(&answered[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
 }

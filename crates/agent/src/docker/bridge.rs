@@ -98,24 +98,37 @@ async fn main_program(
     loop {
         match engine.attach(name, history).await {
             Ok(terminal) => {
-                if std::mem::take(&mut starts)
-                    && let Err(error) = engine.start(name).await
-                {
-                    return Err(not_started(&error));
+                let started = if starts { engine.start(name).await } else { Ok(()) };
+                match started {
+                    Ok(()) => {
+                        carry(engine, terminal, &resized, typed).await;
+                        // What was printed before is here already.
+                        (starts, history) = (false, false);
+                    }
+                    // It may have been started or not: the engine says it when it is back.
+                    Err(Error::Away { .. }) => sleep(AWAY).await,
+                    Err(error) => return Err(not_started(&error)),
                 }
-                carry(engine, terminal, &resized, typed).await;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err((137, "the container is gone".to_owned()));
             }
             Err(_) => sleep(AWAY).await,
         }
-        if let Some(code) = ended(engine, name).await? {
-            return Ok(code);
+        match ended(engine, name).await? {
+            Now::Ended(code) => return Ok(code),
+            // Started by an engine that did not live to say so: what it printed since has not been seen.
+            Now::Begun if starts => (starts, history) = (false, true),
+            Now::Begun | Now::NotBegun => {}
         }
-        // What was printed before is here already.
-        history = false;
     }
+}
+
+/// Where a container is that was asked for.
+enum Now {
+    NotBegun,
+    Begun,
+    Ended(u8),
 }
 
 /// As a shell says it: 127 where there is no such program, 126 where it cannot be run.
@@ -126,8 +139,8 @@ fn not_started(error: &Error) -> Refusal {
     (code, sentence)
 }
 
-/// The exit code, once the container has ended; nothing while it runs or nobody can say.
-async fn ended(engine: &Engine, name: &str) -> Result<Option<u8>, Refusal> {
+/// Whether the container has ended, with its exit code; while nobody can say, it is asked again.
+async fn ended(engine: &Engine, name: &str) -> Result<Now, Refusal> {
     loop {
         match engine.inspect(name).await {
             Ok(Some(found)) => {
@@ -137,9 +150,10 @@ async fn ended(engine: &Engine, name: &str) -> Result<Option<u8>, Refusal> {
                         if killed {
                             eprintln!("tidegate: the session used more memory than it was granted\r");
                         }
-                        return Ok(Some(u8::try_from(code).unwrap_or(u8::MAX)));
+                        return Ok(Now::Ended(u8::try_from(code).unwrap_or(u8::MAX)));
                     }
-                    Standing::Created | Standing::Running | Standing::Paused => return Ok(None),
+                    Standing::Created => return Ok(Now::NotBegun),
+                    Standing::Running | Standing::Paused => return Ok(Now::Begun),
                 }
             }
             Ok(None) => return Err((137, "the container is gone".to_owned())),

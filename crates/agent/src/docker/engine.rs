@@ -67,7 +67,7 @@ fn failed(what: &'static str) -> impl Fn(ApiError) -> Error {
         ApiError::DockerResponseServerError { message, .. } => {
             Error::Refused(format!("cannot {what}: {}", message.trim()))
         }
-        other => Error::system(what)(io::Error::other(other)),
+        other => Error::Away { what, source: io::Error::other(other) },
     }
 }
 
@@ -193,21 +193,21 @@ impl Engine {
         done("remove the container", self.docker.remove_container(name, Some(options)).await, &[404, 409])
     }
 
-    pub(super) async fn make_volume(
-        &self,
-        name: &str,
-        labels: HashMap<String, String>,
-    ) -> Result<bool, Error> {
-        if self.docker.inspect_volume(name).await.is_ok() {
-            return Ok(false);
+    pub(super) async fn has_volume(&self, name: &str) -> Result<bool, Error> {
+        match self.docker.inspect_volume(name).await {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(failed("look at the home")(error)),
         }
+    }
+
+    pub(super) async fn make_volume(&self, name: &str, labels: HashMap<String, String>) -> Result<(), Error> {
         let volume = VolumeCreateRequest {
             name: Some(name.to_owned()),
             labels: Some(labels),
             ..VolumeCreateRequest::default()
         };
-        self.docker.create_volume(volume).await.map_err(failed("make the home"))?;
-        Ok(true)
+        self.docker.create_volume(volume).await.map(drop).map_err(failed("make the home"))
     }
 
     pub(super) async fn remove_volume(&self, name: &str) -> Result<(), Error> {

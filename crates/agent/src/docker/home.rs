@@ -1,12 +1,16 @@
 //! Homes of containers: a volume for each user where it is to outlive the session, else one of the session's own.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     container::{AGENT, SESSION},
     engine::Engine,
 };
-use crate::{Error, SessionSpec};
+use crate::{Error, SessionSpec, files::make_dir};
 
 /// Where the home is in the container.
 pub(super) const PATH: &str = "/home/tidegate";
@@ -16,8 +20,8 @@ pub(super) const PATH: &str = "/home/tidegate";
 pub(super) struct Home {
     /// Its volume.
     pub(super) volume: String,
-    /// Whether it was just made, and belongs to root.
-    pub(super) is_new: bool,
+    /// Whether it belongs to root, as it was made, and not yet to its user. The file that says so.
+    pub(super) unclaimed: Option<PathBuf>,
 }
 
 /// The volume that is one session's alone.
@@ -30,8 +34,14 @@ pub(super) fn owners_volume(agent: &str, owner: &str) -> String {
     format!("{agent}-home-{}", owner.replace('/', "-"))
 }
 
-/// Makes the home of a session, or finds it.
-pub(super) async fn ensure(engine: &Engine, agent: &str, spec: &SessionSpec) -> Result<Home, Error> {
+/// Makes the home of a session, or finds it. What is made is noted in the agent's folder `data` first, until it is given
+/// away: an agent that is killed in between has left one that is still root's.
+pub(super) async fn ensure(
+    engine: &Engine,
+    data: &Path,
+    agent: &str,
+    spec: &SessionSpec,
+) -> Result<Home, Error> {
     let mut labels = HashMap::from([(AGENT.to_owned(), agent.to_owned())]);
     let volume = if spec.persistent_home {
         owners_volume(agent, &spec.owner)
@@ -39,8 +49,28 @@ pub(super) async fn ensure(engine: &Engine, agent: &str, spec: &SessionSpec) -> 
         labels.insert(SESSION.to_owned(), spec.key.session_id.clone());
         own_volume(agent, &spec.key.session_id)
     };
-    let is_new = engine.make_volume(&volume, labels).await?;
-    Ok(Home { volume, is_new })
+    let notes = data.join("unclaimed-homes");
+    make_dir(&notes, 0o700)?;
+    let note = notes.join(&volume);
+    if engine.has_volume(&volume).await? {
+        let unclaimed = note.exists().then_some(note);
+        return Ok(Home { volume, unclaimed });
+    }
+    fs::write(&note, "").map_err(Error::file("write", &note))?;
+    engine.make_volume(&volume, labels).await?;
+    Ok(Home { volume, unclaimed: Some(note) })
+}
+
+impl Home {
+    /// It is its user's now.
+    pub(super) fn claimed(&self) -> Result<(), Error> {
+        match self.unclaimed.as_ref().map(|note| (note, fs::remove_file(note))) {
+            Some((note, Err(error))) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::file("remove", note)(error))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Gives a new home to whom the container runs as. Of a user without a number nothing is known but that they are no

@@ -1,8 +1,9 @@
 //! Images: what is not there is fetched, with its progress in words.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use bollard::{
+    errors::Error as ApiError,
     plugin::{CreateImageInfo, ImageConfig},
     query_parameters::CreateImageOptionsBuilder,
 };
@@ -28,7 +29,7 @@ async fn pull(engine: &Engine, image: &str, progress: &Progress) -> Result<(), E
     let mut steps = engine.api().create_image(Some(options), None, None);
     let mut layers = Layers::default();
     while let Some(step) = steps.next().await {
-        let step = step.map_err(|error| not_fetched(image, &error.to_string()))?;
+        let step = step.map_err(|error| failed(image, error))?;
         if let Some(error) = step.error_detail.as_ref().and_then(|detail| detail.message.as_deref()) {
             return Err(not_fetched(image, error));
         }
@@ -36,6 +37,16 @@ async fn pull(engine: &Engine, image: &str, progress: &Progress) -> Result<(), E
         progress.tell(layers.sentence(image));
     }
     Ok(())
+}
+
+/// The engine's own word is the last one; one that says nothing is away.
+fn failed(image: &str, error: ApiError) -> Error {
+    match error {
+        ApiError::DockerResponseServerError { .. } | ApiError::DockerStreamError { .. } => {
+            not_fetched(image, &error.to_string())
+        }
+        other => Error::Away { what: "fetch the image", source: io::Error::other(other) },
+    }
 }
 
 fn not_fetched(image: &str, why: &str) -> Error {

@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bollard::plugin::ContainerInspectResponse;
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Map, Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Discovered, Ended, Error, Exit, Found, Keep, Platform, Program, Progress, SessionKey, SessionSpec,
@@ -35,6 +35,9 @@ pub use bridge::session_container;
 const STARTS: Duration = Duration::from_mins(1);
 /// How often something is looked for that is about to happen.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long what was asked for waits for an engine that is away: longer than one takes to be upgraded, and not as long as
+/// a command may take.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How often an engine that is away is tried again.
 const AWAY: Duration = Duration::from_secs(1);
 /// Beyond a container's own grace, until the engine has killed it.
@@ -86,6 +89,24 @@ impl DockerPlatform {
         engine.make_network().await?;
         tracing::info!(version, "docker platform is ready");
         Ok(Self { inner: Arc::new(Inner { options, shims, engine, version }) })
+    }
+}
+
+/// Does what may be repeated until the engine says what came of it. One that is killed or upgraded comes back, and its
+/// containers went on without it: no session fails for that.
+async fn patiently<T, F>(work: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match work().await {
+            Err(error @ Error::Away { .. }) if Instant::now() < until => {
+                tracing::debug!(error = error.chain(), "the engine is away");
+                sleep(AWAY).await;
+            }
+            done => return done,
+        }
     }
 }
 
@@ -186,6 +207,12 @@ impl Inner {
                     self.engine.unpause(&self.container(key)).await?;
                     return self.hold(key).await;
                 }
+                // Its bridge is about to start it, or waits for the engine to do so.
+                (Standing::Created, Some(labels))
+                    if labels.generation == key.generation && self.shims.runs(key).await? =>
+                {
+                    return self.until_it_runs(key).await;
+                }
                 // Of an earlier start, or one that never ran.
                 _ => self.engine.remove(&self.container(key)).await?,
             }
@@ -206,15 +233,15 @@ impl Inner {
             .as_deref()
             .ok_or_else(|| Error::Refused("a container needs an image: name one with --image".into()))?;
         let config = image::ensure(&self.engine, image, progress).await?;
-        let home = home::ensure(&self.engine, &self.shims.name, spec).await?;
+        let home = home::ensure(&self.engine, &self.options.data_dir, &self.shims.name, spec).await?;
         let body = container::body(&self.shims.name, spec, image, &config, &home)?;
         let user = body.user.clone();
         let name = self.container(&spec.key);
         self.engine.create(&name, body).await?;
-        if home.is_new {
+        if home.unclaimed.is_some() {
             home::give_away(&self.engine, &name, user.as_deref()).await?;
         }
-        Ok(())
+        home.claimed()
     }
 
     /// Waits until the bridge has started the container, or has said why it cannot.
@@ -302,7 +329,7 @@ impl Inner {
     }
 
     async fn discover(&self) -> Vec<Discovered> {
-        let found = self.engine.of_agent(&self.shims.name).await.unwrap_or_else(|error| {
+        let found = patiently(|| self.engine.of_agent(&self.shims.name)).await.unwrap_or_else(|error| {
             tracing::warn!(error = error.chain(), "the engine's containers were not looked at");
             Vec::new()
         });
@@ -323,7 +350,7 @@ impl Inner {
     /// Removes containers and homes that no session owns.
     async fn sweep(&self, known: &[SessionKey]) {
         let is_known = |session_id: &str| known.iter().any(|key| key.session_id == session_id);
-        let swept = async {
+        let swept = patiently(|| async {
             for (labels, _) in self.engine.of_agent(&self.shims.name).await? {
                 if !is_known(&labels.session_id) {
                     tracing::info!(
@@ -338,8 +365,8 @@ impl Inner {
                     self.engine.remove_volume(&volume).await?;
                 }
             }
-            Ok::<_, Error>(())
-        };
+            Ok(())
+        });
         if let Err(error) = swept.await {
             tracing::warn!(error = error.chain(), "what no session owns was not removed");
         }
@@ -358,15 +385,15 @@ impl Platform for DockerPlatform {
     }
 
     fn start<'a>(&'a self, spec: &'a SessionSpec, progress: Progress) -> BoxFuture<'a, Result<(), Error>> {
-        async move { Box::pin(self.inner.start(spec, &progress)).await }.boxed()
+        async move { Box::pin(patiently(|| self.inner.start(spec, &progress))).await }.boxed()
     }
 
     fn stop<'a>(&'a self, key: &'a SessionKey, keep: Keep) -> BoxFuture<'a, Result<Option<Exit>, Error>> {
-        self.inner.stop(key, keep).boxed()
+        patiently(move || self.inner.stop(key, keep)).boxed()
     }
 
     fn find<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<Found, Error>> {
-        self.inner.find(key).boxed()
+        patiently(move || self.inner.find(key)).boxed()
     }
 
     fn watch(&self, key: &SessionKey) -> BoxFuture<'static, Ended> {
@@ -388,13 +415,13 @@ impl Platform for DockerPlatform {
     }
 
     fn release<'a>(&'a self, key: &'a SessionKey) -> BoxFuture<'a, Result<(), Error>> {
-        self.inner.release(key).boxed()
+        patiently(move || self.inner.release(key)).boxed()
     }
 
     fn delete_home<'a>(&'a self, owner: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
         let volume = home::owners_volume(&self.inner.shims.name, owner);
         // The engine refuses one that a container has, a stopped one too.
-        async move { self.inner.engine.remove_volume(&volume).await.map(|()| true) }.boxed()
+        async move { patiently(|| self.inner.engine.remove_volume(&volume)).await.map(|()| true) }.boxed()
     }
 
     fn open<'a>(
