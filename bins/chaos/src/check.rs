@@ -301,5 +301,8 @@ pub(crate) async fn clear_up(report: &mut Report, load: &Load, stand: &mut Stand
     report.must_be_none("left on the machine", left.chain(shims).collect());
     let mut ends = stand.stop().await;
     ends.extend(stand.programs().into_iter().flat_map(|program| program.ended_by_itself.clone()));
+    if let Some(dock) = &stand.dock {
+        report.count("processes of its own that dockerd left", dock.engine.litter);
+    }
     report.must_be_none("programs that ended badly", ends);
 }

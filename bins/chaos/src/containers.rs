@@ -32,6 +32,7 @@ pub(crate) async fn check(
     report.must_be_none("containers doubled", doubled(&kinds, rows, &found, &signed));
     report.must_be_none("containers lost or stuck", lost(&kinds, rows, &found));
     report.must_be_none("containers orphaned", orphaned(rows, &found));
+    report.must_be_none("programs in containers astray", astray(&kinds, rows));
     report.must_be_none("homes orphaned", homes(rows, &dock.engine).await?);
     let data = stand.places.docker_agent_data();
     report.must_be_none("terminals of containers astray", terminals(&kinds, rows, dock, &data));
@@ -95,6 +96,22 @@ fn orphaned(rows: &Rows, found: &[Container]) -> Vec<String> {
             format!("container {} of session {session} is {}", container.id, container.state)
         })
         .collect()
+}
+
+/// What runs in containers, whatever the engine knows of it: something of each running session, nothing of any other.
+fn astray(kinds: &BTreeMap<String, Kind>, rows: &Rows) -> Vec<String> {
+    let found = machine::in_containers();
+    let mut wrong = Vec::new();
+    for session in &rows.sessions {
+        if !kinds.get(&session.id).is_some_and(|kind| kind.is_container()) {
+            continue;
+        }
+        let pids: Vec<i32> = found.iter().filter(|(_, of)| *of == session.id).map(|(pid, _)| *pid).collect();
+        if pids.is_empty() == (session.state == SessionState::Running) {
+            wrong.push(format!("session {} is {} with processes {pids:?}", session.id, session.state));
+        }
+    }
+    wrong
 }
 
 /// Homes of single sessions that ended.

@@ -23,7 +23,7 @@ use crate::{machine, program::Program};
 /// The only image.
 pub(crate) const IMAGE: &str = "tidegate-chaos:1";
 /// Addresses of its networks: others of this machine have those that engines take by default.
-const ADDRESSES: &str = "base=10.199.0.0/16,size=24";
+const NETWORKS: &str = "10.199.0.0/16";
 const BUSYBOX: &str = "/bin/busybox";
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
 /// How long it may take to answer when nothing disturbs it.
@@ -70,6 +70,9 @@ pub(crate) struct Volume {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) program: Program,
+    /// Processes of its own that it left when it ended: of containers that it did not live to start. No program of a
+    /// session is among them, or it is found as such.
+    pub(crate) litter: usize,
     folder: PathBuf,
 }
 
@@ -104,13 +107,13 @@ impl Engine {
             ("--exec-root", path("exec")),
             ("--pidfile", path("pid")),
             ("--bridge", "none".to_owned()),
-            ("--default-address-pool", ADDRESSES.to_owned()),
+            ("--default-address-pool", format!("base={NETWORKS},size=24")),
         ];
         let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         // Containers go on without it, as on every machine where an engine may be upgraded.
         let arguments = arguments.chain(["--live-restore".to_owned()]).collect();
         let bin_dir = program.parent().context("dockerd has no folder")?;
-        Ok(Self { program: Program::new("dockerd", "dockerd", bin_dir, arguments, logs), folder })
+        Ok(Self { program: Program::new("dockerd", "dockerd", bin_dir, arguments, logs), litter: 0, folder })
     }
 
     /// Starts it and makes the image.
@@ -198,7 +201,7 @@ impl Engine {
         self.folder.join("data/volumes")
     }
 
-    /// Asks it to end, with everything that it holds, and says what is left.
+    /// Asks it to end, and says what went wrong.
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
         // Its bridge would stay on the machine.
@@ -210,8 +213,7 @@ impl Engine {
         while !machine::naming(&self.folder).is_empty() && Instant::now() < deadline {
             sleep(Duration::from_millis(100)).await;
         }
-        let left = machine::naming(&self.folder);
-        problems.extend(left.into_iter().map(|pid| format!("process {pid} of the engine is left")));
+        self.litter = machine::naming(&self.folder).len();
         problems
     }
 }
@@ -233,11 +235,13 @@ impl Drop for Engine {
             }
             machine::send(pid, Signal::SIGKILL);
         }
-        // The name that the agent gives the sessions' network on this engine.
-        let id = fs::read_to_string(self.folder.join("data/engine-id")).unwrap_or_default();
-        let id: String = id.chars().filter(char::is_ascii_alphanumeric).take(11).collect();
-        if !id.is_empty() {
-            let _ = Blocking::new("ip").args(["link", "del", &format!("tdg-{}", id.to_lowercase())]).output();
+        // Nobody else of this machine has these addresses.
+        let bridges = Blocking::new("ip").args(["-oneline", "address", "show", "to", NETWORKS]).output();
+        let bridges = bridges.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned());
+        let bridges = bridges.unwrap_or_default();
+        let names = bridges.lines().filter_map(|line| line.split_whitespace().nth(1));
+        for name in names.filter(|name| name.starts_with("tdg-")) {
+            let _ = Blocking::new("ip").args(["link", "del", name]).output();
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = mounts.lines().filter_map(|line| line.split(' ').nth(1));

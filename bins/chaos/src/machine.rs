@@ -86,6 +86,17 @@ pub(crate) fn naming(folder: &Path) -> Vec<i32> {
     pids().into_iter().filter(|pid| lives(*pid) && command_line(*pid).iter().any(names)).collect()
 }
 
+/// The living processes in containers, with the session of each: not of this run's sessions alone.
+pub(crate) fn in_containers() -> Vec<(i32, String)> {
+    let read = |pid: i32| {
+        let variables = environment(pid);
+        let contained = variables.get("HOME").is_some_and(|home| home == "/home/tidegate");
+        let session = variables.get("TIDEGATE_SESSION_ID")?.clone();
+        (contained && lives(pid)).then_some((pid, session))
+    };
+    pids().into_iter().filter_map(read).collect()
+}
+
 /// The living processes that carry a container's terminal by way of this engine.
 pub(crate) fn bridges(engine: &Path) -> Vec<i32> {
     let engine = engine.to_string_lossy();

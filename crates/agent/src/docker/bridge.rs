@@ -4,6 +4,7 @@
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use bollard::exec::CreateExecOptions;
+use nix::sys::signal::Signal;
 use rustix::termios;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -14,10 +15,11 @@ use tokio::{
 };
 
 use super::{
-    container::{Standing, standing},
+    container::{Standing, body_of, standing},
     engine::{Engine, Resized, Terminal, Version},
+    patiently,
 };
-use crate::Error;
+use crate::{Error, shims::tree};
 
 /// How often an engine that is away is tried again.
 const AWAY: Duration = Duration::from_millis(500);
@@ -107,6 +109,7 @@ async fn main_program(
                     }
                     // It may have been started or not: the engine says it when it is back.
                     Err(Error::Away { .. }) => sleep(AWAY).await,
+                    Err(error) if is_left_over(&error) => make_again(engine, name).await?,
                     Err(error) => return Err(not_started(&error)),
                 }
             }
@@ -122,6 +125,31 @@ async fn main_program(
             Now::Begun | Now::NotBegun => {}
         }
     }
+}
+
+/// Whether an engine that died in the middle of a start left something that it knows nothing of when it is back, and that
+/// keeps it from ever starting the container: then it is for another one.
+fn is_left_over(error: &Error) -> bool {
+    let sentence = error.chain();
+    sentence.ends_with("id already in use")
+        || (sentence.contains(": task ") && sentence.ends_with(": already exists"))
+}
+
+/// Makes a container again that cannot be started any more. What was left of its start is killed first, as far as this
+/// machine shows it: nothing may run beside the new one.
+async fn make_again(engine: &Engine, name: &str) -> Result<(), Refusal> {
+    let failed = |error: Error| (126, error.chain());
+    let found = patiently(|| engine.inspect(name)).await.map_err(failed)?;
+    let found = found.ok_or_else(|| (137, "the container is gone".to_owned()))?;
+    if let Some(id) = &found.id {
+        tree::signal_all(&tree::in_cgroup_of(id), Signal::SIGKILL);
+    }
+    let body = body_of(found).map_err(failed)?;
+    let again = async || {
+        engine.remove(name).await?;
+        engine.create(name, body.clone()).await
+    };
+    patiently(again).await.map_err(failed)
 }
 
 /// Where a container is that was asked for.

@@ -96,6 +96,18 @@ pub(super) fn standing(found: &ContainerInspectResponse) -> Standing {
     }
 }
 
+/// What a container that is there was made of.
+pub(super) fn body_of(found: ContainerInspectResponse) -> Result<ContainerCreateBody, Error> {
+    let made_of = || {
+        let mut body = serde_json::to_value(found.config)?;
+        body["HostConfig"] = serde_json::to_value(found.host_config)?;
+        serde_json::from_value(body)
+    };
+    made_of().map_err(|error: serde_json::Error| {
+        Error::Refused(format!("the container's description cannot be read: {error}"))
+    })
+}
+
 /// The environment of the bridge below a shim: the marks by which strays are found, and nothing of the agent's own.
 pub(super) fn marks(agent: &str, key: &SessionKey, path: &str) -> BTreeMap<String, String> {
     BTreeMap::from([

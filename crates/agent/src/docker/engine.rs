@@ -29,7 +29,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::sleep};
 
 use super::container::{AGENT, Labels, SESSION, Standing, standing};
 use crate::Error;
@@ -38,6 +38,9 @@ use crate::Error;
 const PATIENCE: u64 = 120;
 /// The network of all sessions' containers. They do not reach each other in it.
 pub(super) const NETWORK: &str = "tidegate-sessions";
+/// How often the network is looked for that another agent makes at this moment.
+const MADE_SOON: u32 = 40;
+const LOOK: Duration = Duration::from_millis(50);
 /// A refusal's text is cut here.
 const REFUSAL: usize = 4 * 1024;
 
@@ -118,12 +121,12 @@ impl Engine {
         }
         let info = self.docker.info().await.map_err(failed("ask the engine who it is"))?;
         // Names of networks may stand twice and those of bridges may not: of two agents that come at once, one makes it.
-        // An interface's name has at most 15 bytes, and another engine of this machine has a bridge of its own.
-        let id: String =
-            info.id.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).take(11).collect();
+        // An interface's name has at most 15 bytes, and another engine of this machine has a bridge of its own: some of
+        // them share their id, and none the folder of their data.
+        let name = bridge_name(&info.id.unwrap_or_default(), &info.docker_root_dir.unwrap_or_default());
         let options = HashMap::from([
             ("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned()),
-            ("com.docker.network.bridge.name".to_owned(), format!("tdg-{}", id.to_ascii_lowercase())),
+            ("com.docker.network.bridge.name".to_owned(), name),
         ]);
         let network = NetworkCreateRequest {
             name: NETWORK.to_owned(),
@@ -131,10 +134,15 @@ impl Engine {
             options: Some(options),
             ..NetworkCreateRequest::default()
         };
-        match self.docker.create_network(network).await {
-            Err(_) if self.has_network().await => Ok(()),
-            made => made.map(drop).map_err(failed("make the sessions' network")),
+        let Err(error) = self.docker.create_network(network).await else { return Ok(()) };
+        // Another agent's is only just being made.
+        for _ in 0..MADE_SOON {
+            if self.has_network().await {
+                return Ok(());
+            }
+            sleep(LOOK).await;
         }
+        Err(failed("make the sessions' network")(error))
     }
 
     async fn has_network(&self) -> bool {
@@ -315,6 +323,14 @@ impl Engine {
     }
 }
 
+/// The name of the sessions' bridge on one engine of this machine, the same whoever asks (FNV-1a).
+fn bridge_name(id: &str, folder: &str) -> String {
+    let hash = id.bytes().chain(folder.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("tdg-{:011x}", hash & 0xfff_ffff_ffff)
+}
+
 /// What is resized.
 #[derive(Debug, Clone)]
 pub(super) enum Resized {
@@ -327,4 +343,19 @@ fn message(text: &str) -> String {
     let parsed: Option<Value> = serde_json::from_str(text).ok();
     let message = parsed.as_ref().and_then(|value| value.get("message")).and_then(Value::as_str);
     message.unwrap_or(text).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_that_share_an_id_have_bridges_of_their_own() {
+        let (one, other) =
+            (bridge_name("ZNGF:BHQA", "/var/lib/docker"), bridge_name("ZNGF:BHQA", "/srv/docker"));
+        assert_ne!(one, other);
+        for name in [one, other] {
+            assert_eq!(name.len(), 15, "{name} fits an interface");
+        }
+    }
 }

@@ -80,6 +80,15 @@ pub(crate) fn with_errors_to(file: &Path) -> Vec<i32> {
         .collect()
 }
 
+/// Every process in a cgroup that a container of this id has, however deep.
+pub(crate) fn in_cgroup_of(id: &str) -> Vec<i32> {
+    let is_in = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroups| cgroups.contains(id))
+    };
+    // An id of no length would be everybody's.
+    if id.len() < 12 { Vec::new() } else { pids().filter(is_in).collect() }
+}
+
 /// The processes of a cgroup.
 pub(crate) fn members(cgroup: &Path) -> Vec<i32> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
