@@ -102,8 +102,7 @@ pub(crate) fn bridges(engine: &Path) -> Vec<i32> {
     let engine = engine.to_string_lossy();
     let is_one = |pid: &i32| {
         let line = command_line(*pid);
-        line.iter().any(|part| part == "session-container")
-            && line.last().is_some_and(|spec| spec.contains(&*engine))
+        line.iter().any(|part| part == "session-container") && line.iter().any(|part| part.contains(&*engine))
     };
     pids().into_iter().filter(|pid| lives(*pid) && is_one(pid)).collect()
 }

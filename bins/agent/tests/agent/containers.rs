@@ -287,8 +287,11 @@ async fn a_paused_container_goes_on_where_it_was() {
     let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
     read_until(&mut logs, "tick-3").await;
     platform.stop(&spec.key, Keep::Home).await.unwrap();
+    // Asked again, as by an agent that was killed before it could write down that it is done.
+    platform.stop(&spec.key, Keep::Home).await.unwrap();
     assert_eq!(dock.inspect(&spec.key.session_id, "{{.State.Status}}"), "paused");
     let woken = SessionSpec { key: SessionKey { generation: 2, ..spec.key.clone() }, ..spec };
+    platform.start(&woken, Progress::silent()).await.unwrap();
     platform.start(&woken, Progress::silent()).await.unwrap();
     assert_eq!(dock.inspect(&woken.key.session_id, "{{.State.Pid}}"), started, "the same process");
     let mut logs = platform.open(&woken.key, LOGS).await.unwrap();

@@ -196,7 +196,11 @@ impl Inner {
         let key = &spec.key;
         if let Some(found) = self.inspect(key).await? {
             match (container::standing(&found), Labels::of(&found)) {
-                (Standing::Running, Some(labels)) if labels.generation == key.generation => {
+                // One that was paused keeps the number of its first start: it was woken before, and nobody heard of it.
+                (Standing::Running, Some(labels))
+                    if labels.generation == key.generation
+                        || (labels.pauses && labels.generation < key.generation) =>
+                {
                     return self.hold(key).await;
                 }
                 (Standing::Exited { .. }, Some(labels)) if labels.generation == key.generation => {
@@ -284,10 +288,13 @@ impl Inner {
     async fn stop(&self, key: &SessionKey, keep: Keep) -> Result<Option<Exit>, Error> {
         let found = self.inspect(key).await?;
         let name = self.container(key);
-        let running = found.as_ref().map(container::standing) == Some(Standing::Running);
+        let standing = found.as_ref().map(container::standing);
         let pauses = found.as_ref().and_then(Labels::of).is_some_and(|labels| labels.pauses);
-        if keep == Keep::Home && running && pauses {
-            self.engine.pause(&name).await?;
+        if keep == Keep::Home && pauses && matches!(standing, Some(Standing::Running | Standing::Paused)) {
+            // Paused already: asked for before, by an agent or of an engine that did not live to hear of it.
+            if standing == Some(Standing::Running) {
+                self.engine.pause(&name).await?;
+            }
             self.end_shims(key).await;
             return Ok(None);
         }
