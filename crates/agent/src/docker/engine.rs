@@ -40,6 +40,8 @@ const PATIENCE: u64 = 120;
 pub(super) const NETWORK: &str = "tidegate-sessions";
 /// How often the network is looked for that another agent makes at this moment.
 const MADE_SOON: u32 = 40;
+/// How often a container is looked for that is being removed.
+const GONE_SOON: u32 = 200;
 const LOOK: Duration = Duration::from_millis(50);
 /// A refusal's text is cut here.
 const REFUSAL: usize = 4 * 1024;
@@ -198,7 +200,17 @@ impl Engine {
     /// Removes a container with what is its own; 409 is a removal that is under way.
     pub(super) async fn remove(&self, name: &str) -> Result<(), Error> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        done("remove the container", self.docker.remove_container(name, Some(options)).await, &[404, 409])
+        let removed = self.docker.remove_container(name, Some(options)).await;
+        let under_way = removed.as_ref().is_err_and(|error| status(error) == Some(409));
+        done("remove the container", removed, &[404, 409])?;
+        // Until then its name is taken.
+        for _ in 0..GONE_SOON {
+            if !under_way || self.inspect(name).await?.is_none() {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn has_volume(&self, name: &str) -> Result<bool, Error> {
