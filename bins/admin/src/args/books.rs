@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{
+    Args as ClapArgs, Subcommand,
+    builder::{StringValueParser, TypedValueParser as _},
+};
 use tidegate_service::ExportFormat;
 
 /// What to do with quotas.
@@ -54,13 +57,13 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "NUMBER", value_parser = sessions)]
     pub(crate) sessions: Option<serde_json::Value>,
     /// CPU of active sessions, for example 4000m, or unlimited
-    #[arg(long, value_name = "QUANTITY", value_parser = quantity)]
+    #[arg(long, value_name = "QUANTITY", value_parser = StringValueParser::new().map(quantity))]
     pub(crate) cpu: Option<serde_json::Value>,
     /// Memory of active sessions, for example 8Gi, or unlimited
-    #[arg(long, value_name = "QUANTITY", value_parser = quantity)]
+    #[arg(long, value_name = "QUANTITY", value_parser = StringValueParser::new().map(quantity))]
     pub(crate) memory: Option<serde_json::Value>,
     /// Persistent homes, for example 50Gi, or unlimited
-    #[arg(long, value_name = "QUANTITY", value_parser = quantity)]
+    #[arg(long, value_name = "QUANTITY", value_parser = StringValueParser::new().map(quantity))]
     pub(crate) storage: Option<serde_json::Value>,
 }
 
@@ -73,8 +76,8 @@ fn sessions(text: &str) -> Result<serde_json::Value, &'static str> {
     text.parse::<u32>().map(Into::into).map_err(|_| "must be a number such as 5, or unlimited")
 }
 
-fn quantity(text: &str) -> Result<serde_json::Value, std::convert::Infallible> {
-    Ok(if text == UNLIMITED { serde_json::Value::Null } else { text.into() })
+fn quantity(text: String) -> serde_json::Value {
+    if text == UNLIMITED { serde_json::Value::Null } else { text.into() }
 }
 
 /// What to do with the audit log.
