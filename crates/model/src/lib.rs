@@ -98,7 +98,7 @@ pub use session_limit::{
     LimitBound, LimitMarks, LimitOwners, LimitPolicy, LimitRule, LimitRules, LimitSource, OrganizationLimit,
     OrganizationSessionPolicy, SessionActivity, SessionWarning, SetSessionPolicyRequest,
 };
-pub use share::{CreateShareRequest, SessionShare, ShareTarget, SharedWith};
+pub use share::{CreateShareRequest, DisconnectRequest, SessionShare, ShareTarget, SharedWith};
 pub use template::BuiltInTemplate;
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};

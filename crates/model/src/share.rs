@@ -106,6 +106,28 @@ impl FromFields for CreateShareRequest {
     }
 }
 
+/// Body of `POST sessions/{id}/disconnect`: whose viewing of it ends. Without either, the caller's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DisconnectRequest {
+    /// The member of this id.
+    pub user_id: Option<UserId>,
+    /// The member of this name, in any case.
+    pub username: Option<String>,
+}
+
+impl FromFields for DisconnectRequest {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let (user_id, username) = (fields.optional("userId"), fields.optional::<String>("username"));
+        if let Some(name) = &username {
+            fields.errors().check("username", validate_username(name));
+            if user_id.is_some() {
+                fields.errors().add("username", "only one of `username` and `userId` may be there");
+            }
+        }
+        Some(Self { user_id, username })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -120,6 +142,16 @@ mod tests {
         let asked = json!({"group": "crew", "mode": "control", "expiresIn": "2h"});
         let asked = CreateShareRequest::from_json(asked).unwrap();
         assert_eq!((asked.mode, asked.expires_in), (StreamMode::Control, Some(TimeDelta::hours(2))));
+    }
+
+    #[test]
+    fn whoever_names_nobody_means_themselves_and_nobody_names_two() {
+        assert_eq!(DisconnectRequest::from_json(json!({})).unwrap(), DisconnectRequest::default());
+        let named = DisconnectRequest::from_json(json!({"username": "ada"})).unwrap();
+        assert_eq!(named.username.as_deref(), Some("ada"));
+        let two = json!({"username": "a b", "userId": UserId::new(), "odd": 1});
+        let errors = DisconnectRequest::from_json(two).unwrap_err();
+        assert_eq!(errors.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["odd", "username"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
 pub use bearer::{TokenLookup, TokenName, bearer_token, browser};
 pub(crate) use keys::read_scopes;
 pub use keys::{KeyLookup, KeyName, Undigested, api_key, undigested};
-pub use viewer::{Viewer, viewer};
+pub use viewer::{Stands, Viewer, viewer};
 
 /// A live login, as far as it reaches.
 #[derive(Debug, Clone)]

@@ -22,6 +22,8 @@ pub struct Told {
     pub org_id: Option<OrgId>,
     /// The owner of the session it is about.
     pub owner: Option<UserId>,
+    /// Whether anybody has, or had, a share of that session: most have none, and nobody need be asked about theirs.
+    pub shared: bool,
 }
 
 /// Some of the stream.
@@ -169,7 +171,8 @@ fn joined(parts: Vec<Part>, after: EventId, bounds: Bounds, horizon: EventId) ->
 const SESSIONS: &str = "WITH few AS MATERIALIZED (
         SELECT e.xact, e.seq, e.org_id, e.session_id, e.from_state, e.to_state, e.reason, e.generation, e.at FROM session_events e
         WHERE (e.xact, e.seq) > (?, ?) AND e.xact < ? ORDER BY e.xact, e.seq LIMIT ?)
-    SELECT f.xact, f.seq, f.at, f.org_id, s.user_id, f.session_id, s.name, s.username, s.agent_handle, f.from_state, f.to_state,
+    SELECT f.xact, f.seq, f.at, f.org_id, s.user_id, EXISTS (SELECT 1 FROM session_shares h WHERE h.session_id = f.session_id),
+           f.session_id, s.name, s.username, s.agent_handle, f.from_state, f.to_state,
            f.reason, f.generation
     FROM few f JOIN sessions s ON s.org_id = f.org_id AND s.id = f.session_id ORDER BY f.xact, f.seq";
 
@@ -180,6 +183,7 @@ async fn of_sessions(conn: &mut AsyncPgConnection, which: Which) -> Result<Part>
         DateTime<Utc>,
         OrgId,
         UserId,
+        bool,
         SessionId,
         String,
         String,
@@ -195,6 +199,7 @@ async fn of_sessions(conn: &mut AsyncPgConnection, which: Which) -> Result<Part>
         Timestamptz,
         Uuid,
         Uuid,
+        Bool,
         Uuid,
         Text,
         Text,
@@ -217,6 +222,7 @@ async fn of_sessions(conn: &mut AsyncPgConnection, which: Which) -> Result<Part>
             at,
             org,
             owner,
+            shared,
             session_id,
             name,
             user,
@@ -238,7 +244,7 @@ async fn of_sessions(conn: &mut AsyncPgConnection, which: Which) -> Result<Part>
             generation,
         };
         let event = Event { id: EventId::new(xact, seq), at, change: Change::Session(change) };
-        Ok(Told { event, org_id: Some(org), owner: Some(owner) })
+        Ok(Told { event, org_id: Some(org), owner: Some(owner), shared })
     };
     Ok(part(rows.into_iter().map(told).collect::<Result<_>>()?, which))
 }
@@ -246,12 +252,12 @@ async fn of_sessions(conn: &mut AsyncPgConnection, which: Which) -> Result<Part>
 /// The lines of commands and agents.
 const OTHERS: &str = "WITH few AS MATERIALIZED (
         SELECT e.* FROM events e WHERE (e.xact, e.seq) > (?, ?) AND e.xact < ? ORDER BY e.xact, e.seq LIMIT ?)
-    SELECT f.xact, f.seq, f.at, f.org_id, s.user_id, f.kind, f.agent_handle, f.session_id, f.command_id, f.action, f.status,
+    SELECT f.xact, f.seq, f.at, f.org_id, s.user_id, EXISTS (SELECT 1 FROM session_shares h WHERE h.session_id = s.id), f.kind, f.agent_handle, f.session_id, f.command_id, f.action, f.status,
            f.reason, f.approval_status, f.drained, f.removed
     FROM few f LEFT JOIN sessions s ON s.org_id = f.org_id AND s.id = f.session_id ORDER BY f.xact, f.seq";
 
 /// Those of agents alone; they have an index of their own, because there are so few.
-const AGENTS: &str = "SELECT f.xact, f.seq, f.at, f.org_id, NULL::uuid, f.kind, f.agent_handle, f.session_id, f.command_id, f.action,
+const AGENTS: &str = "SELECT f.xact, f.seq, f.at, f.org_id, NULL::uuid, false, f.kind, f.agent_handle, f.session_id, f.command_id, f.action,
            f.status, f.reason, f.approval_status, f.drained, f.removed
     FROM events f WHERE f.kind = 'agent' AND (f.xact, f.seq) > (?, ?) AND f.xact < ? ORDER BY f.xact, f.seq LIMIT ?";
 
@@ -261,6 +267,7 @@ type OtherRow = (
     DateTime<Utc>,
     Option<OrgId>,
     Option<UserId>,
+    bool,
     EventKind,
     String,
     Option<SessionId>,
@@ -280,6 +287,7 @@ async fn others(conn: &mut AsyncPgConnection, sql: &'static str, which: Which) -
         Timestamptz,
         Nullable<Uuid>,
         Nullable<Uuid>,
+        Bool,
         Text,
         Text,
         Nullable<Uuid>,
@@ -307,6 +315,7 @@ fn other(row: OtherRow) -> Result<Told> {
         at,
         org_id,
         owner,
+        shared,
         kind,
         agent,
         session_id,
@@ -342,7 +351,7 @@ fn other(row: OtherRow) -> Result<Told> {
         }
         EventKind::Session => return Err(corrupt()),
     };
-    Ok(Told { event: Event { id: EventId::new(xact, seq), at, change }, org_id, owner })
+    Ok(Told { event: Event { id: EventId::new(xact, seq), at, change }, org_id, owner, shared })
 }
 
 fn read<T: std::str::FromStr<Err = tidegate_model::UnknownValue>>(text: &str) -> Result<T> {
@@ -363,7 +372,7 @@ mod tests {
     fn told(xact: i64, seq: i64) -> Told {
         let change = Change::Reset(Reset { reason: String::new() });
         let event = Event { id: EventId::new(xact, seq), at: DateTime::UNIX_EPOCH, change };
-        Told { event, org_id: None, owner: None }
+        Told { event, org_id: None, owner: None, shared: false }
     }
 
     fn ids(page: &Page) -> Vec<(i64, i64)> {

@@ -63,6 +63,7 @@ pub mod ticket;
 mod tx;
 pub mod user;
 pub mod user_change;
+pub mod viewing;
 
 pub use connector::with_ca_file;
 pub use db::{Db, Options};

@@ -34,7 +34,7 @@ pub struct Retention {
     pub mails: TimeDelta,
     /// Answers kept for repeats.
     pub idempotency: TimeDelta,
-    /// Used or late stream tickets.
+    /// Used or late stream tickets, and ends of viewings.
     pub tickets: TimeDelta,
     /// Shares of sessions that have expired.
     pub shares: TimeDelta,
@@ -211,6 +211,13 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.shares,
         bound: Bound::Moment,
         sql: "DELETE FROM session_shares WHERE id IN (SELECT id FROM session_shares WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+    },
+    Kind {
+        table: "viewing_ends",
+        batch: 5_000,
+        keep: |keep| keep.tickets,
+        bound: Bound::Moment,
+        sql: "DELETE FROM viewing_ends WHERE ctid IN (SELECT ctid FROM viewing_ends WHERE at < ? ORDER BY at LIMIT ?)",
     },
     Kind {
         table: "quarantined_sessions",

@@ -1,9 +1,11 @@
 //! Shares of sessions: who may look into one beside its owner.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{GroupId, SessionId, SessionShare, ShareId, SharedWith, StreamMode, UserId};
+use tidegate_model::{EventId, GroupId, SessionId, SessionShare, ShareId, SharedWith, StreamMode, UserId};
 
 use crate::{Error, OrgTx, Result, statement::statement};
 
@@ -187,4 +189,33 @@ pub async fn sessions_shared_with(
         .bind::<Timestamptz, _>(now)
         .load(tx.conn()?)
         .await?)
+}
+
+/// Which of some events of sessions a member may hear by shares: those that came after the share began, and their own part
+/// in it (the membership of a group, a group's place below another), as long as it stands. By place, whatever clocks say.
+pub async fn heard_by(
+    tx: &mut OrgTx,
+    user: UserId,
+    events: &[(SessionId, EventId)],
+    now: DateTime<Utc>,
+) -> Result<BTreeSet<EventId>> {
+    let org = tx.org_id();
+    let sessions: Vec<SessionId> = events.iter().map(|(session, _)| *session).collect();
+    let wanted = sessions.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+    let rows: Vec<(i64, i64)> = statement::<(BigInt, BigInt)>(
+        "WITH ways AS MATERIALIZED (SELECT s.session_id, s.since FROM shares_since(?, ?, ?, ?) s)
+         SELECT e.xact, e.seq FROM unnest(?::uuid[], ?::bigint[], ?::bigint[]) AS e(session_id, xact, seq)
+         WHERE EXISTS (SELECT 1 FROM ways w WHERE w.session_id = e.session_id AND NOT EXISTS (
+             SELECT 1 FROM unnest(w.since) AS b(began) WHERE pg_visible_in_snapshot(e.xact::text::xid8, b.began::pg_snapshot)))",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(user)
+    .bind::<Array<Uuid>, _>(wanted)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Uuid>, _>(sessions)
+    .bind::<Array<BigInt>, _>(events.iter().map(|(_, id)| id.xact()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(events.iter().map(|(_, id)| id.seq()).collect::<Vec<_>>())
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().map(|(xact, seq)| EventId::new(xact, seq)).collect())
 }

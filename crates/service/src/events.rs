@@ -18,7 +18,7 @@ use crate::{
     options::Options,
     permissions::may,
     secrets::{Purpose, random_token},
-    sessions::visible_in,
+    sessions::seen_in,
 };
 
 pub(crate) use feed::Feed;
@@ -73,7 +73,7 @@ impl Events {
         }
         if let Some(id) = filter.session {
             let scope = caller.org()?;
-            core.db.in_org(scope, async |tx| visible_in(core, tx, scope, id).await).await?;
+            core.db.in_org(scope, async |tx| seen_in(core, tx, scope, id).await).await?;
         }
         let manages = caller.org.as_ref().is_some_and(|scope| may(scope, Operation::ManageSessions));
         let audience = Audience {

@@ -97,7 +97,7 @@ pub use retention::Retention;
 pub use secrets::Vault;
 pub use sessions::{Changed, Sessions};
 pub use shares::{Shared, Shares};
-pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams, ViewerStanding};
+pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams, ViewerStanding, Viewing};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
 pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,

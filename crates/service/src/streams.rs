@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use tidegate_model::{
-    ActivityKind, AgentId, GrantId, Scope, Session, SessionId, SessionState, StreamKind, StreamMode, TicketId,
+    ActivityKind, AgentId, DisconnectRequest, GrantId, Scope, Session, SessionId, SessionState, StreamKind,
+    StreamMode, TicketId,
 };
-use tidegate_persistence::{Error as DbError, OrgScope, auth, session, stream_grant, ticket};
+use tidegate_persistence::{
+    Error as DbError, OrgScope, audit, auth, membership, stream_grant, ticket, viewing, viewing::ViewingEnd,
+};
 
 use crate::{
-    Caller, Changed, Core, Error, Logins, Result, Sessions,
+    Caller, Changed, Core, Error, Logins, Nudge, Result, Sessions,
+    error::Named,
+    members::Person,
     options::Options,
     secrets::{Purpose, random_token},
-    sessions::seen_in,
+    sessions::{Right, seen_in},
 };
 
 /// Tickets and rights of streams.
@@ -50,6 +56,39 @@ pub struct OpenedStream {
     pub agent: AgentId,
     /// What the viewer may do.
     pub mode: StreamMode,
+    /// Their viewings that were opened before this one may have been ended up to here; a later end ends this one too.
+    pub ended: ViewingEnd,
+}
+
+impl OpenedStream {
+    /// What is looked at again and again while it is open.
+    pub fn viewing(&self) -> Viewing {
+        Viewing { caller: self.caller.clone(), session: self.session.id, mode: self.mode, ended: self.ended }
+    }
+}
+
+/// Somebody who watches a session.
+#[derive(Debug, Clone)]
+pub struct Viewing {
+    /// Who.
+    pub caller: Caller,
+    /// Which session.
+    pub session: SessionId,
+    /// What they do with it.
+    pub mode: StreamMode,
+    /// As of the stream they opened.
+    pub ended: ViewingEnd,
+}
+
+/// Whose stream is opened, and how.
+#[derive(Debug, Clone, Copy, Default)]
+struct How {
+    /// What it is to do; none is as much as the viewer may.
+    mode: Option<StreamMode>,
+    /// What it says of the viewer being there.
+    activity: Option<ActivityKind>,
+    /// What a browser was given for it.
+    grant: Option<GrantId>,
 }
 
 impl Streams {
@@ -114,21 +153,23 @@ impl Streams {
         let caller = Logins(Arc::clone(core)).caller(found.credential, Some(&org)).await?;
         let scope = caller.org.clone().ok_or(NOT_GOOD)?;
         let now = core.clock.now();
-        let mode = core
+        let (mode, ended) = core
             .db
             .in_org(&scope, async |tx| {
                 let mode = ticket::consume(tx, found.id, kind, now).await?;
                 // A ticket lasts no longer than the share it was asked for by.
                 let (session, _) = seen_in(core, tx, &scope, id).await?;
                 may_stream(&scope, &session, mode)?;
-                Ok::<_, Error>(mode)
+                // An end of the viewer's viewings uses tickets up: from here on it is the stream that it ends.
+                Ok::<_, Error>((mode, viewing::opening(tx, id, None).await?.ended))
             })
             .await
             .map_err(|error| match error {
                 Error::NotFound(_) | Error::Forbidden(_) => NOT_GOOD,
                 other => other,
             })?;
-        self.open(caller, id, mode).await
+        let opened = self.open(caller, id, mode).await?;
+        Ok(OpenedStream { ended, ..opened })
     }
 
     /// Exchanges a ticket for what a browser shows at every request to the session's own origin, and until when that is
@@ -148,7 +189,16 @@ impl Streams {
             expires_at,
         };
         let scope = opened.caller.org()?.clone();
-        core.db.in_org(&scope, async |tx| stream_grant::insert(tx, new).await).await?;
+        core.db
+            .in_org(&scope, async |tx| {
+                stream_grant::insert(tx, new).await?;
+                // Whoever was shown out since the ticket was taken gets nothing to come back with.
+                match viewing::opening(tx, id, None).await?.ended > opened.ended {
+                    true => Err(Error::Unauthenticated("the viewing was ended: open the session again")),
+                    false => Ok(()),
+                }
+            })
+            .await?;
         Ok(StreamGrant { secret, expires_at })
     }
 
@@ -169,82 +219,116 @@ impl Streams {
         let org = found.org_id.to_string();
         let caller = Logins(Arc::clone(core)).caller(found.credential, Some(&org)).await?;
         caller.org.as_ref().ok_or(NOT_GOOD)?;
-        Ok((found.id, self.open_quietly(caller, found.session_id, found.mode).await?))
+        let how = How { mode: Some(found.mode), activity: None, grant: Some(found.id) };
+        let opened = self.opened(caller, found.session_id, how).await?.ok_or(NOT_GOOD)?;
+        Ok((found.id, running(opened)?))
     }
 
     /// A stream for a caller with a credential of their own. It counts as activity.
     pub async fn open(&self, caller: Caller, id: SessionId, mode: StreamMode) -> Result<OpenedStream> {
-        let opened = self.opened(caller, id, mode, Some(ActivityKind::Connect)).await?;
-        match opened.session.state {
-            SessionState::Running => Ok(opened),
-            state => Err(Error::WrongState { id, state }),
-        }
+        let how = How { mode: Some(mode), activity: Some(ActivityKind::Connect), grant: None };
+        running(self.opened_alone(caller, id, how).await?)
     }
 
-    /// A running session's stream, opened by what is no sign of a person: its requests are looked at one by one.
-    pub async fn open_quietly(
-        &self,
-        caller: Caller,
-        id: SessionId,
-        mode: StreamMode,
-    ) -> Result<OpenedStream> {
-        let opened = self.opened(caller, id, mode, None).await?;
-        match opened.session.state {
-            SessionState::Running => Ok(opened),
-            state => Err(Error::WrongState { id, state }),
-        }
+    /// The same to do as much as the caller may.
+    pub async fn open_as_allowed(&self, caller: Caller, id: SessionId) -> Result<OpenedStream> {
+        let how = How { mode: None, activity: Some(ActivityKind::Connect), grant: None };
+        running(self.opened_alone(caller, id, how).await?)
     }
 
-    /// The same in any state, for what a session printed before it ended. Reading that is no activity.
+    /// A stream in any state of the session, for what it printed before it ended. Reading that is no activity.
     pub async fn open_any(&self, caller: Caller, id: SessionId, mode: StreamMode) -> Result<OpenedStream> {
-        self.opened(caller, id, mode, None).await
+        self.opened_alone(caller, id, How { mode: Some(mode), ..How::default() }).await
     }
 
-    async fn opened(
-        &self,
-        caller: Caller,
-        id: SessionId,
-        mode: StreamMode,
-        activity: Option<ActivityKind>,
-    ) -> Result<OpenedStream> {
+    async fn opened_alone(&self, caller: Caller, id: SessionId, how: How) -> Result<OpenedStream> {
+        let opened = self.opened(caller, id, how).await?;
+        opened.ok_or_else(|| Error::internal("a stream without a grant has lost one"))
+    }
+
+    /// The stream; none where its grant is gone.
+    async fn opened(&self, caller: Caller, id: SessionId, how: How) -> Result<Option<OpenedStream>> {
         let (core, scope) = (&self.0, caller.org()?.clone());
-        let (session, agent) = core
+        let (session, mode, opening) = core
             .db
             .in_org(&scope, async |tx| {
                 let (session, _) = seen_in(core, tx, &scope, id).await?;
+                let mode = how.mode.or_else(|| allowed(&scope, &session)).unwrap_or(StreamMode::View);
                 may_stream(&scope, &session, mode)?;
-                let agent = session::placement(tx, id).await?;
-                if let Some(kind) = activity {
+                let opening = viewing::opening(tx, id, how.grant).await?;
+                if let Some(kind) = how.activity.filter(|_| opening.granted) {
                     core.declared_in(tx, id, scope.user_id(), kind).await?;
                 }
-                Ok::<_, Error>((session, agent))
+                Ok::<_, Error>((session, mode, opening))
             })
             .await?;
-        let agent = agent.ok_or_else(|| Error::not_found(format_args!("the agent of session {id}")))?;
-        Ok(OpenedStream { caller, session, agent, mode })
+        if !opening.granted {
+            return Ok(None);
+        }
+        let agent =
+            opening.agent.ok_or_else(|| Error::not_found(format_args!("the agent of session {id}")))?;
+        Ok(Some(OpenedStream { caller, session, agent, mode, ended: opening.ended }))
     }
 
-    /// Whether somebody who watches a session still may: their credential and membership stand with the same rights, and
-    /// the session is theirs, or shared with them to do what they do. Asked in one round trip.
-    pub async fn stands(&self, caller: &Caller, id: SessionId, mode: StreamMode) -> Result<ViewerStanding> {
-        let core = &self.0;
+    /// Ends the caller's viewing of a session, or that of another member for its owner and for those who manage sessions:
+    /// what they have open, the cookies their browsers got, and tickets they have not used. The session goes on, and they
+    /// may open it again as before.
+    pub async fn disconnect(&self, scope: &OrgScope, id: SessionId, whom: DisconnectRequest) -> Result<()> {
+        let (core, now) = (&self.0, self.0.clock.now());
+        core.db
+            .in_org(scope, async |tx| {
+                let (session, right) = seen_in(core, tx, scope, id).await?;
+                let user = match whom {
+                    DisconnectRequest { user_id: Some(id), .. } => id,
+                    DisconnectRequest { username: Some(name), .. } => {
+                        membership::find_named(tx, &name).await.named(Person::Named(name))?
+                    }
+                    DisconnectRequest { .. } => scope.user_id(),
+                };
+                if user != scope.user_id() && matches!(right, Right::Shared(_)) {
+                    let owner = &session.user;
+                    return Err(Error::Forbidden(format!(
+                        "session {id} belongs to {owner}, who alone may end what others see of it"
+                    )));
+                }
+                let member = membership::find(tx, user).await.named(Person::Id(user))?;
+                viewing::end(tx, id, user, now).await?;
+                let detail = json!({"userId": user, "user": member.username});
+                let resource = format!("session:{id}");
+                let line =
+                    audit::Entry { action: "session.disconnect", resource, address: None, detail, at: now };
+                Ok::<_, Error>(audit::insert_org(tx, line).await?)
+            })
+            .await?;
+        core.nudges.send(Nudge::Revalidate);
+        Ok(())
+    }
+
+    /// Whether somebody who watches a session still may: their credential and membership stand with the same rights, the
+    /// session is theirs, or shared with them to do what they do, and nobody ended what they opened. Asked in one round trip.
+    pub async fn stands(&self, viewing: &Viewing) -> Result<ViewerStanding> {
+        let (core, caller) = (&self.0, &viewing.caller);
         let scope = caller.org()?;
         let viewer = auth::Viewer {
             credential: caller.credential(),
             org: scope.org_id(),
             user: scope.user_id(),
-            session: id,
+            session: viewing.session,
         };
-        let (login, shown) = match auth::viewer(&core.db, viewer, core.clock.now()).await {
-            Ok(found) => found,
-            Err(DbError::NotFound) => return Ok(ViewerStanding::LoginEnded),
-            Err(error) => return Err(error.into()),
-        };
+        let auth::Stands { login, mode: shown, ended } =
+            match auth::viewer(&core.db, viewer, core.clock.now()).await {
+                Ok(found) => found,
+                Err(DbError::NotFound) => return Ok(ViewerStanding::LoginEnded),
+                Err(error) => return Err(error.into()),
+            };
         let now = Caller { user: login.user, org: login.org, wanted: None };
         if !caller.has_the_rights_of(&now) {
             return Ok(ViewerStanding::LoginEnded);
         }
-        Ok(match (shown, mode) {
+        if ended > viewing.ended {
+            return Ok(ViewerStanding::Disconnected);
+        }
+        Ok(match (shown, viewing.mode) {
             (Some(StreamMode::Control), _) | (Some(StreamMode::View), StreamMode::View) => {
                 ViewerStanding::Stands
             }
@@ -262,16 +346,30 @@ pub enum ViewerStanding {
     LoginEnded,
     /// The session is not shared with them any more, or not to do this.
     ShareEnded,
+    /// They, or somebody who may, ended what they had opened.
+    Disconnected,
+}
+
+fn running(opened: OpenedStream) -> Result<OpenedStream> {
+    match opened.session.state {
+        SessionState::Running => Ok(opened),
+        state => Err(Error::WrongState { id: opened.session.id, state }),
+    }
+}
+
+/// What somebody may do with a session's stream, as far as they may look into it at all.
+fn allowed(scope: &OrgScope, session: &Session) -> Option<StreamMode> {
+    if session.user_id == scope.user_id() {
+        return Some(StreamMode::Control);
+    }
+    session.shared.map(|shared| shared.mode)
 }
 
 /// What a session shows is its owner's, and of whoever they share it with: those who manage sessions may stop it, not
 /// read it.
 pub(crate) fn may_stream(scope: &OrgScope, session: &Session, mode: StreamMode) -> Result<()> {
-    if session.user_id == scope.user_id() {
-        return Ok(());
-    }
     let id = session.id;
-    match (session.shared.map(|shared| shared.mode), mode) {
+    match (allowed(scope, session), mode) {
         (Some(StreamMode::Control), _) | (Some(StreamMode::View), StreamMode::View) => Ok(()),
         (Some(StreamMode::View), StreamMode::Control) => Err(Error::Forbidden(format!(
             "session {id} is shared with you to watch only: ask for it with mode `view`"

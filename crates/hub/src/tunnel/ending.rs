@@ -17,6 +17,8 @@ pub enum TunnelEnding {
     LoginEnded,
     /// The session is not shared with the viewer any more, or not to do what they do.
     ShareEnded,
+    /// The viewer, or somebody who may, ended what they had opened.
+    Disconnected,
     /// The session ended and its agent did not end the tunnel by itself.
     SessionEnded,
     /// The agent is no longer approved, was removed, or got another key.
@@ -35,6 +37,7 @@ impl TunnelEnding {
             Self::ViewerLeft => "viewer_left",
             Self::LoginEnded => "login_ended",
             Self::ShareEnded => "share_ended",
+            Self::Disconnected => "disconnected",
             Self::SessionEnded => "session_ended",
             Self::AgentRevoked => "agent_revoked",
             Self::Shutdown => "shutdown",
@@ -47,7 +50,7 @@ impl TunnelEnding {
             Self::Finished | Self::ViewerLeft | Self::SessionEnded => CloseCode::NORMAL,
             Self::AgentFailed => CloseCode::ERROR,
             Self::AgentLost | Self::AgentRevoked | Self::Shutdown => CloseCode::RESTART,
-            Self::LoginEnded | Self::ShareEnded => CloseCode::POLICY,
+            Self::LoginEnded | Self::ShareEnded | Self::Disconnected => CloseCode::POLICY,
         }
     }
 
@@ -60,6 +63,7 @@ impl TunnelEnding {
             | Self::ViewerLeft
             | Self::LoginEnded
             | Self::ShareEnded
+            | Self::Disconnected
             | Self::SessionEnded => CloseCode::NORMAL,
             Self::AgentRevoked => CloseCode::POLICY,
             Self::Shutdown => CloseCode::RESTART,
@@ -74,6 +78,7 @@ impl TunnelEnding {
             Self::AgentLost => "the agent was lost, attach again",
             Self::LoginEnded => "the login is no longer good",
             Self::ShareEnded => "the session is no longer shared with you",
+            Self::Disconnected => "the viewing was ended, the session goes on",
             Self::SessionEnded => "the session ended",
             Self::AgentRevoked => "the agent may not be used any more",
             Self::Shutdown => "the control plane restarts, attach again",
@@ -86,7 +91,11 @@ impl TunnelEnding {
             Self::Finished | Self::AgentFailed | Self::AgentLost | Self::ViewerLeft | Self::SessionEnded => {
                 true
             }
-            Self::LoginEnded | Self::ShareEnded | Self::AgentRevoked | Self::Shutdown => false,
+            Self::LoginEnded
+            | Self::ShareEnded
+            | Self::Disconnected
+            | Self::AgentRevoked
+            | Self::Shutdown => false,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What is looked at again and again while somebody watches a session: their credential, and their right to the session.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::join;
 use tidegate_model::{CredentialId, OrgId, SessionId, StreamMode, UserId};
 
 use super::{KeyName, Login, TokenName, bearer::bearer_token_on, keys::api_key_on, login_on};
-use crate::{Db, Result, statement::statement};
+use crate::{Db, Error, Result, statement::statement, viewing::ViewingEnd};
 
 /// Somebody who watches a session.
 #[derive(Debug, Clone, Copy)]
@@ -22,9 +22,19 @@ pub struct Viewer {
     pub session: SessionId,
 }
 
-/// The viewer's credential as it stands, and what they may do with the session's stream: none where it is neither theirs
-/// nor shared with them. Both are asked in one round trip.
-pub async fn viewer(db: &Db, viewer: Viewer, now: DateTime<Utc>) -> Result<(Login, Option<StreamMode>)> {
+/// How a viewer stands at this moment.
+#[derive(Debug, Clone)]
+pub struct Stands {
+    /// Their credential.
+    pub login: Login,
+    /// What they may do with the session's stream; none where it is neither theirs nor shared with them.
+    pub mode: Option<StreamMode>,
+    /// The last end of their viewings of it.
+    pub ended: ViewingEnd,
+}
+
+/// The viewer's credential as it stands, and what they may do with the session's stream. Both are asked in one round trip.
+pub async fn viewer(db: &Db, viewer: Viewer, now: DateTime<Utc>) -> Result<Stands> {
     let connection = db.connection().await?;
     let conn: &AsyncPgConnection = &connection;
     let org = viewer.org.to_string();
@@ -43,21 +53,24 @@ pub async fn viewer(db: &Db, viewer: Viewer, now: DateTime<Utc>) -> Result<(Logi
         }
     };
     // Joined, and not given up at the first error: an answer nobody waits for would be the next statement's.
-    let (login, mode) = join(credential, mode_on(conn, viewer, now)).await;
-    Ok((login?, mode?))
+    let (login, right) = join(credential, right_on(conn, viewer, now)).await;
+    let (login, (mode, ended)) = (login?, right?);
+    Ok(Stands { login, mode, ended })
 }
 
-async fn mode_on(
+async fn right_on(
     mut connection: &AsyncPgConnection,
     viewer: Viewer,
     now: DateTime<Utc>,
-) -> Result<Option<StreamMode>> {
-    let rows: Vec<Option<StreamMode>> = statement::<Nullable<Text>>("SELECT auth_stream_mode(?, ?, ?, ?)")
-        .bind::<Uuid, _>(viewer.org)
-        .bind::<Uuid, _>(viewer.session)
-        .bind::<Uuid, _>(viewer.user)
-        .bind::<Timestamptz, _>(now)
-        .load(&mut connection)
-        .await?;
-    Ok(rows.into_iter().next().flatten())
+) -> Result<(Option<StreamMode>, ViewingEnd)> {
+    let rows: Vec<(Option<StreamMode>, i64)> =
+        statement::<(Nullable<Text>, BigInt)>("SELECT mode, ended FROM auth_viewing(?, ?, ?, ?)")
+            .bind::<Uuid, _>(viewer.org)
+            .bind::<Uuid, _>(viewer.session)
+            .bind::<Uuid, _>(viewer.user)
+            .bind::<Timestamptz, _>(now)
+            .load(&mut connection)
+            .await?;
+    let (mode, ended) = rows.into_iter().next().ok_or(Error::NotFound)?;
+    Ok((mode, ViewingEnd(ended)))
 }

@@ -35,6 +35,7 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("stream_tickets", "two fixed statements"),
     ("user_idempotency_keys", "two fixed statements"),
     ("user_quotas", "an upsert and what counts bounds"),
+    ("viewing_ends", "an upsert and two lookups"),
 ];
 
 type Tables = BTreeMap<String, BTreeMap<String, String>>;

@@ -1,11 +1,12 @@
 //! One listener: what it may see, and how it goes on after a silence of its own.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use tidegate_model::{Change, Event, EventId, OrgId, Reset, UserId};
+use tidegate_model::{Change, Event, EventId, OrgId, Reset, SessionId, UserId};
 use tidegate_persistence::{
     Operator, OrgScope,
     event::{self, Page, Told},
+    share,
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -27,22 +28,38 @@ pub(super) struct Audience {
     pub(super) filter: EventFilter,
 }
 
+/// Whether somebody may hear an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hears {
+    Yes,
+    No,
+    /// Where this session is shared with them.
+    IfShared(SessionId),
+}
+
 impl Audience {
-    fn admits(&self, told: &Told) -> bool {
+    fn hears(&self, told: &Told) -> Hears {
         let change = &told.event.change;
+        let EventFilter { session, kinds } = &self.filter;
+        let of_session = session.is_none_or(|wanted| change.session() == Some(wanted));
+        let of_kind = kinds.is_empty() || change.kind().is_some_and(|kind| kinds.contains(&kind));
+        if !(of_session && of_kind) {
+            return Hears::No;
+        }
         let of_org = told.org_id.is_some() && told.org_id == self.org;
         let own = of_org && (self.manages || told.owner == Some(self.user));
-        let may_see = match change {
+        let sees = match change {
             // A command of no organization is an operator's.
             Change::Command(_) if told.org_id.is_none() => self.operates,
             Change::Session(_) | Change::Command(_) => own,
             Change::Agent(_) => self.operates || (of_org && self.manages),
             Change::Reset(_) => true,
         };
-        let EventFilter { session, kinds } = &self.filter;
-        let of_session = session.is_none_or(|wanted| change.session() == Some(wanted));
-        let of_kind = kinds.is_empty() || change.kind().is_some_and(|kind| kinds.contains(&kind));
-        may_see && of_session && of_kind
+        match change.session() {
+            _ if sees => Hears::Yes,
+            Some(session) if of_org && told.shared => Hears::IfShared(session),
+            Some(_) | None => Hears::No,
+        }
     }
 }
 
@@ -73,6 +90,20 @@ impl Reader {
             (Some(page), None) | (None, Some(page)) => Ok(page),
             (None, None) => Err(Error::not_found("an active organization of yours")),
         }
+    }
+
+    /// Which of these events the caller may hear because the session is shared with them now, and was when they happened.
+    async fn heard_by_share(
+        &self,
+        user: UserId,
+        events: &[(SessionId, EventId)],
+    ) -> Result<BTreeSet<EventId>> {
+        let Some(scope) = self.org.as_ref().filter(|_| !events.is_empty()) else {
+            return Ok(BTreeSet::new());
+        };
+        let now = self.core.clock.now();
+        let heard = async |tx: &mut _| share::heard_by(tx, user, events, now).await;
+        Ok(self.core.db.in_org(scope, heard).await?)
     }
 }
 
@@ -122,9 +153,11 @@ impl EventStream {
             if stretch.from > self.place {
                 self.behind = true;
             } else if stretch.to > self.place {
+                // Where the database cannot be asked, what was heard is read again later.
+                self.behind = true;
                 let new = stretch.told.iter().filter(|told| told.event.id > self.place);
-                let events = self.admitted(new);
-                self.place = stretch.to;
+                let events = self.admitted(new).await?;
+                (self.place, self.behind) = (stretch.to, false);
                 return Ok(events);
             }
         }
@@ -136,14 +169,26 @@ impl EventStream {
             self.place = page.horizon;
             return Ok(vec![self.reset()]);
         }
-        let events = self.admitted(page.told.iter());
+        let events = self.admitted(page.told.iter()).await?;
         self.place = page.to;
         self.behind = page.full;
         Ok(events)
     }
 
-    fn admitted<'a>(&self, told: impl Iterator<Item = &'a Told>) -> Vec<Event> {
-        told.filter(|told| self.audience.admits(told)).map(|told| told.event.clone()).collect()
+    async fn admitted<'a>(&self, told: impl Iterator<Item = &'a Told>) -> Result<Vec<Event>> {
+        let told: Vec<(&Event, Hears)> = told.map(|told| (&told.event, self.audience.hears(told))).collect();
+        let asked = told.iter().filter_map(|(event, hears)| match hears {
+            Hears::IfShared(session) => Some((*session, event.id)),
+            Hears::Yes | Hears::No => None,
+        });
+        let asked: Vec<_> = asked.collect();
+        let shared = self.reader.heard_by_share(self.audience.user, &asked).await?;
+        let admitted = told.into_iter().filter(|(event, hears)| match hears {
+            Hears::Yes => true,
+            Hears::IfShared(_) => shared.contains(&event.id),
+            Hears::No => false,
+        });
+        Ok(admitted.map(|(event, _)| event.clone()).collect())
     }
 
     fn reset(&self) -> Event {

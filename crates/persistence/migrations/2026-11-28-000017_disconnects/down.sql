@@ -1,0 +1,1 @@
+-- Ends that were given are not forgotten while anything that they end may be open.
