@@ -103,6 +103,15 @@ impl Client {
         self.send(&Call::new(Method::DELETE, &path)).await.map(drop)
     }
 
+    /// `POST sessions/{id}/disconnect`: ends what the caller has open of a session, or the member of this name, on every
+    /// replica. The session goes on.
+    pub async fn disconnect_session(&self, id: SessionId, username: Option<&str>) -> Result<(), Error> {
+        let call = Call::post(&["sessions", &id.to_string(), "disconnect"]);
+        let body =
+            username.map_or_else(|| serde_json::json!({}), |name| serde_json::json!({"username": name}));
+        self.send(&call.json(&body)?.repeatable()).await.map(drop)
+    }
+
     /// `GET sessions/{id}/activity`.
     pub async fn session_activity(&self, id: SessionId) -> Result<ActivityList, Error> {
         self.fetch(Call::get(&["sessions", &id.to_string(), "activity"])).await

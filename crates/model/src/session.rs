@@ -463,6 +463,9 @@ pub struct SessionFilter {
     pub tag: Option<String>,
     /// On this agent only.
     pub agent: Option<AgentHandle>,
+    /// Of others, shared with whoever asks, only. Of all organizations at once nothing is shared with an operator: there it
+    /// says nothing.
+    pub shared: bool,
 }
 
 #[cfg(test)]

@@ -146,15 +146,26 @@ pub async fn find(tx: &mut OrgTx, id: SessionId) -> Result<Session> {
     rows.into_iter().next().ok_or(Error::NotFound)?.try_into()
 }
 
+/// Whose sessions a list is of: what the caller may see at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Everybody's.
+    Everybodys,
+    /// This owner's.
+    Of(UserId),
+    /// This owner's, and those that are shared with them at this moment.
+    OfAndSharedWith(UserId, DateTime<Utc>),
+    /// Those of others that are shared with this member at this moment.
+    SharedWith(UserId, DateTime<Utc>),
+}
+
 /// A page of a list: what was asked for, and from where.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// What it is narrowed to.
     pub filter: SessionFilter,
-    /// Of this owner only: what the caller may see at all.
-    pub owner: Option<UserId>,
-    /// Beside the owner's, those that are shared with them at this moment.
-    pub shared: Option<DateTime<Utc>>,
+    /// Whose.
+    pub whose: Whose,
     /// Rows at most.
     pub limit: i64,
     /// Only sessions made before this one.
@@ -166,20 +177,24 @@ pub const EXACT_TOTAL: i64 = 10_000;
 
 /// Sessions, the newest first, and how many there are without paging (counted up to one past [`EXACT_TOTAL`]).
 pub async fn list(tx: &mut OrgTx, page: &Page) -> Result<(Vec<Session>, i64)> {
-    let shared = match page.owner.zip(page.shared) {
-        Some((owner, at)) => Some(share::sessions_shared_with(tx, owner, at).await?),
-        None => None,
+    let shared = match page.whose {
+        Whose::Everybodys | Whose::Of(_) => Vec::new(),
+        Whose::OfAndSharedWith(user, at) | Whose::SharedWith(user, at) => {
+            share::sessions_shared_with(tx, user, at).await?
+        }
     };
     let narrowed = || {
-        let mut query = sessions::table.filter(sessions::hidden_at.is_null()).into_boxed();
-        if let Some(owner) = page.owner {
-            query = match &shared {
-                Some(shared) if !shared.is_empty() => {
-                    query.filter(sessions::user_id.eq(owner).or(sessions::id.eq_any(shared.clone())))
-                }
-                Some(_) | None => query.filter(sessions::user_id.eq(owner)),
-            };
-        }
+        let query = sessions::table.filter(sessions::hidden_at.is_null()).into_boxed();
+        let mut query = match page.whose {
+            Whose::Everybodys => query,
+            Whose::OfAndSharedWith(user, _) if !shared.is_empty() => {
+                query.filter(sessions::user_id.eq(user).or(sessions::id.eq_any(shared.clone())))
+            }
+            Whose::Of(user) | Whose::OfAndSharedWith(user, _) => query.filter(sessions::user_id.eq(user)),
+            Whose::SharedWith(user, _) => {
+                query.filter(sessions::user_id.ne(user)).filter(sessions::id.eq_any(shared.clone()))
+            }
+        };
         if let Some(user) = &page.filter.user {
             query = query.filter(sessions::username.eq(user.clone()));
         }

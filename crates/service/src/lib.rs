@@ -99,6 +99,7 @@ pub use sessions::{Changed, Sessions};
 pub use shares::{Shared, Shares};
 pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams, ViewerStanding, Viewing};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
+pub use tidegate_persistence::viewing::ViewingEnd;
 pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
     agent::Filter as AgentFilter,

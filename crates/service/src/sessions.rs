@@ -13,7 +13,7 @@ use tidegate_persistence::{
     Constraint, Error as DbError, OrgScope, OrgTx, agent, audit,
     command::{self, NewCommand},
     organization::Locked,
-    session::{self, Advance, NewRow, Options as SpecOptions, Page, Spec},
+    session::{self, Advance, NewRow, Options as SpecOptions, Page, Spec, Whose},
     share,
 };
 
@@ -131,16 +131,22 @@ impl Sessions {
         self.0.db.in_org(scope, async |tx| Ok(seen_in(&self.0, tx, scope, id).await?.0)).await
     }
 
-    /// Sessions the caller may see: the organization's for its managers, else their own and those shared with them.
+    /// Sessions the caller may see: the organization's for its managers, else their own and those shared with them. Where
+    /// the filter says so, those that are shared with them alone.
     pub async fn list(
         &self,
         scope: &OrgScope,
         filter: SessionFilter,
         paging: &Paging,
     ) -> Result<Listed<Session>> {
-        let owner = (!may(scope, Operation::ManageSessions)).then(|| scope.user_id());
+        let (user, now) = (scope.user_id(), self.0.clock.now());
+        let whose = match filter.shared {
+            true => Whose::SharedWith(user, now),
+            false if may(scope, Operation::ManageSessions) => Whose::Everybodys,
+            false => Whose::OfAndSharedWith(user, now),
+        };
         let (limit, before) = (paging.rows(), paging.after_moment()?);
-        let page = Page { filter, owner, shared: Some(self.0.clock.now()), limit, before };
+        let page = Page { filter, whose, limit, before };
         let (sessions, total) = self
             .0
             .db

@@ -193,10 +193,10 @@ impl Streams {
             .in_org(&scope, async |tx| {
                 stream_grant::insert(tx, new).await?;
                 // Whoever was shown out since the ticket was taken gets nothing to come back with.
-                match viewing::opening(tx, id, None).await?.ended > opened.ended {
-                    true => Err(Error::Unauthenticated("the viewing was ended: open the session again")),
-                    false => Ok(()),
+                if viewing::opening(tx, id, None).await?.ended > opened.ended {
+                    return Err(Error::Unauthenticated("the viewing was ended: open the session again"));
                 }
+                Ok(())
             })
             .await?;
         Ok(StreamGrant { secret, expires_at })
@@ -230,10 +230,9 @@ impl Streams {
         running(self.opened_alone(caller, id, how).await?)
     }
 
-    /// The same to do as much as the caller may.
-    pub async fn open_as_allowed(&self, caller: Caller, id: SessionId) -> Result<OpenedStream> {
-        let how = How { mode: None, activity: Some(ActivityKind::Connect), grant: None };
-        running(self.opened_alone(caller, id, how).await?)
+    /// The same to do as much as the caller may, by what is no sign of a person: its requests are looked at one by one.
+    pub async fn open_quietly(&self, caller: Caller, id: SessionId) -> Result<OpenedStream> {
+        running(self.opened_alone(caller, id, How::default()).await?)
     }
 
     /// A stream in any state of the session, for what it printed before it ended. Reading that is no activity.

@@ -3,7 +3,7 @@
 use tidegate_model::{Operation, Session, SessionFilter, UserId};
 use tidegate_persistence::{
     OrgScope, membership,
-    session::{self, Page},
+    session::{self, Page, Whose},
 };
 
 use crate::{Error, Listed, Paging, Result, Sessions, error::Named, permissions::may, sessions::newest};
@@ -16,7 +16,7 @@ impl Sessions {
             return Err(Error::not_found(what));
         }
         let (limit, before) = (paging.rows(), paging.after_moment()?);
-        let page = Page { filter: SessionFilter::default(), owner: Some(user), shared: None, limit, before };
+        let page = Page { filter: SessionFilter::default(), whose: Whose::Of(user), limit, before };
         let (sessions, total) = self
             .0
             .db

@@ -28,7 +28,7 @@ pub(crate) use self::{
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgVerb},
     run::{Resume, RunArgs, RunWhat},
-    sharing::{ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
+    sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
     tokens::TokenVerb,
     users::{LoginsVerb, NewUserArgs, PasswdArgs, UserVerb},
 };
@@ -122,6 +122,8 @@ pub(crate) enum Verb {
     Wake(ChangeArgs),
     /// Let somebody watch or use a session of yours, and take it back
     Share(ShareArgs),
+    /// End what you have open of a session, or somebody else has of yours; the session goes on
+    Disconnect(DisconnectArgs),
     /// Put a session's end off, and keep it from being idle for as long
     Extend(ExtendArgs),
     /// Show what kept a session alive
@@ -227,6 +229,9 @@ pub(crate) struct ListArgs {
     /// Only sessions on this agent.
     #[arg(long, value_parser = parse::agent)]
     pub(crate) agent: Option<AgentHandle>,
+    /// Only sessions of others that are shared with you.
+    #[arg(long)]
+    pub(crate) shared: bool,
     /// All pages, not only the newest hundred.
     #[arg(long)]
     pub(crate) all: bool,

@@ -76,6 +76,21 @@ pub(crate) struct Which {
     pub(crate) group: Option<String>,
 }
 
+/// `disconnect`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+        tidegate disconnect calm-harbour\n  \
+        tidegate disconnect calm-harbour --user ada\n\n\
+        Terminals, desktops and pages that are open are cut within a second, wherever they are. They may be opened again:\n\
+        `tidegate share rm` takes that right back.")]
+pub(crate) struct DisconnectArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArg,
+    /// What this member has open, by username; for the session's owner and for those who manage sessions.
+    #[arg(long, value_name = "USERNAME")]
+    pub(crate) user: Option<String>,
+}
+
 /// `extend`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ExtendArgs {

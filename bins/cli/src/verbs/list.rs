@@ -11,8 +11,9 @@ use crate::{args::ListArgs, context::Context, output};
 const MOST: usize = 100_000;
 
 pub(super) async fn list(context: &Context, words: ListArgs) -> anyhow::Result<ExitCode> {
-    let filter = SessionFilter { user: words.user, state: words.state, tag: words.tag, agent: words.agent };
-    let page = if words.all {
+    let ListArgs { user, state, tag, agent, shared, all } = words;
+    let filter = SessionFilter { user, state, tag, agent, shared };
+    let page = if all {
         let sessions = context.client.all_sessions(&filter, MOST).await?;
         SessionPage { total: sessions.len() as u64, sessions, next_cursor: None, total_is_exact: true }
     } else {

@@ -1,4 +1,4 @@
-//! `share`, `extend`, `activity`, `policy` and `org policy`.
+//! `share`, `disconnect`, `extend`, `activity`, `policy` and `org policy`.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use tidegate_model::{SessionId, ShareId};
 
 use super::people::chosen;
 use crate::{
-    args::{ExtendArgs, OrgPolicy, Said, SessionArg, ShareArgs, ShareVerb, Which, With},
+    args::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, SessionArg, ShareArgs, ShareVerb, Which, With},
     context::Context,
     lookup,
     output::{self, plain},
@@ -37,6 +37,20 @@ pub(super) async fn share(context: &Context, words: ShareArgs) -> anyhow::Result
             out.answer(&made, || output::share(&session, &made))?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn disconnect(context: &Context, words: DisconnectArgs) -> anyhow::Result<ExitCode> {
+    let session = lookup::find(&context.client, &words.session.session).await?;
+    context.client.disconnect_session(session.id, words.user.as_deref()).await?;
+    let said = || {
+        let who = words
+            .user
+            .as_deref()
+            .map_or_else(|| "you have".to_owned(), |user| format!("{} has", plain(user)));
+        format!("nothing that {who} opened of {} before is open any more", plain(&session.name))
+    };
+    context.output.answer(&json!({"disconnected": session.id, "user": words.user}), said)?;
     Ok(ExitCode::SUCCESS)
 }
 

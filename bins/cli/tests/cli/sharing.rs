@@ -38,6 +38,9 @@ async fn server() -> Fake {
         match line {
             _ if line == format!("POST {SESSION}/shares") => Reply::Answer("201 Created", &[], share().to_string()),
             _ if line == format!("GET {SESSION}/shares") => Reply::ok(&json!({"shares": [share()], "total": 1})),
+            _ if line == format!("POST {SESSION}/disconnect") => {
+                Reply::Answer("204 No Content", &[], String::new())
+            }
             _ if line.starts_with("DELETE ") => Reply::Answer("204 No Content", &[], String::new()),
             _ if line == format!("GET {SESSION}/policy") => Reply::ok(&policy()),
             _ if line == format!("GET {SESSION}/activity") => Reply::ok(&json!({"activity": [{"at": "2026-01-01T00:00:00Z",
@@ -53,6 +56,21 @@ async fn server() -> Fake {
 
 fn last_body(server: &Fake) -> Value {
     serde_json::from_str(&server.seen().last().unwrap().body).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_open_is_ended_and_the_session_is_not() {
+    let server = server().await;
+    let (out, err, code) = run(&server, &["disconnect", NAME]).await;
+    assert!(code == 0 && out.contains("nothing that you have opened"), "{out}{err}");
+    assert_eq!(last_body(&server), json!({}));
+    let (out, err, code) = run(&server, &["disconnect", NAME, "--user", "ada", "--json"]).await;
+    let said: Value = serde_json::from_str(&out).unwrap();
+    assert!(code == 0 && said["user"] == "ada", "{out}{err}");
+    assert_eq!(last_body(&server), json!({"username": "ada"}));
+    assert!(server.lines().iter().all(|line| !line.starts_with("DELETE ")), "{:?}", server.lines());
+    run(&server, &["ls", "--shared"]).await;
+    assert!(server.lines().last().unwrap().contains("shared=true"), "{:?}", server.lines());
 }
 
 #[tokio::test]

@@ -195,6 +195,7 @@ fn of_sessions(inside: &mut ServiceConfig) {
         .service(resource("/{id}/history").route(get().to(sessions::history)))
         .service(resource("/{id}/logs").route(get().to(sessions::logs)))
         .service(resource("/{id}/connect").route(post().to(sessions::connect)))
+        .service(resource("/{id}/disconnect").route(post().to(sessions::disconnect)))
         .service(resource("/{id}/activity").route(get().to(sessions::activity)))
         .service(resource("/{id}/heartbeat").route(post().to(sessions::heartbeat)))
         .service(resource("/{id}/policy").route(get().to(sessions::policy)))

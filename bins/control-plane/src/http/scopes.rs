@@ -108,6 +108,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("GET", "/sessions/{id}/history", READ),
     ("GET", "/sessions/{id}/logs", STREAMS),
     ("POST", "/sessions/{id}/connect", STREAMS),
+    // Whoever opens a stream may close it again.
+    ("POST", "/sessions/{id}/disconnect", STREAMS),
     ("GET", "/sessions/{id}/activity", READ),
     // Whoever watches keeps it alive, and need not be able to stop it.
     ("POST", "/sessions/{id}/heartbeat", STREAMS),

@@ -100,6 +100,7 @@ const TABLE: &[(&str, Writes)] = &[
     ("PUT /sessions/{id}/wake", Line("session.wake", Both, Organization)),
     ("PATCH /sessions/{id}/tags", Line("session.tags", Both, Organization)),
     ("POST /sessions/{id}/connect", No("a ticket of seconds for what its owner may open anyway")),
+    ("POST /sessions/{id}/disconnect", Line("session.disconnect", Nothing, Organization)),
     (
         "POST /sessions/{id}/heartbeat",
         No("says that somebody is there; the reasons are kept beside the session"),

@@ -131,6 +131,7 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sessions/{id}/history", Rule::Session(Operation::OwnSessions)),
     ("GET /sessions/{id}/logs", Rule::Stream(Operation::OwnSessions)),
     ("POST /sessions/{id}/connect", Rule::Stream(Operation::OwnSessions)),
+    ("POST /sessions/{id}/disconnect", Rule::Session(Operation::OwnSessions)),
     ("GET /sessions/{id}/activity", Rule::Session(Operation::OwnSessions)),
     ("POST /sessions/{id}/heartbeat", Rule::Stream(Operation::OwnSessions)),
     ("GET /sessions/{id}/policy", Rule::Session(Operation::OwnSessions)),

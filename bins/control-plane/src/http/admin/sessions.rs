@@ -31,6 +31,7 @@ impl FromFields for Wanted {
             state: fields.optional("state"),
             tag: fields.optional("tag"),
             agent: fields.optional("agent"),
+            shared: false,
         };
         let organization = fields.optional("organization");
         Some(Self { filter, organization, paging: Page::from_fields(fields)?.0 })

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use askama::Template;
 use tidegate_model::{
     BearerToken, BearerTokenId, Invite, OrgRole, OrgStatus, Organization, Session, SessionFilter,
-    SessionState,
+    SessionState, SharedWith, StreamMode,
 };
 use tidegate_service::{Caller, Paging};
 
@@ -26,6 +26,7 @@ struct Page {
     token: String,
     invites: Vec<Invite>,
     sessions: Vec<(String, Session)>,
+    shared: Vec<(String, Session, SharedWith)>,
     organizations: Vec<(Organization, OrgRole)>,
     devices: Vec<BearerToken>,
     more: bool,
@@ -41,7 +42,7 @@ async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, 
     let (services, all) = (&context.services, Paging { limit: 100, cursor: None });
     let organizations = services.organizations.list(&caller, &all).await?;
     let invites = services.invites.mine(&caller).await?;
-    let sessions = own_sessions(request, context, &caller, &organizations.items).await?;
+    let (sessions, shared) = their_sessions(request, context, &caller, &organizations.items).await?;
     let devices = services.bearer_tokens.list(&caller, &all).await?;
     let now = services.clock().now();
     let more = organizations.next_cursor.is_some() || devices.next_cursor.is_some();
@@ -53,6 +54,7 @@ async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, 
             token: services.browsers.form_token(&caller),
             invites,
             sessions,
+            shared,
             organizations: organizations.items,
             devices: devices.items.into_iter().filter(stands).collect(),
             more,
@@ -60,30 +62,38 @@ async fn show(request: &HttpRequest, context: &Context) -> Result<HttpResponse, 
     )
 }
 
-/// The caller's own sessions that have not ended, each with the name of its organization.
-async fn own_sessions(
+type Own = (String, Session);
+type Shared = (String, Session, SharedWith);
+
+/// The sessions that have not ended, the caller's own and those that are shared with them, each with the name of its
+/// organization.
+async fn their_sessions(
     request: &HttpRequest,
     context: &Context,
     caller: &Caller,
     organizations: &[(Organization, OrgRole)],
-) -> Result<Vec<(String, Session)>, Problem> {
-    let mut found = Vec::new();
+) -> Result<(Vec<Own>, Vec<Shared>), Problem> {
+    let (mut own, mut others) = (Vec::new(), Vec::new());
     let newest = Paging { limit: SESSIONS, cursor: None };
+    let stands = |session: &Session| session.state != SessionState::Terminated;
     let active = organizations.iter().filter(|(organization, _)| organization.status == OrgStatus::Active);
     for (organization, _) in active.take(ORGANIZATIONS) {
         let inside = signed_in_to(request, context, Some(&organization.id.to_string())).await?;
         // Who was a member a moment ago may be none now.
         let Some(Ok(scope)) = inside.as_ref().map(Caller::org) else { continue };
+        let (sessions, name) = (&context.services.sessions, &organization.name);
         let filter =
             SessionFilter { user: Some(caller.user().username().to_owned()), ..SessionFilter::default() };
-        let page = context.services.sessions.list(scope, filter, &newest).await?;
-        let stands = |session: &Session| session.state != SessionState::Terminated;
-        found.extend(
-            page.items.into_iter().filter(stands).map(|session| (organization.name.clone(), session)),
-        );
+        let page = sessions.list(scope, filter, &newest).await?;
+        own.extend(page.items.into_iter().filter(stands).map(|session| (name.clone(), session)));
+        let page =
+            sessions.list(scope, SessionFilter { shared: true, ..SessionFilter::default() }, &newest).await?;
+        let shared = page.items.into_iter().filter(stands);
+        others.extend(shared.filter_map(|session| session.shared.map(|with| (name.clone(), session, with))));
     }
-    found.sort_by_key(|(_, session)| std::cmp::Reverse(session.created_at));
-    Ok(found)
+    own.sort_by_key(|(_, session)| std::cmp::Reverse(session.created_at));
+    others.sort_by_key(|(_, session, _)| std::cmp::Reverse(session.created_at));
+    Ok((own, others))
 }
 
 /// Revokes the token of a device.

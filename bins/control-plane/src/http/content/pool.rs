@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tidegate_hub::{TunnelHandle, plain};
 use tidegate_model::{SessionId, StreamKind, StreamMode};
-use tidegate_service::OpenedStream;
+use tidegate_service::{OpenedStream, ViewingEnd};
 use tokio::time::{Instant, sleep_until};
 
 use crate::http::{
@@ -43,6 +43,23 @@ pub(super) struct Key {
     pub(super) generation: i64,
     /// The viewer's credential or grant.
     pub(super) viewer: String,
+    /// What they may do, and what ends it: a connection is watched over by what it was opened with.
+    pub(super) mode: StreamMode,
+    pub(super) ended: ViewingEnd,
+}
+
+impl Key {
+    /// Connections for streams as this one.
+    pub(super) fn new(opened: &OpenedStream, viewer: String) -> Self {
+        let session = &opened.session;
+        Self {
+            session: session.id,
+            generation: session.generation,
+            viewer,
+            mode: opened.mode,
+            ended: opened.ended,
+        }
+    }
 }
 
 /// Connections that wait for their next request.
@@ -189,7 +206,7 @@ async fn connect(
     let end = viewer::tunnel(context, &dialled, Wanted::Stream(StreamKind::Http)).await?;
     let tunnel = end.handle();
     let (bytes, moves) = plain(end);
-    viewer::guard(context, opened.caller.clone(), opened.mode, tunnel.clone(), moves);
+    viewer::guard(context, opened.viewing(), tunnel.clone(), moves);
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD).max_headers(HEADERS);
     let (connection, driver) = builder

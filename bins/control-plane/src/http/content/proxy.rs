@@ -55,14 +55,14 @@ pub(crate) async fn by_host(
     let secret = grant_of(&request, place.cookie().0).ok_or_else(no_way_in)?;
     let (grant, opened) = context.services.streams.granted(&secret, session).await?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let key =
-        Key { session: opened.session.id, generation: opened.session.generation, viewer: grant.to_string() };
+    let key = Key::new(&opened, grant.to_string());
     let asked = Asked { opened, key, path, sandboxed: false, keeps_authorization: true };
     pass_on(request, payload, &context, &pool, asked).await
 }
 
 /// What a session's web application serves, for programs with a bearer token; browsers come by their page. The path after
-/// the id, the query, the method, the body and upgrades go on as they are.
+/// the id, the query, the method, the body and upgrades go on as they are. Whom it is shared with to watch reads, and sends
+/// nothing.
 #[utoipa::path(get, path = "/api/v1/http/{id}/{path}", tag = "sessions", params(
     ("id" = String, Path), ("path" = String, Path, description = "what the application is asked for")), responses(
     (status = 200, description = "whatever the application answers", content_type = "application/octet-stream"),
@@ -92,12 +92,12 @@ pub(crate) async fn by_path(
         let caller = caller(&request).await?;
         origin::check(&request, &context)?;
         let viewer = caller.credential().to_string();
-        (viewer, context.services.streams.open(caller, id, StreamMode::Control).await?)
+        (viewer, context.services.streams.open_quietly(caller, id).await?)
     };
     let rest = request.match_info().get("path").unwrap_or_default();
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let path = format!("/{}{query}", rest.trim_start_matches('/'));
-    let key = Key { session: id, generation: opened.session.generation, viewer };
+    let key = Key::new(&opened, viewer);
     let asked = Asked { opened, key, path, sandboxed: true, keeps_authorization: false };
     pass_on(request, payload, &context, &pool, asked).await
 }

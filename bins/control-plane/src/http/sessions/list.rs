@@ -6,7 +6,12 @@ use tidegate_model::{Fields, FromFields, Session, SessionFilter};
 use tidegate_service::{Listed, Paging};
 use utoipa::ToSchema;
 
-use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, page::Page, valid::Query};
+use crate::http::{
+    Context, ErrorAnswer, Problem,
+    gate::Identified,
+    page::Page,
+    valid::{Query, parsed},
+};
 
 /// What the list is narrowed to, and which page of it.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ impl FromFields for Wanted {
             state: fields.optional("state"),
             tag: fields.optional("tag"),
             agent: fields.optional("agent"),
+            shared: parsed(fields, "shared", "must be true or false").unwrap_or(false),
         };
         Some(Self { filter, paging: Page::from_fields(fields)?.0 })
     }
@@ -54,12 +60,14 @@ impl From<Listed<Session>> for Found {
     }
 }
 
-/// Sessions, the newest first: the caller's own, or all of the organization for those who manage sessions.
+/// Sessions, the newest first: the caller's own and those shared with them, or all of the organization for those who manage
+/// sessions. Of what is shared with the caller, `shared` says to do what, and until when.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "sessions", params(
     ("user" = Option<String>, Query, description = "of this owner only"),
     ("state" = Option<tidegate_model::SessionState>, Query, description = "in this state only"),
     ("tag" = Option<String>, Query, description = "with this tag only"),
     ("agent" = Option<String>, Query, description = "on this agent only"),
+    ("shared" = Option<bool>, Query, description = "`true`: of others, shared with the caller, only"),
     ("limit" = Option<u32>, Query, description = "1 to 100, default 50"),
     ("cursor" = Option<String>, Query, description = "`nextCursor` of the page before"),
 ), responses(

@@ -75,7 +75,7 @@ pub(crate) async fn logs(
         gone.closed().await;
         Err(TransportError::Lost(None))
     });
-    viewer::serve(&context, opened.caller, end, inbound, Pieces(PollSender::new(sender)));
+    viewer::serve(&context, opened.viewing(), end, inbound, Pieces(PollSender::new(sender)));
     let first = timeout(FIRST, pieces.recv()).await.ok().flatten();
     let (offset, first) = match first {
         Some(Piece::Offset(offset)) => (offset, None),

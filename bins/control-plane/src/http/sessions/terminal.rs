@@ -66,7 +66,7 @@ pub(super) async fn watched(
 ) -> Result<HttpResponse, Problem> {
     let (response, inbound, outbound) = upgrade(request, payload, &[PROTOCOL], TUNNEL_FRAME)?;
     let end = viewer::tunnel(context, &opened, wanted).await?;
-    viewer::serve(context, opened.caller, end, inbound, outbound);
+    viewer::serve(context, opened.viewing(), end, inbound, outbound);
     Ok(response)
 }
 

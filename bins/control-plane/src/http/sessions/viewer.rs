@@ -5,9 +5,9 @@ use std::time::Duration;
 use actix_web::rt;
 use futures_util::{Sink, Stream};
 use tidegate_hub::{Frame, TransportError, TunnelEnd, TunnelEnding, TunnelHandle, TunnelRequest, relay};
-use tidegate_model::{StreamKind, StreamMode};
+use tidegate_model::StreamKind;
 use tidegate_protocol::TunnelTarget;
-use tidegate_service::{Caller, Nudge, OpenedStream, ViewerStanding};
+use tidegate_service::{Nudge, OpenedStream, ViewerStanding, Viewing};
 use tokio::{sync::broadcast, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -66,17 +66,16 @@ pub(crate) async fn tunnel(
     Ok(context.hub.open_tunnel(request).await?)
 }
 
-/// Runs what moves a tunnel's bytes until it ends, and ends it when the viewer's login or their right to the session, to do
-/// what `mode` says, does.
+/// Runs what moves a tunnel's bytes until it ends, and ends it when the viewer's login, their right to the session, or the
+/// viewing itself does.
 pub(crate) fn guard(
     context: &Context,
-    caller: Caller,
-    mode: StreamMode,
+    viewing: Viewing,
     tunnel: TunnelHandle,
     moves: impl Future<Output = TunnelEnding> + 'static,
 ) {
     let over = CancellationToken::new();
-    rt::spawn(context.tasks.track_future(watch(context.clone(), caller, mode, tunnel, over.clone())));
+    rt::spawn(context.tasks.track_future(watch(context.clone(), viewing, tunnel, over.clone())));
     rt::spawn(context.tasks.track_future(async move {
         let _over = over.drop_guard();
         let ending = moves.await;
@@ -84,24 +83,17 @@ pub(crate) fn guard(
     }));
 }
 
-/// Moves frames until the tunnel ends, and ends it when the viewer's login or their right to the session does.
-pub(crate) fn serve<S, K>(context: &Context, caller: Caller, end: TunnelEnd, inbound: S, outbound: K)
+/// Moves frames until the tunnel ends, and ends it as [`guard`] does.
+pub(crate) fn serve<S, K>(context: &Context, viewing: Viewing, end: TunnelEnd, inbound: S, outbound: K)
 where
     S: Stream<Item = Result<Frame, TransportError>> + 'static,
     K: Sink<Frame> + 'static,
 {
-    let tunnel = end.handle();
-    guard(context, caller, tunnel.mode(), tunnel, relay(inbound, outbound, end));
+    guard(context, viewing, end.handle(), relay(inbound, outbound, end));
 }
 
 /// Looks at a viewer's login, and at their right to the session, again and again until the stream is over.
-async fn watch(
-    context: Context,
-    caller: Caller,
-    mode: StreamMode,
-    tunnel: TunnelHandle,
-    over: CancellationToken,
-) {
+async fn watch(context: Context, viewing: Viewing, tunnel: TunnelHandle, over: CancellationToken) {
     let mut nudges = context.hub.subscribe();
     loop {
         tokio::select! {
@@ -109,10 +101,11 @@ async fn watch(
             _ = timeout(LOOK, revalidation(&mut nudges)) => {}
         }
         // Outside of the select: work on the database is never cut half-way.
-        match context.services.streams.stands(&caller, tunnel.session_id(), mode).await {
+        match context.services.streams.stands(&viewing).await {
             Ok(ViewerStanding::Stands) => {}
             Ok(ViewerStanding::LoginEnded) => return tunnel.cut(TunnelEnding::LoginEnded),
             Ok(ViewerStanding::ShareEnded) => return tunnel.cut(TunnelEnding::ShareEnded),
+            Ok(ViewerStanding::Disconnected) => return tunnel.cut(TunnelEnding::Disconnected),
             // An outage ends no stream: it took nobody's rights away.
             Err(error) => tracing::debug!(error = crate::chain(&error), "a viewer's login was not looked at"),
         }
