@@ -154,6 +154,11 @@ impl Handle {
         &self.hub
     }
 
+    /// How many tasks run beside the requests: those of the server itself, and a few for each stream that is open.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Waits until it ends by itself, which only a fault makes it do.
     pub async fn ended(&mut self) -> Result<(), Error> {
         tokio::select! {

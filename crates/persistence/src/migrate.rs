@@ -27,6 +27,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-27-000014_events/up.sql"),
     include_str!("../migrations/2026-11-27-000015_people/up.sql"),
     include_str!("../migrations/2026-11-28-000016_password_resets/up.sql"),
+    include_str!("../migrations/2026-11-28-000017_disconnects/up.sql"),
     include_str!("../migrations/2026-11-28-000018_plans/up.sql"),
 ];
 

@@ -8,7 +8,8 @@ use tidegate_model::{AgentId, GrantId, SessionId, UserId};
 use crate::{Error, OrgTx, Result, statement::statement};
 
 /// The last time that somebody's viewings of a session were ended, as a number: what was opened before a later one is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The default is before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewingEnd(pub(crate) i64);
 
 /// What a viewing that is opened needs to know.

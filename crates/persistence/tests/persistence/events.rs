@@ -260,6 +260,21 @@ async fn a_dump_that_was_restored_into_a_younger_cluster_goes_on_with_its_events
     for table in ["session_events", "events", "event_horizon"] {
         test.execute(&format!("UPDATE {table} SET xact = xact + {far}")).await;
     }
+    let group = "INSERT INTO groups (id, org_id, name, display_name, type, created_at, updated_at)
+                 SELECT gen_random_uuid(), id, 'crew', 'The crew', 'team', now(), now() FROM organizations WHERE name = 'acme'";
+    test.execute(group).await;
+    for sql in [
+        "INSERT INTO group_memberships (org_id, group_id, user_id, role, created_at)
+         SELECT g.org_id, g.id, m.user_id, 'member', now() FROM groups g JOIN memberships m ON m.org_id = g.org_id",
+        "INSERT INTO session_shares (id, org_id, session_id, group_id, mode, created_at)
+         SELECT gen_random_uuid(), s.org_id, s.id, g.id, 'view', now() FROM sessions s JOIN groups g ON g.org_id = s.org_id",
+    ] {
+        test.execute(sql).await;
+    }
+    let ways = [("session_shares", "since"), ("group_memberships", "since"), ("groups", "parent_since")];
+    for (table, column) in ways {
+        test.execute(&format!("UPDATE {table} SET {column} = '{far}:{far}:'")).await;
+    }
     assert_eq!(ids(&of_all(&test.db(), EventId::START, 1_000).await), [], "they are of the future");
     let system = Operator::system();
     let mut moved = 0;
@@ -270,7 +285,15 @@ async fn a_dump_that_was_restored_into_a_younger_cluster_goes_on_with_its_events
         }
         moved += bite;
     }
-    assert_eq!(usize::try_from(moved).unwrap(), before.len());
+    assert_eq!(
+        usize::try_from(moved).unwrap(),
+        before.len() + ways.len(),
+        "and when shares and members began"
+    );
+    for (table, column) in ways {
+        let sql = format!("SELECT count(*) FROM {table} WHERE {column} <> '1:1:'");
+        assert_eq!(test.look::<i64>(&sql).await, 0, "{table}");
+    }
     let page = of_all(&test.db(), EventId::START, 1_000).await;
     let numbers = |ids: &[EventId]| ids.iter().map(|id| id.seq()).collect::<Vec<_>>();
     let mut wanted = numbers(&before);

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use tidegate_model::{Change, Event, EventId, EventKind, OrgRole, SessionId, SystemRole};
-use tidegate_service::{Caller, Error, EventFilter, EventStream, Operator, Services};
-use tidegate_test_support::{DEADLINE, TestDb};
+use chrono::TimeDelta;
+use serde_json::json;
+use tidegate_model::{
+    AddGroupMemberRequest, Change, CreateGroupRequest, CreateShareRequest, Event, EventId, EventKind,
+    FromFields, GroupRole, OrgRole, SessionId, ShareTarget, StreamMode, SystemRole, UpdateGroupRequest,
+};
+use tidegate_service::{Caller, Error, EventFilter, EventStream, MadeGroup, Operator, Services};
+use tidegate_test_support::{DEADLINE, SimAgent, TestDb, TestOrg};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -266,4 +271,201 @@ async fn a_reader_that_is_stopped_stops() {
     let task = tokio::spawn(async move { events.run(until).await });
     stop.cancel();
     timeout(Duration::from_secs(20), task).await.unwrap().unwrap();
+}
+
+/// A share of a session with somebody, by its owner.
+async fn share(
+    services: &Services,
+    owner: &Caller,
+    session: SessionId,
+    with: ShareTarget,
+    minutes: Option<i64>,
+) {
+    let expires_in = minutes.map(TimeDelta::minutes);
+    let request = CreateShareRequest { with, mode: StreamMode::View, expires_in };
+    services.shares.create(owner.org().unwrap(), session, request, None, |_| json!(null)).await.unwrap();
+}
+
+/// Takes what there is up to a place.
+async fn up_to(stream: &mut EventStream, end: EventId) -> Vec<Event> {
+    let mut events = Vec::new();
+    let reading = async {
+        while stream.place() < end {
+            stream.ready().await;
+            events.extend(stream.take().await.unwrap());
+        }
+    };
+    assert!(timeout(DEADLINE, reading).await.is_ok(), "{events:?}");
+    events
+}
+
+/// Two sessions of somebody, a friend with a live stream, and what happens.
+struct Shared {
+    test: TestDb,
+    org: TestOrg,
+    owner: Caller,
+    friend: Caller,
+    session: SessionId,
+    other: SessionId,
+    _running: Running,
+    _agent: SimAgent,
+}
+
+impl Shared {
+    async fn new() -> Self {
+        let test = TestDb::new().await;
+        let org = test.org_with_admin("acme").await;
+        let mut agent = test.online_agent("vm-1", 10).await;
+        let owner = test.caller(&test.user_in("acme", OrgRole::User).await).await;
+        let friend = test.caller(&test.user_in("acme", OrgRole::User).await).await;
+        let running = run(test.services());
+        let session = test.running_session(&owner, &mut agent).await.id;
+        let other = test.pending_session(&owner).await.id;
+        Self { test, org, owner, friend, session, other, _running: running, _agent: agent }
+    }
+
+    /// Something happens to the session, and something to another one that nobody shares; the place after both.
+    async fn happens(&self, reason: &str) -> EventId {
+        for id in [self.session, self.other] {
+            let sql = format!(
+                "INSERT INTO session_events (id, org_id, session_id, agent_id, from_state, to_state, reason, generation, at)
+                 SELECT gen_random_uuid(), s.org_id, s.id, s.agent_id, 'running', 'running', '{reason}', 1, now()
+                 FROM sessions s WHERE s.id = '{id}'"
+            );
+            self.test.execute(&sql).await;
+        }
+        let last = "SELECT xact || '-' || seq FROM session_events ORDER BY xact DESC, seq DESC LIMIT 1";
+        self.test.look::<String>(last).await.parse().unwrap()
+    }
+
+    async fn with_friend(&self, minutes: Option<i64>) {
+        let with = ShareTarget::UserId(self.friend.user().user_id());
+        share(self.test.services(), &self.owner, self.session, with, minutes).await;
+    }
+
+    async fn unshare(&self) {
+        let (shares, scope) = (&self.test.services().shares, self.owner.org().unwrap());
+        for share in shares.list(scope, self.session).await.unwrap() {
+            shares.revoke(scope, self.session, share.id).await.unwrap();
+        }
+    }
+
+    fn reasons(&self, events: &[Event]) -> Vec<String> {
+        assert!(events.iter().all(|event| event.change.session() == Some(self.session)), "{events:?}");
+        let reasons = events.iter().filter_map(|event| match &event.change {
+            Change::Session(change) => change.reason.clone(),
+            _ => None,
+        });
+        reasons.collect()
+    }
+}
+
+#[tokio::test]
+async fn whom_a_session_is_shared_with_hears_of_it_while_it_is_and_of_nothing_else() {
+    let stage = Shared::new().await;
+    let services = stage.test.services();
+    let mut live = open(services, &stage.friend, None).await;
+    let before = stage.happens("before").await;
+    assert_eq!(up_to(&mut live, before).await, []);
+    stage.with_friend(None).await;
+    let during = stage.happens("during").await;
+    let heard = up_to(&mut live, during).await;
+    assert_eq!(stage.reasons(&heard), ["during"]);
+    // Whoever comes back with an id hears what there was since the share began, and nothing from before it.
+    for place in [EventId::START, before] {
+        let mut later = open(services, &stage.friend, Some(place)).await;
+        assert_eq!(stage.reasons(&up_to(&mut later, during).await), ["during"]);
+    }
+    stage.unshare().await;
+    let after = stage.happens("after").await;
+    assert_eq!(up_to(&mut live, after).await, []);
+    let mut later = open(services, &stage.friend, Some(EventId::START)).await;
+    assert_eq!(up_to(&mut later, after).await, []);
+    // Shared again, what happened in between stays unheard.
+    stage.with_friend(None).await;
+    let again = stage.happens("again").await;
+    let mut later = open(services, &stage.friend, Some(before)).await;
+    assert_eq!(stage.reasons(&up_to(&mut later, again).await), ["again"]);
+    assert_eq!(stage.reasons(&up_to(&mut live, again).await), ["again"]);
+}
+
+#[tokio::test]
+async fn a_share_that_has_expired_tells_nothing_and_given_again_in_time_it_goes_on() {
+    let stage = Shared::new().await;
+    let services = stage.test.services();
+    stage.with_friend(Some(1)).await;
+    let start = stage.happens("first").await;
+    stage.with_friend(Some(1)).await;
+    let mut live = open(services, &stage.friend, Some(EventId::START)).await;
+    assert_eq!(stage.reasons(&up_to(&mut live, start).await), ["first"], "a repeat takes nothing away");
+    stage.test.manual_clock().advance(TimeDelta::minutes(1));
+    let late = stage.happens("late").await;
+    assert_eq!(up_to(&mut live, late).await, []);
+    // Once it was over, it is another one.
+    stage.with_friend(None).await;
+    let end = stage.happens("new").await;
+    let mut later = open(services, &stage.friend, Some(EventId::START)).await;
+    assert_eq!(stage.reasons(&up_to(&mut later, end).await), ["new"]);
+}
+
+#[tokio::test]
+async fn who_joins_a_group_hears_from_then_on_and_who_leaves_no_more() {
+    let stage = Shared::new().await;
+    let services = stage.test.services();
+    let (groups, admin, friend) =
+        (&services.groups, stage.org.admin.org().unwrap(), stage.friend.user().user_id());
+    let group = async |name: &str| {
+        let body = json!({"name": name, "displayName": "Some of us", "type": "team"});
+        let request = CreateGroupRequest::from_json(body).unwrap();
+        match groups.create(admin, request, None, |_| json!(null)).await.unwrap() {
+            MadeGroup::New(group) => group.id,
+            MadeGroup::Replay(_) => panic!("a new group"),
+        }
+    };
+    let (crew, deck) = (group("crew").await, group("deck").await);
+    share(services, &stage.owner, stage.session, ShareTarget::GroupId(crew), None).await;
+    let mut live = open(services, &stage.friend, None).await;
+    let alone = stage.happens("alone").await;
+    assert_eq!(up_to(&mut live, alone).await, []);
+    let request = AddGroupMemberRequest { user_id: friend, role: GroupRole::Member };
+    groups.add(admin, deck, request).await.unwrap();
+    let beside = stage.happens("beside").await;
+    assert_eq!(up_to(&mut live, beside).await, []);
+    let below = UpdateGroupRequest::from_json(json!({"parentId": crew})).unwrap();
+    groups.update(admin, deck, below).await.unwrap();
+    let inside = stage.happens("inside").await;
+    assert_eq!(stage.reasons(&up_to(&mut live, inside).await), ["inside"]);
+    let mut later = open(services, &stage.friend, Some(EventId::START)).await;
+    assert_eq!(stage.reasons(&up_to(&mut later, inside).await), ["inside"]);
+    groups.remove(admin, deck, friend).await.unwrap();
+    let gone = stage.happens("gone").await;
+    assert_eq!(up_to(&mut live, gone).await, []);
+    let mut later = open(services, &stage.friend, Some(EventId::START)).await;
+    assert_eq!(up_to(&mut later, gone).await, []);
+}
+
+#[tokio::test]
+async fn a_stream_of_a_shared_session_alone_is_opened_and_one_of_another_is_not() {
+    let stage = Shared::new().await;
+    let services = stage.test.services();
+    let of = |session| EventFilter { session: Some(session), kinds: vec![] };
+    let hidden = services.events.open(stage.friend.clone(), of(stage.session), None).await;
+    assert!(matches!(hidden, Err(Error::NotFound(_))));
+    stage.with_friend(None).await;
+    let mut stream = services.events.open(stage.friend.clone(), of(stage.session), None).await.unwrap();
+    let end = stage.happens("heard").await;
+    assert_eq!(stage.reasons(&up_to(&mut stream, end).await), ["heard"]);
+    // An outage between hearing and asking loses nothing.
+    let mut beside = open(services, &stage.org.admin, None).await;
+    let end = stage.happens("through an outage").await;
+    // What one has heard, the other has too, and has not taken.
+    up_to(&mut beside, end).await;
+    {
+        let outage = stage.test.outage().await;
+        while stream.take().await.is_ok() {
+            stream.ready().await;
+        }
+        outage.end().await;
+    }
+    assert_eq!(stage.reasons(&up_to(&mut stream, end).await), ["through an outage"]);
 }

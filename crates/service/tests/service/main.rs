@@ -6,6 +6,7 @@ mod attempts;
 mod audit;
 mod deadlocks;
 mod devices;
+mod disconnects;
 mod events;
 mod force;
 mod groups;

@@ -7,7 +7,8 @@ use tidegate_model::{
     Session, SessionFilter, SessionId, SessionState, ShareTarget, StreamKind, StreamMode,
 };
 use tidegate_service::{
-    Caller, Changed, ChildrenOf, Error, MadeGroup, Paging, Services, Shared, ViewerStanding,
+    Caller, Changed, ChildrenOf, Error, MadeGroup, Paging, Services, Shared, ViewerStanding, Viewing,
+    ViewingEnd,
 };
 use tidegate_test_support::{SimAgent, TestDb, TestOrg};
 
@@ -66,7 +67,9 @@ impl Stage {
     }
 
     async fn friend_stands(&self, mode: StreamMode) -> ViewerStanding {
-        self.services().streams.stands(&self.friend, self.session, mode).await.unwrap()
+        let (caller, session) = (self.friend.clone(), self.session);
+        let viewing = Viewing { caller, session, mode, ended: ViewingEnd::default() };
+        self.services().streams.stands(&viewing).await.unwrap()
     }
 
     /// What listing shows the friend: how many, and the modes.
@@ -96,6 +99,27 @@ async fn another_member_sees_a_session_only_once_it_is_shared_and_marked_so() {
     let stranger = stage.test.caller(&stage.test.user_in("acme", OrgRole::User).await).await;
     let hidden = stage.services().sessions.get(stranger.org().unwrap(), stage.session).await;
     assert!(matches!(hidden, Err(Error::NotFound(_))), "{hidden:?}");
+}
+
+#[tokio::test]
+async fn what_is_shared_is_listed_by_itself_for_managers_too() {
+    let stage = Stage::new().await;
+    let services = stage.services();
+    let shared = async |caller: &Caller| {
+        let filter = SessionFilter { shared: true, ..SessionFilter::default() };
+        let all = Paging { limit: 10, cursor: None };
+        let page = services.sessions.list(caller.org().unwrap(), filter, &all).await.unwrap();
+        (page.total, page.items.iter().map(|session| session.shared.unwrap().mode).collect::<Vec<_>>())
+    };
+    assert_eq!(shared(&stage.friend).await, (0, vec![]));
+    assert_eq!(shared(&stage.org.admin).await, (0, vec![]), "what one manages is shared with nobody");
+    stage.with_friend(StreamMode::Control, Some(1)).await;
+    stage.share(ShareTarget::UserId(stage.org.admin.user().user_id()), StreamMode::View, None).await;
+    assert_eq!(shared(&stage.friend).await, (1, vec![StreamMode::Control]));
+    assert_eq!(shared(&stage.org.admin).await, (1, vec![StreamMode::View]));
+    assert_eq!(shared(&stage.owner).await, (0, vec![]), "one's own is not shared with oneself");
+    stage.test.manual_clock().advance(TimeDelta::minutes(1));
+    assert_eq!(shared(&stage.friend).await, (0, vec![]));
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@ const PRIVATE: &[&str] = &[
 
 /// What a session may not say of the platform's name: for how long its host is to be reached by TLS alone, and which data
 /// of a whole site is to go.
-const FORBIDDEN: &[&str] = &["strict-transport-security", "public-key-pins", "alt-svc", "content-length"];
+const FORBIDDEN: &[&str] =
+    &["strict-transport-security", "public-key-pins", "alt-svc", "clear-site-data", "content-length"];
 
 /// What of a request goes on.
 pub(super) fn onward(
@@ -101,8 +102,9 @@ fn named_by_connection<'a>(given: impl Iterator<Item = &'a str>) -> Vec<String> 
     given.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
 }
 
-/// What of an answer comes back.
-pub(super) fn back(given: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+/// What of an answer comes back. Where it comes back at the platform's own origin, `below` is the path that is the
+/// session's alone: its cookies go no further.
+pub(super) fn back(given: &HeaderMap, below: Option<&str>) -> Vec<(String, Vec<u8>)> {
     let named =
         named_by_connection(given.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()));
     given
@@ -115,7 +117,7 @@ pub(super) fn back(given: &HeaderMap) -> Vec<(String, Vec<u8>)> {
         })
         .filter_map(|(name, value)| {
             if name == header::SET_COOKIE {
-                return own_set_cookie(value).map(|value| (name.to_string(), value.into_bytes()));
+                return own_set_cookie(value, below).map(|value| (name.to_string(), value.into_bytes()));
             }
             Some((name.to_string(), value.as_bytes().to_vec()))
         })
@@ -123,19 +125,26 @@ pub(super) fn back(given: &HeaderMap) -> Vec<(String, Vec<u8>)> {
 }
 
 /// A cookie that a session sets, as one of its own host alone; none that would be taken for the platform's.
-fn own_set_cookie(value: &HeaderValue) -> Option<String> {
+fn own_set_cookie(value: &HeaderValue, below: Option<&str>) -> Option<String> {
     let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
     let mut parts = text.split(';');
     let pair = parts.next()?;
     if is_ours(pair.split('=').next().unwrap_or_default()) {
         return None;
     }
-    let attribute = |part: &&str| {
-        let name = part.split('=').next().unwrap_or_default().trim();
-        !name.eq_ignore_ascii_case("domain")
-    };
-    let kept: Vec<&str> = parts.filter(attribute).collect();
-    Some(std::iter::once(pair).chain(kept).collect::<Vec<_>>().join(";"))
+    let is =
+        |part: &str, wanted| part.split('=').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted);
+    let kept = parts.filter(|part| !is(part, "domain") && !(below.is_some() && is(part, "path")));
+    let mut cookie = std::iter::once(pair).chain(kept).collect::<Vec<_>>().join(";");
+    if let Some(below) = below {
+        // One that must be of the whole host has no place here.
+        if pair.trim_start().to_ascii_lowercase().starts_with("__host-") {
+            return None;
+        }
+        cookie.push_str("; Path=");
+        cookie.push_str(below);
+    }
+    Some(cookie)
 }
 
 #[cfg(test)]
@@ -183,8 +192,22 @@ mod tests {
             headers.append(header::SET_COOKIE, HeaderValue::from_static(cookie));
         }
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=1"));
-        let back = back(&headers);
-        assert_eq!(back, [("set-cookie".to_owned(), b"a=1; Path=/; HttpOnly".to_vec())]);
+        headers.insert(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cookies\""));
+        assert_eq!(back(&headers, None), [("set-cookie".to_owned(), b"a=1; Path=/; HttpOnly".to_vec())]);
+    }
+
+    #[test]
+    fn at_the_platforms_origin_a_sessions_cookies_are_of_its_own_path() {
+        let mut headers = HeaderMap::new();
+        for cookie in ["a=1; Path=/; HttpOnly", "b=2", "__Host-c=3; Secure; Path=/", "d=4; path=/home"] {
+            headers.append(header::SET_COOKIE, HeaderValue::from_static(cookie));
+        }
+        let back = back(&headers, Some("/api/v1/http/x"));
+        let texts: Vec<&str> = back.iter().map(|(_, value)| std::str::from_utf8(value).unwrap()).collect();
+        assert_eq!(
+            texts,
+            ["a=1; HttpOnly; Path=/api/v1/http/x", "b=2; Path=/api/v1/http/x", "d=4; Path=/api/v1/http/x"]
+        );
     }
 
     #[test]

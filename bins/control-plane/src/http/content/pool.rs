@@ -27,8 +27,9 @@ use crate::http::{
 /// What a request's body is on its way.
 pub(super) type Body = Pin<Box<dyn hyper::body::Body<Data = Bytes, Error = std::io::Error>>>;
 
-/// How long a connection waits for its next request.
-const IDLE: Duration = Duration::from_secs(30);
+/// How long a connection waits for its next request. Short enough that ten seconds after a browser was closed nothing of it
+/// is left.
+const IDLE: Duration = Duration::from_secs(8);
 /// Connections of one viewer of one session on one thread: as browsers have them, and some.
 const MOST: usize = 24;
 /// Bytes of an answer's head.

@@ -23,6 +23,7 @@ use crate::http::{
     envelope::OwnShape,
     gate::{bearer_of, caller},
     origin,
+    routes::PREFIX,
     valid::Segment,
 };
 
@@ -255,7 +256,8 @@ pub(super) fn with_headers(
     request: &str,
 ) -> actix_web::HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
-    for (name, value) in headers::back(given) {
+    let own = asked.sandboxed.then(|| format!("{PREFIX}/http/{}", asked.key.session));
+    for (name, value) in headers::back(given, own.as_deref()) {
         if let (Ok(name), Ok(value)) =
             (header::HeaderName::from_bytes(name.as_bytes()), header::HeaderValue::from_bytes(&value))
         {
