@@ -8,6 +8,7 @@ mod activity;
 mod clock;
 mod config;
 mod database;
+mod departure;
 mod descriptors;
 mod embedded;
 mod error;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, Error, activity, clock, database,
+    Config, Error, activity, clock, database, departure,
     http::{self, Context},
     keep_alive, key_uses, limits, mail, retention, tls,
 };
@@ -90,7 +90,10 @@ impl Server {
         };
         let mut server = HttpServer::new(factory)
             .disable_signals()
-            .on_connect(tls::remember_peer)
+            .on_connect(|stream, connection| {
+                tls::remember_peer(stream, connection);
+                departure::remember(stream, connection);
+            })
             .tcp_nodelay(true)
             .backlog(BACKLOG)
             .max_connections(config.limits.connections)

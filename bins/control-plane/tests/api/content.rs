@@ -1,6 +1,9 @@
 //! What sessions serve, and what desktops are told: it goes on and comes back, and nothing of the platform's with it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
@@ -16,21 +19,26 @@ use tokio_tungstenite::{
 use crate::support::{Answer, Somebody, World, upgrade};
 
 /// What the application answers to the head of a request.
-type App = fn(&str) -> Vec<u8>;
+pub(crate) type App = fn(&str) -> Vec<u8>;
+
+/// How an answer's head ends after which bytes follow for ever.
+pub(crate) const ENDLESS: &[u8] = b"X-Ends: never\r\n\r\n";
 
 /// A session whose stream port is an application of the test's.
-struct Stand {
-    world: World,
-    owner: Somebody,
-    id: String,
+pub(crate) struct Stand {
+    pub(crate) world: World,
+    pub(crate) owner: Somebody,
+    pub(crate) id: String,
     /// The heads that the application got.
     heard: Arc<Mutex<Vec<String>>>,
+    /// Bytes of answers without an end.
+    pub(crate) poured: Arc<AtomicU64>,
     agent: Arc<SocketAgent>,
     _tunnels: JoinSet<()>,
 }
 
 impl Stand {
-    async fn new(template: &str, app: App) -> Self {
+    pub(crate) async fn new(template: &str, app: App) -> Self {
         let world = World::new().await;
         let key = new_key_of(&world.services, "vm-1", 10).await;
         let url = world.handle.url().replace("http", "ws");
@@ -46,7 +54,8 @@ impl Stand {
         let state = async || world.call("GET", &path, &owner.token, None).await.body["state"] == "running";
         eventually("it runs", state).await;
         let (heard, mut tunnels) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
-        let (asked, heads) = (Arc::clone(&agent), Arc::clone(&heard));
+        let poured = Arc::new(AtomicU64::new(0));
+        let (asked, heads, pours) = (Arc::clone(&agent), Arc::clone(&heard), Arc::clone(&poured));
         tunnels.spawn(async move {
             let (mut served, mut open) = (0, JoinSet::new());
             let mut look = tokio::time::interval(std::time::Duration::from_millis(10));
@@ -56,14 +65,20 @@ impl Stand {
                 let key = key.expose().clone();
                 served += 1;
                 assert_eq!(target, TunnelTarget::Stream);
-                open.spawn(serve(url.clone(), id, key, app, Arc::clone(&heads)));
+                open.spawn(serve((url.clone(), id, key), app, Arc::clone(&heads), Arc::clone(&pours)));
             }
         });
-        Self { world, owner, id, heard, agent, _tunnels: tunnels }
+        Self { world, owner, id, heard, poured, agent, _tunnels: tunnels }
     }
 
     /// A request to the session's own host, with a browser's cookie.
-    async fn browse(&self, method: &str, path: &str, cookie: &str, more: &[(&str, String)]) -> Answer {
+    pub(crate) async fn browse(
+        &self,
+        method: &str,
+        path: &str,
+        cookie: &str,
+        more: &[(&str, String)],
+    ) -> Answer {
         self.browse_at(&self.id, method, path, cookie, more).await
     }
 
@@ -81,7 +96,7 @@ impl Stand {
     }
 
     /// A browser that was let in, by its cookie.
-    async fn entered(&self, mode: &str) -> String {
+    pub(crate) async fn entered(&self, mode: &str) -> String {
         self.entered_as(&self.owner, mode).await
     }
 
@@ -116,12 +131,12 @@ impl Stand {
         self.world.raw("POST", &path, &headers, format!("ticket={ticket}").as_bytes()).await
     }
 
-    fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
     }
 }
 
-fn opened(agent: &SocketAgent) -> Vec<(String, TunnelTarget)> {
+pub(crate) fn opened(agent: &SocketAgent) -> Vec<(String, TunnelTarget)> {
     let asked = agent.received().into_iter().filter_map(|message| match message {
         ToAgent::TunnelOpen(open) => Some((open.tunnel_id.as_str().to_owned(), open.target)),
         _ => None,
@@ -130,7 +145,12 @@ fn opened(agent: &SocketAgent) -> Vec<(String, TunnelTarget)> {
 }
 
 /// The agent's end of one tunnel: what the application answers to each head that comes.
-async fn serve(url: String, id: String, key: String, app: App, heard: Arc<Mutex<Vec<String>>>) {
+async fn serve(
+    (url, id, key): (String, String, String),
+    app: App,
+    heard: Arc<Mutex<Vec<String>>>,
+    poured: Arc<AtomicU64>,
+) {
     let mut request =
         format!("{url}/api/v1/agents/tunnels/{id}?agent_id=vm-1").into_client_request().unwrap();
     request.headers_mut().insert("X-Agent-API-Key", key.parse().unwrap());
@@ -145,19 +165,27 @@ async fn serve(url: String, id: String, key: String, app: App, heard: Arc<Mutex<
             let answer = app(&asked);
             heard.lock().unwrap().push(asked);
             // What is no head any more is said back, as a WebSocket's bytes are here.
+            let without_end = answer.ends_with(ENDLESS);
             if tunnel.send(Message::binary(answer)).await.is_err() {
                 return;
+            }
+            while without_end {
+                if tunnel.send(Message::binary(vec![b'x'; 64 * 1024])).await.is_err() {
+                    return;
+                }
+                poured.fetch_add(64 * 1024, Ordering::Relaxed);
             }
         }
     }
 }
 
-fn hello(head: &str) -> Vec<u8> {
+pub(crate) fn hello(head: &str) -> Vec<u8> {
     let path = head.split(' ').nth(1).unwrap_or_default();
     let body = format!("you asked for {path}");
     format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nSet-Cookie: mine=1; Domain=.localhost; Path=/\r\n\
-         Set-Cookie: __Host-tidegate_session=evil; Path=/; Secure\r\nStrict-Transport-Security: max-age=9\r\n\r\n{body}",
+         Set-Cookie: __Host-tidegate_session=evil; Path=/; Secure\r\nStrict-Transport-Security: max-age=9\r\n\
+         Clear-Site-Data: \"cookies\"\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
@@ -180,6 +208,7 @@ async fn a_browser_gets_in_with_a_ticket_and_takes_nothing_of_the_platform_along
         assert!(
             !answer.head.contains("tidegate_session")
                 && !answer.head.to_lowercase().contains("strict-transport")
+                && !answer.head.to_lowercase().contains("clear-site-data")
         );
     }
     for head in stand.heard() {
@@ -281,12 +310,63 @@ async fn programs_come_by_path_and_other_organizations_do_not() {
     let answer = stand.world.call("GET", &path, &stand.owner.token, None).await;
     assert_eq!((answer.status, answer.text.as_str()), (200, "you asked for /x/y?z=1"), "{answer:?}");
     assert!(answer.header("content-security-policy").unwrap().starts_with("sandbox "));
+    let own = format!("mine=1; Path=/api/v1/http/{}", stand.id);
+    assert_eq!(answer.header("set-cookie"), Some(own.as_str()), "at this origin it is of its own path alone");
     let posted = stand.world.call("POST", &path, &stand.owner.token, None).await;
     assert_eq!(posted.status, 200, "{posted:?}");
     let stranger = stand.world.somebody("other", OrgRole::Admin).await;
     stand.world.call("GET", &path, &stranger.token, None).await.refused(404, "E_NOT_FOUND");
     stand.world.call("GET", &path, "", None).await.refused(401, "E_UNAUTHENTICATED");
     assert!(stand.heard().iter().all(|head| !head.contains(&stand.owner.token)));
+}
+
+#[tokio::test]
+async fn whom_it_is_shared_with_to_watch_reads_by_a_bearer_and_by_no_more_than_that() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let friend = stand.world.somebody("acme", OrgRole::User).await;
+    let path = format!("/api/v1/http/{}/x", stand.id);
+    let ask = async |method: &str| stand.world.call(method, &path, &friend.token, None).await;
+    ask("GET").await.refused(404, "E_NOT_FOUND");
+    let shares = format!("/api/v1/sessions/{}/shares", stand.id);
+    let share = async |mode: &str| {
+        let body = json!({"username": friend.name, "mode": mode});
+        let made = stand.world.call("POST", &shares, &stand.owner.token, Some(body)).await;
+        made.body["id"].as_str().unwrap().to_owned()
+    };
+    share("view").await;
+    for method in ["GET", "OPTIONS"] {
+        assert_eq!(ask(method).await.text, "you asked for /x", "{method}");
+    }
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        ask(method).await.refused(403, "E_FORBIDDEN");
+    }
+    assert_eq!(stand.heard().len(), 2);
+    let id = share("control").await;
+    assert_eq!(ask("POST").await.status, 200);
+    let ended = stand.world.call("DELETE", &format!("{shares}/{id}"), &stand.owner.token, None).await;
+    assert_eq!(ended.status, 204);
+    ask("GET").await.refused(404, "E_NOT_FOUND");
+    // Who manages sessions may stop it, and not read it.
+    let manager = stand.world.somebody("acme", OrgRole::Maintainer).await;
+    stand.world.call("GET", &path, &manager.token, None).await.refused(403, "E_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn who_is_shown_out_of_an_application_is_out_with_the_next_request() {
+    let stand = Box::pin(Stand::new("web", hello)).await;
+    let cookie = stand.entered("control").await;
+    let path = format!("/api/v1/http/{}/x", stand.id);
+    let ask = async || stand.world.call("GET", &path, &stand.owner.token, None).await;
+    assert_eq!((stand.browse("GET", "/", &cookie, &[]).await.status, ask().await.status), (200, 200));
+    let before = stand.world.handle.hub().tunnels(stand.id.parse().unwrap());
+    assert_eq!(before.len(), 2);
+    let out = format!("/api/v1/sessions/{}/disconnect", stand.id);
+    assert_eq!(stand.world.call("POST", &out, &stand.owner.token, None).await.status, 204);
+    stand.browse("GET", "/", &cookie, &[]).await.refused(401, "E_UNAUTHENTICATED");
+    // A program with the owner's bearer comes again, by a connection of its own.
+    assert_eq!(ask().await.status, 200);
+    eventually("what was open is cut", async || before.iter().all(|tunnel| tunnel.has_ended())).await;
+    assert_eq!(ask().await.status, 200);
 }
 
 fn hostile(head: &str) -> Vec<u8> {

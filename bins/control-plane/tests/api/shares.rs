@@ -16,27 +16,31 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use crate::support::{Answer, Somebody, World, upgrade};
+use crate::{
+    browsers::Browser,
+    support::{Answer, Pace, Somebody, World, upgrade},
+};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// What is promised, and as much again for a machine that is busy with other tests.
-const CUT: Duration = Duration::from_secs(2);
+/// Far longer than is promised: how long it took is looked at afterwards.
+const IN_TIME: Duration = Duration::from_secs(30);
 
 /// A running session of somebody, a friend without a share, and the agent.
-struct Stand {
-    world: World,
-    agent: SocketAgent,
+pub(crate) struct Stand {
+    pub(crate) world: World,
+    pub(crate) agent: SocketAgent,
     key: Secret<String>,
-    owner: Somebody,
-    friend: Somebody,
-    path: String,
+    pub(crate) owner: Somebody,
+    pub(crate) friend: Somebody,
+    pub(crate) path: String,
     /// Tunnels that were asked for before.
     dialled: usize,
+    pace: Pace,
 }
 
 impl Stand {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::on(World::new().await).await
     }
 
@@ -53,18 +57,19 @@ impl Stand {
         let path = format!("/api/v1/sessions/{}", made.body["session"]["id"].as_str().unwrap());
         let state = async || world.call("GET", &path, &owner.token, None).await.body["state"] == "running";
         eventually("it runs", state).await;
-        Self { world, agent, key, owner, friend, path, dialled: 0 }
+        let pace = Pace::of(&world);
+        Self { world, agent, key, owner, friend, path, dialled: 0, pace }
     }
 
-    async fn as_owner(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn as_owner(&self, method: &str, path: &str, body: Value) -> Answer {
         self.world.call(method, &format!("{}{path}", self.path), &self.owner.token, Some(body)).await
     }
 
-    async fn as_friend(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn as_friend(&self, method: &str, path: &str, body: Value) -> Answer {
         self.world.call(method, &format!("{}{path}", self.path), &self.friend.token, Some(body)).await
     }
 
-    async fn share(&self, mut body: Value) -> String {
+    pub(crate) async fn share(&self, mut body: Value) -> String {
         if body["group"].is_null() {
             body["username"] = json!(self.friend.name);
         }
@@ -74,32 +79,53 @@ impl Stand {
     }
 
     /// The friend's terminal and its other end, by a ticket.
-    async fn watch(&mut self, mode: &str) -> (Socket, Socket) {
+    pub(crate) async fn watch(&mut self, mode: &str) -> (Socket, Socket) {
         let given = self.as_friend("POST", "/connect", json!({"kind": "terminal", "mode": mode})).await;
         assert_eq!(given.status, 200, "{given:?}");
         let offer = format!("tidegate.v1, ticket.{}", given.body["ticket"].as_str().unwrap());
         let terminal = format!("{}/terminal", self.path);
         let before = self.dialled;
         self.dialled += 1;
-        let (viewer, tunnel) =
-            tokio::join!(dial(&self.world, &terminal, "Sec-WebSocket-Protocol", offer), async {
-                let ids = || -> Vec<Value> {
-                    let asked = |message: &ToAgent| match message {
-                        ToAgent::TunnelOpen(open) => Some(serde_json::to_value(&open.tunnel_id).unwrap()),
-                        _ => None,
-                    };
-                    self.agent.received().iter().filter_map(asked).collect()
-                };
-                eventually("a tunnel is asked for", async || ids().len() > before).await;
-                let path =
-                    format!("/api/v1/agents/tunnels/{}?agent_id=vm-1", ids()[before].as_str().unwrap());
-                dial(&self.world, &path, "X-Agent-API-Key", self.key.expose().clone()).await
-            });
-        (viewer, tunnel)
+        tokio::join!(dial(&self.world, &terminal, "Sec-WebSocket-Protocol", offer), self.tunnel(before))
+    }
+
+    /// A stream by a bearer token, and its other end.
+    pub(crate) async fn open(&mut self, path: &str, bearer: String) -> (Socket, Socket) {
+        let before = self.dialled;
+        self.dialled += 1;
+        tokio::join!(dial(&self.world, path, "Authorization", bearer), self.tunnel(before))
+    }
+
+    /// The agent's end of the next tunnel that is asked for.
+    pub(crate) async fn next_tunnel(&mut self) -> Socket {
+        let before = self.dialled;
+        self.dialled += 1;
+        self.tunnel(before).await
+    }
+
+    async fn tunnel(&self, before: usize) -> Socket {
+        let ids = || -> Vec<Value> {
+            let asked = |message: &ToAgent| match message {
+                ToAgent::TunnelOpen(open) => Some(serde_json::to_value(&open.tunnel_id).unwrap()),
+                _ => None,
+            };
+            self.agent.received().iter().filter_map(asked).collect()
+        };
+        eventually("a tunnel is asked for", async || ids().len() > before).await;
+        let path = format!("/api/v1/agents/tunnels/{}?agent_id=vm-1", ids()[before].as_str().unwrap());
+        dial(&self.world, &path, "X-Agent-API-Key", self.key.expose().clone()).await
+    }
+
+    /// The code that a socket is closed with within a second.
+    pub(crate) async fn cut(&self, viewer: Socket, since: Instant) {
+        let code = timeout(IN_TIME, closed(viewer)).await;
+        let (took, second) = (since.elapsed(), self.pace.second());
+        assert_eq!(code.ok(), Some(Some(1_008)), "after {took:?}");
+        assert!(took < second, "{took:?} of {second:?}");
     }
 }
 
-async fn dial(world: &World, path: &str, header: &'static str, value: String) -> Socket {
+pub(crate) async fn dial(world: &World, path: &str, header: &'static str, value: String) -> Socket {
     let url = world.handle.url().replace("http", "ws");
     let mut request = format!("{url}{path}").into_client_request().unwrap();
     request.headers_mut().insert(header, value.parse().unwrap());
@@ -107,9 +133,9 @@ async fn dial(world: &World, path: &str, header: &'static str, value: String) ->
 }
 
 /// The next bytes, none at the end; both in time.
-async fn heard(socket: &mut Socket) -> Option<Vec<u8>> {
+pub(crate) async fn heard(socket: &mut Socket) -> Option<Vec<u8>> {
     loop {
-        match timeout(CUT, socket.next()).await.unwrap() {
+        match timeout(IN_TIME, socket.next()).await.unwrap() {
             Some(Ok(Message::Binary(bytes))) => return Some(bytes.to_vec()),
             Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
             Some(Ok(_)) => {}
@@ -117,20 +143,15 @@ async fn heard(socket: &mut Socket) -> Option<Vec<u8>> {
     }
 }
 
-/// The close code of a socket that is cut in time.
-async fn cut(mut viewer: Socket, since: Instant) {
-    let code = timeout(CUT, async {
-        loop {
-            match viewer.next().await {
-                Some(Ok(Message::Close(close))) => return close.map(|close| u16::from(close.code)),
-                Some(Err(_)) | None => return None,
-                Some(Ok(_)) => {}
-            }
+/// What a socket is closed with.
+async fn closed(mut viewer: Socket) -> Option<u16> {
+    loop {
+        match viewer.next().await {
+            Some(Ok(Message::Close(close))) => return close.map(|close| u16::from(close.code)),
+            Some(Err(_)) | None => return None,
+            Some(Ok(_)) => {}
         }
-    })
-    .await;
-    assert_eq!(code.ok(), Some(Some(1_008)), "after {:?}", since.elapsed());
-    assert!(since.elapsed() < CUT, "{:?}", since.elapsed());
+    }
 }
 
 #[tokio::test]
@@ -221,7 +242,7 @@ async fn a_share_that_is_taken_back_cuts_its_viewer_and_no_other() {
     stand.friend = friend;
     let since = Instant::now();
     assert_eq!(stand.as_owner("DELETE", &format!("/shares/{id}"), json!({})).await.status, 204);
-    cut(viewer, since).await;
+    stand.cut(viewer, since).await;
     own.send(Message::binary("mine")).await.unwrap();
     assert_eq!(heard(&mut other).await.as_deref(), Some(&b"mine"[..]));
 }
@@ -233,7 +254,7 @@ async fn a_share_that_is_lowered_cuts_whoever_types_by_it() {
     let (viewer, _tunnel) = Box::pin(stand.watch("control")).await;
     let since = Instant::now();
     stand.share(json!({"mode": "view"})).await;
-    cut(viewer, since).await;
+    stand.cut(viewer, since).await;
     Box::pin(stand.watch("view")).await;
 }
 
@@ -244,7 +265,7 @@ async fn a_share_of_another_program_is_taken_back_within_the_same_time() {
     let (viewer, _tunnel) = Box::pin(stand.watch("view")).await;
     let since = Instant::now();
     stand.world.db.execute("DELETE FROM session_shares").await;
-    cut(viewer, since).await;
+    stand.cut(viewer, since).await;
 }
 
 #[tokio::test]
@@ -262,13 +283,13 @@ async fn who_leaves_the_group_or_the_organization_is_cut() {
     let left =
         stand.world.call("DELETE", &format!("{members}/{}", stand.friend.id), &admin.token, None).await;
     assert_eq!(left.status, 204, "{left:?}");
-    cut(viewer, since).await;
+    stand.cut(viewer, since).await;
     stand.share(json!({"mode": "view"})).await;
     let (viewer, _tunnel) = Box::pin(stand.watch("view")).await;
     let since = Instant::now();
     let member = format!("/api/v1/organizations/acme/members/{}", stand.friend.id);
     assert_eq!(stand.world.call("DELETE", &member, &admin.token, None).await.status, 204);
-    cut(viewer, since).await;
+    stand.cut(viewer, since).await;
 }
 
 #[tokio::test]
@@ -281,9 +302,41 @@ async fn a_share_that_expires_cuts_its_viewer_and_its_tickets_open_nothing() {
     assert_eq!(given.status, 200, "{given:?}");
     let since = Instant::now();
     stand.world.db.manual_clock().advance(chrono::TimeDelta::seconds(10));
-    cut(viewer, since).await;
+    stand.cut(viewer, since).await;
     let offer = format!("tidegate.v1, ticket.{}", given.body["ticket"].as_str().unwrap());
     let headers = [upgrade(), vec![("Sec-WebSocket-Protocol", offer)]].concat();
     let late = stand.world.raw("GET", &format!("{}/terminal", stand.path), &headers, b"").await;
     late.refused(401, "E_UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn what_is_shared_stands_on_the_page_of_whom_it_is_shared_with_and_in_a_list_of_its_own() {
+    let stand = Stand::new().await;
+    let user = stand.world.db.user_in("acme", OrgRole::User).await;
+    let token = stand.world.token(&user).await;
+    let mut browser = Browser::new(&stand.world);
+    browser.log_in(&user, "/home").await;
+    let listed = async || stand.world.call("GET", "/api/v1/sessions?shared=true", &token, None).await.body;
+    assert!(!browser.get("/home").await.text.contains("Shared with you"));
+    assert_eq!(listed().await["total"], 0);
+    let own = stand.world.call("POST", "/api/v1/sessions", &token, Some(json!({"template": "shell"}))).await;
+    assert_eq!(own.status, 202, "{own:?}");
+    let made = stand
+        .as_owner("POST", "/shares", json!({"username": user.username, "mode": "view", "expiresIn": "2h"}))
+        .await;
+    let page = browser.get("/home").await.text;
+    let id = stand.path.rsplit_once('/').unwrap().1;
+    let until = made.body["expiresAt"].as_str().unwrap();
+    let shown = format!("{} {} UTC", &until[..10], &until[11..16]);
+    for wanted in ["Shared with you", &stand.owner.name, "watch", &shown, &format!("/sessions/{id}?")] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    let body = listed().await;
+    assert_eq!((&body["total"], &body["sessions"][0]["id"]), (&json!(1), &json!(id)));
+    assert_eq!(body["sessions"][0]["shared"], json!({"mode": "view", "expiresAt": until}));
+    stand.as_owner("DELETE", &format!("/shares/{}", made.body["id"].as_str().unwrap()), json!({})).await;
+    assert!(!browser.get("/home").await.text.contains("Shared with you"));
+    assert_eq!(listed().await["total"], 0);
+    let bad = stand.world.call("GET", "/api/v1/sessions?shared=perhaps", &token, None).await;
+    assert_eq!(bad.refused(400, "E_INVALID").fields(), ["shared"]);
 }

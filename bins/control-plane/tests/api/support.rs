@@ -1,6 +1,13 @@
 //! A running server and somebody who speaks to it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,6 +20,8 @@ use tidegate_test_support::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinHandle,
+    time::{Instant, sleep},
 };
 
 /// A server on a database of its own.
@@ -189,6 +198,42 @@ impl World {
         body: &[u8],
     ) -> Answer {
         ask(self.handle.address(), method, path, headers, body).await
+    }
+}
+
+/// How fast this machine is at the moment: the longest that the server took to answer a request that asks the database, again
+/// and again since it was started. What is promised in seconds can be held against it.
+pub(crate) struct Pace {
+    slowest: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+}
+
+impl Pace {
+    pub(crate) fn of(world: &World) -> Self {
+        let slowest = Arc::new(AtomicU64::new(0));
+        let (kept, address) = (Arc::clone(&slowest), world.handle.address());
+        let task = tokio::spawn(async move {
+            loop {
+                let since = Instant::now();
+                ask(address, "GET", "/readyz", &[], b"").await;
+                // An answer, and this task's turn after it.
+                let took = u64::try_from(since.elapsed().as_millis()).unwrap();
+                kept.fetch_max(took, Ordering::Relaxed);
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        Self { slowest, task }
+    }
+
+    /// A second, and twice what this machine takes for a request: one that ends something, and the look that finds it.
+    pub(crate) fn second(&self) -> Duration {
+        Duration::from_secs(1) + 2 * Duration::from_millis(self.slowest.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -17,12 +17,12 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use crate::support::World;
+use crate::support::{Pace, World};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// What is promised, and as much again for a machine that is busy with other tests.
-const CUT: Duration = Duration::from_secs(2);
+/// Far longer than is promised: how long it took is looked at afterwards.
+const IN_TIME: Duration = Duration::from_secs(30);
 
 /// Somebody at a terminal, and both ends of it.
 struct Stand {
@@ -32,6 +32,7 @@ struct Stand {
     viewer: Socket,
     tunnel: Socket,
     _agent: SocketAgent,
+    pace: Pace,
 }
 
 impl Stand {
@@ -76,7 +77,8 @@ impl Stand {
             dial(&world, &terminal, "Authorization", format!("Bearer {credential}")),
             dialled(&world, &agent, &key)
         );
-        let mut stand = Self { world, user, token, viewer, tunnel, _agent: agent };
+        let pace = Pace::of(&world);
+        let mut stand = Self { world, user, token, viewer, tunnel, _agent: agent, pace };
         stand.viewer.send(Message::binary("before")).await.unwrap();
         assert_eq!(stand.arrived().await.as_deref(), Some(&b"before"[..]));
         stand
@@ -85,7 +87,7 @@ impl Stand {
     /// The next bytes at the agent's end, none when that has ended; both in time.
     async fn arrived(&mut self) -> Option<Vec<u8>> {
         loop {
-            match timeout(CUT, self.tunnel.next()).await.unwrap() {
+            match timeout(IN_TIME, self.tunnel.next()).await.unwrap() {
                 Some(Ok(Message::Binary(bytes))) => return Some(bytes.to_vec()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}
@@ -101,7 +103,7 @@ impl Stand {
     /// The same, with what the viewer is told.
     async fn cut_with(mut self, wanted: u16) {
         let since = Instant::now();
-        let code = timeout(CUT, async {
+        let code = timeout(IN_TIME, async {
             loop {
                 // What is typed before the cut may arrive.
                 drop(self.viewer.send(Message::binary("after")).await);
@@ -113,12 +115,13 @@ impl Stand {
             }
         })
         .await;
+        let (took, second) = (since.elapsed(), self.pace.second());
         assert_eq!(code.ok(), Some(Some(wanted)), "it is cut in time");
+        assert!(took < second, "{took:?} of {second:?}");
         drop(self.viewer.send(Message::binary("too late")).await);
         while let Some(bytes) = self.arrived().await {
             assert_eq!(bytes, b"after");
         }
-        assert!(since.elapsed() < CUT, "{:?}", since.elapsed());
     }
 }
 

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tidegate_hub::{TunnelHandle, plain};
+use tidegate_hub::{TunnelEnding, TunnelHandle, plain};
 use tidegate_model::{SessionId, StreamKind, StreamMode};
 use tidegate_service::{OpenedStream, ViewingEnd};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::http::{
     Context, Problem,
@@ -92,6 +93,8 @@ pub(super) struct Lent {
     pub(super) connection: SendRequest<Body>,
     pub(super) tunnel: TunnelHandle,
     place: Place,
+    /// While it is lent, its tunnel ends when whoever asked has left.
+    left: DropGuard,
     /// Whether it has carried a request before: then its session may have closed it meanwhile.
     pub(super) used: bool,
 }
@@ -115,19 +118,31 @@ impl Drop for Place {
 }
 
 impl Pool {
-    /// A connection that waits, or a new one.
+    /// A connection that waits, or a new one, for whoever leaves when `gone` is ready.
     pub(super) async fn lend(
         &self,
         context: &Context,
         opened: &OpenedStream,
         key: Key,
+        gone: impl Future<Output = ()> + 'static,
     ) -> Result<Lent, Problem> {
         let place = self.place(&key)?;
-        if let Some(Idle { connection, tunnel, .. }) = self.idle(&key) {
-            return Ok(Lent { connection, tunnel, place, used: true });
-        }
-        let (connection, tunnel) = connect(context, opened).await?;
-        Ok(Lent { connection, tunnel, place, used: false })
+        let (connection, tunnel, used) = match self.idle(&key) {
+            Some(Idle { connection, tunnel, .. }) => (connection, tunnel, true),
+            None => {
+                let (connection, tunnel) = connect(context, opened).await?;
+                (connection, tunnel, false)
+            }
+        };
+        let (over, cut) = (CancellationToken::new(), tunnel.clone());
+        let left = over.clone().drop_guard();
+        rt::spawn(context.tasks.track_future(async move {
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = gone => cut.cut(TunnelEnding::ViewerLeft),
+            }
+        }));
+        Ok(Lent { connection, tunnel, place, left, used })
     }
 
     fn place(&self, key: &Key) -> Result<Place, Problem> {
@@ -183,7 +198,8 @@ impl Pool {
 impl Lent {
     /// Gives it back for the next request.
     pub(super) fn keep(self) {
-        let Self { connection, tunnel, place, .. } = self;
+        let Self { connection, tunnel, place, left, .. } = self;
+        drop(left);
         if connection.is_closed() || tunnel.has_ended() {
             return;
         }

@@ -18,13 +18,16 @@ use super::{
     pool::{Body, Key, Lent, Pool},
     request_id, upgrade,
 };
-use crate::http::{
-    Context, ErrorAnswer, Problem,
-    envelope::OwnShape,
-    gate::{bearer_of, caller},
-    origin,
-    routes::PREFIX,
-    valid::Segment,
+use crate::{
+    departure,
+    http::{
+        Context, ErrorAnswer, Problem,
+        envelope::OwnShape,
+        gate::{bearer_of, caller},
+        origin,
+        routes::PREFIX,
+        valid::Segment,
+    },
 };
 
 /// Who asks, for which session, and what may be kept open for them.
@@ -143,7 +146,7 @@ async fn pass_on(
     if upgrades {
         return upgrade::pass_on(request, payload, context, pool, asked).await;
     }
-    let mut lent = pool.lend(context, &asked.opened, asked.key.clone()).await?;
+    let mut lent = pool.lend(context, &asked.opened, asked.key.clone(), departure::of(&request)).await?;
     // A request without a body is asked again where its connection had been closed while it waited.
     let bodiless = !has_body(&request);
     let mut body = Some(payload);
@@ -152,7 +155,7 @@ async fn pass_on(
         match lent.connection.send_request(onward).await {
             Ok(answer) => return Ok(answer_of(&request, answer, lent, &asked)),
             Err(_) if lent.used && bodiless => {
-                lent = pool.lend(context, &asked.opened, asked.key.clone()).await?;
+                lent = pool.lend(context, &asked.opened, asked.key.clone(), departure::of(&request)).await?;
             }
             Err(error) => return Err(not_answered(error, &lent)),
         }

@@ -19,7 +19,10 @@ use super::{
     request_id,
     watcher::Watcher,
 };
-use crate::http::{Context, Problem};
+use crate::{
+    departure,
+    http::{Context, Problem},
+};
 
 /// Bytes of one piece.
 const CHUNK: usize = 64 * 1024;
@@ -37,7 +40,7 @@ pub(super) async fn pass_on(
     if asked.opened.mode == StreamMode::View && !wanted.eq_ignore_ascii_case("websocket") {
         return Err(Problem::forbidden("you may watch this session, and not open other connections into it"));
     }
-    let mut lent = pool.lend(context, &asked.opened, asked.key.clone()).await?;
+    let mut lent = pool.lend(context, &asked.opened, asked.key.clone(), departure::of(&request)).await?;
     let mut onward = onward(&request, &asked, None, context)?;
     let headers = onward.headers_mut();
     headers.insert(hyper::header::CONNECTION, hyper::header::HeaderValue::from_static("upgrade"));
