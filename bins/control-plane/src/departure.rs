@@ -4,16 +4,14 @@
 
 use std::{
     any::Any,
+    io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
 };
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{HttpRequest, dev::Extensions};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    net::TcpStream,
-};
+use tokio::{io::Interest, net::TcpStream};
 
 /// A connection's socket, by a descriptor of its own. It goes with the connection.
 #[derive(Debug, Clone)]
@@ -34,16 +32,18 @@ pub(crate) fn of(request: &HttpRequest) -> impl Future<Output = ()> + 'static {
     let wire = request.conn_data::<Wire>().cloned();
     async move {
         if let Some(Wire(descriptor)) = wire
-            && let Ok(watched) = AsyncFd::with_interest(descriptor, Interest::READABLE)
+            && let Ok(own) = descriptor.try_clone().map(std::net::TcpStream::from)
+            && let Ok(watched) = TcpStream::from_std(own)
         {
-            while let Ok(mut ready) = watched.readable().await {
-                if ready.ready().is_read_closed() {
+            while let Ok(ready) = watched.ready(Interest::READABLE).await {
+                if ready.is_read_closed() {
                     return;
                 }
-                // More was sent, which is not for here.
-                ready.clear_ready();
+                // More was sent, which is not for here: from now on it is waited for what comes next.
+                let more = || Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock));
+                drop(watched.try_io(Interest::READABLE, more));
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -134,7 +134,8 @@ fn own_set_cookie(value: &HeaderValue, below: Option<&str>) -> Option<String> {
     }
     let is =
         |part: &str, wanted| part.split('=').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted);
-    let kept = parts.filter(|part| !is(part, "domain") && !(below.is_some() && is(part, "path")));
+    let dropped = |part: &&str| is(part, "domain") || (below.is_some() && is(part, "path"));
+    let kept = parts.filter(|part| !dropped(part));
     let mut cookie = std::iter::once(pair).chain(kept).collect::<Vec<_>>().join(";");
     if let Some(below) = below {
         // One that must be of the whole host has no place here.

@@ -127,12 +127,11 @@ impl Pool {
         gone: impl Future<Output = ()> + 'static,
     ) -> Result<Lent, Problem> {
         let place = self.place(&key)?;
-        let (connection, tunnel, used) = match self.idle(&key) {
-            Some(Idle { connection, tunnel, .. }) => (connection, tunnel, true),
-            None => {
-                let (connection, tunnel) = connect(context, opened).await?;
-                (connection, tunnel, false)
-            }
+        let (connection, tunnel, used) = if let Some(Idle { connection, tunnel, .. }) = self.idle(&key) {
+            (connection, tunnel, true)
+        } else {
+            let (connection, tunnel) = connect(context, opened).await?;
+            (connection, tunnel, false)
         };
         let (over, cut) = (CancellationToken::new(), tunnel.clone());
         let left = over.clone().drop_guard();
