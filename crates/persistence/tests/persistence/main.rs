@@ -67,6 +67,7 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     let tidegate_service::Changed::Queued(session, _) = made.await.unwrap() else { panic!("a new session") };
     agent.work().await;
     let streams = &test.services().streams;
+    streams.disconnect(scope, session.id, tidegate_model::DisconnectRequest::default()).await.unwrap();
     streams.connect(scope, session.id, StreamKind::Terminal, StreamMode::Control).await.unwrap();
     let ticket = streams.connect(scope, session.id, StreamKind::Http, StreamMode::View).await.unwrap().ticket;
     streams.exchange(&ticket, session.id).await.unwrap();
