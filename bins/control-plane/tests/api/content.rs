@@ -7,6 +7,7 @@ use std::sync::{
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
+use tidegate_hub::TunnelHandle;
 use tidegate_model::OrgRole;
 use tidegate_protocol::{ToAgent, TunnelTarget};
 use tidegate_test_support::{SocketAgent, SocketOptions, eventually, new_key_of};
@@ -169,11 +170,11 @@ async fn serve(
             if tunnel.send(Message::binary(answer)).await.is_err() {
                 return;
             }
-            while without_end {
-                if tunnel.send(Message::binary(vec![b'x'; 64 * 1024])).await.is_err() {
-                    return;
+            if without_end {
+                while tunnel.send(Message::binary(vec![b'x'; 64 * 1024])).await.is_ok() {
+                    poured.fetch_add(64 * 1024, Ordering::Relaxed);
                 }
-                poured.fetch_add(64 * 1024, Ordering::Relaxed);
+                return;
             }
         }
     }
@@ -365,7 +366,7 @@ async fn who_is_shown_out_of_an_application_is_out_with_the_next_request() {
     stand.browse("GET", "/", &cookie, &[]).await.refused(401, "E_UNAUTHENTICATED");
     // A program with the owner's bearer comes again, by a connection of its own.
     assert_eq!(ask().await.status, 200);
-    eventually("what was open is cut", async || before.iter().all(|tunnel| tunnel.has_ended())).await;
+    eventually("what was open is cut", async || before.iter().all(TunnelHandle::has_ended)).await;
     assert_eq!(ask().await.status, 200);
 }
 

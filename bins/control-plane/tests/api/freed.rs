@@ -54,7 +54,7 @@ async fn a_terminal_a_desktop_and_a_port_whose_viewer_is_gone_are_freed() {
     for what in ["terminal", "vnc", "ports/8080"] {
         let path = format!("{}/{what}", stand.path);
         let token = format!("Bearer {}", stand.owner.token);
-        let (mut viewer, mut tunnel) = stand.open(&path, token).await;
+        let (mut viewer, mut tunnel) = Box::pin(stand.open(&path, token)).await;
         tunnel.send(Message::binary("RFB 003.008\n")).await.unwrap();
         assert_eq!(heard(&mut viewer).await.as_deref(), Some(&b"RFB 003.008\n"[..]));
         assert!(tunnels(&stand) == 1 && stand.world.handle.tasks() > before, "{what}");

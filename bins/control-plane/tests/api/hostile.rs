@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::json;
+use tidegate_hub::TunnelHandle;
 use tidegate_model::OrgRole;
 use tidegate_test_support::{eventually, eventually_some};
 use tokio::{
@@ -66,7 +67,7 @@ async fn an_answer_without_an_end_waits_for_its_reader_and_ends_with_them() {
     reader.read_exact(&mut some).await.unwrap();
     let tunnels = stand.world.handle.hub().tunnels(stand.id.parse().unwrap());
     drop(reader);
-    eventually("it ends with its reader", async || tunnels.iter().any(|tunnel| tunnel.has_ended())).await;
+    eventually("it ends with its reader", async || tunnels.iter().any(TunnelHandle::has_ended)).await;
 }
 
 #[tokio::test]
