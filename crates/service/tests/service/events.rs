@@ -9,7 +9,7 @@ use tidegate_model::{
     FromFields, GroupRole, OrgRole, SessionId, ShareTarget, StreamMode, SystemRole, UpdateGroupRequest,
 };
 use tidegate_service::{Caller, Error, EventFilter, EventStream, MadeGroup, Operator, Services};
-use tidegate_test_support::{DEADLINE, SimAgent, TestDb, TestOrg, eventually};
+use tidegate_test_support::{DEADLINE, SimAgent, TestDb, TestOrg};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
