@@ -61,6 +61,13 @@ pub struct UserChange {
     /// Whose account it is, for operators; `Some(None)`: nobody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home_org_id: Option<Option<OrgId>>,
+    /// One's own password in force, for another address of one's own.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
+    pub current_password: Option<Secret<String>>,
+}
+
+fn exposed<S: serde::Serializer>(secret: &Option<Secret<String>>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(Secret::expose).serialize(serializer)
 }
 
 /// One page of users.

@@ -68,6 +68,9 @@ pub struct UpdateUserRequest {
     pub active: Option<bool>,
     /// Whose account it is; for operators. `null`: nobody's.
     pub home_org_id: PatchField<OrgId>,
+    /// The caller's own password in force: whoever has one brings it for another `email` of their own, because a mail to
+    /// it may set the password.
+    pub current_password: Option<Secret<String>>,
 }
 
 impl FromFields for UpdateUserRequest {
@@ -76,10 +79,11 @@ impl FromFields for UpdateUserRequest {
         let full_name: Option<String> = not_null(fields, "fullName");
         let (role, active) = (not_null(fields, "role"), not_null(fields, "active"));
         let home_org_id = fields.patch("homeOrgId");
+        let current_password = not_null::<String>(fields, "currentPassword").map(Secret::new);
         let errors = fields.errors();
         email.as_ref().map(|email| errors.check("email", validate_email(email)));
         full_name.as_ref().map(|name| errors.check("fullName", validate_full_name(name)));
-        Some(Self { email, full_name, role, active, home_org_id })
+        Some(Self { email, full_name, role, active, home_org_id, current_password })
     }
 }
 
@@ -266,8 +270,10 @@ mod tests {
         let cleared = UpdateUserRequest::from_json(json!({"homeOrgId": null})).unwrap();
         let wanted = UpdateUserRequest { home_org_id: PatchField::Clear, ..Default::default() };
         assert!(cleared == wanted && !cleared.is_profile());
-        let nulls = json!({"email": null, "fullName": null, "role": null, "active": null});
-        assert_eq!(complaints::<UpdateUserRequest>(nulls), ["active", "email", "fullName", "role"]);
+        let nulls =
+            json!({"email": null, "fullName": null, "role": null, "active": null, "currentPassword": null});
+        let named = ["active", "currentPassword", "email", "fullName", "role"];
+        assert_eq!(complaints::<UpdateUserRequest>(nulls), named);
         assert!(UpdateUserRequest::from_json(json!({"email": "a@example.com"})).unwrap().is_profile());
     }
 

@@ -76,14 +76,16 @@ pub struct Owner {
 /// The user of this name or address, in any case, if a password of theirs may be set by mail: active, with a password here
 /// and an address.
 pub async fn owner(tx: &mut PlatformTx, subject: &str) -> Result<Option<Owner>> {
+    // Not by PostgreSQL, to which `İ` may be an `i`: what is counted as two names would be looked up as one.
+    let subject = subject.to_lowercase();
     let rows: Vec<(UserId, String, String, DateTime<Utc>)> = statement::<(Uuid, Text, Text, Timestamptz)>(
         // A name is never an address: it has no @ in it.
         "SELECT id, username, email, updated_at FROM users
-         WHERE (lower(username) = lower(?) OR lower(email) = lower(?)) AND active AND deleted_at IS NULL
+         WHERE (lower(username) = ? OR lower(email) = ?) AND active AND deleted_at IS NULL
            AND provider = 'local' AND password_hash IS NOT NULL AND email IS NOT NULL LIMIT 1",
     )
-    .bind::<Text, _>(subject.to_owned())
-    .bind::<Text, _>(subject.to_owned())
+    .bind::<Text, _>(subject.clone())
+    .bind::<Text, _>(subject)
     .load(tx.conn()?)
     .await?;
     let owner = |(id, username, email, state)| Owner { id, username, email, state };

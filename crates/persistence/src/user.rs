@@ -145,6 +145,13 @@ pub async fn lock_own(tx: &mut UserTx) -> Result<(Option<String>, String)> {
     rows.into_iter().next().ok_or(Error::NotFound)
 }
 
+/// Whether the transaction's user still has the password of this hash, under the lock of [`lock_own`].
+pub async fn has_password(tx: &mut UserTx, hash: String) -> Result<bool> {
+    let own = statement::<()>("SELECT 1 FROM users WHERE id = ? AND password_hash = ?");
+    let own = own.bind::<Uuid, _>(tx.user_id).bind::<Text, _>(hash);
+    Ok(own.execute(tx.conn()?).await? == 1)
+}
+
 /// Changes what users change of themselves.
 pub async fn update_own(
     tx: &mut UserTx,

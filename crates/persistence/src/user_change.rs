@@ -254,6 +254,12 @@ pub async fn manages(tx: &mut PlatformTx, id: UserId) -> Result<bool> {
     Ok(rows == [true])
 }
 
+/// Whether a user is a member of an organization that has not ended, other than the one that the operator acts for.
+pub async fn reaches_elsewhere(tx: &mut PlatformTx, operator: &Operator, id: UserId) -> Result<bool> {
+    let Some(Stewardship { org, .. }) = operator.steward else { return Ok(false) };
+    Ok(organizations(tx, id).await?.into_iter().any(|other| other != org))
+}
+
 /// The organizations that a user is a member of and that have not ended.
 pub async fn organizations(tx: &mut PlatformTx, id: UserId) -> Result<Vec<OrgId>> {
     let of_user = statement::<Uuid>(

@@ -183,6 +183,9 @@ impl AllUsers {
                     reaches(operator, role)?;
                     not_raised(operator, &before, role)?;
                 }
+                if change.email.as_ref().is_some_and(|email| before.email.as_ref() != Some(email)) {
+                    may_readdress_in(tx, operator, &before).await?;
+                }
                 if let Some(Some(org)) = change.home {
                     organization::find_any(tx, org).await.named(format_args!("organization {org}"))?;
                 }
@@ -422,9 +425,24 @@ async fn may_reset_in(tx: &mut PlatformTx, operator: &Operator, user: &PlatformU
         return Ok(());
     }
     Err(Error::Forbidden(format!(
-        "{} owns or manages an organization: resetting this password needs {}",
+        "{} owns or manages an organization: a new password or address for them needs {}",
         user.username,
         Operation::AppointManagers.who()
+    )))
+}
+
+/// Whoever reads the mail of a local user can set a password and log in as them: with as much as they are anywhere.
+async fn may_readdress_in(tx: &mut PlatformTx, operator: &Operator, user: &PlatformUser) -> Result<()> {
+    if user.provider != Provider::Local {
+        return Ok(());
+    }
+    may_reset_in(tx, operator, user).await?;
+    if !user_change::reaches_elsewhere(tx, operator, user.id).await? {
+        return Ok(());
+    }
+    Err(Error::Forbidden(format!(
+        "{} is in other organizations too, and a mail to their address may set their password: they change it themselves",
+        user.username
     )))
 }
 

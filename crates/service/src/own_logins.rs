@@ -4,11 +4,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use serde_json::json;
 use tidegate_model::{
-    ChangePasswordRequest, FieldErrors, LoginSession, LoginSessionId, Provider, validate_password,
+    ChangePasswordRequest, FieldErrors, LoginSession, LoginSessionId, Provider, Secret, validate_password,
 };
 use tidegate_persistence::{Error as DbError, audit, auth, device_code, login_session, user};
 
-use crate::{Caller, Error, Listed, Logins, Nudge, Paging, Result, page, users::entry};
+use crate::{Caller, Core, Error, Listed, Logins, Nudge, Paging, Result, page, users::entry};
 
 impl Logins {
     /// The caller's logins that stand, the newest first.
@@ -52,17 +52,7 @@ impl Logins {
         let name = caller.user.username();
         validate_password(request.new_password.expose(), name)
             .map_err(|complaint| Error::Invalid(FieldErrors::one("newPassword", complaint)))?;
-        let attempt = core.throttle.attempt(name, source, Arc::clone(&core.clock));
-        attempt.allowed()?;
-        let found = match auth::user_by_name(&core.db, name).await {
-            Ok(found) => Some(found),
-            Err(DbError::NotFound) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let found = found.filter(|found| found.active && found.provider == Provider::Local);
-        let stored = found.and_then(|found| found.password_hash);
-        let fits = core.passwords.verify(request.current_password, stored.clone(), attempt).await?;
-        let Some(old) = stored.filter(|_| fits) else { return Err(Error::InvalidCredentials) };
+        let old = verified(core, name, request.current_password, source).await?;
         let new = core.passwords.hash(request.new_password).await?;
         let now = core.clock.now();
         let line = entry("user.change_password", caller.user.user_id(), source, json!({}), now);
@@ -81,4 +71,29 @@ impl Logins {
         core.nudges.send(Nudge::Revalidate);
         Ok(())
     }
+}
+
+/// The hash of a local user's password, if there is one and they are active.
+pub(crate) async fn stored(core: &Core, name: &str) -> Result<Option<String>> {
+    let found = match auth::user_by_name(&core.db, name).await {
+        Ok(found) => Some(found),
+        Err(DbError::NotFound) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let found = found.filter(|found| found.active && found.provider == Provider::Local);
+    Ok(found.and_then(|found| found.password_hash))
+}
+
+/// The hash that the password in force fits. Wrong ones count against the name like those of a login.
+pub(crate) async fn verified(
+    core: &Core,
+    name: &str,
+    password: Secret<String>,
+    source: Option<IpAddr>,
+) -> Result<String> {
+    let attempt = core.throttle.attempt(name, source, Arc::clone(&core.clock));
+    attempt.allowed()?;
+    let stored = stored(core, name).await?;
+    let fits = core.passwords.verify(password, stored.clone(), attempt).await?;
+    stored.filter(|_| fits).ok_or(Error::InvalidCredentials)
 }

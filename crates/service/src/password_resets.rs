@@ -109,7 +109,8 @@ impl PasswordResets {
         Ok(())
     }
 
-    /// Whose password a token sets, and what they are called. Wrong ones are counted before they are looked up.
+    /// Whose password a token sets, and what they are called. Wrong ones are counted; the right one is let in whatever came
+    /// before it, as with keys.
     async fn owner(&self, token: &str, source: Option<IpAddr>) -> Result<(UserId, String)> {
         let (core, now) = (&self.0, self.0.clock.now());
         let hash = core.vault.digest(Purpose::PasswordReset, token);

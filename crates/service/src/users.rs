@@ -5,7 +5,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateUserRequest, FieldErrors, Operation, PatchField, SystemRole, UpdateUserRequest, User, UserId,
+    CreateUserRequest, FieldErrors, Operation, PatchField, Secret, SystemRole, UpdateUserRequest, User,
+    UserId,
 };
 use tidegate_persistence::{
     Error as DbError, Operator, OrgScope, OrgTx, UserTx, audit, group, membership, organization, quota,
@@ -17,6 +18,7 @@ use crate::{
     AllUsers, Caller, Core, Error, Idempotency, Listed, Paging, Replay, Result,
     error::Named,
     members::may_grant,
+    own_logins,
     permissions::{may, require, standing},
     quotas::user_in,
 };
@@ -171,7 +173,8 @@ impl Users {
         self.get(caller, id).await
     }
 
-    /// Changes the caller's own profile: nobody raises their own role.
+    /// Changes the caller's own profile: nobody raises their own role. Whoever has a password here brings it for another
+    /// address, as for another password: a mail to the address may set it.
     pub async fn update_own(
         &self,
         caller: &Caller,
@@ -185,22 +188,55 @@ impl Users {
             ));
         }
         let now = self.0.clock.now();
-        let UpdateUserRequest { email, full_name, .. } = change;
+        let UpdateUserRequest { email, full_name, current_password, .. } = change;
         let id = caller.user.user_id();
         self.0.throttle.allows_lookup(id, now)?;
+        let proof = match &email {
+            Some(email) => self.proof(caller, email, current_password, source).await?,
+            None => None,
+        };
         let changed = self.0.db.in_user(&caller.user, async |tx| {
             let shown = |(email, full_name)| json!({"email": email, "fullName": full_name});
             let before = shown(user::lock_own(tx).await?);
+            if let Some(hash) = proof
+                && !user::has_password(tx, hash).await?
+            {
+                return Err(Error::InvalidCredentials);
+            }
             user::update_own(tx, email, full_name, now).await?;
             let detail = json!({"before": before, "after": shown(user::lock_own(tx).await?)});
-            audit::insert_user(tx, None, entry("user.update", id, source, detail, now)).await
+            Ok(audit::insert_user(tx, None, entry("user.update", id, source, detail, now)).await?)
         });
-        let changed = changed.await.map_err(Error::from);
+        let changed: Result<()> = changed.await;
         if matches!(changed, Err(Error::Conflict { .. })) {
             self.0.throttle.lookup_failed(id, now);
         }
         changed?;
         self.get(caller, id).await
+    }
+
+    /// The hash that must still be in force when the caller's address changes. None where nothing has to be proved: no
+    /// mail sets the password of somebody who has none here, and an address may be said again.
+    async fn proof(
+        &self,
+        caller: &Caller,
+        email: &str,
+        current: Option<Secret<String>>,
+        source: Option<IpAddr>,
+    ) -> Result<Option<String>> {
+        let (core, name) = (&self.0, caller.user.username());
+        if own_logins::stored(core, name).await?.is_none() {
+            return Ok(None);
+        }
+        let (address, _) = core.db.in_user(&caller.user, async |tx| user::lock_own(tx).await).await?;
+        if address.as_deref() == Some(email) {
+            return Ok(None);
+        }
+        let Some(current) = current else {
+            let complaint = "must be your password, because a mail to another `email` may set it";
+            return Err(Error::Invalid(FieldErrors::one("currentPassword", complaint)));
+        };
+        own_logins::verified(core, name, current, source).await.map(Some)
     }
 
     /// Deletes a user, whom the same may change; everybody may go.

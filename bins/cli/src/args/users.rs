@@ -74,6 +74,9 @@ pub(crate) struct UserChangeArgs {
     /// Display name.
     #[arg(long, value_name = "TEXT")]
     pub(crate) full_name: Option<String>,
+    /// Read your own password, which another address of your own takes, from the first line of this file; asked for where absent.
+    #[arg(long, value_name = "FILE", requires = "email")]
+    pub(crate) current_file: Option<PathBuf>,
 }
 
 /// `passwd`.

@@ -33,9 +33,20 @@ pub(super) async fn users(context: &Context, verb: UserVerb) -> anyhow::Result<E
             out.answer(&made, || format!("{} is there", plain(&made.username)))?;
         }
         UserVerb::Update(words) => {
-            let id = find(client, &words.user.user).await?.id;
-            let change = UserChange { email: words.email, full_name: words.full_name, ..Default::default() };
-            let changed = client.update_user(id, &change).await?;
+            let found = find(client, &words.user.user).await?;
+            let own = words.email.is_some() && takes_password(client, &found).await?;
+            let current = if own || words.current_file.is_some() {
+                Some(secret(words.current_file.as_deref(), "Your password", false)?)
+            } else {
+                None
+            };
+            let change = UserChange {
+                email: words.email,
+                full_name: words.full_name,
+                current_password: current,
+                ..Default::default()
+            };
+            let changed = client.update_user(found.id, &change).await?;
             out.answer(&changed, || output::user(&changed))?;
         }
         UserVerb::Deactivate(words) => set_active(context, &words.user, false).await?,
@@ -50,6 +61,11 @@ pub(super) async fn users(context: &Context, verb: UserVerb) -> anyhow::Result<E
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether another address of this user takes a password: of one's own, where one has a password here.
+async fn takes_password(client: &Client, user: &User) -> anyhow::Result<bool> {
+    Ok(user.provider == Provider::Local && client.me().await?.id == user.id)
 }
 
 async fn set_active(context: &Context, user: &str, active: bool) -> anyhow::Result<()> {

@@ -41,6 +41,24 @@ async fn users_are_listed_and_deactivated_by_name_in_any_case() {
 }
 
 #[tokio::test]
+async fn another_address_of_ones_own_is_sent_with_the_password() {
+    let server = server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine");
+    std::fs::write(&file, "tidewater gate\n").unwrap();
+    let update = ["users", "update", "bob", "--email", "new@example.com"];
+    let (_, err, code) = run(&server, &update).await;
+    assert!(code == 1 && err.contains("nobody is here to ask"), "{err}");
+    assert!(!server.lines().iter().any(|line| line.starts_with("PATCH")), "{:?}", server.lines());
+    let (_, err, code) =
+        run(&server, &[&update[..], &["--current-file", file.to_str().unwrap()]].concat()).await;
+    assert_eq!(code, 0, "{err}");
+    let seen = server.seen();
+    let sent = seen.iter().find(|request| request.line.starts_with("PATCH")).unwrap();
+    assert_eq!(sent.body, r#"{"email":"new@example.com","currentPassword":"tidewater gate"}"#);
+}
+
+#[tokio::test]
 async fn a_user_is_deleted_only_when_the_name_is_said_twice() {
     let server = server().await;
     let (_, err, code) = run(&server, &["users", "delete", "bob", "--confirm", "bobby"]).await;

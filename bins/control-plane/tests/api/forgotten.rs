@@ -134,6 +134,25 @@ async fn a_form_of_another_site_asks_for_nothing_and_sets_nothing() {
 }
 
 #[tokio::test]
+async fn the_link_leads_to_the_settings_address_whatever_host_the_request_names() {
+    let world =
+        World::with("public_url = \"https://tidegate.example\"\ntrusted_proxies = [\"127.0.0.1\"]").await;
+    let ada = ada(&world).await;
+    let address = world.give_address(&ada.id.to_string(), &ada.username).await;
+    let headers = [
+        ("Host", "evil.example".to_owned()),
+        ("X-Forwarded-Host", "evil.example".to_owned()),
+        ("X-Forwarded-Proto", "http".to_owned()),
+        ("Forwarded", "host=evil.example;proto=http".to_owned()),
+    ];
+    let body = json!({"username": ada.username}).to_string();
+    let asked = world.raw("POST", "/api/v1/auth/password/reset", &headers, body.as_bytes()).await;
+    assert_eq!(asked.status, 202, "{asked:?}");
+    let token = world.mailed_link(&address, "https://tidegate.example/password/new?token=").await;
+    assert!(token.len() >= 43, "{token}");
+}
+
+#[tokio::test]
 async fn programs_ask_and_set_too_and_every_bad_field_is_named() {
     let world = World::new().await;
     let ada = ada(&world).await;

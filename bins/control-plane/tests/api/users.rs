@@ -147,6 +147,34 @@ async fn one_changes_ones_password_and_ends_ones_logins() {
 }
 
 #[tokio::test]
+async fn another_address_of_ones_own_takes_the_password_in_force() {
+    let world = World::new().await;
+    let admin = world.member("acme", OrgRole::Admin).await;
+    let made = world.call("POST", USERS, &admin, Some(wanted("alice"))).await;
+    let (me, path) = (token(&world, "alice").await, format!("{USERS}/{}", made.body["id"].as_str().unwrap()));
+    for path in ["/api/v1/users/me", &path] {
+        let change = async |body: Value| world.call("PATCH", path, &me, Some(body)).await;
+        let bare = change(json!({"email": "thief@example.com"})).await;
+        assert_eq!(bare.refused(400, "E_INVALID").fields(), ["currentPassword"], "{path}");
+        let wrong = json!({"email": "thief@example.com", "currentPassword": "a wrong password"});
+        change(wrong).await.refused(401, "E_INVALID_CREDENTIALS");
+        assert_eq!(
+            change(json!({"email": "alice@example.com", "fullName": "Alice"})).await.status,
+            200,
+            "{path}"
+        );
+        assert_eq!(change(json!({"email": "a@example.com", "currentPassword": PASSWORD})).await.status, 200);
+        assert_eq!(
+            change(json!({"email": "alice@example.com", "currentPassword": PASSWORD})).await.status,
+            200
+        );
+    }
+    let log: i64 =
+        world.db.look(&format!("SELECT count(*) FROM audit_log a WHERE a::text LIKE '%{PASSWORD}%'")).await;
+    assert_eq!(log, 0);
+}
+
+#[tokio::test]
 async fn one_user_is_shown_with_their_quota_and_their_groups() {
     let world = World::new().await;
     let owner = world.owner("acme").await;

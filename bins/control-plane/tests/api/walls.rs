@@ -144,6 +144,34 @@ async fn every_operation_is_closed_to_whoever_brings_nothing() {
     assert!(unneeded.is_empty(), "no longer needed: {unneeded:?}");
 }
 
+/// Every file of a folder, read.
+fn sources(folder: &std::path::Path) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    all
+}
+
+#[test]
+fn whoever_comes_by_network_is_never_the_console() {
+    let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for room in ["bins/control-plane/src", "crates/hub/src"] {
+        let files = sources(&crates.join(room));
+        assert!(files.len() > 10, "{room}");
+        for (file, text) in files {
+            // A shell on the machine is the proof that `console()` stands for, and no request brings one.
+            assert!(!text.contains("::console("), "{file} acts as the console");
+            assert!(!text.contains("operators.enter("), "{file} enters an organization as the console");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_belongs_to_another_organization_is_not_found() {
     let world = World::new().await;

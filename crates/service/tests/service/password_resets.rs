@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use tidegate_model::{
-    LoginRequest, NewApiKey, NewPasswordRequest, OrgRole, ResetPasswordRequest, Secret, UpdateUserRequest,
+    LoginRequest, NewApiKey, NewPasswordRequest, OrgRole, ResetPasswordRequest, Secret, SystemRole,
+    UpdateUserRequest,
 };
 use tidegate_service::{Error, Minted, Operator, Post};
 use tidegate_test_support::{TestDb, TestUser};
@@ -123,6 +124,28 @@ async fn an_address_in_any_case_is_as_good_as_a_name() {
         assert!(mails[0].contains("To: Ada@example.com\r\n") && mails.len() == 1, "{mails:?}");
         assert!(mails[0].contains(&format!("a new password for {} on", stage.ada.username)), "{mails:?}");
     }
+}
+
+#[tokio::test]
+async fn a_letter_that_is_counted_as_another_name_finds_nobody() {
+    let stage = Stage::new().await;
+    let sql = format!(
+        "UPDATE users SET username = 'iiki', email = 'iiki@example.com' WHERE id = '{}'",
+        stage.ada.id
+    );
+    stage.test.execute(&sql).await;
+    let recorder = Recorder::new(Does::Take);
+    // To PostgreSQL the small letter of the first is `i`, and of the second `k`.
+    for name in ["\u{130}iki", "i\u{130}ki@example.com", "I\u{130}KI"] {
+        stage.ask(name).await.unwrap();
+    }
+    stage.send(&recorded(&recorder)).await;
+    assert_eq!((recorder.taken().len(), stage.rows().await), (0, ["dropped 1 t f"; 3].join(", ")));
+    for name in ["II\u{212a}I", "iiki", "IIKI", "iiKi", "Iiki"] {
+        stage.ask(name).await.unwrap();
+    }
+    let sixth = stage.ask("ii\u{212a}i").await;
+    assert!(matches!(sixth, Err(Error::RateLimited(_))), "{sixth:?}: it is the same name");
 }
 
 #[tokio::test]
@@ -325,4 +348,76 @@ async fn the_rows_go_after_their_time() {
     stage.later(2 * 24 * 60);
     operators.tidy().await.unwrap();
     assert_eq!(stage.rows().await, "");
+}
+
+fn address(email: &str, current: Option<&str>) -> UpdateUserRequest {
+    let current_password = current.map(|password| Secret::new(password.to_owned()));
+    UpdateUserRequest { email: Some(email.into()), current_password, ..Default::default() }
+}
+
+#[tokio::test]
+async fn another_address_of_ones_own_takes_the_password_as_a_mail_to_it_may_set_one() {
+    let stage = Stage::new().await;
+    let (users, ada) = (&stage.test.services().users, stage.test.caller(&stage.ada).await);
+    let (stolen, password) = ("thief@example.com", stage.ada.password.expose());
+    let bare = users.update_own(&ada, address(stolen, None), None).await;
+    assert!(
+        matches!(&bare, Err(Error::Invalid(fields)) if fields.iter().any(|(name, _)| name == "currentPassword")),
+        "{bare:?}"
+    );
+    let by_id = users.update(&ada, stage.ada.id, address(stolen, None), None).await;
+    assert!(matches!(by_id, Err(Error::Invalid(_))), "{by_id:?}");
+    let wrong = users.update_own(&ada, address(stolen, Some("a wrong password")), None).await;
+    assert!(matches!(wrong, Err(Error::InvalidCredentials)), "{wrong:?}");
+    let now: String = stage.test.look("SELECT email FROM users WHERE email IS NOT NULL").await;
+    assert_eq!(now, "Ada@example.com");
+
+    let named = UpdateUserRequest { full_name: Some("Ada L.".into()), ..address("Ada@example.com", None) };
+    assert_eq!(users.update_own(&ada, named, None).await.unwrap().full_name, "Ada L.");
+    let moved = users.update_own(&ada, address("ada@new.example", Some(password)), None).await.unwrap();
+    assert_eq!(moved.email.as_deref(), Some("ada@new.example"));
+    // Who signs in elsewhere has no password that a mail could set.
+    stage
+        .test
+        .execute("UPDATE users SET provider = 'oidc', password_hash = NULL WHERE email IS NOT NULL")
+        .await;
+    users.update_own(&ada, address("ada@other.example", None), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_may_not_set_a_password_sets_no_address_for_its_mail_either() {
+    let stage = Stage::new().await;
+    let (test, users) = (&stage.test, &stage.test.services().users);
+    let forbidden =
+        |outcome: &Result<tidegate_model::User, Error>| matches!(outcome, Err(Error::Forbidden(_)));
+    let bolt = test.org_with_admin("bolt").await;
+    let (home, away) = (test.user_in("bolt", OrgRole::User).await, test.user_in("bolt", OrgRole::User).await);
+    let manager = test.user_in("bolt", OrgRole::Maintainer).await;
+    let sql = format!(
+        "UPDATE users SET home_org_id = '{}' WHERE id IN ('{}', '{}', '{}')",
+        bolt.id, home.id, away.id, manager.id
+    );
+    test.execute(&sql).await;
+    let elsewhere = format!(
+        "INSERT INTO memberships (org_id, user_id, role, created_at)
+         SELECT id, '{}', 'user', now() FROM organizations WHERE name = 'acme'",
+        away.id
+    );
+    test.execute(&elsewhere).await;
+
+    users.update(&bolt.admin, home.id, address("home@example.com", None), None).await.unwrap();
+    for (who, email) in [(&away, "away@example.com"), (&manager, "manager@example.com")] {
+        let refused = users.update(&bolt.admin, who.id, address(email, None), None).await;
+        assert!(forbidden(&refused), "{refused:?}");
+        let named = UpdateUserRequest { full_name: Some("Some Body".into()), ..Default::default() };
+        users.update(&bolt.admin, who.id, named, None).await.unwrap();
+    }
+    let operator = test.user_with("acme", OrgRole::User, SystemRole::Operator).await;
+    let operator = test.caller(&operator).await;
+    let refused = users.update(&operator, manager.id, address("m@example.com", None), None).await;
+    assert!(forbidden(&refused), "{refused:?}");
+    users.update(&operator, away.id, address("a@example.com", None), None).await.unwrap();
+    let admin = test.user_with("acme", OrgRole::User, SystemRole::Admin).await;
+    let admin = test.caller(&admin).await;
+    users.update(&admin, manager.id, address("m@example.com", None), None).await.unwrap();
 }

@@ -31,6 +31,8 @@ pub(crate) struct Profile {
     email: Option<String>,
     /// 1–200 characters.
     full_name: Option<String>,
+    /// Your password in force, for another `email` of your own where you have a password here.
+    current_password: Option<String>,
 }
 
 /// Changes the caller's own profile. Nobody changes their own role or state.

@@ -48,6 +48,8 @@ pub(crate) struct Change {
     active: Option<bool>,
     /// Whose account it is; for operators. `null`: nobody's.
     home_org_id: Option<OrgId>,
+    /// Your password in force, for another `email` of your own where you have a password here.
+    current_password: Option<String>,
 }
 
 /// Changes a user: oneself, those whose home the organization is for its admins, anybody of no higher role for operators.
