@@ -26,11 +26,11 @@ pub(crate) use self::{
     homes::HomeVerb,
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
-    people::{InviteVerb, MemberVerb, OrgVerb},
+    people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
     run::{Resume, RunArgs, RunWhat},
     sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
     tokens::TokenVerb,
-    users::{LoginsVerb, NewUserArgs, PasswdArgs, UserVerb},
+    users::{LoginsVerb, NewUserArgs, PasswdArgs, UserChanges, UserVerb},
 };
 use crate::exit;
 

@@ -74,10 +74,17 @@ pub(crate) struct NewOrg {
 
 /// `org update`.
 #[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = true)]
 pub(crate) struct OrgChange {
     #[command(flatten)]
     pub(crate) organization: OrgArg,
+    #[command(flatten)]
+    pub(crate) changes: OrgChanges,
+}
+
+/// What changes of an organization: at least one.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = true)]
+pub(crate) struct OrgChanges {
     /// For people.
     #[arg(long, value_name = "TEXT")]
     pub(crate) display_name: Option<String>,

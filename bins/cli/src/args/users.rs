@@ -64,19 +64,26 @@ pub(crate) struct NewUserArgs {
 
 /// `users update`.
 #[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = true)]
 pub(crate) struct UserChangeArgs {
     #[command(flatten)]
     pub(crate) user: UserArg,
+    #[command(flatten)]
+    pub(crate) changes: UserChanges,
+    /// Read your own password, which another address of your own takes, from the first line of this file; asked for where absent.
+    #[arg(long, value_name = "FILE", requires = "email")]
+    pub(crate) current_file: Option<PathBuf>,
+}
+
+/// What changes of a user: at least one.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = true)]
+pub(crate) struct UserChanges {
     /// E-mail address.
     #[arg(long)]
     pub(crate) email: Option<String>,
     /// Display name.
     #[arg(long, value_name = "TEXT")]
     pub(crate) full_name: Option<String>,
-    /// Read your own password, which another address of your own takes, from the first line of this file; asked for where absent.
-    #[arg(long, value_name = "FILE", requires = "email")]
-    pub(crate) current_file: Option<PathBuf>,
 }
 
 /// `passwd`.

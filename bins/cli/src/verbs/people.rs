@@ -10,7 +10,7 @@ use tidegate_client::{
 use tidegate_model::Member;
 
 use crate::{
-    args::{InviteVerb, MemberVerb, OrgVerb},
+    args::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
     context::Context,
     output::{self, plain},
 };
@@ -43,8 +43,8 @@ pub(super) async fn org(context: &Context, verb: OrgVerb) -> anyhow::Result<Exit
             out.answer(&found, || output::organization(&found))?;
         }
         OrgVerb::Update(words) => {
-            let (description, k8s_namespace) = (words.description, words.namespace);
-            let change = OrganizationChange { display_name: words.display_name, description, k8s_namespace };
+            let OrgChanges { display_name, description, namespace } = words.changes;
+            let change = OrganizationChange { display_name, description, k8s_namespace: namespace };
             let organization = chosen(client, words.organization.organization).await?;
             let changed = client.update_organization(&organization, &change).await?;
             out.answer(&changed, || output::organization(&changed))?;

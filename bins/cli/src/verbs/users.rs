@@ -9,7 +9,7 @@ use tidegate_model::{Provider, Secret, User};
 
 use super::login::{ask_secret, secret_from};
 use crate::{
-    args::{LoginsVerb, NewUserArgs, PasswdArgs, UserVerb},
+    args::{LoginsVerb, NewUserArgs, PasswdArgs, UserChanges, UserVerb},
     context::Context,
     output::{self, plain},
 };
@@ -33,19 +33,15 @@ pub(super) async fn users(context: &Context, verb: UserVerb) -> anyhow::Result<E
             out.answer(&made, || format!("{} is there", plain(&made.username)))?;
         }
         UserVerb::Update(words) => {
+            let UserChanges { email, full_name } = words.changes;
             let found = find(client, &words.user.user).await?;
-            let own = words.email.is_some() && takes_password(client, &found).await?;
+            let own = email.is_some() && takes_password(client, &found).await?;
             let current = if own || words.current_file.is_some() {
                 Some(secret(words.current_file.as_deref(), "Your password", false)?)
             } else {
                 None
             };
-            let change = UserChange {
-                email: words.email,
-                full_name: words.full_name,
-                current_password: current,
-                ..Default::default()
-            };
+            let change = UserChange { email, full_name, current_password: current, ..Default::default() };
             let changed = client.update_user(found.id, &change).await?;
             out.answer(&changed, || output::user(&changed))?;
         }

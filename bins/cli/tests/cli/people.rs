@@ -67,6 +67,18 @@ async fn members_are_shown_and_named_in_any_case() {
 }
 
 #[tokio::test]
+async fn an_organization_is_changed_in_what_is_named_and_in_something() {
+    let server = server().await;
+    let (_, err, code) = run(&server, &["org", "update", "acme"]).await;
+    assert!(code == 2 && err.contains("--display-name"), "{err}");
+    let (_, err, code) = run(&server, &["org", "update", "acme", "--description", "Of tides"]).await;
+    assert_eq!(code, 0, "{err}");
+    let seen = server.seen();
+    let sent = seen.iter().find(|request| request.line.starts_with("PATCH")).unwrap();
+    assert_eq!(sent.body, r#"{"description":"Of tides"}"#);
+}
+
+#[tokio::test]
 async fn an_organization_ends_only_when_its_name_is_said_twice() {
     let server = server().await;
     let (_, err, code) = run(&server, &["org", "delete", "acme", "--confirm", "other"]).await;
