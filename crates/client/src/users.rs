@@ -66,6 +66,7 @@ pub struct UserChange {
     pub current_password: Option<Secret<String>>,
 }
 
+#[expect(clippy::ref_option, reason = "serde calls it so")]
 fn exposed<S: serde::Serializer>(secret: &Option<Secret<String>>, serializer: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(Secret::expose).serialize(serializer)
 }

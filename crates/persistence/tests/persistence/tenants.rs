@@ -138,6 +138,29 @@ async fn an_organization_sees_its_own_people_and_neither_passwords_nor_strangers
 }
 
 #[tokio::test]
+async fn who_has_forgotten_a_password_is_seen_and_forged_by_the_platform_alone() {
+    let filled = Filled::new().await;
+    let app = filled.test.app().await;
+    let none = uuid::Uuid::nil().to_string();
+    for (role, setting, value) in [
+        ("tidegate_org", "app.org_id", filled.acme.id.to_string()),
+        ("tidegate_user", "app.user_id", none.clone()),
+        ("tidegate_hub", "app.agent_ids", format!("{{{none}}}")),
+    ] {
+        enter(&app, role, setting, &value).await;
+        for sql in [
+            "SELECT id FROM password_resets",
+            "INSERT INTO password_resets (id, due_at, created_at) VALUES (gen_random_uuid(), now(), now())",
+            "UPDATE password_resets SET used_at = NULL",
+            "DELETE FROM password_resets",
+        ] {
+            assert_eq!(attempt(&app, sql).await, Err(DENIED.into()), "{role}: {sql}");
+        }
+        app.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_platform_stamps_and_revokes_keys_and_reads_or_widens_none() {
     let filled = Filled::new().await;
     let app = filled.test.app().await;
