@@ -201,6 +201,8 @@ pub enum Ended {
 pub enum Found {
     /// It runs.
     Running,
+    /// What holds it is at work: its program is about to begin, or its end about to be told.
+    Starting,
     /// It ran and no longer does.
     Ended(Ended),
 }

@@ -194,12 +194,14 @@ impl Records {
     }
 }
 
-/// Removes the exit, the output and the shim's log of starts before this one.
+/// Removes the exit, the output, the shim's log and a bridge's doubts of starts before this one.
 fn forget_earlier(folder: &Path, generation: i64) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let of = name.to_str().and_then(|name| match name.split('.').collect::<Vec<_>>()[..] {
-            ["exit", of, "json"] | ["output" | "shim", of, "log"] => of.parse::<i64>().ok(),
+            ["exit", of, "json"] | ["output" | "shim", of, "log"] | ["lost", of, "txt"] => {
+                of.parse::<i64>().ok()
+            }
             _ => None,
         });
         if of.is_some_and(|of| of < generation)

@@ -159,7 +159,9 @@ impl Sessions {
         let starting = !begun.is_empty() && record.state == SessionState::Pending;
         let stopping = begun.iter().find_map(|command| worker::keep_of(command, &record.key));
         match (self.platform.find(&record.key).await, stopping) {
-            (Ok(Found::Running), _) => {
+            // The command that starts it waits for that.
+            (Ok(Found::Starting), _) if starting => {}
+            (Ok(Found::Running | Found::Starting), _) => {
                 tracing::info!(session_id = id, "session adopted");
                 self.keep(Record { state: SessionState::Running, ..record }).await;
             }

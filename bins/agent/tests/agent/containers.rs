@@ -448,6 +448,96 @@ async fn a_home_that_an_agent_left_behind_half_made_is_its_users() {
     platform.release(&spec.key).await.unwrap();
 }
 
+#[tokio::test]
+async fn an_empty_home_stays_its_users_whatever_is_made_again() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let mut spec = contained("empty-home", "stat -c %u:%a $HOME; exec sleep 600");
+    for generation in 1..=2 {
+        spec.key.generation = generation;
+        platform.start(&spec, Progress::silent()).await.unwrap();
+        dock.inspect(&spec.key.session_id, "{{.Id}}");
+        let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+        read_until(&mut logs, "1000:700").await;
+        // Nothing was written: the volume is as empty as a new one.
+        platform.stop(&spec.key, Keep::Home).await.unwrap();
+    }
+    platform.release(&spec.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_no_engine_heard_of_happens_once() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let spec = contained("unheard", "echo once >> $HOME/ran; cat $HOME/ran; exit 7");
+    let starting = relay.lose_start(&platform, &spec).await;
+    let first = dock.inspect(&spec.key.session_id, "{{.Id}}");
+
+    // An agent that comes now finds a container that never ran, and a bridge that is at work on it.
+    let next = dock.platform().await;
+    assert_eq!(next.find(&spec.key).await.unwrap(), Found::Starting);
+
+    relay.come_back();
+    soon("the start", starting).await.unwrap().unwrap();
+    let ended = soon("the end", platform.watch(&spec.key)).await;
+    let Ended::Exited(exit) = ended else { panic!("it was not lost: {ended:?}") };
+    assert_eq!(exit.code, 7, "it ended by itself, and its home was not root's");
+    let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+    let (bytes, _) = read_all(&mut logs).await;
+    assert_eq!(String::from_utf8_lossy(&bytes), "once\r\n", "it ran once");
+    assert_ne!(
+        dock.inspect(&spec.key.session_id, "{{.Id}}"),
+        first,
+        "the dead engine's container was not used"
+    );
+    platform.release(&spec.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_may_have_happened_is_not_repeated() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let spec = contained("in-doubt", "echo a second time; exit 7");
+    let starting = relay.lose_start(&platform, &spec).await;
+    // As a runtime leaves a container that it started before its engine died with it.
+    let left = dock.folder.path().join("left");
+    std::fs::create_dir_all(left.join("sbin")).unwrap();
+    std::fs::write(left.join("sbin/docker-init"), "").unwrap();
+    let place = format!("{}:/", dock.inspect(&spec.key.session_id, "{{.Id}}"));
+    dock.docker(&["cp", &format!("{}/.", left.display()), &place]);
+
+    relay.come_back();
+    let refused = soon("the start", starting).await.unwrap().unwrap_err().to_string();
+    assert!(refused.contains("nobody can say whether its program ran"), "{refused}");
+    // The same for an agent that did not live to hear it.
+    let next = dock.platform().await;
+    let again = next.start(&spec, Progress::silent()).await.unwrap_err().to_string();
+    assert_eq!(again, refused);
+    let found = next.find(&spec.key).await.unwrap();
+    assert_eq!(found, Found::Ended(Ended::Lost(refused)), "no exit code was made up");
+    next.release(&spec.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_saw_has_no_exit_code() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let spec = contained("unseen", "sleep 1; exit 255");
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    let container = dock.inspect(&spec.key.session_id, "{{.Id}}");
+    // Whoever holds its terminal is killed, and nobody watches when it ends.
+    for pid in crate::support::shims(dock.folder.path()) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+    dock.docker(&["wait", &container]);
+    let found = platform.find(&spec.key).await.unwrap();
+    let Found::Ended(Ended::Lost(reason)) = found else { panic!("nobody knows its exit code: {found:?}") };
+    assert!(reason.contains("does not know its exit code"), "{reason}");
+    platform.release(&spec.key).await.unwrap();
+}
+
 /// What stands between an agent and its engine, and can be away.
 struct Relay {
     socket: PathBuf,
@@ -461,6 +551,8 @@ struct Relay {
 #[derive(Default)]
 struct Lost {
     to: Option<&'static str>,
+    /// The engine hears nothing of it either.
+    unheard: bool,
     then_away: bool,
 }
 
@@ -504,6 +596,21 @@ impl Relay {
     fn stay_away_then(&self) {
         self.lost.lock().unwrap().then_away = true;
     }
+
+    /// Starts a session whose container the engine is asked to start at the moment in which it goes away.
+    async fn lose_start(
+        &self,
+        platform: &Arc<DockerPlatform>,
+        spec: &SessionSpec,
+    ) -> tokio::task::JoinHandle<Result<(), tidegate_agent::Error>> {
+        self.lose_the_answer_to("/start");
+        self.lost.lock().unwrap().unheard = true;
+        self.stay_away_then();
+        let (platform, spec) = (Arc::clone(platform), spec.clone());
+        let starting = tokio::spawn(async move { platform.start(&spec, Progress::silent()).await });
+        until("the start was asked for", || self.turned_away() > 0).await;
+        starting
+    }
 }
 
 impl Drop for Relay {
@@ -538,9 +645,14 @@ async fn carry(
                     let line = line.lines().next().unwrap_or_default();
                     lost.to.take_if(|path| line.starts_with("POST") && line.contains(*path)).is_some()
                 };
-                to_engine.write_all(&asked[..length]).await.unwrap();
+                let unheard = loses && lost.lock().unwrap().unheard;
+                if !unheard {
+                    to_engine.write_all(&asked[..length]).await.unwrap();
+                }
                 if loses {
-                    drop(from_engine.read(&mut answered).await);
+                    if !unheard {
+                        drop(from_engine.read(&mut answered).await);
+                    }
                     if lost.lock().unwrap().then_away {
                         away.send_replace(true);
                     }

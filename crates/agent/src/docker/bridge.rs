@@ -1,10 +1,10 @@
 //! `session-container`: below a shim, between its PTY and a container's terminal. It ends when the container's program
-//! does, with its exit code, and not when the engine is away for a while.
+//! does, with its exit code, and not when the engine is away for a while. It alone asks for the program's start, and never
+//! for a second one while the first may have happened.
 
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use bollard::exec::CreateExecOptions;
-use nix::sys::signal::Signal;
 use rustix::termios;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -15,14 +15,17 @@ use tokio::{
 };
 
 use super::{
-    container::{Standing, body_of, standing},
+    container::{Standing, UNKNOWN_CODE, body_of, standing},
     engine::{Engine, Resized, Terminal, Version},
-    patiently,
+    evidence, patiently,
 };
-use crate::{Error, shims::tree};
+use crate::{Error, files::write_private};
 
 /// How often an engine that is away is tried again.
 const AWAY: Duration = Duration::from_millis(500);
+/// How long an engine that took a request to start and does not answer may leave the container as it was, until it
+/// counts as not having heard of it. While it is at work on a container it says nothing about it.
+const UNHEARD: Duration = Duration::from_secs(10);
 /// Bytes read at once.
 const CHUNK: usize = 32 * 1024;
 /// Pieces of what is typed that may wait.
@@ -42,13 +45,15 @@ pub(super) struct Bridge {
 }
 
 /// What is on the other side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub(super) enum Role {
     /// The container's own program.
     Main {
         /// Whether the bridge starts it once it is attached, so that nothing it prints is lost.
         starts: bool,
+        /// Where it writes down why nobody can know how the program ended, or whether it ran.
+        lost: PathBuf,
     },
     /// A shell beside it.
     Shell,
@@ -67,24 +72,47 @@ pub fn session_container(spec: &str) -> ExitCode {
             return ExitCode::from(126);
         }
     };
-    let code = runtime.block_on(run(&bridge)).unwrap_or_else(|(code, sentence)| {
-        eprintln!("tidegate: {sentence}\r");
-        code
-    });
+    let code = runtime.block_on(run(&bridge)).unwrap_or_else(|refusal| refusal.tell(&bridge.role));
     // The thread that reads what is typed waits for more, and need not be waited for.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
 
-type Refusal = (u8, String);
+/// Why there is no exit code of the program.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The program was not started; the code says so as a shell would.
+    Exit(u8, String),
+    /// Nobody can know.
+    Lost(String),
+}
+
+impl Refusal {
+    fn tell(self, role: &Role) -> u8 {
+        let (code, sentence) = match self {
+            Self::Exit(code, sentence) => (code, sentence),
+            Self::Lost(sentence) => {
+                if let Role::Main { lost, .. } = role
+                    && let Err(error) = write_private(lost, sentence.as_bytes())
+                {
+                    eprintln!("tidegate: {}\r", error.chain());
+                }
+                (u8::MAX, sentence)
+            }
+        };
+        eprintln!("tidegate: {sentence}\r");
+        code
+    }
+}
 
 async fn run(bridge: &Bridge) -> Result<u8, Refusal> {
     // What is typed goes on as it is: the container's own terminal does the rest.
-    raw_mode().map_err(|error| (126, format!("cannot prepare the terminal: {error}")))?;
-    let engine = Engine::open(&bridge.socket, bridge.api).map_err(|error| (126, error.chain()))?;
+    raw_mode().map_err(|error| Refusal::Exit(126, format!("cannot prepare the terminal: {error}")))?;
+    let engine =
+        Engine::open(&bridge.socket, bridge.api).map_err(|error| Refusal::Exit(126, error.chain()))?;
     let mut typed = typed();
     match bridge.role {
-        Role::Main { starts } => main_program(&engine, &bridge.container, starts, &mut typed).await,
+        Role::Main { starts, .. } => main_program(&engine, &bridge.container, starts, &mut typed).await,
         Role::Shell => shell(&engine, &bridge.container, &mut typed).await,
     }
 }
@@ -97,6 +125,8 @@ async fn main_program(
 ) -> Result<u8, Refusal> {
     let (mut starts, mut history) = (starts, !starts);
     let resized = Resized::Container(name.to_owned());
+    // Whether an engine was asked to start it and did not answer, and whether one was away since it was.
+    let (mut in_doubt, mut was_away) = (false, false);
     loop {
         match engine.attach(name, history).await {
             Ok(terminal) => {
@@ -105,24 +135,50 @@ async fn main_program(
                     Ok(()) => {
                         carry(engine, terminal, &resized, typed).await;
                         // What was printed before is here already.
-                        (starts, history) = (false, false);
+                        (starts, history, in_doubt) = (false, false, false);
                     }
-                    // It may have been started or not: the engine says it when it is back.
-                    Err(Error::Away { .. }) => sleep(AWAY).await,
-                    Err(error) if is_left_over(&error) => make_again(engine, name).await?,
+                    Err(Error::Away { .. }) => {
+                        (in_doubt, was_away) = (true, true);
+                        // An engine that lives may be at work on it. One that does not has left the terminal, too.
+                        tokio::select! {
+                            () = carry(engine, terminal, &resized, typed) => {}
+                            () = unheard(engine, name) => {}
+                        }
+                    }
+                    Err(error) if is_left_over(&error) => in_doubt = true,
                     Err(error) => return Err(not_started(&error)),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err((137, "the container is gone".to_owned()));
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            Err(_) => {
+                was_away = true;
+                sleep(AWAY).await;
             }
-            Err(_) => sleep(AWAY).await,
         }
-        match ended(engine, name).await? {
-            Now::Ended(code) => return Ok(code),
+        match look(engine, name, &mut was_away).await? {
+            Now::Ended(code) => return exit_code(code, was_away),
             // Started by an engine that did not live to say so: what it printed since has not been seen.
-            Now::Begun if starts => (starts, history) = (false, true),
+            Now::Begun if starts => (starts, history, in_doubt) = (false, true, false),
+            Now::NotBegun if in_doubt => {
+                make_again(engine, name).await?;
+                (in_doubt, was_away) = (false, false);
+            }
             Now::Begun | Now::NotBegun => {}
+        }
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::Exit(137, "the container is gone".to_owned())
+}
+
+/// Waits until an engine that took a request long ago says that it has done nothing about it.
+async fn unheard(engine: &Engine, name: &str) {
+    loop {
+        sleep(UNHEARD).await;
+        let found = engine.inspect(name).await;
+        if found.is_ok_and(|found| found.as_ref().map(standing) == Some(Standing::Created)) {
+            return;
         }
     }
 }
@@ -135,28 +191,37 @@ fn is_left_over(error: &Error) -> bool {
         || (sentence.contains(": task ") && sentence.ends_with(": already exists"))
 }
 
-/// Makes a container again that cannot be started any more. What was left of its start is killed first, as far as this
-/// machine shows it: nothing may run beside the new one.
+/// Makes a container again whose start nobody answered for, if nothing of its program can have run. Another one, because
+/// an engine that died in the middle of a start may have left what keeps it from ever starting this one.
 async fn make_again(engine: &Engine, name: &str) -> Result<(), Refusal> {
-    let failed = |error: Error| (126, error.chain());
-    let found = patiently(|| engine.inspect(name)).await.map_err(failed)?;
-    let found = found.ok_or_else(|| (137, "the container is gone".to_owned()))?;
-    if let Some(id) = &found.id {
-        tree::signal_all(&tree::in_cgroup_of(id), Signal::SIGKILL);
+    let failed = |error: Error| Refusal::Exit(126, error.chain());
+    // Asked to end in between, it ends after it: a container that it only just asked for would be nobody's.
+    let told = [SignalKind::hangup(), SignalKind::terminate()].map(signal);
+    let found = patiently(|| engine.inspect(name)).await.map_err(failed)?.ok_or_else(gone)?;
+    if let Some(reason) = patiently(|| evidence::of(engine, &found)).await.map_err(failed)?.reason() {
+        return Err(Refusal::Lost(reason));
     }
     let body = body_of(found).map_err(failed)?;
     let again = async || {
         engine.remove(name).await?;
         engine.create(name, body.clone()).await
     };
-    patiently(again).await.map_err(failed)
+    patiently(again).await.map_err(failed)?;
+    for mut told in told.into_iter().flatten() {
+        tokio::spawn(async move {
+            if told.recv().await.is_some() {
+                std::process::exit(129);
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Where a container is that was asked for.
 enum Now {
     NotBegun,
     Begun,
-    Ended(u8),
+    Ended(i32),
 }
 
 /// As a shell says it: 127 where there is no such program, 126 where it cannot be run.
@@ -164,11 +229,19 @@ fn not_started(error: &Error) -> Refusal {
     let sentence = error.chain();
     let missing = ["no such file", "not found in $PATH", "executable file not found"];
     let code = if missing.iter().any(|text| sentence.contains(text)) { 127 } else { 126 };
-    (code, sentence)
+    Refusal::Exit(code, sentence)
 }
 
-/// Whether the container has ended, with its exit code; while nobody can say, it is asked again.
-async fn ended(engine: &Engine, name: &str) -> Result<Now, Refusal> {
+/// The program's exit code, unless it is what an engine says that was away when the program ended.
+fn exit_code(code: i32, was_away: bool) -> Result<u8, Refusal> {
+    if was_away && code == UNKNOWN_CODE {
+        return Err(Refusal::Lost(super::END_UNSEEN.to_owned()));
+    }
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Looks at the container; while nobody can say, it is asked again.
+async fn look(engine: &Engine, name: &str, was_away: &mut bool) -> Result<Now, Refusal> {
     loop {
         match engine.inspect(name).await {
             Ok(Some(found)) => {
@@ -178,14 +251,19 @@ async fn ended(engine: &Engine, name: &str) -> Result<Now, Refusal> {
                         if killed {
                             eprintln!("tidegate: the session used more memory than it was granted\r");
                         }
-                        return Ok(Now::Ended(u8::try_from(code).unwrap_or(u8::MAX)));
+                        return Ok(Now::Ended(code));
                     }
                     Standing::Created => return Ok(Now::NotBegun),
                     Standing::Running | Standing::Paused => return Ok(Now::Begun),
+                    // Nobody but a person removes it below its bridge.
+                    Standing::Leaving => return Err(gone()),
                 }
             }
-            Ok(None) => return Err((137, "the container is gone".to_owned())),
-            Err(_) => sleep(AWAY).await,
+            Ok(None) => return Err(gone()),
+            Err(_) => {
+                *was_away = true;
+                sleep(AWAY).await;
+            }
         }
     }
 }
@@ -205,8 +283,9 @@ async fn shell(engine: &Engine, name: &str, typed: &mut mpsc::Receiver<Vec<u8>>)
         ..CreateExecOptions::default()
     };
     let made = engine.api().create_exec(name, options).await;
-    let id = made.map_err(|error| (126, format!("no shell in the container: {error}")))?.id;
-    let terminal = engine.start_exec(&id).await.map_err(|error| (126, format!("no shell: {error}")))?;
+    let refused = |sentence| Refusal::Exit(126, sentence);
+    let id = made.map_err(|error| refused(format!("no shell in the container: {error}")))?.id;
+    let terminal = engine.start_exec(&id).await.map_err(|error| refused(format!("no shell: {error}")))?;
     carry(engine, terminal, &Resized::Exec(id.clone()), typed).await;
     let code = engine.inspect_exec(&id).await.ok().and_then(|found| found.exit_code).unwrap_or(0);
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
@@ -272,4 +351,16 @@ fn raw_mode() -> io::Result<()> {
     let mut modes = termios::tcgetattr(&terminal)?;
     modes.make_raw();
     Ok(termios::tcsetattr(&terminal, termios::OptionalActions::Now, &modes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_engine_says_that_does_not_know_is_no_exit_code() {
+        assert_eq!(exit_code(7, true), Ok(7));
+        assert_eq!(exit_code(255, false), Ok(255), "a program may end so");
+        assert!(matches!(exit_code(255, true), Err(Refusal::Lost(_))));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::plugin::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig,
-    ImageConfig, Mount, MountType, PortBinding,
+    ImageConfig, Mount, MountType, MountVolumeOptions, PortBinding,
 };
 use chrono::{DateTime, Utc};
 use tidegate_model::{Clock, Hibernation, SystemClock};
@@ -43,6 +43,9 @@ const NOBODY_SPECIAL: &str = "1000:1000";
 /// The best shell that the image has.
 const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -l || exec sh -l";
 
+/// The exit code that an engine tells where it does not know one: containers that ended while it was away.
+pub(super) const UNKNOWN_CODE: i32 = 255;
+
 /// What is written on a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Labels {
@@ -72,6 +75,8 @@ pub(super) enum Standing {
     Created,
     Running,
     Paused,
+    /// Being removed: it says nothing of its program any more.
+    Leaving,
     Exited {
         /// Its program's exit code.
         code: i32,
@@ -88,16 +93,21 @@ pub(super) fn standing(found: &ContainerInspectResponse) -> Standing {
         Some(Status::RUNNING | Status::RESTARTING) => Standing::Running,
         Some(Status::PAUSED) => Standing::Paused,
         Some(Status::CREATED | Status::EMPTY) | None => Standing::Created,
-        Some(Status::EXITED | Status::DEAD | Status::REMOVING | Status::STOPPING) => {
+        Some(Status::DEAD | Status::REMOVING) => Standing::Leaving,
+        Some(Status::EXITED | Status::STOPPING) => {
             let at = state.finished_at.as_deref().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-            let code = state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(255);
+            let code = state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(UNKNOWN_CODE);
             Standing::Exited { code, at: at.map_or_else(|| SystemClock::new().now(), |at| at.to_utc()) }
         }
     }
 }
 
-/// What a container that is there was made of.
-pub(super) fn body_of(found: ContainerInspectResponse) -> Result<ContainerCreateBody, Error> {
+/// What a container that is there was made of. Its home has an owner by now.
+pub(super) fn body_of(mut found: ContainerInspectResponse) -> Result<ContainerCreateBody, Error> {
+    let mounts = found.host_config.as_mut().and_then(|config| config.mounts.as_mut());
+    for mount in mounts.into_iter().flatten() {
+        mount.volume_options = as_it_is();
+    }
     let made_of = || {
         let mut body = serde_json::to_value(found.config)?;
         body["HostConfig"] = serde_json::to_value(found.host_config)?;
@@ -200,6 +210,12 @@ pub(super) fn body(
     })
 }
 
+/// Into an empty volume the engine copies what the image has at its place, and with it the folder's owner: a home that
+/// has an owner would be root's again.
+fn as_it_is() -> Option<MountVolumeOptions> {
+    Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() })
+}
+
 fn environment(spec: &SessionSpec, at_home: bool) -> Vec<String> {
     let mut environment = BTreeMap::from([
         ("TERM".to_owned(), "xterm-256color".to_owned()),
@@ -248,6 +264,7 @@ fn host_config(spec: &SessionSpec, port: Option<u16>, home: &Home) -> HostConfig
             target: Some(HOME_PATH.to_owned()),
             source: Some(home.volume.clone()),
             typ: Some(MountType::VOLUME),
+            volume_options: if home.unclaimed.is_some() { None } else { as_it_is() },
             ..Mount::default()
         }]),
         oom_score_adj: Some(300),

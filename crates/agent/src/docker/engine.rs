@@ -15,10 +15,10 @@ use bollard::{
         NetworkCreateRequest, VolumeCreateRequest,
     },
     query_parameters::{
-        CreateContainerOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
-        ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-        RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
-        UploadToContainerOptionsBuilder,
+        ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
+        InspectNetworkOptions, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
+        RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions,
+        StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
     },
 };
 use bytes::Bytes;
@@ -240,6 +240,16 @@ impl Engine {
         let body = bollard::body_full(Bytes::from(archive));
         let uploaded = self.docker.upload_to_container(container, Some(options), body).await;
         uploaded.map_err(failed("give the home to the session's user"))
+    }
+
+    /// Whether a container has a file, whatever it does.
+    pub(super) async fn has_path(&self, container: &str, path: &str) -> Result<bool, Error> {
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+        match self.docker.get_container_archive_info(container, Some(options)).await {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(failed("look into the container")(error)),
+        }
     }
 
     pub(super) async fn resize(&self, what: &Resized, cols: u16, rows: u16) {

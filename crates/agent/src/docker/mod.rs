@@ -6,6 +6,7 @@
 mod bridge;
 mod container;
 mod engine;
+mod evidence;
 mod home;
 mod image;
 mod stream;
@@ -26,7 +27,7 @@ use crate::{
     shims::{PATH, Shims},
 };
 use bridge::{Bridge, Role};
-use container::{Labels, Standing};
+use container::{Labels, Standing, UNKNOWN_CODE};
 use engine::Engine;
 
 pub use bridge::session_container;
@@ -40,6 +41,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How often an engine that is away is tried again.
 const AWAY: Duration = Duration::from_secs(1);
+/// Why a session fails whose program ended while nobody was there to see it.
+const END_UNSEEN: &str =
+    "the program ended while the container engine was away, which does not know its exit code";
 /// Beyond a container's own grace, until the engine has killed it.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -120,19 +124,38 @@ impl Inner {
         self.engine.inspect(&self.container(key)).await
     }
 
+    /// Where a bridge writes down why nobody can know how this start ended, or whether it happened.
+    fn lost_path(&self, key: &SessionKey) -> PathBuf {
+        self.shims.folder(key).join(format!("lost.{}.txt", key.generation))
+    }
+
+    /// What its bridge wrote there.
+    fn lost(&self, key: &SessionKey) -> Option<String> {
+        std::fs::read_to_string(self.lost_path(key)).ok()
+    }
+
+    /// How a session ended whose shim tells this exit.
+    fn told(&self, key: &SessionKey, exit: Exit) -> Ended {
+        self.lost(key).map_or(Ended::Exited(exit), Ended::Lost)
+    }
+
     /// What became of a session whose container is not running.
     fn remains(&self, key: &SessionKey, container: Option<&ContainerInspectResponse>) -> Ended {
         if let Some(exit) = self.shims.exit(key) {
-            return Ended::Exited(exit);
+            return self.told(key, exit);
         }
         match container.map(container::standing) {
+            // Nobody saw it end.
+            Some(Standing::Exited { code: UNKNOWN_CODE, .. }) => Ended::Lost(END_UNSEEN.into()),
             Some(Standing::Exited { code, at }) => {
                 Ended::Exited(Exit { code, signal: None, output_start: 0, at })
             }
             Some(Standing::Created | Standing::Running | Standing::Paused) => {
                 Ended::Lost("the session's container never ran".into())
             }
-            None => Ended::Lost("the session's container was removed, or the machine restarted".into()),
+            Some(Standing::Leaving) | None => {
+                Ended::Lost("the session's container was removed, or the machine restarted".into())
+            }
         }
     }
 
@@ -141,6 +164,11 @@ impl Inner {
         if container.as_ref().map(container::standing) == Some(Standing::Running) {
             self.hold(key).await?;
             return Ok(Found::Running);
+        }
+        if self.shims.runs(key).await? {
+            // Its bridge starts the container, makes it again, or is about to say how it ended: until then a container
+            // that is not there, or calls itself ended, is no end of the session.
+            return Ok(Found::Starting);
         }
         Ok(Found::Ended(self.remains(key, container.as_ref())))
     }
@@ -151,7 +179,8 @@ impl Inner {
             return Ok(());
         }
         self.shims.clear_strays(key, &[]).await;
-        self.spawn_bridge(key, key, Role::Main { starts: false }, Duration::ZERO).await
+        let role = Role::Main { starts: false, lost: self.lost_path(key) };
+        self.spawn_bridge(key, key, role, Duration::ZERO).await
     }
 
     /// Starts a shim whose program is a bridge to `session`'s container.
@@ -194,6 +223,17 @@ impl Inner {
 
     async fn start(&self, spec: &SessionSpec, progress: &Progress) -> Result<(), Error> {
         let key = &spec.key;
+        // What was begun by an earlier life of this agent goes on in its bridge, or has ended there.
+        if let Some(reason) = self.lost(key) {
+            return Err(Error::Refused(reason));
+        }
+        if self.shims.exit(key).is_some() {
+            // Whoever watches it is told.
+            return Ok(());
+        }
+        if self.shims.runs(key).await? {
+            return self.until_it_runs(key).await;
+        }
         if let Some(found) = self.inspect(key).await? {
             match (container::standing(&found), Labels::of(&found)) {
                 // One that was paused keeps the number of its first start: it was woken before, and nobody heard of it.
@@ -211,11 +251,14 @@ impl Inner {
                     self.engine.unpause(&self.container(key)).await?;
                     return self.hold(key).await;
                 }
-                // Its bridge is about to start it, or waits for the engine to do so.
+                // Its bridge is gone, and may have asked for its start.
                 (Standing::Created, Some(labels))
-                    if labels.generation == key.generation && self.shims.runs(key).await? =>
+                    if labels.generation == key.generation && self.shims.was_begun(key)? =>
                 {
-                    return self.until_it_runs(key).await;
+                    if let Some(reason) = evidence::of(&self.engine, &found).await?.reason() {
+                        return Err(Error::Refused(reason));
+                    }
+                    self.engine.remove(&self.container(key)).await?;
                 }
                 // Of an earlier start, or one that never ran.
                 _ => self.engine.remove(&self.container(key)).await?,
@@ -227,7 +270,8 @@ impl Inner {
             Program::Command(_) => self.options.first_reader,
             Program::Shell | Program::Desktop(_) | Program::Web(_) => Duration::ZERO,
         };
-        self.spawn_bridge(key, key, Role::Main { starts: true }, hold).await?;
+        let role = Role::Main { starts: true, lost: self.lost_path(key) };
+        self.spawn_bridge(key, key, role, hold).await?;
         self.until_it_runs(key).await
     }
 
@@ -252,11 +296,18 @@ impl Inner {
     async fn until_it_runs(&self, key: &SessionKey) -> Result<(), Error> {
         let mut waited = Duration::ZERO;
         while waited < STARTS {
+            if let Some(reason) = self.lost(key) {
+                return Err(Error::Refused(reason));
+            }
             let found = self.inspect(key).await?;
-            if found.as_ref().map(container::standing) != Some(Standing::Created)
-                || self.shims.exit(key).is_some()
-            {
-                return Ok(());
+            // One that is not there is being made again.
+            let begun = match found.as_ref().map(container::standing) {
+                Some(Standing::Running | Standing::Paused | Standing::Exited { .. }) => true,
+                Some(Standing::Created | Standing::Leaving) | None => false,
+            };
+            if begun || self.shims.exit(key).is_some() {
+                // It writes why first and ends then.
+                return self.lost(key).map_or(Ok(()), |reason| Err(Error::Refused(reason)));
             }
             sleep(LOOK).await;
             waited += LOOK;
@@ -276,7 +327,10 @@ impl Inner {
                         sleep(AWAY).await;
                     }
                 }
-                Ok(found) => return exit.map_or_else(|| self.remains(key, found.as_ref()), Ended::Exited),
+                Ok(found) => {
+                    return exit
+                        .map_or_else(|| self.remains(key, found.as_ref()), |exit| self.told(key, exit));
+                }
                 Err(error) => {
                     tracing::debug!(session = %key, error = error.chain(), "the engine is away");
                     sleep(AWAY).await;
@@ -298,16 +352,22 @@ impl Inner {
             self.end_shims(key).await;
             return Ok(None);
         }
-        if found.is_some() {
-            self.engine.stop(&name, self.options.grace).await?;
-        }
-        // The bridge hears of the end and the shim writes it down.
-        let exit = match tokio::time::timeout(MARGIN, self.shims.watch(key)).await {
-            Ok(Some(exit)) => Some(exit),
-            Ok(None) | Err(_) => match self.remains(key, self.inspect(key).await?.as_ref()) {
-                Ended::Exited(exit) => Some(exit),
-                Ended::Lost(_) => None,
-            },
+        let told = match standing {
+            Some(Standing::Running | Standing::Paused | Standing::Exited { .. }) => {
+                self.engine.stop(&name, self.options.grace).await?;
+                // The bridge hears of the end and the shim writes it down.
+                tokio::time::timeout(MARGIN, self.shims.watch(key)).await.ok().flatten()
+            }
+            // It never ran: what is about to start it must not, and its own end is not the program's.
+            Some(Standing::Created | Standing::Leaving) | None => None,
+        };
+        let ended = match told {
+            Some(exit) => self.told(key, exit),
+            None => self.remains(key, self.inspect(key).await?.as_ref()),
+        };
+        let exit = match ended {
+            Ended::Exited(exit) => Some(exit),
+            Ended::Lost(_) => None,
         };
         self.end_shims(key).await;
         self.engine.remove(&name).await?;
@@ -349,7 +409,7 @@ impl Inner {
             .filter_map(|(labels, standing)| match standing {
                 Standing::Running => Some(discovered(labels, true)),
                 Standing::Paused if labels.pauses => Some(discovered(labels, false)),
-                Standing::Paused | Standing::Created | Standing::Exited { .. } => None,
+                Standing::Paused | Standing::Created | Standing::Leaving | Standing::Exited { .. } => None,
             })
             .collect()
     }

@@ -4,12 +4,14 @@ use std::{
     collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::time::sleep;
 
 /// The variable that marks every process of a session.
 pub(crate) const MARK: &str = "TIDEGATE_SESSION_ID";
@@ -17,6 +19,9 @@ pub(crate) const MARK: &str = "TIDEGATE_SESSION_ID";
 pub(crate) const MARK_AGENT: &str = "TIDEGATE_AGENT";
 /// The variable that says which start of it.
 pub(crate) const MARK_GENERATION: &str = "TIDEGATE_SESSION_GENERATION";
+
+/// How often processes that were stopped are looked at until they stand still.
+const STANDS_STILL: u32 = 100;
 
 fn pids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
@@ -89,6 +94,28 @@ pub(crate) fn in_cgroup_of(id: &str) -> Vec<i32> {
     if id.len() < 12 { Vec::new() } else { pids().filter(is_in).collect() }
 }
 
+/// Stops processes of a container and looks whether they are the runtime's own, which it makes before the container's
+/// program and which become it. They stay stopped: what was looked at is what will be killed.
+pub(crate) async fn are_unborn(pids: &[i32]) -> bool {
+    signal_all(pids, Signal::SIGSTOP);
+    for _ in 0..STANDS_STILL {
+        if pids.iter().all(|pid| matches!(parent_of(*pid), Some((_, b'T')) | None)) {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    pids.iter().all(|pid| matches!(parent_of(*pid), Some((_, b'T'))) && is_the_runtimes(*pid))
+}
+
+/// Whether a process is a container's first before it has become what the container runs. The program itself may have any
+/// name, but is never the first: that is the engine's init.
+fn is_the_runtimes(pid: i32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == 0);
+    let name = words.next().and_then(|program| program.rsplit(|byte| *byte == b'/').next());
+    name == Some(b"runc") && words.next() == Some(b"init")
+}
+
 /// The processes of a cgroup.
 pub(crate) fn members(cgroup: &Path) -> Vec<i32> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
@@ -141,5 +168,31 @@ pub(crate) fn forbid_forks<'a>(cgroups: impl IntoIterator<Item = &'a Path>) {
     for cgroup in cgroups {
         // Not every controller's tree has the file; the one that has it is enough.
         let _ = fs::write(cgroup.join("pids.max"), "0");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::CommandExt, process::Command};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_become_a_program_is_not_unborn() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("init"), "sleep 600 & wait").unwrap();
+        let shell = |name: &str| {
+            Command::new("/bin/sh").arg0(name).arg("init").current_dir(folder.path()).spawn().unwrap()
+        };
+        let (mut runtime, mut program) = (shell("runc"), shell("sh"));
+        let (one, other) = (runtime.id().cast_signed(), program.id().cast_signed());
+        let found = (are_unborn(&[one]).await, are_unborn(&[other]).await, are_unborn(&[one, other]).await);
+        for (child, pid) in [(&mut runtime, one), (&mut program, other)] {
+            signal_all(&descendants(pid), Signal::SIGKILL);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(found, (true, false, false));
+        assert!(!are_unborn(&[one]).await, "one that is gone tells nothing");
     }
 }
