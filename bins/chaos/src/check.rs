@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     containers,
     ledger::Start,
-    load::{Load, Tracked},
+    load::{Load, Tracked, is_lost_end, is_lost_start},
     machine,
     plan::Plan,
     report::Report,
@@ -71,12 +71,14 @@ fn ends(state: SessionState) -> bool {
     state == SessionState::Terminating || state.is_final()
 }
 
-/// The whole look, once everything is quiet.
+/// The whole look, once everything is quiet. `engine`: how often the containers' engine was killed, and how many sessions
+/// are under way at a time.
 pub(crate) async fn everything(
     report: &mut Report,
     load: &Load,
     client: &Client,
     stand: &Stand,
+    engine: (usize, usize),
 ) -> anyhow::Result<()> {
     let tracked = load.tracked();
     let rows = sql::rows(&stand.places.database()).await?;
@@ -95,7 +97,7 @@ pub(crate) async fn everything(
     report.must_be_none("made twice or for nobody", surplus(&tracked, &rows));
     report.must_be_none("refused without a reason", load.asker.refusals());
     report.must_be_none("went wrong on its way", problems(&tracked));
-    report.must_be_none("commands open or failed", commands(&rows));
+    report.must_be_none("commands open or failed", commands(&tracked, &rows));
     report.must_be_none("commands missing", missing(&rows));
     report.must_be_none("programs executed twice", twice(&starts));
     report.must_be_none("programs never executed", never(&tracked, &starts));
@@ -104,7 +106,7 @@ pub(crate) async fn everything(
     report.must_be_none("sessions nobody knows", rows.quarantined.clone());
     report.must_be_none("processes astray", processes(&tracked, &rows, stand));
     if let Some(dock) = &stand.dock {
-        containers::check(report, &tracked, &rows, stand, dock).await?;
+        containers::check(report, &tracked, &rows, stand, dock, engine).await?;
     }
     Ok(())
 }
@@ -140,8 +142,17 @@ fn problems(tracked: &[Tracked]) -> Vec<String> {
     tracked.iter().flat_map(each).collect()
 }
 
-fn commands(rows: &Rows) -> Vec<String> {
-    let bad = rows.commands.iter().filter(|command| command.status != CommandStatus::Completed);
+/// Starts of containers that died with their engine are counted where containers are.
+fn commands(tracked: &[Tracked], rows: &Rows) -> Vec<String> {
+    let contained = contained(tracked);
+    let bad = rows.commands.iter().filter(|command| {
+        let starts = matches!(command.action, CommandAction::StartSession | CommandAction::WakeSession);
+        let lost = command.status == CommandStatus::Failed
+            && starts
+            && contained.contains(&command.session)
+            && is_lost_start(command.error.as_deref());
+        command.status != CommandStatus::Completed && !lost
+    });
     bad.map(|command| {
         let error = command.error.as_deref().unwrap_or_default();
         format!("{} of session {} is {}: {error}", command.action, command.session, command.status)
@@ -193,10 +204,26 @@ fn never(tracked: &[Tracked], starts: &BTreeMap<Start, usize>) -> Vec<String> {
         .collect()
 }
 
+/// Sessions that are containers.
+fn contained(tracked: &[Tracked]) -> BTreeSet<String> {
+    let contained = tracked.iter().filter(|session| session.kind.is_container());
+    contained.map(|session| session.id.to_string()).collect()
+}
+
 fn states(tracked: &[Tracked], rows: &Rows) -> Vec<String> {
     let plans: HashMap<String, Plan> =
         tracked.iter().map(|session| (session.id.to_string(), session.plan)).collect();
+    let contained = contained(tracked);
     let wrong = rows.sessions.iter().filter(|session| match plans.get(&session.id) {
+        // Counted where containers are.
+        Some(plan)
+            if session.state == SessionState::Failed
+                && contained.contains(&session.id)
+                && (is_lost_start(session.reason.as_deref())
+                    || is_lost_end(*plan, session.reason.as_deref())) =>
+        {
+            false
+        }
         Some(Plan::Stay) => session.state != SessionState::Running,
         _ => session.state != SessionState::Terminated,
     });
@@ -241,11 +268,7 @@ fn history(rows: &Rows) -> Vec<String> {
 
 /// Sessions that run have processes of their own generation; ended ones have none, and no shim.
 fn processes(tracked: &[Tracked], rows: &Rows, stand: &Stand) -> Vec<String> {
-    let contained: BTreeSet<String> = tracked
-        .iter()
-        .filter(|session| session.kind.is_container())
-        .map(|session| session.id.to_string())
-        .collect();
+    let contained = contained(tracked);
     let folder = stand.places.agent_data();
     let (marked, shims) = (machine::marked(&folder), machine::shims(&folder));
     let found = machine::by_session(&marked);

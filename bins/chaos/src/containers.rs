@@ -7,11 +7,11 @@ use tidegate_model::SessionState;
 
 use crate::{
     engine::{Container, Engine},
-    load::Tracked,
+    load::{Tracked, is_lost_end, is_lost_start},
     machine,
-    plan::Kind,
+    plan::{Kind, Plan},
     report::Report,
-    sql::Rows,
+    sql::{Rows, SessionRow},
     stand::{Dock, Stand},
 };
 
@@ -22,6 +22,7 @@ pub(crate) async fn check(
     rows: &Rows,
     stand: &Stand,
     dock: &Dock,
+    (engine_kills, at_once): (usize, usize),
 ) -> anyhow::Result<()> {
     let found = dock.engine.containers().await?;
     let signed = stand.ledger.containers();
@@ -29,6 +30,10 @@ pub(crate) async fn check(
         tracked.iter().map(|session| (session.id.to_string(), session.kind)).collect();
     report.count("sessions in containers", kinds.values().filter(|kind| kind.is_container()).count());
     report.count("containers that signed", signed.len());
+    let (lost_starts, unexplained) = lost_starts(tracked, rows, engine_kills, at_once);
+    report.count("starts that died with dockerd, and were not repeated", lost_starts);
+    report.count("exit codes that died with dockerd", lost_ends(tracked, rows));
+    report.must_be_none("more of these than killed engines explain", unexplained);
     report.must_be_none("containers doubled", doubled(&kinds, rows, &found, &signed));
     report.must_be_none("containers lost or stuck", lost(&kinds, rows, &found));
     report.must_be_none("containers orphaned", orphaned(rows, &found));
@@ -37,6 +42,51 @@ pub(crate) async fn check(
     let data = stand.places.docker_agent_data();
     report.must_be_none("terminals of containers astray", terminals(&kinds, rows, dock, &data));
     Ok(())
+}
+
+/// Starts and wakes that were given up because their engine was killed, by the commands' rows; and why they cannot all be
+/// that: a killed engine takes at most the starts with it that are under way at once.
+fn lost_starts(
+    tracked: &[Tracked],
+    rows: &Rows,
+    engine_kills: usize,
+    at_once: usize,
+) -> (usize, Vec<String>) {
+    let failed = rows.commands.iter().filter(|command| is_lost_start(command.error.as_deref())).count();
+    // Sessions that failed so after their start was acknowledged as done have no failed command.
+    let ended = |session: &&SessionRow| {
+        session.state == SessionState::Failed
+            && is_lost_start(session.reason.as_deref())
+            && !rows
+                .commands
+                .iter()
+                .any(|command| command.session == session.id && is_lost_start(command.error.as_deref()))
+    };
+    let lost = failed + rows.sessions.iter().filter(ended).count();
+    let ends = lost_ends(tracked, rows);
+    let seen: usize = tracked.iter().map(|session| session.lost_starts.len()).sum();
+    let most = engine_kills.saturating_mul(at_once);
+    let mut wrong = Vec::new();
+    if lost + ends > most {
+        wrong.push(format!(
+            "{lost} starts and {ends} exit codes died with {engine_kills} engines, {at_once} sessions at a time"
+        ));
+    }
+    if seen > lost {
+        wrong.push(format!("{seen} were seen through the API and {lost} are in the database"));
+    }
+    (lost, wrong)
+}
+
+/// Sessions whose program ended by itself while its engine was killed, with an exit code that no engine knows.
+fn lost_ends(tracked: &[Tracked], rows: &Rows) -> usize {
+    let plans: BTreeMap<String, Plan> =
+        tracked.iter().map(|session| (session.id.to_string(), session.plan)).collect();
+    let lost = rows.sessions.iter().filter(|session| {
+        session.state == SessionState::Failed
+            && plans.get(&session.id).is_some_and(|plan| is_lost_end(*plan, session.reason.as_deref()))
+    });
+    lost.count()
 }
 
 /// More containers than starts, or one that was started again.

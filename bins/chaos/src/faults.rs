@@ -128,7 +128,8 @@ async fn look(
     report.count("starts given up under fire", stand.forget_ends());
     let limit = Duration::from_secs(common.settle);
     report.must_be_none("stuck after the last fault", check::settle(&stand.places.database(), limit).await);
-    check::everything(report, load, client, stand).await?;
+    let engine_kills = hand.kills[Fault::Engine as usize] + hand.kills[Fault::Everything as usize];
+    check::everything(report, load, client, stand, (engine_kills, common.parallel)).await?;
     check::clear_up(report, load, stand, limit).await;
     Ok(())
 }
@@ -177,7 +178,7 @@ async fn keep_alive(stand: &mut Stand, waited: impl Future<Output = ()>) -> anyh
 struct Hand {
     random: StdRng,
     bag: Vec<Fault>,
-    kills: [u64; KINDS.len()],
+    kills: [usize; KINDS.len()],
     pause: u64,
 }
 

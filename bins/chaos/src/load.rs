@@ -24,6 +24,25 @@ use crate::{
 /// How long a session may take from one step to the next before it counts as stuck.
 const STUCK: Duration = Duration::from_mins(4);
 const LOOK: Duration = Duration::from_millis(100);
+/// How an agent's sentence begins about a container whose start its engine did not live to tell of. What may have run is
+/// not run a second time: that start is given up, and who wants the session starts or wakes it anew.
+const LOST_START: &str = "the container engine ended while it started the session";
+
+/// The same of a program that ended by itself while an engine was killed that had heard of it and not written it down.
+const LOST_END: &str = "the program ended while the container engine was away";
+
+/// Whether a reason is of that kind. A program that does not end by itself has no such end.
+pub(crate) fn is_lost_end(plan: Plan, reason: Option<&str>) -> bool {
+    plan == Plan::Exit && reason.is_some_and(|reason| reason.contains(LOST_END))
+}
+
+/// How a wake of that kind ends.
+const ASLEEP: &str = "is asleep after a wake";
+
+/// Whether a reason or an error is of that kind.
+pub(crate) fn is_lost_start(reason: Option<&str>) -> bool {
+    reason.is_some_and(|reason| reason.contains(LOST_START))
+}
 
 /// What is known of one session.
 #[derive(Debug, Clone)]
@@ -37,6 +56,8 @@ pub(crate) struct Tracked {
     pub(crate) stopped: bool,
     /// Generations that were seen running, so that their program must stand in the ledger.
     pub(crate) ran: Vec<i64>,
+    /// Starts and wakes that died with a killed engine, with their reasons.
+    pub(crate) lost_starts: Vec<String>,
     /// What went wrong.
     pub(crate) problems: Vec<String>,
 }
@@ -131,13 +152,28 @@ impl Load {
         let place = {
             let mut tracked = self.lock();
             let commands = command_id.into_iter().collect();
-            let (stopped, ran, problems) = (false, Vec::new(), Vec::new());
-            tracked.push(Tracked { plan, kind, id: session.id, commands, stopped, ran, problems });
+            tracked.push(Tracked {
+                plan,
+                kind,
+                id: session.id,
+                commands,
+                stopped: false,
+                ran: Vec::new(),
+                lost_starts: Vec::new(),
+                problems: Vec::new(),
+            });
             tracked.len() - 1
         };
         let life = Life { load: self, kind, id: session.id, place, dawdle: Duration::from_millis(dawdle) };
         if let Err(problem) = life.live(plan).await {
-            life.change(|tracked| tracked.problems.push(problem));
+            life.change(|tracked| {
+                // The session is over, and its reason says why.
+                if kind.is_container() && is_lost_start(Some(&problem)) {
+                    tracked.lost_starts.push(problem);
+                } else if !(kind.is_container() && is_lost_end(plan, Some(&problem))) {
+                    tracked.problems.push(problem);
+                }
+            });
         }
     }
 }
@@ -174,7 +210,7 @@ impl Life<'_> {
                 self.running(plan).await?;
                 sleep(self.dawdle).await;
                 self.nap().await?;
-                self.running(plan).await?;
+                self.awake(plan).await?;
                 self.stop().await
             }
         }
@@ -186,6 +222,19 @@ impl Life<'_> {
         self.signed(plan, session.generation).await
     }
 
+    /// The same after it was woken. A wake that died with the engine leaves it asleep, and it is woken again.
+    async fn awake(&self, plan: Plan) -> Result<(), String> {
+        loop {
+            match self.running(plan).await {
+                Err(lost) if self.kind.is_container() && lost.starts_with(ASLEEP) => {
+                    self.change(|tracked| tracked.lost_starts.push(lost));
+                    self.wake().await?;
+                }
+                done => return done,
+            }
+        }
+    }
+
     async fn signed(&self, plan: Plan, generation: i64) -> Result<(), String> {
         let (ledger, session) = (&self.load.ledger, self.id.to_string());
         let signed = match self.kind {
@@ -195,7 +244,10 @@ impl Life<'_> {
             // A container that was paused is the same one afterwards.
             Kind::Container { pauses: true, .. } => ledger.has_containers(&session, 1).await,
             Kind::Container { pauses: false, .. } => {
-                ledger.has_containers(&session, usize::try_from(generation).unwrap_or(1)).await
+                let starts = usize::try_from(generation).unwrap_or(1);
+                // Those of starts that were given up may have signed or not.
+                let lost = self.load.lock().get(self.place).map_or(0, |tracked| tracked.lost_starts.len());
+                ledger.has_containers(&session, starts.saturating_sub(lost).max(1)).await
             }
         };
         if !signed {
@@ -213,6 +265,11 @@ impl Life<'_> {
         )?;
         self.reach(SessionState::Hibernated).await?;
         sleep(self.dawdle).await;
+        self.wake().await
+    }
+
+    async fn wake(&self) -> Result<(), String> {
+        let id = self.id;
         self.accept("wake", self.load.asker.ask("wake", async |client| client.wake_session(id).await).await)
     }
 
@@ -256,6 +313,9 @@ impl Life<'_> {
             let session = session.ok_or("an acknowledged session is not visible")?;
             if session.state == state {
                 return Ok(session);
+            }
+            if session.state == SessionState::Hibernated && is_lost_start(session.state_reason.as_deref()) {
+                return Err(format!("{ASLEEP}: {}", session.state_reason.unwrap_or_default()));
             }
             if session.state.is_final() {
                 let reason = session.state_reason.unwrap_or_default();

@@ -106,7 +106,7 @@ async fn look(
 ) -> anyhow::Result<()> {
     count(report, cuts);
     report.must_be_none("stuck after the last cut", check::settle(&stand.places.database(), limit).await);
-    check::everything(report, load, client, stand).await?;
+    check::everything(report, load, client, stand, (0, 0)).await?;
     check::clear_up(report, load, stand, limit).await;
     Ok(())
 }

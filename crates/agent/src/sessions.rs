@@ -159,14 +159,13 @@ impl Sessions {
         let starting = !begun.is_empty() && record.state == SessionState::Pending;
         let stopping = begun.iter().find_map(|command| worker::keep_of(command, &record.key));
         match (self.platform.find(&record.key).await, stopping) {
-            // The command that starts it waits for that.
-            (Ok(Found::Starting), _) if starting => {}
+            // Its start was not finished: the command is carried out again, and waits for one that is under way. What left
+            // an exit behind has been started.
+            (Ok(Found::Starting | Found::Ended(Ended::Lost(_))), _) if starting => {}
             (Ok(Found::Running | Found::Starting), _) => {
                 tracing::info!(session_id = id, "session adopted");
                 self.keep(Record { state: SessionState::Running, ..record }).await;
             }
-            // Its start was not finished: the command is carried out again. What left an exit behind has been started.
-            (Ok(Found::Ended(Ended::Lost(_))), _) if starting => {}
             // It ended because it was being stopped: no end of its own, and the command will find its work done.
             (Ok(Found::Ended(_)), Some(keep)) => {
                 if let Err(error) = worker::end(self, record, keep).await {

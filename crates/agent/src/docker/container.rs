@@ -106,7 +106,7 @@ pub(super) fn standing(found: &ContainerInspectResponse) -> Standing {
 pub(super) fn body_of(mut found: ContainerInspectResponse) -> Result<ContainerCreateBody, Error> {
     let mounts = found.host_config.as_mut().and_then(|config| config.mounts.as_mut());
     for mount in mounts.into_iter().flatten() {
-        mount.volume_options = as_it_is();
+        mount.volume_options = Some(as_it_is());
     }
     let made_of = || {
         let mut body = serde_json::to_value(found.config)?;
@@ -212,8 +212,8 @@ pub(super) fn body(
 
 /// Into an empty volume the engine copies what the image has at its place, and with it the folder's owner: a home that
 /// has an owner would be root's again.
-fn as_it_is() -> Option<MountVolumeOptions> {
-    Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() })
+fn as_it_is() -> MountVolumeOptions {
+    MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }
 }
 
 fn environment(spec: &SessionSpec, at_home: bool) -> Vec<String> {
@@ -264,7 +264,7 @@ fn host_config(spec: &SessionSpec, port: Option<u16>, home: &Home) -> HostConfig
             target: Some(HOME_PATH.to_owned()),
             source: Some(home.volume.clone()),
             typ: Some(MountType::VOLUME),
-            volume_options: if home.unclaimed.is_some() { None } else { as_it_is() },
+            volume_options: home.unclaimed.is_none().then(as_it_is),
             ..Mount::default()
         }]),
         oom_score_adj: Some(300),

@@ -1,6 +1,8 @@
 //! Whether a container's program ever ran, where an engine was asked to start it and did not live to answer. A program is
 //! executed once: it is started again only where nothing of it can have run.
 
+use std::path::Path;
+
 use bollard::plugin::ContainerInspectResponse;
 use nix::sys::signal::Signal;
 
@@ -40,20 +42,56 @@ const LOST: &str = "the container engine ended while it started the session";
 /// must be gone: nobody may be at work on it.
 pub(super) async fn of(engine: &Engine, found: &ContainerInspectResponse) -> Result<Evidence, Error> {
     let Some(id) = &found.id else { return Ok(Evidence::Unknown) };
-    let left = tree::in_cgroup_of(id);
+    let (keepers, left) = (tree::keepers_of(id), tree::in_cgroup_of(id));
+    let unmade = !keepers.is_empty() && keepers.iter().all(|pid| was_never_made(*pid));
     let unborn = !left.is_empty() && tree::are_unborn(&left).await;
-    tree::signal_all(&left, Signal::SIGKILL);
+    // The keepers first: what they are in the middle of must not go on.
+    let below = keepers.iter().flat_map(|pid| tree::descendants(*pid)).collect::<Vec<_>>();
+    for pids in [&keepers, &below, &left] {
+        tree::signal_all(pids, Signal::SIGKILL);
+    }
+    if unmade || unborn {
+        return Ok(Evidence::NeverRan);
+    }
     if !left.is_empty() {
-        return Ok(if unborn { Evidence::NeverRan } else { Evidence::Ran });
+        return Ok(Evidence::Ran);
     }
     // Without the engine's init nothing is there to be looked for.
     let has_init = found.host_config.as_ref().and_then(|config| config.init) == Some(true);
     if has_init && !engine.has_path(id, INIT).await? { Ok(Evidence::NeverRan) } else { Ok(Evidence::Unknown) }
 }
 
+/// Whether the keeper of a container that lives in the folder of its description never got so far as to have its first
+/// process made. Its number is written there before anything is started; most starts that die with their engine do so
+/// before that, because the engine itself takes part in making the container.
+fn was_never_made(keeper: i32) -> bool {
+    let bundle = Path::new("/proc").join(keeper.to_string()).join("cwd");
+    bundle.join("config.json").is_file() && !bundle.join("init.pid").exists()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    #[test]
+    fn a_container_without_a_first_process_was_never_made() {
+        let bundle = tempfile::tempdir().unwrap();
+        let mut keeper = Command::new("sleep").arg("600").current_dir(bundle.path()).spawn().unwrap();
+        let pid = keeper.id().cast_signed();
+        let looked = || was_never_made(pid);
+        let elsewhere = looked();
+        std::fs::write(bundle.path().join("config.json"), "{}").unwrap();
+        let described = looked();
+        std::fs::write(bundle.path().join("init.pid"), "1").unwrap();
+        let made = looked();
+        drop(bundle);
+        let cleared = looked();
+        keeper.kill().unwrap();
+        keeper.wait().unwrap();
+        assert_eq!((elsewhere, described, made, cleared), (false, true, false, false));
+    }
 
     #[test]
     fn only_what_never_ran_is_started_again() {

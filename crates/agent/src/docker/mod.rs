@@ -224,14 +224,7 @@ impl Inner {
     async fn start(&self, spec: &SessionSpec, progress: &Progress) -> Result<(), Error> {
         let key = &spec.key;
         // What was begun by an earlier life of this agent goes on in its bridge, or has ended there.
-        if let Some(reason) = self.lost(key) {
-            return Err(Error::Refused(reason));
-        }
-        if self.shims.exit(key).is_some() {
-            // Whoever watches it is told.
-            return Ok(());
-        }
-        if self.shims.runs(key).await? {
+        if self.shims.exit(key).is_some() || self.shims.runs(key).await? {
             return self.until_it_runs(key).await;
         }
         if let Some(found) = self.inspect(key).await? {
@@ -296,18 +289,20 @@ impl Inner {
     async fn until_it_runs(&self, key: &SessionKey) -> Result<(), Error> {
         let mut waited = Duration::ZERO;
         while waited < STARTS {
-            if let Some(reason) = self.lost(key) {
-                return Err(Error::Refused(reason));
-            }
+            // In this order: a bridge that has ended has written why.
+            let has_ended = self.shims.exit(key).is_some();
             let found = self.inspect(key).await?;
             // One that is not there is being made again.
             let begun = match found.as_ref().map(container::standing) {
                 Some(Standing::Running | Standing::Paused | Standing::Exited { .. }) => true,
                 Some(Standing::Created | Standing::Leaving) | None => false,
             };
-            if begun || self.shims.exit(key).is_some() {
-                // It writes why first and ends then.
-                return self.lost(key).map_or(Ok(()), |reason| Err(Error::Refused(reason)));
+            match self.lost(key) {
+                // However it ended: whoever watches it is told.
+                _ if begun => return Ok(()),
+                Some(reason) => return Err(Error::Refused(reason)),
+                None if has_ended => return Ok(()),
+                None => {}
             }
             sleep(LOOK).await;
             waited += LOOK;

@@ -94,6 +94,18 @@ pub(crate) fn in_cgroup_of(id: &str) -> Vec<i32> {
     if id.len() < 12 { Vec::new() } else { pids().filter(is_in).collect() }
 }
 
+/// What keeps the container of this id for the engine (`containerd-shim… -id ID`).
+pub(crate) fn keepers_of(id: &str) -> Vec<i32> {
+    let keeps = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let name = words.first().and_then(|program| program.rsplit(|byte| *byte == b'/').next());
+        name.is_some_and(|name| name.starts_with(b"containerd-shim"))
+            && words.windows(2).any(|pair| pair == [b"-id", id.as_bytes()])
+    };
+    if id.len() < 12 { Vec::new() } else { pids().filter(keeps).collect() }
+}
+
 /// Stops processes of a container and looks whether they are the runtime's own, which it makes before the container's
 /// program and which become it. They stay stopped: what was looked at is what will be killed.
 pub(crate) async fn are_unborn(pids: &[i32]) -> bool {
