@@ -194,7 +194,8 @@ fn is_left_over(error: &Error) -> bool {
 /// Makes a container again whose start nobody answered for, if nothing of its program can have run. Another one, because
 /// an engine that died in the middle of a start may have left what keeps it from ever starting this one.
 async fn make_again(engine: &Engine, name: &str) -> Result<(), Refusal> {
-    let failed = |error: Error| Refusal::Exit(126, error.chain());
+    // No exit code: nothing that has one has run.
+    let failed = |error: Error| Refusal::Lost(format!("the container was not made again: {}", error.chain()));
     // Asked to end in between, it ends after it: a container that it only just asked for would be nobody's.
     let told = [SignalKind::hangup(), SignalKind::terminate()].map(signal);
     let found = patiently(|| engine.inspect(name)).await.map_err(failed)?.ok_or_else(gone)?;

@@ -40,6 +40,8 @@ const PATIENCE: u64 = 120;
 pub(super) const NETWORK: &str = "tidegate-sessions";
 /// How often the network is looked for that another agent makes at this moment.
 const MADE_SOON: u32 = 40;
+/// How often a removal is asked for again that the engine broke off.
+const REMOVED_SOON: u32 = 40;
 /// How often a container is looked for that is being removed.
 const GONE_SOON: u32 = 200;
 const LOOK: Duration = Duration::from_millis(50);
@@ -200,7 +202,15 @@ impl Engine {
     /// Removes a container with what is its own; 409 is a removal that is under way.
     pub(super) async fn remove(&self, name: &str) -> Result<(), Error> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        let removed = self.docker.remove_container(name, Some(options)).await;
+        let mut removed = self.docker.remove_container(name, Some(options.clone())).await;
+        for _ in 0..REMOVED_SOON {
+            // Something still writes into its folder. What is left of it is removed by asking again.
+            if !removed.as_ref().is_err_and(|error| status(error) == Some(500)) {
+                break;
+            }
+            sleep(LOOK).await;
+            removed = self.docker.remove_container(name, Some(options.clone())).await;
+        }
         let under_way = removed.as_ref().is_err_and(|error| status(error) == Some(409));
         done("remove the container", removed, &[404, 409])?;
         // Until then its name is taken.
