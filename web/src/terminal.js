@@ -4,6 +4,7 @@ import { FitAddon } from '@xterm/addon-fit';
 import { WebLinksAddon } from '@xterm/addon-web-links';
 import { Terminal } from '@xterm/xterm';
 
+import { bound } from './bounds.js';
 import { endingOf, here, protocols } from './ending.js';
 import { Flow } from './flow.js';
 import { keyRow } from './keys.js';
@@ -38,6 +39,7 @@ class TerminalView {
       theme: themes(dark.matches),
     });
     dark.addEventListener('change', () => (this.term.options.theme = themes(dark.matches)));
+    bound(this.term.parser);
     this.fit = new FitAddon();
     this.term.loadAddon(this.fit);
     const follow = (_, uri) => window.open(uri, '_blank', 'noopener,noreferrer');

@@ -349,3 +349,91 @@ async fn without_scripts_the_page_says_that_they_are_needed() {
     })
     .await;
 }
+
+/// Every sequence that a terminal may be sent: each final byte of CSI and ESC with odd parameters, each number of OSC with
+/// what could do harm as its text, DCS, APC, PM and SOS, cut short and whole.
+fn every_sequence() -> Vec<u8> {
+    let mut all = Vec::new();
+    for last in 0x40..=0x7e_u8 {
+        for middle in [
+            "",
+            "?",
+            ">",
+            "=",
+            "!",
+            "$",
+            "\"",
+            "'",
+            " ",
+            "0;0;0",
+            "?1;9;1000;1006;2004",
+            "99999999999",
+            "8;9999;9999",
+            "-1",
+        ] {
+            all.extend([&b"\x1b["[..], middle.as_bytes(), &[last]].concat());
+        }
+    }
+    for last in 0x20..=0x7e_u8 {
+        // Of these, the strings come below.
+        if !b"[]PX^_".contains(&last) {
+            all.extend([0x1b, last]);
+        }
+    }
+    let harm = [
+        "taken",
+        ";javascript:document.title='taken'",
+        ";https://evil.example/",
+        "c;dGFrZW4=",
+        "?",
+        "<b id=bold>x</b>",
+        "rgb:zz/zz/zz",
+    ];
+    for number in (0..=120).chain([133, 777, 1337, 99_999]) {
+        for text in harm {
+            all.extend(format!("\x1b]{number};{text}\x07\x1b]{number};{text}\x1b\\").bytes());
+        }
+    }
+    for opening in ["\x1bP", "\x1b_", "\x1b^", "\x1bX"] {
+        for text in ["$qm", "+q544e", "1;2;3{taken", "Gf=100,a=T;AAAA", "q#0;2;0;0;0~-"] {
+            all.extend(format!("{opening}{text}\x1b\\").bytes());
+        }
+        all.extend(format!("{opening}{}", "x".repeat(100_000)).bytes());
+        all.extend(b"\x18");
+    }
+    all.extend(b"\x00\x01\x02\x05\x07\x0e\x0f\x7f\x80\x9b31m\x9d0;taken\x9c\xff\xfe\xc3\x28\xf0\x28\x8c\x28");
+    all
+}
+
+#[tokio::test]
+async fn a_terminal_that_prints_every_escape_sequence_takes_nothing_but_its_own_screen() {
+    with_browser(WITH_SCRIPTS, async |browser| {
+        let (stage, mut theatre, id, mut program) = watching(browser, "").await;
+        let place = stage.url(&format!("/sessions/{id}"));
+        browser.at_every_load("window.opened = 0; window.open = () => { window.opened += 1; return null; };").await;
+        browser.open(&place).await;
+        drop(program);
+        program = theatre.program().await;
+        for some in every_sequence().chunks(16 * 1_024) {
+            program.print_bytes(some).await;
+        }
+        // Set back, it is a terminal as before.
+        program.print("\x18\x1b\\\x1bc\x1b[!p\x1b[?1049lstill here").await;
+        browser.shows(".xterm-rows", "still here").await;
+        assert_eq!(browser.run("return document.title").await, "tide pool · Tidegate");
+        assert_eq!(browser.url().await, place);
+        assert_eq!(browser.run("return window.opened").await, 0, "no window was opened");
+        assert!(!browser.has("#bold").await);
+        assert_eq!(browser.text("#name").await, "tide pool");
+        let links = "return [...document.querySelectorAll('a')].filter(a => !a.href.startsWith(location.origin)).length";
+        assert_eq!(browser.run(links).await, 0);
+        program.typed.clear();
+        browser.press("and it is typed into\n").await;
+        program.hears("and it is typed into\r").await;
+        // What it answers is what terminals answer, and no text that the program chose.
+        let answered = String::from_utf8_lossy(&program.typed).into_owned();
+        assert!(!answered.contains("taken") && !answered.contains("evil"), "{answered:?}");
+        assert_eq!(browser.complaints().await, NOTHING);
+    })
+    .await;
+}
