@@ -16,6 +16,7 @@ use tidegate_test_support::{eventually, eventually_some};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
     task::JoinSet,
     time::timeout,
 };
@@ -76,10 +77,11 @@ async fn ten_thousand_requests_take_no_more_than_one_viewer_may_have() {
     let stand = Arc::new(Box::pin(Stand::new("web", without_end)).await);
     let cookie = stand.entered("control").await;
     let (asked, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let told = Arc::new(Notify::new());
     let mut browser = JoinSet::new();
     for _ in 0..MOST + 8 {
         let (stand, cookie) = (Arc::clone(&stand), cookie.clone());
-        let (asked, refused) = (Arc::clone(&asked), Arc::clone(&refused));
+        let (asked, refused, told) = (Arc::clone(&asked), Arc::clone(&refused), Arc::clone(&told));
         browser.spawn(async move {
             let mut stream = request(&stand, "/never", &cookie).await;
             let head = format!(
@@ -98,6 +100,7 @@ async fn ten_thousand_requests_take_no_more_than_one_viewer_may_have() {
                 }
                 assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&answer));
                 refused.fetch_add(1, Ordering::Relaxed);
+                told.notify_one();
                 stream.write_all(head.as_bytes()).await.unwrap();
             }
         });
@@ -115,8 +118,7 @@ async fn ten_thousand_requests_take_no_more_than_one_viewer_may_have() {
     let all = async {
         while asked.load(Ordering::Relaxed) < REQUESTS {
             assert!(hub.tunnels(id).len() <= MOST + 1, "{}", hub.tunnels(id).len());
-            tokio::task::yield_now().await;
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            told.notified().await;
         }
     };
     timeout(Duration::from_mins(5), all).await.unwrap();
