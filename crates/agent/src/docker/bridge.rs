@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    container::{Standing, UNKNOWN_CODE, body_of, standing},
+    container::{Standing, UNKNOWN_CODE, body_of, ended_at, standing},
     engine::{Engine, Resized, Terminal, Version},
     evidence, patiently,
 };
@@ -249,6 +249,8 @@ async fn look(engine: &Engine, name: &str, was_away: &mut bool) -> Result<Now, R
                 let killed = found.state.as_ref().and_then(|state| state.oom_killed).unwrap_or(false);
                 match standing(&found) {
                     Standing::Exited { code, .. } => {
+                        // It was killed, and came back before anybody asked it.
+                        *was_away |= ended_at(&found).is_none();
                         if killed {
                             eprintln!("tidegate: the session used more memory than it was granted\r");
                         }

@@ -95,11 +95,20 @@ pub(super) fn standing(found: &ContainerInspectResponse) -> Standing {
         Some(Status::CREATED | Status::EMPTY) | None => Standing::Created,
         Some(Status::DEAD | Status::REMOVING) => Standing::Leaving,
         Some(Status::EXITED | Status::STOPPING) => {
-            let at = state.finished_at.as_deref().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-            let code = state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(UNKNOWN_CODE);
-            Standing::Exited { code, at: at.map_or_else(|| SystemClock::new().now(), |at| at.to_utc()) }
+            let at = ended_at(found);
+            let code =
+                at.and(state.exit_code).and_then(|code| i32::try_from(code).ok()).unwrap_or(UNKNOWN_CODE);
+            Standing::Exited { code, at: at.unwrap_or_else(|| SystemClock::new().now()) }
         }
     }
+}
+
+/// When its program ended. An engine that was killed and finds nothing left of a program says that it ended with 0 in the
+/// year 1: nobody saw its end, and nobody knows its code.
+pub(super) fn ended_at(found: &ContainerInspectResponse) -> Option<DateTime<Utc>> {
+    let text = found.state.as_ref()?.finished_at.as_deref()?;
+    let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    (at > DateTime::UNIX_EPOCH).then_some(at)
 }
 
 /// What a container that is there was made of. Its home has an owner by now.
@@ -269,5 +278,37 @@ fn host_config(spec: &SessionSpec, port: Option<u16>, home: &Home) -> HostConfig
         }]),
         oom_score_adj: Some(300),
         ..HostConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::plugin::{ContainerState, ContainerStateStatusEnum};
+
+    use super::*;
+
+    fn exited(code: i64, finished_at: &str) -> ContainerInspectResponse {
+        let state = ContainerState {
+            status: Some(ContainerStateStatusEnum::EXITED),
+            exit_code: Some(code),
+            finished_at: Some(finished_at.to_owned()),
+            ..ContainerState::default()
+        };
+        ContainerInspectResponse { state: Some(state), ..ContainerInspectResponse::default() }
+    }
+
+    fn code(found: &ContainerInspectResponse) -> i32 {
+        match standing(found) {
+            Standing::Exited { code, .. } => code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_end_in_the_year_one_has_no_code() {
+        assert_eq!(code(&exited(0, "2026-11-28T01:42:00.5Z")), 0);
+        assert_eq!(code(&exited(7, "2026-11-28T01:42:00.5Z")), 7);
+        assert_eq!(code(&exited(0, "0001-01-01T00:00:00Z")), UNKNOWN_CODE);
+        assert_eq!(ended_at(&exited(0, "0001-01-01T00:00:00Z")), None);
     }
 }
