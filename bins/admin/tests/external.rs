@@ -99,6 +99,17 @@ fn succeed(command: &mut Command) -> String {
     text
 }
 
+/// What `doctor` says where nothing fails but, at most, the room on whatever disk the tests happen to run on.
+fn healthy(config: &std::path::Path) -> String {
+    let output = admin().arg("--config").arg(config).arg("doctor").output().unwrap();
+    let found = String::from_utf8_lossy(&output.stdout).into_owned();
+    let fails = |line: &&str| line.contains("FAILS");
+    let failed: Vec<&str> = found.lines().filter(fails).filter(|line| !line.contains(" disk ")).collect();
+    assert!(failed.is_empty() && !found.is_empty(), "{found}");
+    assert_eq!(output.status.success(), !found.lines().any(|line| fails(&line)), "{found}");
+    found
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -115,8 +126,7 @@ async fn the_readme_leads_to_a_login_on_an_external_postgresql_and_back_from_a_b
     let file = password_file.to_str().unwrap();
     verb(&["bootstrap", "--organization", "acme", "--password-file", file]);
     assert_eq!(fs::metadata(&password_file).unwrap().permissions().mode() & 0o777, 0o600);
-    let well = verb(&["doctor"]);
-    assert!(!well.contains("FAILS") && well.contains("forced on every table"), "{well}");
+    assert!(healthy(&config).contains("forced on every table"));
     log_in(&config, port, fs::read_to_string(&password_file).unwrap().trim()).await;
 
     // A role of its own dumps, and the owner of the tables cannot.
@@ -134,8 +144,7 @@ async fn the_readme_leads_to_a_login_on_an_external_postgresql_and_back_from_a_b
     let mut restore = stand.server.program("pg_restore");
     restore.args(["-U", "postgres", "-d", "tidegate", "--single-transaction"]);
     succeed(restore.arg(stand.path("tidegate.dump")));
-    let well = verb(&["doctor"]);
-    assert!(!well.contains("FAILS"), "{well}");
+    healthy(&config);
     log_in(&config, port, fs::read_to_string(&password_file).unwrap().trim()).await;
 }
 

@@ -15,8 +15,10 @@ const SKEW: TimeDelta = TimeDelta::seconds(5);
 const NOTABLE: TimeDelta = TimeDelta::seconds(1);
 /// Less free room than this fails: PostgreSQL stops when there is none.
 const ROOM: u64 = 1 << 30;
-/// Less of the whole than this fails, too.
+/// Less of the whole than this fails, too: it fills fast.
 const PERCENT: u64 = 5;
+/// As much as this is enough whatever the whole is: a twentieth of a large disk is days of room.
+const PLENTY: u64 = 8 << 30;
 /// Files that say that the machine's clock is kept by the network's time, where a service of this name keeps it.
 const SYNCHRONIZED: [&str; 2] = ["/run/systemd/timesync/synchronized", "/run/chrony/chronyd.pid"];
 
@@ -73,7 +75,7 @@ pub(super) fn disk(data_dir: &Path) -> Check {
 fn enough(folder: &Path, free: u64, all: u64) -> Check {
     let percent = free.saturating_mul(100) / all.max(1);
     let found = format!("{} MiB free ({percent} %) at {}", free >> 20, folder.display());
-    if free >= ROOM && percent >= PERCENT {
+    if free >= PLENTY || free >= ROOM && percent >= PERCENT {
         return check("disk", true, found);
     }
     check("disk", false, format!("{found}: make room, or shorten `retention.*`"))
@@ -103,11 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_fails_without_a_gibibyte_or_a_twentieth_of_it() {
+    fn a_disk_fails_without_a_gibibyte_or_a_twentieth_of_it_unless_there_is_plenty() {
         let here = Path::new("/data");
         assert!(enough(here, 2 << 30, 20 << 30).ok);
         assert!(!enough(here, 512 << 20, 2 << 30).ok);
         assert!(!enough(here, 2 << 30, 100 << 30).ok);
+        assert!(enough(here, 10 << 30, 1_000 << 30).ok);
         assert!(enough(here, 0, 0).found.contains("retention"), "a disk of nothing divides by nothing");
         assert!(disk(Path::new("/proc/self/nothing/there")).found.contains("/proc/self"));
     }
