@@ -8,6 +8,7 @@ mod events;
 mod locks;
 mod migrations;
 mod plans;
+mod retention;
 mod schema;
 mod tenants;
 mod walls;

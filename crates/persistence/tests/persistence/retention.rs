@@ -1,0 +1,66 @@
+//! Every kind of row that goes after its time does go, on the role that is to do it.
+
+use chrono::{TimeDelta, Utc};
+use tidegate_persistence::{
+    Error, Operator,
+    retention::{self, KINDS, Retention},
+};
+
+use crate::Filled;
+
+/// Ends whatever would live for ever, and adds what a filled database has none of. Triggers stay quiet, so that nothing
+/// else is written of it. A session that goes takes its shares with it, so that those shared stay.
+const END: &str = "SET session_replication_role = replica;
+    UPDATE commands SET status = 'completed', completed_at = '2020-01-01';
+    UPDATE sessions SET state = 'terminated', ended_at = '2020-01-01'
+        WHERE id NOT IN (SELECT session_id FROM session_shares UNION SELECT session_id FROM viewing_ends);
+    UPDATE session_shares SET expires_at = '2020-01-01';
+    UPDATE api_keys SET revoked_at = '2020-01-01';
+    UPDATE mails SET status = 'sent', finished_at = '2020-01-01';
+    INSERT INTO identity_attempts (state_hash, browser_hash, nonce_hash, provider, next, created_at, expires_at)
+        VALUES ('\\x01', '\\x02', '\\x03', 'github', '/', '2020-01-01', '2020-01-01');
+    INSERT INTO password_resets (id, due_at, created_at) VALUES (gen_random_uuid(), '2020-01-01', '2020-01-01');
+    INSERT INTO user_idempotency_keys (user_id, credential, route, key, body_hash, status, body, created_at)
+        SELECT id, id, 'POST /', 'key', '\\x01', 201, '{}', '2020-01-01' FROM users LIMIT 1";
+
+#[tokio::test]
+async fn every_kind_goes_after_its_time() {
+    let filled = Filled::new().await;
+    filled.test.superuser().await.batch_execute(END).await.unwrap();
+    let span = TimeDelta::days(1);
+    let keep = Retention {
+        audit: span,
+        commands: span,
+        session_events: span,
+        events: span,
+        sessions: span,
+        logins: span,
+        keys: span,
+        tokens: span,
+        codes: span,
+        invites: span,
+        mails: span,
+        idempotency: span,
+        tickets: span,
+        shares: span,
+        quarantine: span,
+    };
+    let later = Utc::now() + TimeDelta::days(4_000);
+    let system = Operator::system();
+    let mut left = Vec::new();
+    for kind in KINDS {
+        let sweep =
+            async |tx: &mut tidegate_persistence::PlatformTx| retention::sweep(tx, kind, &keep, later).await;
+        let gone = filled
+            .test
+            .db()
+            .in_platform(&system, sweep)
+            .await
+            .map_err(|error: Error| (kind.table, error))
+            .unwrap();
+        if gone == Some(0) {
+            left.push(kind.table);
+        }
+    }
+    assert!(left.is_empty(), "nothing went of {left:?}");
+}
