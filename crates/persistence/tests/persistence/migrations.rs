@@ -53,8 +53,8 @@ async fn migrating_a_filled_database_of_an_earlier_version_keeps_every_row() {
     assert!(before.contains("sessions 4") && before.contains("memberships 4"), "{before}");
 
     assert_eq!(migrate::run(&test.migrator_url()).await.unwrap().len(), later);
-    let after: String = test.look(COUNTS).await;
-    let after: Vec<&str> = after.lines().collect();
+    let counted: String = test.look(COUNTS).await;
+    let after: Vec<&str> = counted.lines().collect();
     for count in before.lines() {
         assert!(after.contains(&count), "{count}, afterwards {after:?}");
     }
@@ -77,10 +77,10 @@ async fn migrate_up_to(test: &TestDb, last: &str) -> usize {
     migrator.batch_execute(table).await.unwrap();
     let position = names.iter().position(|name| name == last).unwrap();
     for name in &names[..=position] {
-        let text = fs::read_to_string(folder.join(name).join("up.sql")).unwrap();
+        let sql = fs::read_to_string(folder.join(name).join("up.sql")).unwrap();
         let version = name.split('_').next().unwrap().replace('-', "");
         let noted = format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}')");
-        migrator.batch_execute(&format!("BEGIN; {text}; {noted}; COMMIT")).await.unwrap();
+        migrator.batch_execute(&format!("BEGIN; {sql}; {noted}; COMMIT")).await.unwrap();
     }
     names.len() - position - 1
 }

@@ -1,6 +1,6 @@
 //! Every kind of row that goes after its time does go, on the role that is to do it.
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use tidegate_persistence::{
     Error, Operator,
     retention::{self, KINDS, Retention},
@@ -45,7 +45,7 @@ async fn every_kind_goes_after_its_time() {
         shares: span,
         quarantine: span,
     };
-    let later = Utc::now() + TimeDelta::days(4_000);
+    let later = tidegate_model::Clock::now(filled.test.manual_clock().as_ref()) + TimeDelta::days(4_000);
     let system = Operator::system();
     let mut left = Vec::new();
     for kind in KINDS {
