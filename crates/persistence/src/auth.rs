@@ -1,6 +1,7 @@
 //! The lookups that run before a scope exists, each one probe, each a function owned by `tidegate_lister`.
 
 mod bearer;
+mod granted;
 mod keys;
 mod viewer;
 
@@ -8,8 +9,8 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tidegate_model::{
-    AgentHandle, AgentId, ApprovalStatus, CredentialId, GrantId, LoginSessionId, OrgId, OrgRole, Provider,
-    Scopes, SessionId, StreamMode, SystemRole, TicketId, UserId, validate_username,
+    AgentHandle, AgentId, ApprovalStatus, CredentialId, LoginSessionId, OrgId, OrgRole, Provider, Scopes,
+    SessionId, SystemRole, TicketId, UserId, validate_username,
 };
 
 use crate::{
@@ -18,8 +19,9 @@ use crate::{
 };
 
 pub use bearer::{TokenLookup, TokenName, bearer_token, browser};
-pub(crate) use keys::read_scopes;
+pub use granted::{Granted, StreamLookup, granted, stream};
 pub use keys::{KeyLookup, KeyName, Undigested, api_key, undigested};
+pub(crate) use keys::{KeyLookups, key_lookups, read_scopes};
 pub use viewer::{Stands, Viewer, viewer};
 
 /// A live login, as far as it reaches.
@@ -60,7 +62,8 @@ async fn login_on(
         return Err(Error::NotFound);
     }
     let user = of_login(user_id, username, role, id);
-    let org = org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role });
+    let org =
+        org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role, told: None });
     Ok(Login { user, org })
 }
 
@@ -70,7 +73,11 @@ pub(crate) fn of_login(
     role: SystemRole,
     login: LoginSessionId,
 ) -> UserScope {
-    let credential = CredentialId::Login(login);
+    of_credential(user_id, username, role, CredentialId::Login(login))
+}
+
+/// The user of a credential that is held to its user's roles alone.
+fn of_credential(user_id: UserId, username: String, role: SystemRole, credential: CredentialId) -> UserScope {
     UserScope {
         user_id,
         username,
@@ -243,39 +250,6 @@ pub async fn ticket(db: &Db, hash: Vec<u8>) -> Result<TicketLookup> {
     .await?;
     let (id, org_id, session_id, credential) = rows.into_iter().next().ok_or(Error::NotFound)?;
     Ok(TicketLookup { id, org_id, session_id, credential })
-}
-
-/// What a browser's grant is good for.
-#[derive(Debug, Clone, Copy)]
-pub struct GrantLookup {
-    /// The grant.
-    pub id: GrantId,
-    /// The organization of its session.
-    pub org_id: OrgId,
-    /// The session it is good for.
-    pub session_id: SessionId,
-    /// The credential whose end is its end.
-    pub credential: CredentialId,
-    /// What its bearer may do.
-    pub mode: StreamMode,
-}
-
-/// The grant with this digest that has not expired.
-pub async fn grant(db: &Db, hash: Vec<u8>, now: DateTime<Utc>) -> Result<GrantLookup> {
-    let mut connection = db.connection().await?;
-    let rows: Vec<(GrantId, OrgId, SessionId, CredentialId, StreamMode, DateTime<Utc>)> =
-        statement::<(Uuid, Uuid, Uuid, Text, Text, Timestamptz)>(
-            "SELECT id, org_id, session_id, credential, mode, expires_at FROM auth_stream_grant(?)",
-        )
-        .bind::<Bytea, _>(hash)
-        .load(&mut connection)
-        .await?;
-    let (id, org_id, session_id, credential, mode, expires_at) =
-        rows.into_iter().next().ok_or(Error::NotFound)?;
-    if expires_at <= now {
-        return Err(Error::NotFound);
-    }
-    Ok(GrantLookup { id, org_id, session_id, credential, mode })
 }
 
 /// Whether somebody is admin yet: until then the platform waits to be set up.

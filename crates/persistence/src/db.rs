@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use deadpool::managed::QueueMode;
 use diesel::QueryResult;
 use diesel_async::{
     AsyncPgConnection, SimpleAsyncConnection,
@@ -18,6 +19,7 @@ use crate::{
     Actor, AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, SystemScope, UserScope,
     UserTx,
     audit::Author,
+    auth::{self, KeyLookups},
     connector::Connector,
     organization::{self, Locked},
     pulse::Pulse,
@@ -60,6 +62,8 @@ pub struct Db {
     pool: Pool<AsyncPgConnection>,
     patience: Duration,
     pulse: Arc<Pulse>,
+    /// Keys that are looked up at one time.
+    pub(crate) keys: Arc<KeyLookups>,
 }
 
 impl fmt::Debug for Db {
@@ -99,9 +103,16 @@ impl Db {
         let manager = AsyncDieselConnectionManager::new_with_config(options.url.expose(), config);
         let pool = Pool::builder(manager)
             .max_size(options.max_connections)
+            // The last one that was used: its backend has everything at hand, and those that are not needed sleep.
+            .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|error| Error::Internal(Box::new(error)))?;
-        Ok(Self { pool, patience: Duration::from_secs(options.acquire_timeout_seconds), pulse })
+        Ok(Self {
+            pool,
+            patience: Duration::from_secs(options.acquire_timeout_seconds),
+            pulse,
+            keys: Arc::new(auth::key_lookups()),
+        })
     }
 
     /// Runs `work` in a transaction of an organization: commits on `Ok`, rolls back on `Err`.

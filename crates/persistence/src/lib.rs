@@ -60,6 +60,7 @@ mod statement;
 pub mod stream_grant;
 pub mod system;
 pub mod ticket;
+mod together;
 mod tx;
 pub mod user;
 pub mod user_change;
@@ -69,7 +70,7 @@ pub use connector::with_ca_file;
 pub use db::{Db, Options};
 pub use error::{Constraint, Error};
 pub use origin::Origin;
-pub use scope::{Actor, AgentScope, Operator, OrgScope, SystemScope, UserScope};
+pub use scope::{Actor, AgentScope, Operator, OrgScope, SystemScope, Told, UserScope};
 pub use system::{DuePlace, DueSession, Reason};
 pub use tx::{AgentTx, OrgTx, PlatformTx, UserTx};
 

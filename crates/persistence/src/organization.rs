@@ -11,6 +11,7 @@ use tidegate_model::{
 
 use crate::{
     Error, OrgScope, OrgTx, PlatformTx, Result, UserScope, UserTx, membership,
+    scope::Told,
     session::time_limit,
     statement::{Statement, statement},
 };
@@ -160,7 +161,8 @@ async fn one(conn: &mut AsyncPgConnection, sql: &'static str, id: OrgId) -> Resu
 /// they are one, the row that there is such an organization.
 pub async fn enter(tx: &mut PlatformTx, operator: &UserScope, id: OrgId) -> Result<OrgScope> {
     let org = find_any(tx, id).await?;
-    Ok(OrgScope { org_id: org.id, user: operator.clone(), role: OrgRole::Admin })
+    let told = Some(Told { name: org.name, owned: org.owner_user_id == Some(operator.user_id) });
+    Ok(OrgScope { org_id: org.id, user: operator.clone(), role: OrgRole::Admin, told })
 }
 
 /// Organizations by name, from the one after `after` on, with how many there are on all pages.

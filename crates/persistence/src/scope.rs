@@ -34,12 +34,27 @@ pub struct OrgScope {
     pub(crate) org_id: OrgId,
     pub(crate) user: UserScope,
     pub(crate) role: OrgRole,
+    pub(crate) told: Option<Told>,
+}
+
+/// What the row that made a scope said of the organization beside its id.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The organization's name.
+    pub name: String,
+    /// Whether the member owns it.
+    pub owned: bool,
 }
 
 impl OrgScope {
     /// The organization.
     pub fn org_id(&self) -> OrgId {
         self.org_id
+    }
+
+    /// What the lookup of the credential said of the organization, as of that moment; none where it said nothing.
+    pub fn told(&self) -> Option<&Told> {
+        self.told.as_ref()
     }
 
     /// The member's role in it.

@@ -1,9 +1,9 @@
 //! Viewings of sessions: what somebody who opens one needs to know, and their end without the session's.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bool, Nullable, Timestamptz, Uuid};
+use diesel::sql_types::{BigInt, Nullable, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{AgentId, GrantId, SessionId, UserId};
+use tidegate_model::{AgentId, SessionId, UserId};
 
 use crate::{Error, OrgTx, Result, statement::statement};
 
@@ -19,26 +19,21 @@ pub struct Opening {
     pub agent: Option<AgentId>,
     /// The last end of the viewer's viewings of it.
     pub ended: ViewingEnd,
-    /// Whether the grant it is opened by is still there; without one, that too.
-    pub granted: bool,
 }
 
-/// What the transaction's user needs to open a viewing of a session, with a grant where they come by one.
-pub async fn opening(tx: &mut OrgTx, session: SessionId, grant: Option<GrantId>) -> Result<Opening> {
+/// What the transaction's user needs to open a viewing of a session.
+pub async fn opening(tx: &mut OrgTx, session: SessionId) -> Result<Opening> {
     let user = tx.user_id()?;
-    let rows: Vec<(Option<AgentId>, Option<i64>, bool)> = statement::<(Nullable<Uuid>, Nullable<BigInt>, Bool)>(
-        "SELECT s.agent_id, (SELECT v.number FROM viewing_ends v WHERE v.session_id = s.id AND v.user_id = ?),
-                ?::uuid IS NULL OR EXISTS (SELECT 1 FROM stream_grants g WHERE g.id = ?)
+    let rows: Vec<(Option<AgentId>, Option<i64>)> = statement::<(Nullable<Uuid>, Nullable<BigInt>)>(
+        "SELECT s.agent_id, (SELECT v.number FROM viewing_ends v WHERE v.session_id = s.id AND v.user_id = ?)
          FROM sessions s WHERE s.id = ?",
     )
     .bind::<Uuid, _>(user)
-    .bind::<Nullable<Uuid>, _>(grant)
-    .bind::<Nullable<Uuid>, _>(grant)
     .bind::<Uuid, _>(session)
     .load(tx.conn()?)
     .await?;
-    let (agent, ended, granted) = rows.into_iter().next().ok_or(Error::NotFound)?;
-    Ok(Opening { agent, ended: ViewingEnd(ended.unwrap_or(0)), granted })
+    let (agent, ended) = rows.into_iter().next().ok_or(Error::NotFound)?;
+    Ok(Opening { agent, ended: ViewingEnd(ended.unwrap_or(0)) })
 }
 
 /// Ends somebody's viewings of a session: what is open, what a browser was given, and tickets that were not used yet.

@@ -30,8 +30,8 @@ pub struct Organizations(pub(crate) Arc<Core>);
 /// What a caller may do in the organization of the request.
 #[derive(Debug, Clone)]
 pub struct Permissions {
-    /// The organization, if the request has one.
-    pub organization: Option<Organization>,
+    /// The organization, if the request has one, and its name.
+    pub organization: Option<(OrgId, String)>,
     /// Where the caller stands.
     pub standing: Standing,
     /// Everything they may do with what they brought.
@@ -196,11 +196,15 @@ impl Organizations {
 
     /// What the caller may do in the organization of the request.
     pub async fn permissions(&self, caller: &Caller) -> Result<Permissions> {
-        let organization = match &caller.org {
-            Some(scope) => Some(self.get(scope).await?),
-            None => None,
+        let (organization, owner) = match caller.org.as_ref().map(|scope| (scope, scope.told())) {
+            // As of the lookup that let the caller in: nothing is asked again.
+            Some((scope, Some(told))) => (Some((scope.org_id(), told.name.clone())), told.owned),
+            Some((scope, None)) => {
+                let org = self.get(scope).await?;
+                (Some((org.id, org.name)), org.owner_user_id == Some(caller.user.user_id()))
+            }
+            None => (None, false),
         };
-        let owner = organization.as_ref().is_some_and(|org| org.owner_user_id == Some(caller.user.user_id()));
         let org = caller.org.as_ref().map(OrgScope::role);
         let standing = Standing { system: caller.role(), org, owner };
         let scopes = match caller.credential() {

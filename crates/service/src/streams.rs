@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use tidegate_model::{
-    ActivityKind, AgentId, DisconnectRequest, GrantId, Scope, Session, SessionId, SessionState, StreamKind,
-    StreamMode, TicketId,
+    ActivityKind, AgentId, DisconnectRequest, GrantId, Operation, Scope, Session, SessionId, SessionState,
+    StreamKind, StreamMode, TicketId,
 };
 use tidegate_persistence::{
     Error as DbError, OrgScope, audit, auth, membership, stream_grant, ticket, viewing, viewing::ViewingEnd,
@@ -17,6 +17,7 @@ use crate::{
     error::Named,
     members::Person,
     options::Options,
+    permissions::may,
     secrets::{Purpose, random_token},
     sessions::{Right, seen_in},
 };
@@ -51,7 +52,9 @@ pub struct OpenedStream {
     /// Who opens it.
     pub caller: Caller,
     /// The session.
-    pub session: Session,
+    pub session: SessionId,
+    /// Which of its starts it is a stream of.
+    pub generation: i64,
     /// The agent it is placed on.
     pub agent: AgentId,
     /// What the viewer may do.
@@ -63,7 +66,7 @@ pub struct OpenedStream {
 impl OpenedStream {
     /// What is looked at again and again while it is open.
     pub fn viewing(&self) -> Viewing {
-        Viewing { caller: self.caller.clone(), session: self.session.id, mode: self.mode, ended: self.ended }
+        Viewing { caller: self.caller.clone(), session: self.session, mode: self.mode, ended: self.ended }
     }
 }
 
@@ -78,17 +81,6 @@ pub struct Viewing {
     pub mode: StreamMode,
     /// As of the stream they opened.
     pub ended: ViewingEnd,
-}
-
-/// Whose stream is opened, and how.
-#[derive(Debug, Clone, Copy, Default)]
-struct How {
-    /// What it is to do; none is as much as the viewer may.
-    mode: Option<StreamMode>,
-    /// What it says of the viewer being there.
-    activity: Option<ActivityKind>,
-    /// What a browser was given for it.
-    grant: Option<GrantId>,
 }
 
 impl Streams {
@@ -161,7 +153,7 @@ impl Streams {
                 let (session, _) = seen_in(core, tx, &scope, id).await?;
                 may_stream(&scope, &session, mode)?;
                 // An end of the viewer's viewings uses tickets up: from here on it is the stream that it ends.
-                Ok::<_, Error>((mode, viewing::opening(tx, id, None).await?.ended))
+                Ok::<_, Error>((mode, viewing::opening(tx, id).await?.ended))
             })
             .await
             .map_err(|error| match error {
@@ -193,7 +185,7 @@ impl Streams {
             .in_org(&scope, async |tx| {
                 stream_grant::insert(tx, new).await?;
                 // Whoever was shown out since the ticket was taken gets nothing to come back with.
-                if viewing::opening(tx, id, None).await?.ended > opened.ended {
+                if viewing::opening(tx, id).await?.ended > opened.ended {
                     return Err(Error::Unauthenticated("the viewing was ended: open the session again"));
                 }
                 Ok(())
@@ -209,64 +201,68 @@ impl Streams {
             Error::Unauthenticated("the way into this session is no longer open: open its page again");
         let core = &self.0;
         let hash = core.vault.digest(Purpose::StreamGrant, secret);
-        let found = auth::grant(&core.db, hash, core.clock.now()).await.map_err(|error| match error {
+        let found = auth::granted(&core.db, hash, core.clock.now()).await.map_err(|error| match error {
             DbError::NotFound => NOT_GOOD,
             other => other.into(),
         })?;
-        if id.is_some_and(|id| found.session_id != id) {
+        if id.is_some_and(|id| found.session != id) {
             return Err(NOT_GOOD);
         }
-        let org = found.org_id.to_string();
-        let caller = Logins(Arc::clone(core)).caller(found.credential, Some(&org)).await?;
-        caller.org.as_ref().ok_or(NOT_GOOD)?;
-        let how = How { mode: Some(found.mode), activity: None, grant: Some(found.id) };
-        let opened = self.opened(caller, found.session_id, how).await?.ok_or(NOT_GOOD)?;
-        Ok((found.id, running(opened)?))
+        let auth::Login { user, org } = found.login;
+        let wanted = org.as_ref().ok_or(NOT_GOOD)?.org_id().to_string();
+        let caller = Caller { user, org, wanted: Some(wanted) };
+        Ok((found.id, looked_at(caller, found.session, found.stream, Some(found.mode))?))
     }
 
     /// A stream for a caller with a credential of their own. It counts as activity.
     pub async fn open(&self, caller: Caller, id: SessionId, mode: StreamMode) -> Result<OpenedStream> {
-        let how = How { mode: Some(mode), activity: Some(ActivityKind::Connect), grant: None };
-        running(self.opened_alone(caller, id, how).await?)
+        let (state, opened) = self.opened(caller, id, mode, Some(ActivityKind::Connect)).await?;
+        running(state, opened)
     }
 
     /// The same to do as much as the caller may, by what is no sign of a person: its requests are looked at one by one.
     pub async fn open_quietly(&self, caller: Caller, id: SessionId) -> Result<OpenedStream> {
-        running(self.opened_alone(caller, id, How::default()).await?)
+        let core = &self.0;
+        let stream = match auth::stream(&core.db, caller.org()?, id, core.clock.now()).await {
+            Ok(found) => Some(found),
+            Err(DbError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        };
+        looked_at(caller, id, stream, None)
     }
 
     /// A stream in any state of the session, for what it printed before it ended. Reading that is no activity.
     pub async fn open_any(&self, caller: Caller, id: SessionId, mode: StreamMode) -> Result<OpenedStream> {
-        self.opened_alone(caller, id, How { mode: Some(mode), ..How::default() }).await
+        Ok(self.opened(caller, id, mode, None).await?.1)
     }
 
-    async fn opened_alone(&self, caller: Caller, id: SessionId, how: How) -> Result<OpenedStream> {
-        let opened = self.opened(caller, id, how).await?;
-        opened.ok_or_else(|| Error::internal("a stream without a grant has lost one"))
-    }
-
-    /// The stream; none where its grant is gone.
-    async fn opened(&self, caller: Caller, id: SessionId, how: How) -> Result<Option<OpenedStream>> {
+    /// The stream, and the state of its session. `activity` is what opening it says of the viewer being there.
+    async fn opened(
+        &self,
+        caller: Caller,
+        id: SessionId,
+        mode: StreamMode,
+        activity: Option<ActivityKind>,
+    ) -> Result<(SessionState, OpenedStream)> {
         let (core, scope) = (&self.0, caller.org()?.clone());
-        let (session, mode, opening) = core
+        let (session, opening) = core
             .db
             .in_org(&scope, async |tx| {
                 let (session, _) = seen_in(core, tx, &scope, id).await?;
-                let mode = how.mode.or_else(|| allowed(&scope, &session)).unwrap_or(StreamMode::View);
                 may_stream(&scope, &session, mode)?;
-                let opening = viewing::opening(tx, id, how.grant).await?;
-                if let Some(kind) = how.activity.filter(|_| opening.granted) {
+                let opening = viewing::opening(tx, id).await?;
+                if let Some(kind) = activity {
                     core.declared_in(tx, id, scope.user_id(), kind).await?;
                 }
-                Ok::<_, Error>((session, mode, opening))
+                Ok::<_, Error>((session, opening))
             })
             .await?;
-        if !opening.granted {
-            return Ok(None);
-        }
-        let agent =
-            opening.agent.ok_or_else(|| Error::not_found(format_args!("the agent of session {id}")))?;
-        Ok(Some(OpenedStream { caller, session, agent, mode, ended: opening.ended }))
+        let agent = opening.agent.ok_or_else(|| no_agent(id))?;
+        let generation = session.generation;
+        Ok((
+            session.state,
+            OpenedStream { caller, session: id, generation, agent, mode, ended: opening.ended },
+        ))
     }
 
     /// Ends the caller's viewing of a session, or that of another member for its owner and for those who manage sessions:
@@ -349,10 +345,33 @@ pub enum ViewerStanding {
     Disconnected,
 }
 
-fn running(opened: OpenedStream) -> Result<OpenedStream> {
-    match opened.session.state {
+/// What was looked up in one round trip, as far as the caller may see it: to do `mode`, or as much as they may.
+fn looked_at(
+    caller: Caller,
+    id: SessionId,
+    stream: Option<auth::StreamLookup>,
+    mode: Option<StreamMode>,
+) -> Result<OpenedStream> {
+    let (what, scope) = (|| Error::not_found(format_args!("session {id}")), caller.org()?);
+    let found = stream.ok_or_else(what)?;
+    if found.mode.is_none() && !may(scope, Operation::ManageSessions) {
+        return Err(what());
+    }
+    let mode = mode.or(found.mode).unwrap_or(StreamMode::View);
+    check_mode(id, &found.owner_name, found.mode, mode)?;
+    let agent = found.agent.ok_or_else(|| no_agent(id))?;
+    let (generation, ended) = (found.generation, found.ended);
+    running(found.state, OpenedStream { caller, session: id, generation, agent, mode, ended })
+}
+
+fn no_agent(id: SessionId) -> Error {
+    Error::not_found(format_args!("the agent of session {id}"))
+}
+
+fn running(state: SessionState, opened: OpenedStream) -> Result<OpenedStream> {
+    match state {
         SessionState::Running => Ok(opened),
-        state => Err(Error::WrongState { id: opened.session.id, state }),
+        state => Err(Error::WrongState { id: opened.session, state }),
     }
 }
 
@@ -367,15 +386,17 @@ fn allowed(scope: &OrgScope, session: &Session) -> Option<StreamMode> {
 /// What a session shows is its owner's, and of whoever they share it with: those who manage sessions may stop it, not
 /// read it.
 pub(crate) fn may_stream(scope: &OrgScope, session: &Session, mode: StreamMode) -> Result<()> {
-    let id = session.id;
-    match (allowed(scope, session), mode) {
+    check_mode(session.id, &session.user, allowed(scope, session), mode)
+}
+
+fn check_mode(id: SessionId, owner: &str, allowed: Option<StreamMode>, mode: StreamMode) -> Result<()> {
+    match (allowed, mode) {
         (Some(StreamMode::Control), _) | (Some(StreamMode::View), StreamMode::View) => Ok(()),
         (Some(StreamMode::View), StreamMode::Control) => Err(Error::Forbidden(format!(
             "session {id} is shared with you to watch only: ask for it with mode `view`"
         ))),
-        (None, _) => Err(Error::Forbidden(format!(
-            "session {id} belongs to {}, who has not shared it with you",
-            session.user
-        ))),
+        (None, _) => {
+            Err(Error::Forbidden(format!("session {id} belongs to {owner}, who has not shared it with you")))
+        }
     }
 }

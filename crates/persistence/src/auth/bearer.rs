@@ -3,12 +3,10 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Bytea, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use tidegate_model::{
-    BearerTokenId, CredentialId, LoginSessionId, OrgId, OrgRole, Scopes, SystemRole, UserId,
-};
+use tidegate_model::{BearerTokenId, CredentialId, LoginSessionId, OrgId, OrgRole, SystemRole, UserId};
 
-use super::{Login, of_login};
-use crate::{Db, Error, OrgScope, Origin, Result, UserScope, statement::statement};
+use super::{Login, of_credential, of_login};
+use crate::{Db, Error, OrgScope, Result, UserScope, statement::statement};
 
 /// What a token is looked up by.
 #[derive(Debug, Clone)]
@@ -56,7 +54,7 @@ type Columns = (
 );
 
 /// PostgreSQL has no text with this character in it, so no organization has such a name.
-fn sayable(wanted: Option<&str>) -> Option<String> {
+pub(super) fn sayable(wanted: Option<&str>) -> Option<String> {
     wanted.map(|wanted| wanted.replace('\0', "\u{fffd}"))
 }
 
@@ -96,17 +94,9 @@ pub(super) async fn bearer_token_on(
     if revoked.is_some() || expires <= now {
         return Err(Error::NotFound);
     }
-    let credential = CredentialId::Token(id);
-    let user = UserScope {
-        user_id,
-        username,
-        role,
-        credential,
-        scopes: Scopes::UNLIMITED,
-        origin: Origin::default(),
-        console: false,
-    };
-    let org = org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role });
+    let user = of_credential(user_id, username, role, CredentialId::Token(id));
+    let org =
+        org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role, told: None });
     Ok(TokenLookup { id, user, org, last_used_at })
 }
 
@@ -139,6 +129,7 @@ pub async fn browser(db: &Db, hash: Vec<u8>, wanted: Option<&str>, now: DateTime
         return Err(Error::NotFound);
     }
     let user = of_login(user_id, username, role, id);
-    let org = org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role });
+    let org =
+        org_id.zip(org_role).map(|(org_id, role)| OrgScope { org_id, user: user.clone(), role, told: None });
     Ok(Login { user, org })
 }

@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::FutureExt;
 use tidegate_model::{ApiKeyId, CredentialId, OrgId, OrgRole, Scope, Scopes, SystemRole, UserId};
 
-use crate::{Db, Error, OrgScope, Result, UserScope, statement::statement};
+use super::bearer::sayable;
+use crate::{Db, Error, OrgScope, Result, UserScope, scope::Told, statement::statement, together::Together};
 
 /// What a key is looked up by.
 #[derive(Debug, Clone)]
@@ -29,7 +31,7 @@ pub struct KeyLookup {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-type Row = (
+pub(crate) type Row = (
     ApiKeyId,
     UserId,
     String,
@@ -56,11 +58,110 @@ type Columns = (
     Nullable<Timestamptz>,
 );
 
+/// A key that was brought, and the organization that was asked for.
+pub(crate) struct Brought {
+    digest: Vec<u8>,
+    wanted: Option<String>,
+}
+
+/// What is read of a key, and of its organization where it was brought.
+pub(crate) type Read = (Row, Option<Told>);
+/// Where keys meet that are brought at one time.
+pub(crate) type KeyLookups = Together<Brought, Option<Read>>;
+
+pub(crate) fn key_lookups() -> KeyLookups {
+    Together::new(|db, brought| read(db, brought).boxed())
+}
+
 /// The key of this name, in one round trip, unless it was revoked, has expired, or its owner is not active or no member
 /// any more. What it may do is what its scopes leave of its owner's roles at this moment.
+///
+/// Those that are brought at one time share the round trip.
 pub async fn api_key(db: &Db, name: KeyName, wanted: Option<&str>, now: DateTime<Utc>) -> Result<KeyLookup> {
-    let connection = db.connection().await?;
-    api_key_on(&connection, name, wanted, now).await
+    match name {
+        KeyName::Digest(digest) => {
+            let brought = Brought { digest, wanted: sayable(wanted) };
+            let (row, told) = db.keys.ask(db, brought).await?.ok_or(Error::NotFound)?;
+            lookup(row, told, now)
+        }
+        KeyName::Id(_) => {
+            let connection = db.connection().await?;
+            api_key_on(&connection, name, wanted, now).await
+        }
+    }
+}
+
+type ManyRow = (
+    i32,
+    ApiKeyId,
+    UserId,
+    String,
+    SystemRole,
+    OrgId,
+    OrgRole,
+    bool,
+    Vec<String>,
+    Option<DateTime<Utc>>,
+    Option<DateTime<Utc>>,
+    Option<DateTime<Utc>>,
+    String,
+    bool,
+);
+type ManyColumns = (
+    Integer,
+    Uuid,
+    Uuid,
+    Text,
+    Text,
+    Uuid,
+    Text,
+    Bool,
+    Array<Text>,
+    Nullable<Timestamptz>,
+    Nullable<Timestamptz>,
+    Nullable<Timestamptz>,
+    Text,
+    Bool,
+);
+
+async fn read(db: Db, brought: Vec<Brought>) -> Result<Vec<Option<Read>>> {
+    let mut found: Vec<Option<Read>> = brought.iter().map(|_| None).collect();
+    let (digests, wanted): (Vec<_>, Vec<_>) = brought.into_iter().map(|one| (one.digest, one.wanted)).unzip();
+    let mut connection = db.connection().await?;
+    let rows: Vec<ManyRow> = statement::<ManyColumns>(
+        "SELECT place, id, user_id, username, role, org_id, org_role, org_open, scopes, expires_at, revoked_at, last_used_at, org_name,
+                owned
+         FROM auth_api_keys(?, ?)",
+    )
+    .bind::<Array<Bytea>, _>(digests)
+    .bind::<Array<Nullable<Text>>, _>(wanted)
+    .load(&mut connection)
+    .await?;
+    for row in rows {
+        let (
+            place,
+            id,
+            user,
+            username,
+            role,
+            org,
+            org_role,
+            open,
+            scopes,
+            expires,
+            revoked,
+            used,
+            name,
+            owned,
+        ) = row;
+        // Counted from 1.
+        let place = usize::try_from(place).ok().and_then(|place| found.get_mut(place.checked_sub(1)?));
+        if let Some(place) = place {
+            let row = (id, user, username, role, org, org_role, open, scopes, expires, revoked, used);
+            *place = Some((row, Some(Told { name, owned })));
+        }
+    }
+    Ok(found)
 }
 
 pub(super) async fn api_key_on(
@@ -69,8 +170,7 @@ pub(super) async fn api_key_on(
     wanted: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<KeyLookup> {
-    // PostgreSQL has no such text, so no organization has such a name.
-    let wanted = wanted.map(|wanted| wanted.replace('\0', "\u{fffd}"));
+    let wanted = sayable(wanted);
     let (digest, id) = match name {
         KeyName::Digest(digest) => (Some(digest), None),
         KeyName::Id(id) => (None, Some(id)),
@@ -85,18 +185,31 @@ pub(super) async fn api_key_on(
     .load(&mut connection)
     .await?;
     let row = rows.into_iter().next().ok_or(Error::NotFound)?;
-    lookup(row, now)
+    lookup(row, None, now)
 }
 
-fn lookup(row: Row, now: DateTime<Utc>) -> Result<KeyLookup> {
+fn lookup(row: Row, told: Option<Told>, now: DateTime<Utc>) -> Result<KeyLookup> {
     let (id, user_id, username, role, org_id, org_role, open, words, expires, revoked, last_used_at) = row;
     if revoked.is_some() || expires.is_some_and(|expires| expires <= now) {
         return Err(Error::NotFound);
     }
-    let scopes = read_scopes(&words)?.within(Scopes::of_role(org_role, role));
+    let user = of_key(id, user_id, username, (role, org_role), &words)?;
+    let org = open.then(|| OrgScope { org_id, user: user.clone(), role: org_role, told });
+    Ok(KeyLookup { id, user, org, last_used_at })
+}
+
+/// The user of a key: what its scopes leave of its owner's roles, of the platform and of the organization.
+pub(super) fn of_key(
+    id: ApiKeyId,
+    user_id: UserId,
+    username: String,
+    (role, org_role): (SystemRole, OrgRole),
+    words: &[String],
+) -> Result<UserScope> {
+    let scopes = read_scopes(words)?.within(Scopes::of_role(org_role, role));
     // A key is no operator because its owner is one.
     let role = if scopes.allow(Scope::Admin) { role } else { SystemRole::User };
-    let user = UserScope {
+    Ok(UserScope {
         user_id,
         username,
         role,
@@ -104,9 +217,7 @@ fn lookup(row: Row, now: DateTime<Utc>) -> Result<KeyLookup> {
         scopes,
         origin: crate::Origin::default(),
         console: false,
-    };
-    let org = open.then(|| OrgScope { org_id, user: user.clone(), role: org_role });
-    Ok(KeyLookup { id, user, org, last_used_at })
+    })
 }
 
 /// Words of a later version are an error, never a default.

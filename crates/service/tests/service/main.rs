@@ -12,6 +12,7 @@ mod force;
 mod groups;
 mod homes;
 mod identities;
+mod key_lookups;
 mod key_rights;
 mod keys;
 mod leaving;

@@ -1,9 +1,11 @@
 //! Tickets: single use, short, for one session, and no better than the login that asked.
 
 use chrono::TimeDelta;
-use tidegate_model::{OrgRole, SessionState, StreamKind, StreamMode};
-use tidegate_service::{Error, StreamTicket};
+use tidegate_model::{CredentialId, OrgRole, Scope, SessionState, StreamKind, StreamMode};
+use tidegate_service::{Caller, Error, StreamTicket};
 use tidegate_test_support::{SimAgent, TestDb, TestOrg};
+
+use crate::keys::{mint, wanted};
 
 struct Stage {
     test: TestDb,
@@ -113,4 +115,103 @@ async fn those_who_manage_sessions_may_stop_but_not_watch_them() {
     assert!(matches!(ticket, Err(Error::Forbidden(_))), "{ticket:?}");
     let opened = streams.open(maintainer.clone(), id, StreamMode::View).await;
     assert!(matches!(opened, Err(Error::Forbidden(_))), "{opened:?}");
+}
+
+impl Stage {
+    /// The admin by each kind of credential.
+    async fn callers(&self) -> [Caller; 3] {
+        let (services, admin) = (self.test.services(), &self.org.admin);
+        let key = mint(&services.keys, admin, &wanted(&[Scope::Streams])).await.unwrap().1;
+        let codes = services.devices.create_device_code("laptop", None).await.unwrap();
+        let code = codes.user_code.to_string();
+        services.devices.approve_device_code(admin, &code, self.org.id, None).await.unwrap();
+        let token = services.devices.consume_device_code(codes.device_code.expose(), None).await.unwrap();
+        let known = async |secret: &str| services.logins.authenticate(secret, None).await.unwrap();
+        [admin.clone(), known(&key).await, known(token.token.expose()).await]
+    }
+
+    /// What a browser of this caller shows.
+    async fn cookie(&self, caller: &Caller) -> String {
+        let (streams, id) = (&self.test.services().streams, self.session);
+        let ticket = streams.connect(caller.org().unwrap(), id, StreamKind::Http, StreamMode::Control).await;
+        streams.exchange(&ticket.unwrap().ticket, id).await.unwrap().secret
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_is_its_credential_and_ends_with_it() {
+    let stage = Stage::new().await;
+    let (services, session) = (stage.test.services(), stage.session);
+    for caller in stage.callers().await {
+        let cookie = stage.cookie(&caller).await;
+        let (_, opened) = services.streams.granted(&cookie, Some(session)).await.unwrap();
+        let looked = services.streams.open(caller.clone(), session, StreamMode::Control).await.unwrap();
+        let quiet = services.streams.open_quietly(caller.clone(), session).await.unwrap();
+        for seen in [&opened, &quiet] {
+            assert_eq!(
+                (seen.session, seen.generation, seen.agent, seen.mode, seen.ended),
+                (looked.session, looked.generation, looked.agent, looked.mode, looked.ended)
+            );
+            let (own, known) = (&seen.caller, &caller);
+            assert_eq!(own.credential(), known.credential());
+            assert_eq!((own.scopes(), own.role()), (known.scopes(), known.role()));
+            let (own, known) = (own.org().unwrap(), known.org().unwrap());
+            assert_eq!(
+                (own.org_id(), own.role(), own.user_id()),
+                (known.org_id(), known.role(), known.user_id())
+            );
+            assert_eq!(own.username(), known.username());
+        }
+        let other = services.streams.granted(&cookie, Some(tidegate_model::SessionId::new())).await;
+        assert!(matches!(other, Err(Error::Unauthenticated(_))), "{other:?}");
+        // Behind the back of every service: nothing but the row says so.
+        let end = match caller.credential() {
+            CredentialId::Login(id) => format!("login_sessions SET revoked_at = now() WHERE id = '{id}'"),
+            CredentialId::ApiKey(id) => format!("api_keys SET revoked_at = now() WHERE id = '{id}'"),
+            CredentialId::Token(id) => format!("bearer_tokens SET revoked_at = now() WHERE id = '{id}'"),
+        };
+        stage.test.execute(&format!("UPDATE {end}")).await;
+        let late = services.streams.granted(&cookie, Some(session)).await;
+        assert!(matches!(late, Err(Error::Unauthenticated(_))), "{caller:?}: {late:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_opens_a_session_that_runs_and_is_there() {
+    let mut stage = Stage::new().await;
+    let (cookie, session) = (stage.cookie(&stage.org.admin).await, stage.session);
+    let services = stage.test.services().clone();
+    let granted = async || services.streams.granted(&cookie, Some(session)).await;
+    assert!(granted().await.is_ok());
+    let (scope, mut states) = (stage.org.admin.org().unwrap(), Vec::new());
+    services.sessions.hibernate(scope, session).await.unwrap();
+    for _ in 0..2 {
+        let Err(Error::WrongState { state, .. }) = granted().await else { panic!("it does not run") };
+        states.push(state);
+        stage.agent.work().await;
+    }
+    assert_eq!(states, [SessionState::Hibernating, SessionState::Hibernated]);
+    stage.test.execute("UPDATE sessions SET hidden_at = now()").await;
+    assert!(matches!(granted().await, Err(Error::NotFound(_))));
+    stage.test.manual_clock().advance(TimeDelta::days(1));
+    assert!(matches!(granted().await, Err(Error::Unauthenticated(_))), "grants last for twelve hours");
+}
+
+#[tokio::test]
+async fn a_cookie_opens_nothing_of_an_organization_that_is_suspended_or_for_a_user_who_is() {
+    let stage = Stage::new().await;
+    let services = stage.test.services();
+    for (end, again) in [
+        ("UPDATE organizations SET status = 'suspended'", "UPDATE organizations SET status = 'active'"),
+        ("UPDATE users SET active = false", "UPDATE users SET active = true"),
+    ] {
+        for caller in stage.callers().await {
+            let cookie = stage.cookie(&caller).await;
+            stage.test.execute(end).await;
+            let late = services.streams.granted(&cookie, None).await;
+            assert!(matches!(late, Err(Error::Unauthenticated(_))), "{end}: {late:?}");
+            stage.test.execute(again).await;
+            services.streams.granted(&cookie, None).await.unwrap();
+        }
+    }
 }

@@ -53,10 +53,9 @@ pub(super) struct Key {
 impl Key {
     /// Connections for streams as this one.
     pub(super) fn new(opened: &OpenedStream, viewer: String) -> Self {
-        let session = &opened.session;
         Self {
-            session: session.id,
-            generation: session.generation,
+            session: opened.session,
+            generation: opened.generation,
             viewer,
             mode: opened.mode,
             ended: opened.ended,

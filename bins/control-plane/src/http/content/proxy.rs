@@ -140,7 +140,7 @@ async fn pass_on(
         return Err(Problem::forbidden("you may watch this session, and not change anything in it"));
     }
     if is_of_a_person(&request) {
-        context.hub.note_activity(asked.opened.session.id, asked.opened.caller.user().user_id());
+        context.hub.note_activity(asked.opened.session, asked.opened.caller.user().user_id());
     }
     let upgrades = request.headers().contains_key(header::UPGRADE);
     if upgrades {

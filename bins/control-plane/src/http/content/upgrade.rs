@@ -62,7 +62,7 @@ pub(super) async fn pass_on(
         .map_err(|error| Problem::bad_gateway("the session's application did not switch protocols", error))?;
     let (from_session, to_session) = tokio::io::split(TokioIo::new(upgraded));
     let mode = asked.opened.mode;
-    let typed = (context.hub.clone(), asked.opened.session.id, asked.opened.caller.user().user_id());
+    let typed = (context.hub.clone(), asked.opened.session, asked.opened.caller.user().user_id());
     rt::spawn(context.tasks.track_future(async move {
         let (hub, session, user) = typed;
         say(payload, to_session, mode, || hub.note_activity(session, user)).await;

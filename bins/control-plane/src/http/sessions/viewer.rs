@@ -43,8 +43,8 @@ pub(crate) async fn tunnel(
 ) -> Result<TunnelEnd, Problem> {
     let of = |target, protocol| TunnelRequest {
         agent_id: opened.agent,
-        session_id: opened.session.id,
-        generation: opened.session.generation,
+        session_id: opened.session,
+        generation: opened.generation,
         target,
         protocol,
         mode: opened.mode,

@@ -36,9 +36,10 @@ pub(crate) struct Mine {
 ))]
 pub(crate) async fn permissions(context: Data<Context>, caller: Identified) -> Result<Json<Mine>, Problem> {
     let found = context.services.organizations.permissions(&caller.0).await?;
+    let (org_id, organization) = found.organization.unzip();
     Ok(Json(Mine {
-        org_id: found.organization.as_ref().map(|organization| organization.id),
-        organization: found.organization.map(|organization| organization.name),
+        org_id,
+        organization,
         org_role: found.standing.org,
         owner: found.standing.owner,
         role: found.standing.system,
