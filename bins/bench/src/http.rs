@@ -58,7 +58,8 @@ impl Connection {
 
     /// Sends one request and throws the body of its answer away, however long it is. Returns status and length.
     pub(crate) async fn drain(&mut self, request: &[u8]) -> anyhow::Result<(u16, u64)> {
-        // As much as is read at once.
+        // As much as is read at once, and no more each time.
+        self.buffer.clear();
         self.buffer.reserve(64 * 1024);
         let (status, body, length) = self.begin(request).await?;
         let mut left = length - (self.buffer.len() - body).min(length);

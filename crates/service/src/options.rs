@@ -46,7 +46,8 @@ pub struct Options {
     /// How long what is kept. Beside the other settings: `retention.*`.
     #[serde(skip)]
     pub retention: Retention,
-    /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default 2.
+    /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default: one core fewer than there are,
+    /// which is left to everybody else, and at least 1.
     pub password_workers: usize,
     /// Failed logins a minute from one address before the answer is 429. Default 20.
     pub failures_per_source: u32,
@@ -105,7 +106,7 @@ impl Default for Options {
             heal_seconds: 60,
             failed_start_seconds: 300,
             retention: Retention::default(),
-            password_workers: 2,
+            password_workers: all_cores_but_one(),
             failures_per_source: 20,
             failures_per_subject: 10,
             device_codes_per_source: 20,
@@ -123,6 +124,10 @@ impl Default for Options {
             session_policy: LimitRules::default(),
         }
     }
+}
+
+fn all_cores_but_one() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
 impl Options {

@@ -41,7 +41,7 @@ pub(crate) struct Passwords {
     others: Semaphore,
 }
 
-/// Hashes that may wait or run: at two workers the last one waits less than a second.
+/// Hashes that may wait or run: with one worker, the last one waits less than two seconds.
 const QUEUE: usize = 64;
 /// Of these, strangers' attempts.
 const STRANGERS: usize = 48;
