@@ -39,7 +39,7 @@ type Asker<A> = oneshot::Sender<Result<A>>;
 
 impl<Q, A> Together<Q, A>
 where
-    Q: Send + Sync + 'static,
+    Q: Clone + Send + Sync + 'static,
     A: Send + 'static,
 {
     pub(crate) fn new(ask: Ask<Q, A>) -> Self {
@@ -74,7 +74,7 @@ where
 /// Asks, one statement after the other, until nobody waits.
 struct Carrier<Q, A>
 where
-    Q: Send + Sync + 'static,
+    Q: Clone + Send + Sync + 'static,
     A: Send + 'static,
 {
     together: Arc<Together<Q, A>>,
@@ -85,14 +85,25 @@ where
 
 impl<Q, A> Carrier<Q, A>
 where
-    Q: Send + Sync + 'static,
+    Q: Clone + Send + Sync + 'static,
     A: Send + 'static,
 {
     async fn carry(mut self) {
         while let Some((questions, askers)) = self.next() {
-            let answers = (self.together.ask)(self.db.clone(), questions).await;
-            tell(answers, askers);
+            match self.asked(questions.clone()).await {
+                // What one of them names cannot be read: that is nothing to the others.
+                Err(error) if questions.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
+                    for (question, asker) in questions.into_iter().zip(askers) {
+                        tell(self.asked(vec![question]).await, vec![asker]);
+                    }
+                }
+                answers => tell(answers, askers),
+            }
         }
+    }
+
+    async fn asked(&self, questions: Vec<Q>) -> Result<Vec<A>> {
+        (self.together.ask)(self.db.clone(), questions).await
     }
 
     /// Those who wait, as many as one statement takes. Where nobody does, whoever asks next begins anew.
@@ -119,7 +130,7 @@ where
 
 impl<Q, A> Drop for Carrier<Q, A>
 where
-    Q: Send + Sync + 'static,
+    Q: Clone + Send + Sync + 'static,
     A: Send + 'static,
 {
     /// Cut half-way, because its runtime ends: where nobody else asks, those who wait are told so.
@@ -136,12 +147,14 @@ where
     }
 }
 
-/// Each gets their answer; what went wrong with the statement, all of them.
+/// Each gets their answer; that the database does not answer, all of them.
 fn tell<A>(answers: Result<Vec<A>>, askers: Vec<Asker<A>>) {
     // Whoever has left needs no answer: that one is dropped.
     match answers {
         Ok(answers) => {
-            askers.into_iter().zip(answers).for_each(|(asker, answer)| drop(asker.send(Ok(answer))))
+            for (asker, answer) in askers.into_iter().zip(answers) {
+                drop(asker.send(Ok(answer)));
+            }
         }
         Err(error) => {
             let shared = Arc::new(error);

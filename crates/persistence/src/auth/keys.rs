@@ -59,6 +59,7 @@ type Columns = (
 );
 
 /// A key that was brought, and the organization that was asked for.
+#[derive(Clone)]
 pub(crate) struct Brought {
     digest: Vec<u8>,
     wanted: Option<String>,
@@ -91,38 +92,8 @@ pub async fn api_key(db: &Db, name: KeyName, wanted: Option<&str>, now: DateTime
     }
 }
 
-type ManyRow = (
-    i32,
-    ApiKeyId,
-    UserId,
-    String,
-    SystemRole,
-    OrgId,
-    OrgRole,
-    bool,
-    Vec<String>,
-    Option<DateTime<Utc>>,
-    Option<DateTime<Utc>>,
-    Option<DateTime<Utc>>,
-    String,
-    bool,
-);
-type ManyColumns = (
-    Integer,
-    Uuid,
-    Uuid,
-    Text,
-    Text,
-    Uuid,
-    Text,
-    Bool,
-    Array<Text>,
-    Nullable<Timestamptz>,
-    Nullable<Timestamptz>,
-    Nullable<Timestamptz>,
-    Text,
-    Bool,
-);
+type ManyRow = (i32, Row, (String, bool));
+type ManyColumns = (Integer, Columns, (Text, Bool));
 
 async fn read(db: Db, brought: Vec<Brought>) -> Result<Vec<Option<Read>>> {
     let mut found: Vec<Option<Read>> = brought.iter().map(|_| None).collect();
@@ -137,27 +108,10 @@ async fn read(db: Db, brought: Vec<Brought>) -> Result<Vec<Option<Read>>> {
     .bind::<Array<Nullable<Text>>, _>(wanted)
     .load(&mut connection)
     .await?;
-    for row in rows {
-        let (
-            place,
-            id,
-            user,
-            username,
-            role,
-            org,
-            org_role,
-            open,
-            scopes,
-            expires,
-            revoked,
-            used,
-            name,
-            owned,
-        ) = row;
+    for (place, row, (name, owned)) in rows {
         // Counted from 1.
         let place = usize::try_from(place).ok().and_then(|place| found.get_mut(place.checked_sub(1)?));
         if let Some(place) = place {
-            let row = (id, user, username, role, org, org_role, open, scopes, expires, revoked, used);
             *place = Some((row, Some(Told { name, owned })));
         }
     }

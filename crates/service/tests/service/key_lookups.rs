@@ -159,3 +159,27 @@ fn the_end_of_the_runtime_that_asked_leaves_the_others_served() {
         eventually("it is let in again", async || stage.comes_in().await.is_ok()).await;
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_fails_for_its_own_key_alone() {
+    let stage = Stage::new(&[Scope::SessionsRead]).await;
+    let (logins, keys) = (&stage.test.services().logins, stage.keys());
+    let newer = stage.test.org_with_admin("newer").await;
+    let (_, strange) = mint(keys, &newer.admin, &wanted(&[Scope::SessionsRead])).await.unwrap();
+    // As a later version may write it.
+    let check = "SELECT string_agg(format('DROP CONSTRAINT %I', conname), ', ') FROM pg_constraint
+                 WHERE conrelid = 'memberships'::regclass AND contype = 'c'";
+    let checks: String = stage.test.look(check).await;
+    stage.test.execute(&format!("ALTER TABLE memberships {checks}")).await;
+    let later = format!("UPDATE memberships SET role = 'archon' WHERE org_id = '{}'", newer.id);
+    stage.test.execute(&later).await;
+    let asked = [&stage.plaintext, &strange].into_iter().cycle().take(40).map(async |key| {
+        let answer = logins.authenticate(key, None).await;
+        if *key == strange {
+            assert!(matches!(answer, Err(Error::Internal(_))), "{answer:?}");
+        } else {
+            assert!(answer.is_ok(), "{answer:?}");
+        }
+    });
+    join_all(asked).await;
+}
