@@ -326,6 +326,7 @@ pub(crate) async fn clear_up(report: &mut Report, load: &Load, stand: &mut Stand
     ends.extend(stand.programs().into_iter().flat_map(|program| program.ended_by_itself.clone()));
     if let Some(dock) = &stand.dock {
         report.count("processes of its own that dockerd left", dock.engine.litter);
+        report.count("places in its network that dockerd left", dock.engine.litter_in_network);
     }
     report.must_be_none("programs that ended badly", ends);
 }

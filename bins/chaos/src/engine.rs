@@ -20,6 +20,8 @@ use tokio::{
 
 use crate::{machine, program::Program};
 
+/// The sessions' network, as the agent calls it.
+const NETWORK: &str = "tidegate-sessions";
 /// The only image.
 pub(crate) const IMAGE: &str = "tidegate-chaos:1";
 /// Addresses of its networks: others of this machine have those that engines take by default.
@@ -73,6 +75,8 @@ pub(crate) struct Engine {
     /// Processes of its own that it left when it ended: of containers that it did not live to start. No program of a
     /// session is among them, or it is found as such.
     pub(crate) litter: usize,
+    /// Places in the sessions' network that it did not give back for the same reason.
+    pub(crate) litter_in_network: usize,
     folder: PathBuf,
 }
 
@@ -113,7 +117,8 @@ impl Engine {
         // Containers go on without it, as on every machine where an engine may be upgraded.
         let arguments = arguments.chain(["--live-restore".to_owned()]).collect();
         let bin_dir = program.parent().context("dockerd has no folder")?;
-        Ok(Self { program: Program::new("dockerd", "dockerd", bin_dir, arguments, logs), litter: 0, folder })
+        let program = Program::new("dockerd", "dockerd", bin_dir, arguments, logs);
+        Ok(Self { program, litter: 0, litter_in_network: 0, folder })
     }
 
     /// Starts it and makes the image.
@@ -189,9 +194,9 @@ impl Engine {
         listed.lines().map(|line| serde_json::from_str(line).context("docker's list of containers")).collect()
     }
 
-    /// Every home that is one session's alone.
+    /// Every home that is one session's alone, by its name: labels may have died with an engine.
     pub(crate) async fn own_homes(&self) -> anyhow::Result<Vec<Volume>> {
-        let words = ["volume", "ls", "--filter", "label=dev.tidegate.session", "--format", "{{json .}}"];
+        let words = ["volume", "ls", "--filter", "name=-session-", "--format", "{{json .}}"];
         let listed = self.ask(&words).await?;
         listed.lines().map(|line| serde_json::from_str(line).context("docker's list of volumes")).collect()
     }
@@ -205,9 +210,7 @@ impl Engine {
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
         // Its bridge would stay on the machine.
-        problems.extend(
-            self.ask(&["network", "rm", "tidegate-sessions"]).await.err().map(|error| format!("{error:#}")),
-        );
+        problems.extend(self.remove_network().await.err().map(|error| format!("{error:#}")));
         problems.extend(self.program.stop(CALM).await.err().map(|error| format!("{error:#}")));
         let deadline = Instant::now() + Duration::from_secs(10);
         while !machine::naming(&self.folder).is_empty() && Instant::now() < deadline {
@@ -215,6 +218,28 @@ impl Engine {
         }
         self.litter = machine::naming(&self.folder).len();
         problems
+    }
+}
+
+impl Engine {
+    /// Removes the sessions' network. No container is left by now; what an engine that was killed in the middle of a start
+    /// or an end believes to be in it is its own, and taken out first. One that counted wrong counts anew when it starts.
+    async fn remove_network(&mut self) -> anyhow::Result<()> {
+        let names = "{{range .Containers}}{{.Name}}\n{{end}}";
+        let listed = self.ask(&["network", "inspect", "--format", names, NETWORK]).await?;
+        for name in listed.lines().filter(|name| !name.is_empty()) {
+            self.ask(&["network", "disconnect", "--force", NETWORK, name]).await?;
+            self.litter_in_network += 1;
+        }
+        let removed = self.ask(&["network", "rm", NETWORK]).await;
+        if !removed.as_ref().is_err_and(|error| error.to_string().contains("active endpoints")) {
+            return removed.map(drop);
+        }
+        self.litter_in_network += 1;
+        self.program.stop(CALM).await?;
+        self.program.start()?;
+        self.answers().await?;
+        self.ask(&["network", "rm", NETWORK]).await.map(drop)
     }
 }
 

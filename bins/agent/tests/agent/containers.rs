@@ -79,6 +79,18 @@ impl Dock {
         found.lines().next().map(str::to_owned)
     }
 
+    /// Where the engine keeps the home of a session.
+    fn home_of(&self, spec: &SessionSpec) -> PathBuf {
+        let end = if spec.persistent_home {
+            format!("-home-{}", spec.owner.replace('/', "-"))
+        } else {
+            format!("-session-{}", spec.key.session_id)
+        };
+        let all = self.docker(&["volume", "ls", "-q"]);
+        let name = all.lines().find(|name| name.ends_with(&end)).unwrap();
+        self.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", name]).into()
+    }
+
     fn inspect(&self, session: &str, what: &str) -> String {
         let container = self.container(session).unwrap();
         let _ = self.name.set(self.docker(&[
@@ -328,6 +340,33 @@ async fn a_web_application_is_ready_when_it_serves_and_only_loopback_and_the_age
 }
 
 #[tokio::test]
+async fn a_shell_beside_a_program_ends_with_its_exit_code_and_one_that_nobody_saw_end_has_none() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let argv = ["sleep", "600"].map(str::to_owned).to_vec();
+    let spec = SessionSpec { program: Program::Web(argv), port: Some(8080), ..contained("beside", "") };
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    dock.inspect(&spec.key.session_id, "{{.Id}}");
+    for code in [0, 5] {
+        let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
+        type_in(&mut terminal, &format!("exit {code}\n")).await;
+        let (_, texts) = soon("its end", read_all(&mut terminal)).await;
+        let wanted = format!(r#"{{"type":"exit","code":{code}}}"#);
+        assert_eq!(texts.last(), Some(&wanted));
+    }
+    // As an engine that was killed and knows nothing of it.
+    relay.refuse("/exec/", "/json", "404 Not Found", "No such exec instance".to_owned());
+    let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
+    type_in(&mut terminal, "exit 0\n").await;
+    let (bytes, texts) = soon("its end", read_all(&mut terminal)).await;
+    let said = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(said.contains("nobody knows how the shell ended"), "{said:?} {texts:?}");
+    assert_eq!(texts.last().unwrap(), r#"{"type":"exit","code":255}"#);
+    platform.stop(&spec.key, Keep::Nothing).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_no_session_owns_is_removed_and_what_was_forgotten_is_found() {
     let Some(dock) = Dock::new() else { return };
     let platform = dock.platform().await;
@@ -449,6 +488,85 @@ async fn a_home_that_an_agent_left_behind_half_made_is_its_users() {
 }
 
 #[tokio::test]
+async fn a_home_that_its_engine_did_not_finish_is_made_again() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let command = contained("unfinished", "echo mine > $HOME/file && exit 5");
+    let web = ["sh", "-c", "echo mine > $TIDEGATE_HOME/file && exit 5"].map(str::to_owned).to_vec();
+    let web = SessionSpec { program: Program::Web(web), port: Some(8080), ..contained("unfinished", "") };
+    let shared =
+        SessionSpec { owner: id("org-1/grace"), persistent_home: true, ..contained("unfinished", "exit 5") };
+    for spec in [command, web, shared] {
+        let asked = relay.turned_away();
+        relay.lose_the_answer_to("/volumes/create");
+        relay.stay_away_then();
+        let starting = tokio::spawn({
+            let (platform, spec) = (Arc::clone(&platform), spec.clone());
+            async move { platform.start(&spec, Progress::silent()).await }
+        });
+        until("the home is asked for", || relay.turned_away() > asked).await;
+        // As an engine leaves one that is killed between the volume and the volume's folder.
+        let home = dock.home_of(&spec);
+        std::fs::remove_dir(&home).unwrap();
+        relay.come_back();
+        soon("the start", starting).await.unwrap().unwrap();
+        dock.inspect(&spec.key.session_id, "{{.Id}}");
+        let ended = soon("the end", platform.watch(&spec.key)).await;
+        let Ended::Exited(exit) = ended else { panic!("it was not lost: {ended:?}") };
+        assert_eq!(exit.code, 5, "its home is its user's");
+        platform.release(&spec.key).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_home_that_somebody_had_is_never_made_again() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let text = "echo mine > $HOME/file && echo there; sleep 600";
+    let first = SessionSpec { owner: id("org-1/heidi"), persistent_home: true, ..contained("away", text) };
+    platform.start(&first, Progress::silent()).await.unwrap();
+    dock.inspect(&first.key.session_id, "{{.Id}}");
+    let mut logs = platform.open(&first.key, LOGS).await.unwrap();
+    read_until(&mut logs, "there").await;
+    let home = dock.home_of(&first);
+    platform.stop(&first.key, Keep::Nothing).await.unwrap();
+    // As on a disk that is not mounted at the moment.
+    let elsewhere = home.with_file_name("elsewhere");
+    std::fs::rename(&home, &elsewhere).unwrap();
+    let second = SessionSpec { key: contained("away", "").key, ..first };
+    platform.start(&second, Progress::silent()).await.unwrap_or_default();
+    let ended = soon("the end", platform.watch(&second.key)).await;
+    let Ended::Lost(reason) = ended else { panic!("nothing ran: {ended:?}") };
+    assert!(reason.contains("the home is not where the engine kept it"), "{reason}");
+    assert!(!home.exists(), "nothing was put in its place");
+    std::fs::rename(&elsewhere, &home).unwrap();
+    assert_eq!(std::fs::read_to_string(home.join("file")).unwrap(), "mine\n");
+    platform.release(&second.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_home_whose_labels_died_with_its_engine_is_removed_with_its_session() {
+    let Some(dock) = Dock::new() else { return };
+    let platform = dock.platform().await;
+    let spec = contained("labels", "sleep 600");
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    let kept = dock.inspect(&spec.key.session_id, "{{range .Mounts}}{{.Name}}{{end}}");
+    let (of_the_agent, _) = kept.split_once(&spec.key.session_id).unwrap();
+    let strays = [format!("{of_the_agent}{}", id("gone")), format!("other-{of_the_agent}{}", id("gone"))];
+    for stray in &strays {
+        dock.docker(&["volume", "create", stray]);
+    }
+    platform.sweep(std::slice::from_ref(&spec.key)).await;
+    let all = dock.docker(&["volume", "ls", "-q"]);
+    let left = |name: &str| all.lines().any(|line| line == name);
+    assert!(!left(&strays[0]), "no session owns it");
+    assert!(left(&strays[1]) && left(&kept), "it is another's, or in use");
+    dock.docker(&["volume", "rm", &strays[1]]);
+    platform.stop(&spec.key, Keep::Nothing).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_empty_home_stays_its_users_whatever_is_made_again() {
     let Some(dock) = Dock::new() else { return };
     let platform = dock.platform().await;
@@ -492,6 +610,36 @@ async fn a_start_that_no_engine_heard_of_happens_once() {
         "the dead engine's container was not used"
     );
     platform.release(&spec.key).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_failed_for_a_passing_reason_of_the_engines_happens_once() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let reasons = [
+        // Its containerd is only just starting again.
+        "connection error: desc = \"transport: Error while dialing dial unix /run/containerd.sock: connect: \
+         connection refused\": unavailable",
+        // Somebody pruned networks that nobody was in.
+        "network tidegate-sessions not found",
+        // It was killed before, and believes that a container of this name is still in the network.
+        "endpoint with name NAME already exists in network tidegate-sessions",
+    ];
+    for reason in reasons {
+        let spec = contained("passing", "echo once >> $HOME/ran; cat $HOME/ran; exit 7");
+        let reason = reason.replace("NAME", &spec.key.session_id);
+        relay.refuse("POST", "/start", "500 Internal Server Error", reason.clone());
+        soon("the start", platform.start(&spec, Progress::silent())).await.unwrap();
+        dock.inspect(&spec.key.session_id, "{{.Id}}");
+        let ended = soon("the end", platform.watch(&spec.key)).await;
+        let Ended::Exited(exit) = ended else { panic!("it was not lost: {ended:?}") };
+        assert_eq!(exit.code, 7, "{reason}");
+        let mut logs = platform.open(&spec.key, LOGS).await.unwrap();
+        let (bytes, _) = read_all(&mut logs).await;
+        assert_eq!(String::from_utf8_lossy(&bytes), "once\r\n", "it ran once: {reason}");
+        platform.release(&spec.key).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -554,6 +702,8 @@ struct Lost {
     /// The engine hears nothing of it either.
     unheard: bool,
     then_away: bool,
+    /// The next request that is refused before the engine hears of it: what is in its line, and what it is told.
+    refused: Option<([&'static str; 2], Vec<u8>)>,
 }
 
 impl Relay {
@@ -597,6 +747,11 @@ impl Relay {
         self.lost.lock().unwrap().then_away = true;
     }
 
+    /// The next request with these words in its line is refused.
+    fn refuse(&self, one: &'static str, other: &'static str, status: &str, message: String) {
+        self.lost.lock().unwrap().refused = Some(([one, other], answer(status, &message)));
+    }
+
     /// Starts a session whose container the engine is asked to start at the moment in which it goes away.
     async fn lose_start(
         &self,
@@ -619,6 +774,13 @@ impl Drop for Relay {
     }
 }
 
+/// How an engine says that something went wrong.
+fn answer(status: &str, message: &str) -> Vec<u8> {
+    let body = serde_json::json!({ "message": message }).to_string();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: ");
+    format!("{head}{}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
 async fn carry(
     client: UnixStream,
     engine: UnixStream,
@@ -639,12 +801,18 @@ async fn carry(
                     drop(to_engine.shutdown().await);
                     continue;
                 }
-                let loses = {
+                let (loses, refused) = {
                     let mut lost = lost.lock().unwrap();
                     let line = String::from_utf8_lossy(&asked[..length]);
                     let line = line.lines().next().unwrap_or_default();
-                    lost.to.take_if(|path| line.starts_with("POST") && line.contains(*path)).is_some()
+                    let loses = lost.to.take_if(|path| line.starts_with("POST") && line.contains(*path)).is_some();
+                    let refused = lost.refused.take_if(|(parts, _)| parts.iter().all(|part| line.contains(*part)));
+                    (loses, refused)
                 };
+                if let Some((_, answer)) = refused {
+                    to_client.write_all(&answer).await.unwrap();
+                    continue;
+                }
                 let unheard = loses && lost.lock().unwrap().unheard;
                 if !unheard {
                     to_engine.write_all(&asked[..length]).await.unwrap();

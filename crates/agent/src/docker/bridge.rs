@@ -11,10 +11,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{
+    LOOK,
     container::{Standing, UNKNOWN_CODE, body_of, ended_at, standing},
     engine::{Engine, Resized, Terminal, Version},
     evidence, patiently,
@@ -26,6 +27,8 @@ const AWAY: Duration = Duration::from_millis(500);
 /// How long an engine that took a request to start and does not answer may leave the container as it was, until it
 /// counts as not having heard of it. While it is at work on a container it says nothing about it.
 const UNHEARD: Duration = Duration::from_secs(10);
+/// How long an engine may take to know the exit code of a shell whose terminal has ended.
+const TOLD: Duration = Duration::from_secs(5);
 /// Bytes read at once.
 const CHUNK: usize = 32 * 1024;
 /// Pieces of what is typed that may wait.
@@ -228,6 +231,10 @@ enum Now {
 /// As a shell says it: 127 where there is no such program, 126 where it cannot be run.
 fn not_started(error: &Error) -> Refusal {
     let sentence = error.chain();
+    // What is missing is not the program.
+    if sentence.contains("mount source") {
+        return Refusal::Lost(format!("the home is not where the engine kept it: {sentence}"));
+    }
     let missing = ["no such file", "not found in $PATH", "executable file not found"];
     let code = if missing.iter().any(|text| sentence.contains(text)) { 127 } else { 126 };
     Refusal::Exit(code, sentence)
@@ -290,8 +297,22 @@ async fn shell(engine: &Engine, name: &str, typed: &mut mpsc::Receiver<Vec<u8>>)
     let id = made.map_err(|error| refused(format!("no shell in the container: {error}")))?.id;
     let terminal = engine.start_exec(&id).await.map_err(|error| refused(format!("no shell: {error}")))?;
     carry(engine, terminal, &Resized::Exec(id.clone()), typed).await;
-    let code = engine.inspect_exec(&id).await.ok().and_then(|found| found.exit_code).unwrap_or(0);
-    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+    shell_code(engine, &id).await
+}
+
+/// The exit code of a shell whose terminal has ended. The engine may learn of its end a little later, and one that was
+/// killed meanwhile knows of no shell.
+async fn shell_code(engine: &Engine, id: &str) -> Result<u8, Refusal> {
+    let unknown = |why: &str| Refusal::Lost(format!("nobody knows how the shell ended: {why}"));
+    let until = Instant::now() + TOLD;
+    loop {
+        let found = patiently(|| engine.inspect_exec(id)).await.map_err(|error| unknown(&error.chain()))?;
+        match (found.running, found.exit_code) {
+            (Some(false), Some(code)) => return Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+            _ if Instant::now() > until => return Err(unknown("its terminal ended before it")),
+            _ => sleep(LOOK).await,
+        }
+    }
 }
 
 /// Moves bytes both ways until the container's side ends.

@@ -12,7 +12,7 @@ use bollard::{
     errors::Error as ApiError,
     plugin::{
         ContainerCreateBody, ContainerInspectResponse, ExecInspectResponse, ImageInspect,
-        NetworkCreateRequest, VolumeCreateRequest,
+        NetworkCreateRequest, NetworkDisconnectRequest, VolumeCreateRequest,
     },
     query_parameters::{
         ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
@@ -31,7 +31,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::UnixStream, time::sleep};
 
-use super::container::{AGENT, Labels, SESSION, Standing, standing};
+use super::container::{AGENT, Labels, Standing, standing};
 use crate::Error;
 
 /// Seconds that a call may take; streams have no bound.
@@ -71,11 +71,16 @@ fn status(error: &ApiError) -> Option<u16> {
 
 fn failed(what: &'static str) -> impl Fn(ApiError) -> Error {
     move |error| match error {
-        ApiError::DockerResponseServerError { message, .. } => {
+        ApiError::DockerResponseServerError { message, .. } if !is_away(&message) => {
             Error::Refused(format!("cannot {what}: {}", message.trim()))
         }
         other => Error::Away { what, source: io::Error::other(other) },
     }
+}
+
+/// Whether an engine says that what it has behind it, its containerd, does not answer: that is started again, too.
+fn is_away(message: &str) -> bool {
+    message.trim_end().ends_with(": unavailable")
 }
 
 /// Takes what is so already, or gone already, for done.
@@ -179,13 +184,42 @@ impl Engine {
     }
 
     pub(super) async fn start(&self, name: &str) -> Result<(), Error> {
-        let started = self.docker.start_container(name, None::<StartContainerOptions>).await;
+        let begin = async || self.docker.start_container(name, None::<StartContainerOptions>).await;
+        let mut started = begin().await;
+        // Nothing of it was begun where its place in the network cannot be had.
+        if let Err(ApiError::DockerResponseServerError { message, .. }) = &started
+            && self.mend_network(name, message).await?
+        {
+            started = begin().await;
+        }
         done("start the container", started, &[304])
     }
 
+    /// Puts right what keeps containers out of the network, if that is why this one was refused. Networks that nobody is in
+    /// are pruned by people, and an engine that was killed may believe that an earlier container of this name is in it.
+    async fn mend_network(&self, name: &str, refusal: &str) -> Result<bool, Error> {
+        if refusal.contains(&format!("network {NETWORK} not found")) {
+            self.make_network().await?;
+            return Ok(true);
+        }
+        let taken =
+            refusal.contains("endpoint with name") && refusal.contains(&format!("in network {NETWORK}"));
+        if taken {
+            let out = NetworkDisconnectRequest { container: name.to_owned(), force: Some(true) };
+            let taken_out = self.docker.disconnect_network(NETWORK, out).await;
+            if let Err(error) = &taken_out {
+                tracing::warn!(container = name, %error, "its place in the network is not given back");
+            }
+        }
+        Ok(taken)
+    }
+
     pub(super) async fn stop(&self, name: &str, grace: Duration) -> Result<(), Error> {
-        // What is paused hears no signal.
-        let _ = self.docker.unpause_container(name).await;
+        // What is paused hears no signal. What is not paused is what was wanted; an engine that is away is not.
+        match self.docker.unpause_container(name).await {
+            Err(error) if status(&error).is_none() => return Err(failed("stop the container")(error)),
+            Ok(()) | Err(_) => {}
+        }
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
         done("stop the container", self.docker.stop_container(name, Some(options)).await, &[304, 404])
@@ -216,28 +250,36 @@ impl Engine {
         // Until then its name is taken.
         for _ in 0..GONE_SOON {
             if !under_way || self.inspect(name).await?.is_none() {
-                break;
+                return Ok(());
             }
             sleep(LOOK).await;
         }
-        Ok(())
+        let what = "remove the container";
+        Err(Error::Away { what, source: io::Error::other("it is still at it") })
     }
 
-    pub(super) async fn has_volume(&self, name: &str) -> Result<bool, Error> {
+    /// Where the engine keeps a volume; nothing where there is none.
+    pub(super) async fn find_volume(&self, name: &str) -> Result<Option<String>, Error> {
         match self.docker.inspect_volume(name).await {
-            Ok(_) => Ok(true),
-            Err(error) if status(&error) == Some(404) => Ok(false),
+            Ok(found) => Ok(Some(found.mountpoint)),
+            Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(failed("look at the home")(error)),
         }
     }
 
-    pub(super) async fn make_volume(&self, name: &str, labels: HashMap<String, String>) -> Result<(), Error> {
+    /// Makes a volume, and says where.
+    pub(super) async fn make_volume(
+        &self,
+        name: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<String, Error> {
         let volume = VolumeCreateRequest {
             name: Some(name.to_owned()),
             labels: Some(labels),
             ..VolumeCreateRequest::default()
         };
-        self.docker.create_volume(volume).await.map(drop).map_err(failed("make the home"))
+        let made = self.docker.create_volume(volume).await;
+        made.map(|made| made.mountpoint).map_err(failed("make the home"))
     }
 
     pub(super) async fn remove_volume(&self, name: &str) -> Result<(), Error> {
@@ -297,13 +339,14 @@ impl Engine {
         Ok(containers)
     }
 
-    /// This agent's homes that are one session's alone, with the session.
-    pub(super) async fn session_volumes(&self, agent: &str) -> Result<Vec<(String, String)>, Error> {
-        let filters = HashMap::from([("label", vec![format!("{AGENT}={agent}"), SESSION.to_owned()])]);
+    /// The volumes whose names begin so. By their names: an engine that is killed while it makes one forgets its labels.
+    pub(super) async fn volumes_named(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        // The engine's own filter takes the words anywhere in a name.
+        let filters = HashMap::from([("name", vec![prefix.to_owned()])]);
         let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
         let found = self.docker.list_volumes(Some(options)).await.map_err(failed("list the homes"))?;
-        let volumes = found.volumes.unwrap_or_default().into_iter();
-        Ok(volumes.filter_map(|volume| Some((volume.name, volume.labels.get(SESSION)?.clone()))).collect())
+        let names = found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name);
+        Ok(names.filter(|name| name.starts_with(prefix)).collect())
     }
 
     /// Attaches to a container's terminal, after what it printed so far where that is wanted.
@@ -380,6 +423,24 @@ fn message(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_whose_containerd_is_away_is_away_itself() {
+        let refused = |message: &str| {
+            failed("start it")(ApiError::DockerResponseServerError {
+                status_code: 500,
+                message: message.to_owned(),
+            })
+        };
+        for message in
+            ["connection error: desc = \"refused\": unavailable", "transport is closing: unavailable\n"]
+        {
+            assert!(matches!(refused(message), Error::Away { .. }), "{message}");
+        }
+        for message in ["no such image", "unavailable: see below", "exec: \"x\": not found"] {
+            assert!(matches!(refused(message), Error::Refused(_)), "{message}");
+        }
+    }
 
     #[test]
     fn engines_that_share_an_id_have_bridges_of_their_own() {

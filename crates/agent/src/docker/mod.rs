@@ -13,10 +13,13 @@ mod stream;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use bollard::plugin::ContainerInspectResponse;
+use bollard::plugin::{ContainerCreateBody, ContainerInspectResponse};
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Discovered, Ended, Error, Exit, Found, Keep, Platform, Program, Progress, SessionKey, SessionSpec,
@@ -29,6 +32,7 @@ use crate::{
 use bridge::{Bridge, Role};
 use container::{Labels, Standing, UNKNOWN_CODE};
 use engine::Engine;
+use home::Home;
 
 pub use bridge::session_container;
 
@@ -76,6 +80,8 @@ struct Inner {
     shims: Shims,
     engine: Engine,
     version: String,
+    /// Held while a home that outlives its session is made, until it is given away.
+    homes: Mutex<()>,
 }
 
 impl DockerPlatform {
@@ -92,7 +98,8 @@ impl DockerPlatform {
         let version = engine.version().await?;
         engine.make_network().await?;
         tracing::info!(version, "docker platform is ready");
-        Ok(Self { inner: Arc::new(Inner { options, shims, engine, version }) })
+        let homes = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { options, shims, engine, version, homes }) })
     }
 }
 
@@ -274,15 +281,30 @@ impl Inner {
             .as_deref()
             .ok_or_else(|| Error::Refused("a container needs an image: name one with --image".into()))?;
         let config = image::ensure(&self.engine, image, progress).await?;
+        // Sessions of one user share their home: of those that come at once one makes it, and the others find it.
+        let _making = if spec.persistent_home { Some(self.homes.lock().await) } else { None };
         let home = home::ensure(&self.engine, &self.options.data_dir, &self.shims.name, spec).await?;
         let body = container::body(&self.shims.name, spec, image, &config, &home)?;
-        let user = body.user.clone();
         let name = self.container(&spec.key);
-        self.engine.create(&name, body).await?;
-        if home.unclaimed.is_some() {
-            home::give_away(&self.engine, &name, user.as_deref()).await?;
+        match self.create_at(&name, &body, &home).await {
+            Err(error) if home.is_unmade(&error) => {
+                tracing::warn!(session = %spec.key, error = error.chain(), "the engine did not finish the home: it is made again");
+                self.engine.remove(&name).await?;
+                home.make_again(&self.engine).await?;
+                self.create_at(&name, &body, &home).await?;
+            }
+            done => done?,
         }
         home.claimed()
+    }
+
+    /// Makes the container, and gives a new home to whom it runs as.
+    async fn create_at(&self, name: &str, body: &ContainerCreateBody, home: &Home) -> Result<(), Error> {
+        self.engine.create(name, body.clone()).await?;
+        if home.unclaimed.is_some() {
+            home::give_away(&self.engine, name, body.user.as_deref()).await?;
+        }
+        Ok(())
     }
 
     /// Waits until the bridge has started the container, or has said why it cannot.
@@ -422,8 +444,9 @@ impl Inner {
                     self.engine.remove(&format!("{}-{}", self.shims.name, labels.session_id)).await?;
                 }
             }
-            for (volume, session_id) in self.engine.session_volumes(&self.shims.name).await? {
-                if !is_known(&session_id) {
+            let own = home::own_volumes(&self.shims.name);
+            for volume in self.engine.volumes_named(&own).await? {
+                if !volume.strip_prefix(&own).is_some_and(is_known) {
                     self.engine.remove_volume(&volume).await?;
                 }
             }
