@@ -348,6 +348,12 @@ async fn a_shell_beside_a_program_ends_with_its_exit_code_and_one_that_nobody_sa
     let spec = SessionSpec { program: Program::Web(argv), port: Some(8080), ..contained("beside", "") };
     platform.start(&spec, Progress::silent()).await.unwrap();
     dock.inspect(&spec.key.session_id, "{{.Id}}");
+    // Of two that come at once, neither is turned away: it is one shell.
+    let (one, other) = tokio::join!(platform.open(&spec.key, CONTROL), platform.open(&spec.key, CONTROL));
+    let (mut one, mut other) = (one.unwrap(), other.unwrap());
+    type_in(&mut one, "echo both-$((4*4))\n").await;
+    read_until(&mut other, "both-16").await;
+    drop((one, other));
     for code in [0, 5] {
         let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
         type_in(&mut terminal, &format!("exit {code}\n")).await;
@@ -356,7 +362,7 @@ async fn a_shell_beside_a_program_ends_with_its_exit_code_and_one_that_nobody_sa
         assert_eq!(texts.last(), Some(&wanted));
     }
     // As an engine that was killed and knows nothing of it.
-    relay.refuse("/exec/", "/json", "404 Not Found", "No such exec instance".to_owned());
+    relay.refuse("/exec/", "/json", "404 Not Found", "No such exec instance");
     let mut terminal = platform.open(&spec.key, CONTROL).await.unwrap();
     type_in(&mut terminal, "exit 0\n").await;
     let (bytes, texts) = soon("its end", read_all(&mut terminal)).await;
@@ -440,6 +446,20 @@ async fn what_is_asked_while_the_engine_is_away_is_done_when_it_is_back() {
     until("the engine was asked again", || relay.turned_away() > asked).await;
     relay.come_back();
     soon("the stop", stopping).await.unwrap().unwrap();
+    assert_eq!(dock.container(&spec.key.session_id), None, "nothing is left of it");
+}
+
+#[tokio::test]
+async fn a_container_that_its_engine_does_not_stop_is_removed_by_force() {
+    let Some(dock) = Dock::new() else { return };
+    let relay = Relay::new(dock.folder.path().join("engine.sock"), dock.socket.clone());
+    let platform = dock.platform_at(relay.socket.clone()).await;
+    let spec = contained("unstopped", "exec sleep 600");
+    platform.start(&spec, Progress::silent()).await.unwrap();
+    dock.inspect(&spec.key.session_id, "{{.Id}}");
+    let why = "cannot stop container: tried to kill container, but did not receive an exit event";
+    relay.refuse("POST", "/stop", "500 Internal Server Error", why);
+    soon("the stop", platform.stop(&spec.key, Keep::Nothing)).await.unwrap();
     assert_eq!(dock.container(&spec.key.session_id), None, "nothing is left of it");
 }
 
@@ -629,7 +649,7 @@ async fn a_start_that_failed_for_a_passing_reason_of_the_engines_happens_once() 
     for reason in reasons {
         let spec = contained("passing", "echo once >> $HOME/ran; cat $HOME/ran; exit 7");
         let reason = reason.replace("NAME", &spec.key.session_id);
-        relay.refuse("POST", "/start", "500 Internal Server Error", reason.clone());
+        relay.refuse("POST", "/start", "500 Internal Server Error", &reason);
         soon("the start", platform.start(&spec, Progress::silent())).await.unwrap();
         dock.inspect(&spec.key.session_id, "{{.Id}}");
         let ended = soon("the end", platform.watch(&spec.key)).await;
@@ -748,8 +768,8 @@ impl Relay {
     }
 
     /// The next request with these words in its line is refused.
-    fn refuse(&self, one: &'static str, other: &'static str, status: &str, message: String) {
-        self.lost.lock().unwrap().refused = Some(([one, other], answer(status, &message)));
+    fn refuse(&self, one: &'static str, other: &'static str, status: &str, message: &str) {
+        self.lost.lock().unwrap().refused = Some(([one, other], answer(status, message)));
     }
 
     /// Starts a session whose container the engine is asked to start at the moment in which it goes away.

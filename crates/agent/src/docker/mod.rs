@@ -82,6 +82,8 @@ struct Inner {
     version: String,
     /// Held while a home that outlives its session is made, until it is given away.
     homes: Mutex<()>,
+    /// Held while a shell is looked for and started.
+    shells: Mutex<()>,
 }
 
 impl DockerPlatform {
@@ -98,8 +100,8 @@ impl DockerPlatform {
         let version = engine.version().await?;
         engine.make_network().await?;
         tracing::info!(version, "docker platform is ready");
-        let homes = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { options, shims, engine, version, homes }) })
+        let (homes, shells) = (Mutex::default(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { options, shims, engine, version, homes, shells }) })
     }
 }
 
@@ -371,7 +373,14 @@ impl Inner {
         }
         let told = match standing {
             Some(Standing::Running | Standing::Paused | Standing::Exited { .. }) => {
-                self.engine.stop(&name, self.options.grace).await?;
+                match self.engine.stop(&name, self.options.grace).await {
+                    Err(error @ Error::Refused(_)) => tracing::warn!(
+                        session = %key,
+                        error = error.chain(),
+                        "the container did not stop: it is removed by force"
+                    ),
+                    done => done?,
+                }
                 // The bridge hears of the end and the shim writes it down.
                 tokio::time::timeout(MARGIN, self.shims.watch(key)).await.ok().flatten()
             }

@@ -30,8 +30,12 @@ impl Inner {
         match request {
             StreamRequest::Terminal(_) if self.is_watched_otherwise(key).await? => {
                 let shell = shell_key(key);
-                if !self.shims.runs(&shell).await? {
-                    self.spawn_bridge(&shell, key, Role::Shell, Duration::ZERO).await?;
+                {
+                    // Of viewers that come at once, one starts it.
+                    let _starting = self.shells.lock().await;
+                    if !self.shims.runs(&shell).await? {
+                        self.spawn_bridge(&shell, key, Role::Shell, Duration::ZERO).await?;
+                    }
                 }
                 self.shims.open_stream(&shell, request).await
             }
