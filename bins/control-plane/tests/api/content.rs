@@ -56,6 +56,8 @@ impl Stand {
         eventually("it runs", state).await;
         let (heard, mut tunnels) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
         let poured = Arc::new(AtomicU64::new(0));
+        // A desktop speaks first.
+        let first: &[u8] = if template == "desktop" { b"RFB 003.008\n" } else { b"" };
         let (asked, heads, pours) = (Arc::clone(&agent), Arc::clone(&heard), Arc::clone(&poured));
         tunnels.spawn(async move {
             let (mut served, mut open) = (0, JoinSet::new());
@@ -66,7 +68,12 @@ impl Stand {
                 let key = key.expose().clone();
                 served += 1;
                 assert_eq!(target, TunnelTarget::Stream);
-                open.spawn(serve((url.clone(), id, key), app, Arc::clone(&heads), Arc::clone(&pours)));
+                open.spawn(serve(
+                    (url.clone(), id, key),
+                    (first, app),
+                    Arc::clone(&heads),
+                    Arc::clone(&pours),
+                ));
             }
         });
         Self { world, owner, id, heard, poured, agent, _tunnels: tunnels }
@@ -148,7 +155,7 @@ pub(crate) fn opened(agent: &SocketAgent) -> Vec<(String, TunnelTarget)> {
 /// The agent's end of one tunnel: what the application answers to each head that comes.
 async fn serve(
     (url, id, key): (String, String, String),
-    app: App,
+    (first, app): (&'static [u8], App),
     heard: Arc<Mutex<Vec<String>>>,
     poured: Arc<AtomicU64>,
 ) {
@@ -156,6 +163,9 @@ async fn serve(
         format!("{url}/api/v1/agents/tunnels/{id}?agent_id=vm-1").into_client_request().unwrap();
     request.headers_mut().insert("X-Agent-API-Key", key.parse().unwrap());
     let mut tunnel = connect_async(request).await.unwrap().0;
+    if !first.is_empty() {
+        tunnel.send(Message::binary(first)).await.unwrap();
+    }
     let mut waiting = Vec::new();
     while let Some(Ok(message)) = tunnel.next().await {
         let Message::Binary(bytes) = message else { continue };
@@ -408,6 +418,7 @@ async fn of_those_who_only_watch_a_desktop_no_key_arrives() {
         let offer = format!("tidegate.v1, ticket.{ticket}");
         request.headers_mut().insert("Sec-WebSocket-Protocol", offer.parse().unwrap());
         let mut viewer = connect_async(request).await.unwrap().0;
+        assert_eq!(viewer.next().await.unwrap().unwrap().into_data(), &b"RFB 003.008\n"[..]);
         viewer.send(Message::binary(&b"RFB 003.008\n\x01\x00"[..])).await.unwrap();
         viewer.send(Message::binary(&b"\x04\x01\x00\x00\x00\x00\x00\x61"[..])).await.unwrap();
         // A request for pictures, which looks like the end of a head to the test's desktop.

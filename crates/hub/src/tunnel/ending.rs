@@ -13,6 +13,8 @@ pub enum TunnelEnding {
     AgentLost,
     /// The viewer left or was lost.
     ViewerLeft,
+    /// Only to be watched, and the desktop does not say what its viewers' words mean.
+    Unintelligible,
     /// The viewer's login, membership or ticket is no longer good.
     LoginEnded,
     /// The session is not shared with the viewer any more, or not to do what they do.
@@ -35,6 +37,7 @@ impl TunnelEnding {
             Self::AgentFailed => "agent_failed",
             Self::AgentLost => "agent_lost",
             Self::ViewerLeft => "viewer_left",
+            Self::Unintelligible => "unintelligible",
             Self::LoginEnded => "login_ended",
             Self::ShareEnded => "share_ended",
             Self::Disconnected => "disconnected",
@@ -50,7 +53,9 @@ impl TunnelEnding {
             Self::Finished | Self::ViewerLeft | Self::SessionEnded => CloseCode::NORMAL,
             Self::AgentFailed => CloseCode::ERROR,
             Self::AgentLost | Self::AgentRevoked | Self::Shutdown => CloseCode::RESTART,
-            Self::LoginEnded | Self::ShareEnded | Self::Disconnected => CloseCode::POLICY,
+            Self::Unintelligible | Self::LoginEnded | Self::ShareEnded | Self::Disconnected => {
+                CloseCode::POLICY
+            }
         }
     }
 
@@ -61,6 +66,7 @@ impl TunnelEnding {
             | Self::AgentFailed
             | Self::AgentLost
             | Self::ViewerLeft
+            | Self::Unintelligible
             | Self::LoginEnded
             | Self::ShareEnded
             | Self::Disconnected
@@ -76,6 +82,7 @@ impl TunnelEnding {
             Self::Finished | Self::ViewerLeft => "",
             Self::AgentFailed => "the agent failed",
             Self::AgentLost => "the agent was lost, attach again",
+            Self::Unintelligible => "this desktop speaks no RFB of 3.7 or newer, and cannot be watched only",
             Self::LoginEnded => "the login is no longer good",
             Self::ShareEnded => "the session is no longer shared with you",
             Self::Disconnected => "the viewing was ended, the session goes on",
@@ -91,7 +98,8 @@ impl TunnelEnding {
             Self::Finished | Self::AgentFailed | Self::AgentLost | Self::ViewerLeft | Self::SessionEnded => {
                 true
             }
-            Self::LoginEnded
+            Self::Unintelligible
+            | Self::LoginEnded
             | Self::ShareEnded
             | Self::Disconnected
             | Self::AgentRevoked

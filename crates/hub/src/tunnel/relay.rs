@@ -38,10 +38,10 @@ where
 {
     let (mut inbound, mut outbound) = (pin!(inbound), pin!(outbound));
     let TunnelEnd { side, outgoing, mut incoming, live } = end;
-    let pongs = Pongs::default();
+    let shared = Shared { pongs: Pongs::default(), desktop: watched_desktop(side, &live.request) };
     let stop = {
-        let take_in = take_in(inbound.as_mut(), &outgoing, &pongs, &live, side);
-        let give_out = give_out(outbound.as_mut(), &mut incoming, &pongs, &live, side);
+        let take_in = take_in(inbound.as_mut(), &outgoing, &shared, &live, side);
+        let give_out = give_out(outbound.as_mut(), &mut incoming, &shared, &live, side);
         let lingered = async {
             live.ended.cancelled().await;
             sleep(LINGER).await;
@@ -85,6 +85,21 @@ impl Stop {
     }
 }
 
+/// What both directions of one socket know.
+#[derive(Debug)]
+struct Shared {
+    pongs: Pongs,
+    /// What the desktop said first, where its viewer only watches.
+    desktop: Option<Mutex<rfb::Desktop>>,
+}
+
+impl Shared {
+    /// Whether the viewer may say something yet.
+    fn is_listened_to(&self) -> bool {
+        self.desktop.as_ref().is_none_or(|desktop| lock(desktop).is_known())
+    }
+}
+
 /// The newest ping that waits for its answer; older ones need none.
 #[derive(Debug, Default)]
 struct Pongs {
@@ -111,7 +126,7 @@ impl Pongs {
 async fn take_in<S>(
     mut inbound: std::pin::Pin<&mut S>,
     outgoing: &parcel::Sender<Frame>,
-    pongs: &Pongs,
+    shared: &Shared,
     live: &Live,
     side: Side,
 ) -> Stop
@@ -126,11 +141,12 @@ where
         let mut is_activity = false;
         let frame = match frame {
             Ok(Frame::Ping(bytes)) => {
-                pongs.answer(bytes);
+                shared.pongs.answer(bytes);
                 continue;
             }
             Ok(Frame::Close(code, _)) => return Stop::of(left(side, code)),
-            Ok(Frame::Binary(bytes)) if let Some(viewer) = &mut desktop => match viewer.take(&bytes) {
+            Ok(Frame::Binary(bytes)) if let Some(viewer) = &mut desktop => match said(viewer, &bytes, shared)
+            {
                 Ok(followed) if followed.bytes.is_empty() => continue,
                 Ok(followed) => {
                     // Asking for pictures is none.
@@ -162,11 +178,13 @@ where
 async fn give_out<K: Sink<Frame>>(
     mut outbound: std::pin::Pin<&mut K>,
     incoming: &mut parcel::Receiver<Frame>,
-    pongs: &Pongs,
+    shared: &Shared,
     live: &Live,
     side: Side,
 ) -> Stop {
     let gone = Stop::of(lost(side));
+    let Shared { pongs, desktop } = shared;
+    let mut unheard = desktop.as_ref();
     loop {
         // Looked at before each frame: a stream that never pauses must not let its peer think nobody is there.
         if let Some(pong) = pongs.take()
@@ -195,6 +213,14 @@ async fn give_out<K: Sink<Frame>>(
             };
             return Stop::of(live.ending().unwrap_or(other));
         };
+        // Known before its viewer hears it, who answers.
+        if let (Some(desktop), Frame::Binary(bytes)) = (unheard, &content) {
+            let mut desktop = lock(desktop);
+            if desktop.take(bytes) == Err(Confused) {
+                return Stop::of(TunnelEnding::Unintelligible);
+            }
+            unheard = unheard.filter(|_| !desktop.is_known());
+        }
         if outbound.feed(content).await.is_err() {
             return gone;
         }
@@ -206,6 +232,17 @@ async fn give_out<K: Sink<Frame>>(
 fn desktop_of(side: Side, request: &TunnelRequest) -> Option<rfb::Viewer> {
     let is_desktop = side == Side::Viewer && request.protocol == StreamKind::Vnc;
     is_desktop.then(|| rfb::Viewer::new(request.mode))
+}
+
+/// The desktop of a viewer who only watches it.
+fn watched_desktop(side: Side, request: &TunnelRequest) -> Option<Mutex<rfb::Desktop>> {
+    let watches = desktop_of(side, request).is_some() && request.mode == StreamMode::View;
+    watches.then(Mutex::default)
+}
+
+/// What comes of what the viewer of a desktop says.
+fn said(viewer: &mut rfb::Viewer, bytes: &Bytes, shared: &Shared) -> Result<rfb::Followed, Confused> {
+    if shared.is_listened_to() { viewer.take(bytes) } else { Err(Confused) }
 }
 
 /// What may cross. Input of those who only watch ends here, and so does everything that is no frame of this stream.

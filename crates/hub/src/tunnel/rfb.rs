@@ -7,12 +7,51 @@ use tidegate_model::StreamMode;
 
 /// Longest message that is kept whole: `SetEncodings` with as many encodings as no viewer has.
 const LONGEST: usize = 4 + 4 * 1_024;
+/// Bytes of the name of a version.
+const VERSION: usize = 12;
 /// A pseudo-encoding that would make the length of a pointer event a matter of what was agreed on.
 const EXTENDED_BUTTONS: i32 = -316;
 
-/// A viewer that says something this cannot follow.
+/// Somebody who says something this cannot follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Confused;
+
+/// What a desktop says first. One of an older version would take the words of a newer viewer for others than they are taken
+/// for here: what passes could be a key to it. So nobody only watches it, and nobody answers before it has spoken.
+#[derive(Debug, Default)]
+pub(crate) struct Desktop {
+    said: BytesMut,
+}
+
+impl Desktop {
+    /// Takes what it says until its version is known; at most twelve bytes are kept.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), Confused> {
+        let missing = VERSION.saturating_sub(self.said.len());
+        self.said.extend_from_slice(&bytes[..missing.min(bytes.len())]);
+        if self.said.len() == VERSION && !is_followed(&self.said) { Err(Confused) } else { Ok(()) }
+    }
+
+    /// Whether it has said that its viewers can be followed.
+    pub(crate) fn is_known(&self) -> bool {
+        self.said.len() == VERSION && is_followed(&self.said)
+    }
+}
+
+/// Whether this is the name of a version whose viewers all say the same: 3.7, or a newer one.
+fn is_followed(version: &[u8]) -> bool {
+    let number = |digits: &[u8]| {
+        digits
+            .iter()
+            .try_fold(0_u16, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u16::from(digit - b'0')))
+    };
+    match version {
+        [b'R', b'F', b'B', b' ', major @ .., b'\n'] if major.len() == 7 && major[3] == b'.' => {
+            let (major, minor) = (number(&major[..3]), number(&major[4..]));
+            major.zip(minor).is_some_and(|version| version >= (3, 7))
+        }
+        _ => false,
+    }
+}
 
 /// What came of some bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -77,10 +116,10 @@ impl Viewer {
     fn step(&mut self, out: &mut BytesMut, input: &mut bool) -> Result<bool, Confused> {
         match self.state {
             State::Version => {
-                if self.waiting.len() < 12 {
+                if self.waiting.len() < VERSION {
                     return Ok(false);
                 }
-                let version = self.waiting.split_to(12);
+                let version = self.waiting.split_to(VERSION);
                 // Of 3.3 the server alone knows what comes next.
                 if !version.starts_with(b"RFB 003.00") || version[10] < b'7' || version[11] != b'\n' {
                     return Err(Confused);
@@ -280,7 +319,172 @@ mod tests {
         assert_eq!(followed(StreamMode::View, &too_many, 64), Err(Confused));
     }
 
+    #[test]
+    fn a_desktop_is_watched_if_its_version_is_one_whose_viewers_can_be_followed() {
+        for (version, known) in [
+            (&b"RFB 003.007\n"[..], true),
+            (b"RFB 003.008\n", true),
+            (b"RFB 003.889\n", true),
+            (b"RFB 004.001\n", true),
+            (b"RFB 003.003\n", false),
+            (b"RFB 003.006\n", false),
+            (b"RFB 000.000\n", false),
+            (b"RFB 3.8     \n", false),
+            (b"RFB 003.00\xb8\n", false),
+            (b"GET / HTTP/1.1\r\n", false),
+            (&[0; 64], false),
+        ] {
+            for pieces in [1, 5, version.len()] {
+                let mut desktop = Desktop::default();
+                let taken = version.chunks(pieces).try_for_each(|piece| desktop.take(piece));
+                assert_eq!((taken.is_ok(), desktop.is_known()), (known, known), "{version:?}");
+            }
+        }
+    }
+
+    /// Everything that goes on, and whether it ended in confusion.
+    fn fed(mode: StreamMode, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+        let (mut viewer, mut out) = (Viewer::new(mode), Vec::new());
+        for piece in pieces {
+            match viewer.take(&Bytes::copy_from_slice(piece)) {
+                Ok(followed) => out.extend_from_slice(&followed.bytes),
+                Err(Confused) => return (out, true),
+            }
+            assert!(viewer.waiting.len() <= LONGEST, "{} bytes are kept", viewer.waiting.len());
+        }
+        (out, false)
+    }
+
+    /// What a desktop reads in what goes on: the types of its messages, with the second byte of QEMU's. Written down from
+    /// the protocol once more, for a whole stream at once.
+    fn read_by_a_desktop(out: &[u8]) -> Vec<(u8, u8)> {
+        let Some(rest) = out.get(12..).filter(|_| out.starts_with(b"RFB 003.00")) else { return Vec::new() };
+        let mut rest = match rest {
+            [1, _shared, rest @ ..] => rest,
+            [2, rest @ ..] if rest.len() > 16 => &rest[17..],
+            _ => return Vec::new(),
+        };
+        let mut messages = Vec::new();
+        while let [kind, more @ ..] = rest {
+            let at = |index: usize| usize::from(more.get(index).copied().unwrap_or(0));
+            messages.push((*kind, if *kind == 255 { more.first().copied().unwrap_or(1) } else { 0 }));
+            let length = match kind {
+                0 => 20,
+                2 => 4 + 4 * (at(1) << 8 | at(2)),
+                3 | 150 => 10,
+                248 => 9 + at(7),
+                255 if at(0) == 1 && (at(1) << 8 | at(2)) == 2 => 10,
+                255 => 4,
+                // Input, or nothing that is known: the test fails on it.
+                _ => rest.len(),
+            };
+            rest = &rest[length.min(rest.len())..];
+        }
+        messages
+    }
+
+    /// Handshakes as they should be, and as they should not.
+    fn handshakes() -> impl Strategy<Value = Vec<u8>> {
+        let answer = proptest::collection::vec(any::<u8>(), 16);
+        prop_oneof![
+            4 => Just(HELLO.to_vec()),
+            2 => answer.prop_map(|answer| [b"RFB 003.007\n\x02", &answer[..], &[0]].concat()),
+            1 => Just(b"RFB 003.003\n\x01".to_vec()),
+            1 => (any::<u8>(), any::<u8>())
+                .prop_map(|(security, shared)| [b"RFB 003.008\n", &[security, shared][..]].concat()),
+            1 => proptest::collection::vec(any::<u8>(), 0..40),
+        ]
+    }
+
+    /// Messages as they should be, with whatever in them, and what is none.
+    fn messages() -> impl Strategy<Value = Vec<u8>> {
+        let of = |start: Vec<u8>, length: usize| {
+            proptest::collection::vec(any::<u8>(), length - start.len())
+                .prop_map(move |rest| [start.clone(), rest].concat())
+        };
+        let lengthy = |start: Vec<u8>, unit: usize| {
+            proptest::collection::vec(any::<u8>(), 0..64).prop_map(move |body| {
+                let body = &body[..body.len() / unit * unit];
+                let count = u8::try_from(body.len() / unit).unwrap();
+                [&start[..], &[count], body].concat()
+            })
+        };
+        prop_oneof![
+            of(vec![0], 20),
+            of(vec![3], 10),
+            of(vec![150], 10),
+            of(vec![4], 8),
+            of(vec![5], 6),
+            of(vec![250], 4),
+            of(vec![255, 0], 12),
+            of(vec![255, 1, 0, 2], 10),
+            of(vec![255, 1, 0, 1], 4),
+            lengthy(vec![2, 0, 0], 4),
+            lengthy(vec![6, 0, 0, 0, 0, 0, 0], 1),
+            lengthy(vec![248, 0, 0, 0, 0, 0, 0, 1], 1),
+            lengthy(vec![251, 0, 1, 2, 3, 4], 16).prop_map(|mut size| {
+                size.insert(7.min(size.len()), 0);
+                size
+            }),
+            proptest::collection::vec(any::<u8>(), 0..32),
+        ]
+    }
+
+    /// The same bytes in pieces of these lengths, again and again.
+    fn in_pieces<'a>(mut said: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
+        let mut pieces = Vec::new();
+        for length in lengths.iter().cycle() {
+            if said.is_empty() {
+                break;
+            }
+            let (piece, rest) = said.split_at(said.len().min(*length));
+            pieces.push(piece);
+            said = rest;
+        }
+        pieces
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_024))]
+
+        #[test]
+        fn no_input_of_those_who_watch_is_read_by_a_desktop_however_they_say_it(
+            handshake in handshakes(),
+            messages in proptest::collection::vec(messages(), 0..12),
+            lengths in proptest::collection::vec(1..80_usize, 1..8),
+        ) {
+            let said = [handshake, messages.concat()].concat();
+            let finest = in_pieces(&said, &[1]);
+            let (out, confused) = fed(StreamMode::View, &finest);
+            for (kind, second) in read_by_a_desktop(&out) {
+                let harmless = matches!((kind, second), (0 | 2 | 3 | 150 | 248, 0) | (255, 1));
+                prop_assert!(harmless, "message {kind} {second} in {out:?}");
+            }
+            // However it is cut, the same goes on; what is said with what confuses goes nowhere.
+            for pieces in [in_pieces(&said, &lengths), vec![&said[..]]] {
+                let (cut, lost) = fed(StreamMode::View, &pieces);
+                prop_assert_eq!(lost, confused);
+                prop_assert!(out.starts_with(&cut));
+                prop_assert!(confused || cut == out);
+            }
+        }
+
+        #[test]
+        fn of_those_who_control_everything_goes_on_however_they_say_it(
+            messages in proptest::collection::vec(messages(), 0..12),
+            lengths in proptest::collection::vec(1..80_usize, 1..8),
+        ) {
+            let said = [HELLO, &messages.concat()[..]].concat();
+            let (out, confused) = fed(StreamMode::Control, &in_pieces(&said, &lengths));
+            // Encodings are written anew, as they were, less one that random bytes do not hit.
+            let mut wanted = said;
+            wanted[HELLO.len() - 1] = 1;
+            let at = wanted.iter().zip(&out).position(|(one, other)| one != other);
+            // The second byte of encodings is padding.
+            prop_assert!(at.is_none_or(|at| wanted[at - 1] == 2), "{at:?}: {wanted:?} {out:?}");
+            prop_assert!(confused || out.len() <= wanted.len());
+        }
+
         #[test]
         fn whatever_a_viewer_says_little_is_kept(said: Vec<u8>, pieces in 1..200_usize) {
             let mut viewer = Viewer::new(StreamMode::View);

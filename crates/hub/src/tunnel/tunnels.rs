@@ -32,7 +32,8 @@ struct Waiter {
     answer: oneshot::Sender<Result<TunnelEnd, TunnelError>>,
 }
 
-/// The tunnels.
+/// The tunnels. Dials are locked before open ones where both are, and looked at first where both are ended: what was a dial
+/// before is a tunnel after.
 #[derive(Debug)]
 pub(crate) struct Tunnels {
     options: Arc<Options>,
@@ -85,11 +86,12 @@ impl Tunnels {
     ) -> Result<Waiting, TunnelError> {
         let limit = self.options.tunnels_per_session;
         let session = request.session_id;
-        let open = self.open_where(|live| live.request.session_id == session).len();
         let (answer, receiver) = oneshot::channel();
         let id = TunnelId::from_random(rand::random());
         let deadline = now + self.options.tunnel_dial;
+        // Dials first: one that becomes a tunnel meanwhile is counted as it is before or after.
         let mut dials = lock(&self.dials);
+        let open = self.open_where(|live| live.request.session_id == session).len();
         if open + dials.of_session(session) >= limit {
             return Err(TunnelError::TooManyViewers { limit });
         }
@@ -100,9 +102,12 @@ impl Tunnels {
 
     /// The agent's end of the tunnel it dials; `None` for a wrong agent, an unknown, used or late id, a viewer who left.
     pub(crate) fn accept(self: &Arc<Self>, agent: AgentId, id: &TunnelId, now: Instant) -> Option<TunnelEnd> {
-        let dial = lock(&self.dials).take(id, agent, now)?;
+        // Held until it is open: whoever ends dials and tunnels finds it among the ones or the others.
+        let mut dials = lock(&self.dials);
+        let dial = dials.take(id, agent, now)?;
         let (viewer, agents) = Live::pair(id.clone(), dial.waiter.request, self);
         lock(&self.open).insert(id.clone(), Arc::downgrade(&agents.live));
+        drop(dials);
         dial.waiter.answer.send(Ok(viewer)).ok()?;
         Some(agents)
     }
@@ -119,13 +124,13 @@ impl Tunnels {
 
     /// The session ended: its agent gets some time to end the tunnels by itself, so that the last bytes arrive.
     pub(crate) fn end_session(&self, session: SessionId, now: Instant) {
-        for live in self.open_where(|live| live.request.session_id == session) {
-            live.end_by(now + self.options.tunnel_grace);
-        }
         let waiters = lock(&self.dials).take_where(|dial| dial.session == session);
         for waiter in waiters {
             let ended = TunnelError::AgentRefused("the session has ended".to_owned());
             let _ = waiter.answer.send(Err(ended));
+        }
+        for live in self.open_where(|live| live.request.session_id == session) {
+            live.end_by(now + self.options.tunnel_grace);
         }
     }
 
@@ -138,23 +143,23 @@ impl Tunnels {
 
     /// The agent may not be used any more.
     pub(crate) fn cut_agent(&self, agent: AgentId) {
-        for live in self.open_where(|live| live.request.agent_id == agent) {
-            live.cut(TunnelEnding::AgentRevoked);
-        }
         let waiters = lock(&self.dials).take_where(|dial| dial.agent == agent);
         for waiter in waiters {
             let _ = waiter.answer.send(Err(TunnelError::AgentOffline));
+        }
+        for live in self.open_where(|live| live.request.agent_id == agent) {
+            live.cut(TunnelEnding::AgentRevoked);
         }
     }
 
     /// The process stops.
     pub(crate) fn cut_all(&self) {
-        for live in self.open_where(|_| true) {
-            live.cut(TunnelEnding::Shutdown);
-        }
         let waiters = lock(&self.dials).take_where(|_| true);
         for waiter in waiters {
             let _ = waiter.answer.send(Err(TunnelError::AgentOffline));
+        }
+        for live in self.open_where(|_| true) {
+            live.cut(TunnelEnding::Shutdown);
         }
     }
 

@@ -49,13 +49,17 @@ struct Setup {
 }
 
 fn open(mode: StreamMode, target: TunnelTarget, tunnel_bytes: usize) -> Setup {
+    open_as(StreamKind::Terminal, mode, target, tunnel_bytes)
+}
+
+fn open_as(protocol: StreamKind, mode: StreamMode, target: TunnelTarget, tunnel_bytes: usize) -> Setup {
     let tunnels = Tunnels::new(Arc::new(Options { tunnel_bytes, ..Options::default() }));
     let request = TunnelRequest {
         agent_id: AgentId::new(),
         session_id: SessionId::new(),
         generation: 1,
         target,
-        protocol: tidegate_model::StreamKind::Terminal,
+        protocol,
         mode,
         viewer: UserId::new(),
         port: None,
@@ -71,6 +75,10 @@ fn open(mode: StreamMode, target: TunnelTarget, tunnel_bytes: usize) -> Setup {
 
 fn terminal(mode: StreamMode) -> Setup {
     open(mode, TunnelTarget::Terminal, 64 * 1024)
+}
+
+fn desktop(mode: StreamMode) -> Setup {
+    open_as(StreamKind::Vnc, mode, TunnelTarget::Stream, 64 * 1024)
 }
 
 fn bytes(text: &'static str) -> Frame {
@@ -149,6 +157,50 @@ async fn input_that_is_dropped_is_no_activity() {
     assert_eq!(code(it.agent.hear().await), CloseCode::NORMAL);
     drop((it.viewer, it.agent));
     assert!(it.tunnels.take_activity().is_empty());
+}
+
+#[tokio::test]
+async fn a_desktop_is_watched_once_it_has_said_how_it_reads() {
+    let mut it = desktop(StreamMode::View);
+    for piece in ["RFB 0", "03.008\n", "garbage"] {
+        it.agent.say(bytes(piece));
+        assert_eq!(it.viewer.hear().await, Some(bytes(piece)), "it passes untouched");
+    }
+    it.viewer.say(bytes("RFB 003.008\n\u{1}\u{0}"));
+    assert_eq!(it.agent.hear().await, Some(bytes("RFB 003.008\n\u{1}\u{1}")));
+    it.viewer.say(bytes("\u{4}\u{1}\0\0\0\0\0a"));
+    it.viewer.say(close(CloseCode::NORMAL));
+    assert_eq!(code(it.agent.hear().await), CloseCode::NORMAL, "a key goes nowhere");
+}
+
+#[tokio::test]
+async fn nobody_only_watches_a_desktop_that_would_read_another_message_than_was_let_pass() {
+    for said in ["RFB 003.003\n\0\0\0\u{1}", "HTTP/1.1 200 OK\r\n\r\n"] {
+        let mut it = desktop(StreamMode::View);
+        it.agent.say(bytes(said));
+        assert_eq!(code(it.viewer.hear().await), CloseCode::POLICY);
+        assert_eq!(code(it.agent.hear().await), CloseCode::NORMAL);
+        assert_eq!(it.viewer.relay.await.unwrap(), TunnelEnding::Unintelligible);
+    }
+}
+
+#[tokio::test]
+async fn nobody_who_only_watches_speaks_before_the_desktop() {
+    let mut it = desktop(StreamMode::View);
+    it.agent.say(bytes("RFB 003.00"));
+    assert_eq!(it.viewer.hear().await, Some(bytes("RFB 003.00")));
+    it.viewer.say(bytes("RFB 003.008\n\u{1}\u{1}"));
+    assert_eq!(code(it.viewer.hear().await), CloseCode::PROTOCOL);
+    assert_eq!(code(it.agent.hear().await), CloseCode::NORMAL, "nothing was said to it");
+}
+
+#[tokio::test]
+async fn whoever_controls_a_desktop_may_have_one_of_any_kind() {
+    let mut it = desktop(StreamMode::Control);
+    it.viewer.say(bytes("RFB 003.008\n"));
+    assert_eq!(it.agent.hear().await, Some(bytes("RFB 003.008\n")));
+    it.agent.say(bytes("no desktop at all"));
+    assert_eq!(it.viewer.hear().await, Some(bytes("no desktop at all")));
 }
 
 #[tokio::test]

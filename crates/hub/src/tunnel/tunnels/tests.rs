@@ -114,3 +114,65 @@ fn a_refusal_is_cut_short_and_has_no_control_characters() {
     assert_eq!(refusal_text(&"x\n".repeat(1_000)), "x".repeat(300));
     assert_eq!(refusal_text(""), "no reason was given");
 }
+
+/// Runs both at once.
+fn at_once<A: Send, B: Send>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B + Send) -> (A, B) {
+    let start = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let one = scope.spawn(|| {
+            start.wait();
+            one()
+        });
+        start.wait();
+        let other = other();
+        (one.join().unwrap(), other)
+    })
+}
+
+/// How often two that race are let go.
+const RACES: usize = 3_000;
+
+#[test]
+fn an_agent_that_is_revoked_while_it_dials_has_no_tunnel() {
+    let (tunnels, now) = (tunnels(Options::default()), Instant::now());
+    for _ in 0..RACES {
+        let request = request();
+        let waiting = tunnels.expect_dial(request, now).unwrap();
+        let agent = request.agent_id;
+        let (end, ()) = at_once(|| tunnels.accept(agent, &waiting.id, now), || tunnels.cut_agent(agent));
+        if let Some(end) = end {
+            assert_eq!(end.live.ending(), Some(TunnelEnding::AgentRevoked), "it was dialled and not cut");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_ends_while_its_tunnel_is_dialled_ends_the_tunnel() {
+    let (tunnels, now) = (tunnels(Options::default()), Instant::now());
+    for _ in 0..RACES {
+        let request = request();
+        let waiting = tunnels.expect_dial(request, now).unwrap();
+        let (end, ()) = at_once(
+            || tunnels.accept(request.agent_id, &waiting.id, now),
+            || tunnels.end_session(request.session_id, now),
+        );
+        if let Some(end) = end {
+            assert!(end.live.is_overdue(now + Duration::from_mins(10)), "nothing ends it");
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_only_just_dialled_is_counted() {
+    let (tunnels, now) = (tunnels(Options { tunnels_per_session: 1, ..Options::default() }), Instant::now());
+    for _ in 0..RACES {
+        let request = request();
+        let waiting = tunnels.expect_dial(request, now).unwrap();
+        let (end, another) = at_once(
+            || tunnels.accept(request.agent_id, &waiting.id, now),
+            || tunnels.expect_dial(request, now),
+        );
+        assert_eq!(another.err(), Some(TunnelError::TooManyViewers { limit: 1 }));
+        assert!(end.is_some());
+    }
+}
