@@ -10,18 +10,27 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{SinkExt, StreamExt};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use tempfile::TempDir;
-use tidegate_test_support::{TestDb, eventually};
+use tidegate_model::{OrgRole, SystemClock};
+use tidegate_protocol::ToAgent;
+use tidegate_test_support::{MASTER_KEY, SocketAgent, SocketOptions, TestDb, eventually, new_key_of};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
-    time::timeout,
+    time::{Instant, timeout},
 };
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A running program on a database of its own, which is patient with requests.
 struct Program {
@@ -40,7 +49,7 @@ impl Program {
     async fn on(db: Arc<TestDb>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("master.key");
-        fs::write(&key, [9; 32]).unwrap();
+        fs::write(&key, MASTER_KEY).unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let toml = format!(
@@ -83,11 +92,15 @@ impl Program {
         stream
     }
 
-    /// Status and body of one request.
+    /// Status and body of one request that changes something.
     async fn call(&self, path: &str, token: &str, body: &str) -> (u16, String) {
+        self.ask("POST", path, token, body).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -95,6 +108,13 @@ impl Program {
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// A WebSocket, with the credential that is wanted there.
+    async fn socket(&self, path: &str, header: &'static str, value: &str) -> Socket {
+        let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
+        request.headers_mut().insert(header, value.parse().unwrap());
+        connect_async(request).await.unwrap().0
     }
 
     async fn ended(&mut self, within: Duration) -> Option<i32> {
@@ -141,7 +161,7 @@ async fn one_signal_is_enough_where_nothing_is_under_way() {
 async fn two_programs_on_one_database_give_exactly_what_the_quota_allows() {
     let db = Arc::new(TestDb::new().await);
     let org = db.org_with_admin("acme").await;
-    let user = db.user_in("acme", tidegate_model::OrgRole::User).await;
+    let user = db.user_in("acme", OrgRole::User).await;
     let agent = db.online_agent("vm-1", 1_000).await;
     // Both programs go by the real time, and nobody sends heartbeats.
     db.execute("UPDATE agents SET last_heartbeat = now() + interval '1 hour'").await;
@@ -161,4 +181,71 @@ async fn two_programs_on_one_database_give_exactly_what_the_quota_allows() {
     assert_eq!((made, held), (5, 27), "{answers:?}");
     assert_eq!(db.look::<i64>("SELECT count(*) FROM sessions").await, 5);
     drop((org, agent));
+}
+
+#[tokio::test]
+async fn what_one_program_is_asked_to_end_another_cuts_within_a_second() {
+    let db = Arc::new(TestDb::new().await);
+    let org = db.org_with_admin("acme").await;
+    let user = db.user_in("acme", OrgRole::User).await;
+    // The programs go by the real time.
+    let services = db.services_at(Arc::new(SystemClock::new()));
+    let key = new_key_of(&services, "vm-1", 10).await;
+    let [here, there] = [Program::on(Arc::clone(&db)).await, Program::on(Arc::clone(&db)).await];
+    let url = format!("ws://{}", here.address);
+    let options = SocketOptions { url, handle: "vm-1".into(), key: key.clone(), hello: true };
+    let agent = SocketAgent::connect(options).await.unwrap();
+    let login =
+        serde_json::json!({"username": user.username, "password": user.password.expose()}).to_string();
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let (_, login) = there.call("/api/v1/auth/login", "", &login).await;
+    let token = json(&login)["token"].as_str().unwrap().to_owned();
+    // Made by the one, run by an agent of the other.
+    let mut made = (0, String::new());
+    eventually("the agent has a place", async || {
+        made = there.call("/api/v1/sessions", &token, r#"{"template": "shell"}"#).await;
+        made.0 == 202
+    })
+    .await;
+    let path = format!("/api/v1/sessions/{}", json(&made.1)["session"]["id"].as_str().unwrap());
+    let mut slowest = Duration::ZERO;
+    eventually("it runs", async || {
+        let since = Instant::now();
+        let (_, session) = there.ask("GET", &path, &token, "").await;
+        slowest = slowest.max(since.elapsed());
+        json(&session)["state"] == "running"
+    })
+    .await;
+    let (terminal, bearer) = (format!("{path}/terminal"), format!("Bearer {token}"));
+    let dialled = async || {
+        let asked = |message: &ToAgent| match message {
+            ToAgent::TunnelOpen(open) => Some(open.tunnel_id.as_str().to_owned()),
+            _ => None,
+        };
+        let id = agent.told("a tunnel is asked for", asked).await;
+        let path = format!("/api/v1/agents/tunnels/{id}?agent_id=vm-1");
+        here.socket(&path, "X-Agent-API-Key", key.expose()).await
+    };
+    let (mut viewer, mut tunnel) = tokio::join!(here.socket(&terminal, "Authorization", &bearer), dialled());
+    viewer.send(Message::binary("before")).await.unwrap();
+    assert_eq!(tunnel.next().await.unwrap().unwrap(), Message::binary("before"));
+    let since = Instant::now();
+    let (status, said) = there.call(&format!("{path}/disconnect"), &token, "{}").await;
+    assert_eq!(status, 204, "{said}");
+    slowest = slowest.max(since.elapsed());
+    let cut = async {
+        loop {
+            if let Message::Close(close) = viewer.next().await.unwrap().unwrap() {
+                return close.map(|close| u16::from(close.code));
+            }
+        }
+    };
+    assert_eq!(timeout(Duration::from_secs(30), cut).await.unwrap(), Some(1_008));
+    let (took, within) = (since.elapsed(), Duration::from_secs(1) + 2 * slowest);
+    assert!(took < within, "{took:?} of {within:?}");
+    let ends = async { while let Some(Ok(_)) = tunnel.next().await {} };
+    timeout(Duration::from_secs(30), ends).await.unwrap();
+    let (_, session) = here.ask("GET", &path, &token, "").await;
+    assert_eq!(json(&session)["state"], "running", "the session goes on");
+    drop((org, services));
 }
