@@ -683,8 +683,10 @@ async fn a_start_that_may_have_happened_is_not_repeated() {
     let next = dock.platform().await;
     let again = next.start(&spec, Progress::silent()).await.unwrap_err().to_string();
     assert_eq!(again, refused);
-    let found = next.find(&spec.key).await.unwrap();
-    assert_eq!(found, Found::Ended(Ended::Lost(refused)), "no exit code was made up");
+    // Its bridge says so before it ends.
+    let ended = soon("the end", next.watch(&spec.key)).await;
+    assert_eq!(ended, Ended::Lost(refused), "no exit code was made up");
+    assert_eq!(next.find(&spec.key).await.unwrap(), Found::Ended(ended));
     next.release(&spec.key).await.unwrap();
 }
 
