@@ -1,4 +1,5 @@
-//! Typed ids: one type per noun, UUIDv7, so that an agent's id never passes for a session's.
+//! Typed ids: one type per noun, so that an agent's id never passes for a session's. UUIDv7, but for the catalog's, which
+//! seed A gives as numbers.
 
 /// Declares the id type of one noun.
 macro_rules! id {
@@ -96,4 +97,65 @@ id! {
     RequestId,
     /// A registration waiting for its agent's key.
     ClaimId,
+}
+
+/// Declares the id type of one noun that the wire numbers.
+macro_rules! number {
+    ($($(#[$meta:meta])* $name:ident),+ $(,)?) => { $(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        #[cfg_attr(feature = "diesel", derive(diesel::expression::AsExpression, diesel::deserialize::FromSqlRow))]
+        #[cfg_attr(feature = "diesel", diesel(sql_type = diesel::sql_types::BigInt))]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        pub struct $name(i64);
+
+        impl $name {
+            /// The id that a stored or received number stands for.
+            pub const fn from_number(number: i64) -> Self { Self(number) }
+
+            /// The bare number.
+            pub const fn as_number(self) -> i64 { self.0 }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { self.0.fmt(f) }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = std::num::ParseIntError;
+            fn from_str(text: &str) -> Result<Self, Self::Err> { text.parse().map(Self) }
+        }
+
+        #[cfg(feature = "diesel")]
+        impl diesel::serialize::ToSql<diesel::sql_types::BigInt, diesel::pg::Pg> for $name {
+            fn to_sql<'b>(&'b self, out: &mut diesel::serialize::Output<'b, '_, diesel::pg::Pg>) -> diesel::serialize::Result {
+                <i64 as diesel::serialize::ToSql<diesel::sql_types::BigInt, diesel::pg::Pg>>::to_sql(&self.0, &mut out.reborrow())
+            }
+        }
+
+        #[cfg(feature = "diesel")]
+        impl diesel::deserialize::FromSql<diesel::sql_types::BigInt, diesel::pg::Pg> for $name {
+            fn from_sql(bytes: diesel::pg::PgValue<'_>) -> diesel::deserialize::Result<Self> {
+                <i64 as diesel::deserialize::FromSql<diesel::sql_types::BigInt, diesel::pg::Pg>>::from_sql(bytes).map(Self)
+            }
+        }
+    )+ };
+}
+
+number! {
+    /// A repository that templates and plugins come from.
+    RepositoryId,
+    /// A template of the catalog.
+    CatalogTemplateId,
+    /// A plugin of the catalog.
+    CatalogPluginId,
+    /// One version of a plugin.
+    PluginVersionId,
+    /// What somebody thinks of a plugin.
+    PluginRatingId,
+    /// What somebody thinks of a template.
+    TemplateRatingId,
+    /// A plugin that is installed.
+    InstalledPluginId,
 }

@@ -17,6 +17,7 @@ mod agent_request;
 mod api_key;
 mod audit;
 mod bearer_token;
+mod catalog_template;
 mod clock;
 mod command;
 mod command_request;
@@ -30,10 +31,14 @@ mod id;
 mod identity;
 mod invite;
 mod mail;
+mod manifest;
 mod organization;
 mod permission;
+mod plugin;
 mod quantity;
 mod quota;
+mod rating;
+mod repository;
 mod resources;
 mod scopes;
 mod secret;
@@ -54,6 +59,9 @@ pub use agent_request::{DrainDeadline, DrainRequest, UpdateAgentRequest};
 pub use api_key::{ApiKey, NewApiKey};
 pub use audit::{AuditEntry, AuditFilter, REDACTED, redacted};
 pub use bearer_token::BearerToken;
+pub use catalog_template::{
+    AppType, CatalogTemplate, PortProtocol, TemplateManifest, TemplatePlatform, TemplatePort,
+};
 pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};
 pub use command_request::AgentCommandRequest;
@@ -69,23 +77,33 @@ pub use group::{
 };
 pub use home::Home;
 pub use id::{
-    AgentId, ApiKeyId, AuditId, BearerTokenId, ClaimId, CommandId, DeviceCodeId, GrantId, GroupId,
-    GroupMembershipId, HomeId, InviteId, LoginSessionId, MailId, OrgId, PasswordResetId, RequestId,
-    SessionEventId, SessionId, ShareId, TicketId, UserId,
+    AgentId, ApiKeyId, AuditId, BearerTokenId, CatalogPluginId, CatalogTemplateId, ClaimId, CommandId,
+    DeviceCodeId, GrantId, GroupId, GroupMembershipId, HomeId, InstalledPluginId, InviteId, LoginSessionId,
+    MailId, OrgId, PasswordResetId, PluginRatingId, PluginVersionId, RepositoryId, RequestId, SessionEventId,
+    SessionId, ShareId, TemplateRatingId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
 pub use mail::{MailStatus, validate_mailable};
+pub use manifest::{parse_loose_version, parse_version_range, validate_catalog_name, validate_manifest_path};
 pub use organization::{
     CreateOrganizationRequest, Member, OrgRole, OrgStatus, Organization, UpdateOrganizationRequest,
     default_namespace, validate_namespace, validate_org_name,
 };
 pub use permission::{Operation, Standing};
+pub use plugin::{
+    CatalogPlugin, PluginEntrypoints, PluginManifest, PluginRequirements, PluginStats, PluginType,
+    PluginVersion,
+};
 pub use quantity::{Quantity, QuantityError, QuantityFormat};
 pub use quota::{
     Bounded, DefaultQuota, FourAmounts, GroupQuota, ListedQuota, OrganizationQuota, OrganizationUsage,
     QuotaBound, QuotaCeiling, QuotaCheck, QuotaLimits, QuotaNumbers, QuotaOwner, QuotaResource, QuotaVerdict,
     SetQuotaRequest, Usage, UserQuota, binding,
+};
+pub use rating::{PluginRating, RateRequest, Rating, TemplateRating};
+pub use repository::{
+    CatalogRepository, Repository, RepositoryAuth, RepositoryProblem, RepositorySyncStatus, RepositoryType,
 };
 pub use resources::{ResourceRequest, Resources};
 pub use scopes::{Scope, Scopes};

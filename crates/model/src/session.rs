@@ -319,14 +319,19 @@ impl FromFields for NewSession {
 
 fn read_image(fields: &mut Fields) -> Option<String> {
     let image: Option<String> = fields.optional("image");
-    if let Some(image) = &image
-        && !is_image(image)
-    {
-        fields
-            .errors()
-            .add("image", "must name an image, such as debian:12 or registry.example/team/app@sha256:…");
+    if let Some(image) = &image {
+        check_image(fields, "image", image);
     }
     image
+}
+
+/// Complains about what names no image.
+pub(crate) fn check_image(fields: &mut Fields, field: &str, image: &str) {
+    if !is_image(image) {
+        fields
+            .errors()
+            .add(field, "must name an image, such as debian:12 or registry.example/team/app@sha256:…");
+    }
 }
 
 /// Whether a text may be an image's name: what no tool takes for a flag or a path. The agent's engine has the last word.
@@ -393,19 +398,20 @@ fn read_command(fields: &mut Fields, template: Option<&str>, has_image: bool) ->
             let needed = "is required by this template: program and arguments";
             fields.errors().add("command", needed);
         }
-        Some(argv) => {
-            let bytes: usize = argv.iter().map(String::len).sum();
-            if argv.first().is_none_or(String::is_empty) || argv.len() > 1_024 || bytes > 64 * 1_024 {
-                fields
-                    .errors()
-                    .add("command", "must be a program and at most 1023 arguments, 64 KiB together");
-            } else if argv.iter().any(|argument| argument.contains('\0')) {
-                fields.errors().add("command", "must not contain NUL");
-            }
-        }
+        Some(argv) => check_command(fields, argv),
         None => {}
     }
     command
+}
+
+/// Complains about what is no program with arguments.
+pub(crate) fn check_command(fields: &mut Fields, argv: &[String]) {
+    let bytes: usize = argv.iter().map(String::len).sum();
+    if argv.first().is_none_or(String::is_empty) || argv.len() > 1_024 || bytes > 64 * 1_024 {
+        fields.errors().add("command", "must be a program and at most 1023 arguments, 64 KiB together");
+    } else if argv.iter().any(|argument| argument.contains('\0')) {
+        fields.errors().add("command", "must not contain NUL");
+    }
 }
 
 pub(crate) fn read_resources(fields: &mut Fields) -> Option<ResourceRequest> {
@@ -423,27 +429,32 @@ pub(crate) fn read_resources(fields: &mut Fields) -> Option<ResourceRequest> {
 
 fn read_environment(fields: &mut Fields) -> BTreeMap<String, String> {
     let environment: BTreeMap<String, String> = fields.optional("environment").unwrap_or_default();
-    let bytes: usize = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if environment.len() > 256 || bytes > 64 * 1_024 {
-        fields.errors().add("environment", "must not have more than 256 variables or 64 KiB");
-    }
-    for (name, value) in &environment {
-        let shown: String = name.chars().take(64).collect();
-        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if name.is_empty() || !plain || name.as_bytes()[0].is_ascii_digit() {
-            fields.errors().add(format!("environment.{shown}"), "must be named with A-Z, a-z, 0-9 and _");
-        } else if name.starts_with("TIDEGATE_") {
-            fields
-                .errors()
-                .add(format!("environment.{shown}"), "must not begin with TIDEGATE_, which is reserved");
-        } else if value.contains('\0') {
-            fields.errors().add(format!("environment.{shown}"), "must not contain NUL");
-        }
-    }
+    check_environment(fields, "environment", &environment);
     environment
 }
 
-fn read_tags(fields: &mut Fields) -> Vec<String> {
+/// Complains about variables that no session can have, under the name of the field they stand in.
+pub(crate) fn check_environment(fields: &mut Fields, field: &str, environment: &BTreeMap<String, String>) {
+    let bytes: usize = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if environment.len() > 256 || bytes > 64 * 1_024 {
+        fields.errors().add(field, "must not have more than 256 variables or 64 KiB");
+    }
+    for (name, value) in environment {
+        let shown: String = name.chars().take(64).collect();
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if name.is_empty() || !plain || name.as_bytes()[0].is_ascii_digit() {
+            fields.errors().add(format!("{field}.{shown}"), "must be named with A-Z, a-z, 0-9 and _");
+        } else if name.starts_with("TIDEGATE_") {
+            fields
+                .errors()
+                .add(format!("{field}.{shown}"), "must not begin with TIDEGATE_, which is reserved");
+        } else if value.contains('\0') {
+            fields.errors().add(format!("{field}.{shown}"), "must not contain NUL");
+        }
+    }
+}
+
+pub(crate) fn read_tags(fields: &mut Fields) -> Vec<String> {
     let tags: Vec<String> = fields.optional("tags").unwrap_or_default();
     let fits = |tag: &String| (1..=64).contains(&tag.chars().count()) && !tag.chars().any(char::is_control);
     if tags.len() > 32 || !tags.iter().all(fits) {
