@@ -17,6 +17,7 @@ mod agent_request;
 mod api_key;
 mod audit;
 mod bearer_token;
+mod catalog;
 mod catalog_template;
 mod clock;
 mod command;
@@ -59,6 +60,7 @@ pub use agent_request::{DrainDeadline, DrainRequest, UpdateAgentRequest};
 pub use api_key::{ApiKey, NewApiKey};
 pub use audit::{AuditEntry, AuditFilter, REDACTED, redacted};
 pub use bearer_token::BearerToken;
+pub use catalog::{BlobDigest, CatalogSort, NoDigest};
 pub use catalog_template::{
     AppType, CatalogTemplate, PortProtocol, TemplateManifest, TemplatePlatform, TemplatePort,
 };

@@ -55,6 +55,9 @@ pub enum Constraint {
     /// A start in a home that is being deleted.
     #[error("the home that stays")]
     HomeStays,
+    /// Two repositories of one name.
+    #[error("the unique repository name")]
+    RepositoryName,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,
@@ -68,6 +71,7 @@ impl Constraint {
             "organizations_name_key" => Some(Self::OrganizationName),
             "agents_agent_id_key" => Some(Self::AgentHandle),
             "invites_pending_key" => Some(Self::PendingInvite),
+            "repositories_name_key" => Some(Self::RepositoryName),
             "groups_name_key" => Some(Self::GroupName),
             "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,

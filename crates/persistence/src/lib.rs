@@ -23,6 +23,7 @@ pub mod api_key;
 pub mod audit;
 pub mod auth;
 pub mod bearer_token;
+pub mod catalog;
 mod certificates;
 pub mod command;
 mod connector;

@@ -20,3 +20,7 @@ END
 $$;
 GRANT tidegate_org, tidegate_user, tidegate_hub, tidegate_platform TO tidegate_app;
 GRANT tidegate_lister TO tidegate_migrator;
+
+-- The schema needs one extension, pg_trgm, which comes with PostgreSQL's contrib modules. It is trusted: a migration adds it
+-- where tidegate_migrator owns the database. Only where it does not, a superuser runs this in that database first:
+--   CREATE EXTENSION IF NOT EXISTS pg_trgm;

@@ -137,6 +137,9 @@ impl From<DbError> for Error {
             DbError::Violation(Constraint::GroupName) => {
                 conflict("E_GROUP_TAKEN", "this group name is taken in the organization, choose another one")
             }
+            DbError::Violation(Constraint::RepositoryName) => {
+                conflict("E_REPOSITORY_TAKEN", "a repository of this name is there, choose another name")
+            }
             DbError::Violation(Constraint::HomeStays) => conflict(
                 "E_HOME_LEAVING",
                 "your home on that agent is being deleted: try again in a moment, or without persistentHome",

@@ -18,6 +18,7 @@
 
 mod agent;
 mod ca;
+pub mod catalog;
 mod clock;
 mod cluster;
 mod database;
