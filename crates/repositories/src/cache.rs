@@ -1,0 +1,82 @@
+//! The folder that a repository is kept in between two syncs: one each, used by one sync at a time. All of it may be
+//! deleted at any time, and is fetched again then.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::Error;
+
+/// A repository's folder, held as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    _held: Flock<File>,
+}
+
+impl Cache {
+    /// Takes the folder of one repository, which nobody else may read.
+    pub(crate) fn take(root: &Path, name: &str) -> Result<Self, Error> {
+        private_folder(root)?;
+        let folder = root.join(name);
+        private_folder(&folder)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(folder.join("lock"))?;
+        let held = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            nix::errno::Errno::EWOULDBLOCK => Error::Busy,
+            other => Error::Cache(other.into()),
+        })?;
+        Ok(Self { folder, _held: held })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes a small file, whole or not at all.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        io::Write::write_all(&mut file, content)?;
+        file.persist(&path)?;
+        Ok(path)
+    }
+}
+
+/// Makes a folder that only its owner may read.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Removes a folder that may not be there.
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Bytes of the files below a folder; what vanishes meanwhile is nothing.
+pub(crate) fn weigh(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(it) if it.is_dir() => weigh(&entry.path()),
+            Ok(it) => it.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

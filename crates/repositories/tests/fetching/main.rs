@@ -1,0 +1,8 @@
+//! Fetching real repositories, by every way, and hostile ones.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
+
+mod archives;
+mod git;
+mod hostile;
+mod http_git;
+mod stage;
