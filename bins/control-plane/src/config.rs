@@ -11,7 +11,7 @@ use config::{Environment, File, FileFormat};
 use serde::{Deserialize, Deserializer};
 use tidegate_engines::postgres;
 use tidegate_model::Secret;
-use tidegate_service::{DbOptions, MailOptions, Retention};
+use tidegate_service::{DbOptions, MailOptions, RepositoryOptions, Retention};
 
 use crate::{
     Error,
@@ -66,6 +66,8 @@ pub struct Config {
     pub retention: Retention,
     /// How mails go out.
     pub mail: MailOptions,
+    /// Where templates and plugins may come from.
+    pub repositories: RepositoryOptions,
 }
 
 impl Default for Config {
@@ -91,6 +93,7 @@ impl Default for Config {
             metrics: MetricsConfig::default(),
             retention: Retention::default(),
             mail: MailOptions::default(),
+            repositories: RepositoryOptions::default(),
         }
     }
 }

@@ -62,6 +62,9 @@ async fn wire(config: &Config, url: Secret<String>) -> Result<(Services, Arc<Sys
     let mut options = config.service.clone();
     options.agent_bootstrap_key = bootstrap_key(config)?;
     options.sign_in = config.auth.clone();
+    options.repositories = config.repositories.clone();
+    let cache = options.repositories.cache_dir.get_or_insert_with(|| config.data_dir().join("repositories"));
+    tracing::debug!(cache = %cache.display(), "repositories are kept there");
     let key = master_key(config)?;
     let services = Services::new(db, &key, options, Arc::clone(&clock) as _)
         .map_err(|error| failed("wire the services", error))?;

@@ -20,6 +20,7 @@ mod limits;
 pub mod log;
 mod mail;
 mod metrics;
+mod repositories;
 mod retention;
 mod server;
 mod tls;

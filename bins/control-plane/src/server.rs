@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error, activity, clock, database, departure,
     http::{self, Context},
-    keep_alive, key_uses, limits, mail, retention, tls,
+    keep_alive, key_uses, limits, mail, repositories, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -77,6 +77,7 @@ impl Server {
             mail::Sender { mails: services.mails.clone(), post, nudges: services.nudges().subscribe() };
         let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
         let (events, until) = (services.events.clone(), shutdown.clone());
+        let syncs = services.repositories.clone();
         let (session_limits, typed) = (services.limits.clone(), services.activity.clone());
         let period = Duration::from_secs(u64::from(config.service.activity_seconds.max(1)));
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
@@ -128,6 +129,9 @@ impl Server {
         tasks.spawn(limits::keep(session_limits, shutdown.clone()));
         tasks.spawn(activity::write(hub.clone(), typed, period, shutdown.clone()));
         tasks.spawn(mails.run(shutdown.clone()));
+        for _ in 0..repositories::AT_ONE_TIME {
+            tasks.spawn(repositories::keep(syncs.clone(), shutdown.clone()));
+        }
         tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
         tasks.spawn(async move { events.run(until).await });
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })

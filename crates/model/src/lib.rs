@@ -40,6 +40,7 @@ mod quantity;
 mod quota;
 mod rating;
 mod repository;
+mod repository_request;
 mod resources;
 mod scopes;
 mod secret;
@@ -106,6 +107,9 @@ pub use quota::{
 pub use rating::{PluginRating, RateRequest, Rating, TemplateRating};
 pub use repository::{
     CatalogRepository, Repository, RepositoryAuth, RepositoryProblem, RepositorySyncStatus, RepositoryType,
+};
+pub use repository_request::{
+    AddRepositoryRequest, RepositorySecret, SyncRequested, UpdateRepositoryRequest,
 };
 pub use resources::{ResourceRequest, Resources};
 pub use scopes::{Scope, Scopes};

@@ -47,6 +47,8 @@ text_enum! {
         ManageUsers = "user.manage",
         /// Approve, drain and command agents.
         ManageAgents = "platform.agent.manage",
+        /// Add, change, sync and remove repositories of the catalog.
+        ManageRepositories = "platform.repository.manage",
         /// See and end sessions of every organization.
         ManageAllSessions = "platform.session.manage",
         /// See every organization of the platform.
@@ -109,6 +111,7 @@ impl Operation {
             | Self::ManageUsers => Needs::Member(&[Admin]),
             Self::TransferOrganization | Self::DeleteOrganization => Needs::Ownership,
             Self::ManageAgents
+            | Self::ManageRepositories
             | Self::ManageAllSessions
             | Self::ReadAllOrganizations
             | Self::ReadAllAudit
@@ -137,6 +140,7 @@ impl Operation {
             | Self::ManageUsers => Some(Scope::OrgWrite),
             Self::ManageKeys => Some(Scope::Keys),
             Self::ManageAgents
+            | Self::ManageRepositories
             | Self::ReadAllOrganizations
             | Self::ReadAllAudit
             | Self::ManageAllSessions

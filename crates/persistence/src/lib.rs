@@ -49,6 +49,7 @@ pub mod password_reset;
 mod pulse;
 pub mod quarantine;
 pub mod quota;
+pub mod repository;
 pub mod retention;
 pub mod roles;
 pub mod schema;

@@ -115,7 +115,7 @@ impl fmt::Display for SshRemote {
 }
 
 const OUTSIDE: &str = "a path of this machine is read only inside of the folders that the setting \
-                       `repositories.local_folders` names";
+                       `repositories.fetch.local_folders` names";
 
 fn check_text(text: &str) -> Result<(), String> {
     if text.is_empty() || text.len() > LONGEST {
@@ -134,7 +134,7 @@ fn http(text: &str, options: &Options) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
     if url.scheme() == "http" && options.private_networks.is_empty() {
         return Err(
-            "must be https://…: http is for networks that the setting `repositories.private_networks` names"
+            "must be https://…: http is for networks that the setting `repositories.fetch.private_networks` names"
                 .into(),
         );
     }

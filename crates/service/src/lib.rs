@@ -44,6 +44,7 @@ mod platform_quotas;
 mod quotas;
 mod refresh_token;
 mod reports;
+mod repositories;
 mod retention;
 mod room;
 mod secrets;
@@ -93,6 +94,7 @@ pub use page::{Listed, Paging};
 pub use password_resets::PasswordResets;
 pub use platform_quotas::PlatformQuotas;
 pub use quotas::Quotas;
+pub use repositories::{Progress, Repositories, RepositoryOptions, SyncEnd, SyncReport};
 pub use retention::Retention;
 pub use secrets::Vault;
 pub use sessions::{Changed, Sessions};
@@ -109,6 +111,7 @@ pub use tidegate_persistence::{
     system::{Health, health},
     with_ca_file,
 };
+pub use tidegate_repositories::{Options as FetchOptions, Step as SyncStep};
 pub use users::{MadeUser, Users};
 
 /// What every function of this crate returns.
@@ -189,6 +192,8 @@ pub struct Services {
     pub agents: Agents,
     /// What the hub tells of live agents.
     pub links: Links,
+    /// Where templates and plugins come from.
+    pub repositories: Repositories,
     /// What operators do to users and organizations.
     pub operators: Operators,
     core: Arc<Core>,
@@ -244,6 +249,7 @@ impl Services {
             events: Events(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),
             links: Links(Arc::clone(&core)),
+            repositories: Repositories::new(Arc::clone(&core)),
             operators: Operators(Arc::clone(&core)),
             core,
         })

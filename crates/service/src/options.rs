@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use tidegate_identity::Options as SignInOptions;
 use tidegate_model::{DefaultQuota, LimitRules, Secret};
 
-use crate::Retention;
+use crate::{RepositoryOptions, Retention};
 
 /// Settings with their defaults.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -48,6 +48,10 @@ pub struct Options {
     pub retention: Retention,
     /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default: one core fewer than there are,
     /// which is left to everybody else, and at least 1.
+    /// What repositories may be fetched. Beside the other settings: `repositories.*`.
+    #[serde(skip)]
+    pub repositories: RepositoryOptions,
+    /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default 2.
     pub password_workers: usize,
     /// Failed logins a minute from one address before the answer is 429. Default 20.
     pub failures_per_source: u32,
@@ -107,6 +111,8 @@ impl Default for Options {
             failed_start_seconds: 300,
             retention: Retention::default(),
             password_workers: all_cores_but_one(),
+            repositories: RepositoryOptions::default(),
+            password_workers: 2,
             failures_per_source: 20,
             failures_per_subject: 10,
             device_codes_per_source: 20,

@@ -6,6 +6,7 @@ mod agents;
 mod audit;
 mod auth;
 mod browser;
+mod catalog;
 mod content;
 mod context;
 mod envelope;

@@ -6,8 +6,8 @@ use utoipa::{
 };
 
 use super::{
-    admin, agents, audit, auth, browser, content, events, groups, homes, invites, keys, members, oauth,
-    organizations, pages, quotas, sessions, tokens, users,
+    admin, agents, audit, auth, browser, catalog, content, events, groups, homes, invites, keys, members,
+    oauth, organizations, pages, quotas, sessions, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -49,6 +49,9 @@ use super::{
         admin::sessions::list_sessions, admin::sessions::terminate_session, admin::drain::drain, admin::drain::undrain, admin::commands::commands,
         admin::command::command, admin::order::order, admin::quarantine::quarantine,
         admin::quarantine::stop, admin::quarantine::forget,
+        catalog::repositories::add::list, catalog::repositories::add::add, catalog::repositories::one::get,
+        catalog::repositories::one::change, catalog::repositories::one::remove, catalog::repositories::one::problems,
+        catalog::repositories::sync::sync, catalog::repositories::sync::webhook,
         pages::health::healthz, pages::health::readyz, pages::metrics::metrics,
     ),
     tags(
@@ -64,6 +67,7 @@ use super::{
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
         (name = "events", description = "Changes of sessions, commands and agents as they happen"),
         (name = "agents", description = "What agents call, with their own key"),
+        (name = "catalog", description = "Templates and plugins, and the repositories that they come from"),
         (name = "admin", description = "What operators of the platform do"),
         (name = "operations", description = "Probes and figures"),
     ),

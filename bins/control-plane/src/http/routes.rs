@@ -7,7 +7,7 @@ use actix_web::{
 };
 
 use super::{
-    Context, admin, agents, audit, auth, browser, content, events,
+    Context, admin, agents, audit, auth, browser, catalog, content, events,
     gate::{bearer, member, operator, organization},
     groups, homes, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
 };
@@ -154,6 +154,11 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/invites").wrap(from_fn(bearer)).route(get().to(invites::mine)))
         .service(resource("/invites/{id}/accept").wrap(from_fn(bearer)).route(post().to(invites::accept)))
         .service(resource("/invites/{id}/decline").wrap(from_fn(bearer)).route(post().to(invites::decline)))
+        // Proved by its signature: no caller of ours.
+        .service(
+            resource("/catalog/repositories/{id}/webhook").route(post().to(catalog::repositories::webhook)),
+        )
+        .service(scope("/catalog/repositories").wrap(from_fn(operator)).configure(of_repositories))
         .service(scope("/admin").wrap(from_fn(operator)).configure(of_operators));
 }
 
@@ -238,6 +243,23 @@ fn of_an_organization(inside: &mut ServiceConfig) {
         )
         .service(resource("/invites").route(get().to(invites::list)).route(post().to(invites::create)))
         .service(resource("/invites/{inviteId}/revoke").route(post().to(invites::revoke)));
+}
+
+fn of_repositories(inside: &mut ServiceConfig) {
+    inside
+        .service(
+            resource("")
+                .route(get().to(catalog::repositories::list))
+                .route(post().to(catalog::repositories::add)),
+        )
+        .service(
+            resource("/{id}")
+                .route(get().to(catalog::repositories::get))
+                .route(patch().to(catalog::repositories::change))
+                .route(delete().to(catalog::repositories::remove)),
+        )
+        .service(resource("/{id}/problems").route(get().to(catalog::repositories::problems)))
+        .service(resource("/{id}/sync").route(post().to(catalog::repositories::sync)));
 }
 
 fn of_operators(inside: &mut ServiceConfig) {

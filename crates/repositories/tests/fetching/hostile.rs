@@ -44,7 +44,8 @@ async fn a_repository_that_is_too_large_is_given_up() {
     let mut noise_state = 1_u64;
     let noise: Vec<u8> = (0..8 << 20)
         .map(|_| {
-            noise_state = noise_state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            noise_state =
+                noise_state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (noise_state >> 33).to_le_bytes()[0]
         })
         .collect();

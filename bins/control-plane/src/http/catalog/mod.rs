@@ -1,0 +1,3 @@
+//! `catalog/…`.
+
+pub(crate) mod repositories;
