@@ -2,6 +2,7 @@
 
 mod books;
 mod people;
+mod repositories;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use tidegate_model::{
 pub(crate) use self::{
     books::{AuditVerb, Limits, QuotaVerb, Which, Whose},
     people::{GroupArg, GroupVerb, InviteVerb, KeyVerb, MemberVerb, OrganizationVerb, TokenVerb},
+    repositories::{Asking, RepositoryVerb},
 };
 
 /// Operates a Tidegate platform from the machine of its database.
@@ -95,6 +97,9 @@ pub(crate) enum Verb {
     /// Who did what, with which credential, from where
     #[command(subcommand)]
     Audit(AuditVerb),
+    /// Add, list, change, sync and remove repositories of templates and plugins
+    #[command(subcommand)]
+    Repositories(RepositoryVerb),
     /// The database roles
     Roles {
         /// Print the SQL that a DBA runs once per cluster, as a superuser

@@ -89,7 +89,8 @@ impl Connected {
         let options = DbOptions { url: self.url.clone(), max_connections: 2, ..DbOptions::default() };
         let db = Db::new(&options)?;
         let key = Secret::new(*key.expose());
-        Ok(Services::new(db, &key, Options::default(), Arc::new(SystemClock::new()))?)
+        let options = Options { repositories: settings.repositories(), ..Options::default() };
+        Ok(Services::new(db, &key, options, Arc::new(SystemClock::new()))?)
     }
 
     /// Stops what was started for this command.

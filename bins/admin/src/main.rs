@@ -14,6 +14,7 @@ mod organizations;
 mod output;
 mod pages;
 mod quotas;
+mod repositories;
 mod sessions;
 mod settings;
 mod users;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use config::{Config, Environment, File};
 use serde::Deserialize;
 use tidegate_model::Secret;
-use tidegate_service::{MailOptions, Post};
+use tidegate_service::{MailOptions, Post, RepositoryOptions};
 
 /// Where things are. Sections of the control plane that are not needed here are passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
     /// How mails go out.
     pub(crate) mail: MailOptions,
+    /// Where templates and plugins may come from.
+    pub(crate) repositories: RepositoryOptions,
 }
 
 /// The `database` section.
@@ -86,6 +88,13 @@ impl Settings {
         let checked = self.mail.check(url);
         let opened = checked.and_then(|()| self.mail.open(&self.engine().data_dir, url.unwrap_or_default()));
         opened.map_err(|errors| anyhow::anyhow!("the settings of mail make no sense: {errors}"))
+    }
+
+    /// What repositories may be fetched, and where they are kept: as the control plane does it.
+    pub(crate) fn repositories(&self) -> RepositoryOptions {
+        let mut options = self.repositories.clone();
+        options.cache_dir.get_or_insert_with(|| self.engine().data_dir.join("repositories"));
+        options
     }
 
     /// The master key's file.

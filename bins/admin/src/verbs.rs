@@ -11,7 +11,8 @@ use tidegate_service::{NewLocalUser, Operator, Services, roles};
 use crate::{
     agents,
     args::{Args, Verb},
-    audit, connect, credentials, doctor, groups, mail, members, organizations, output, quotas, sessions,
+    audit, connect, credentials, doctor, groups, mail, members, organizations, output, quotas, repositories,
+    sessions,
     settings::Settings,
     users,
 };
@@ -95,6 +96,7 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
         Verb::Groups(verb) => groups::groups(services, verb, as_json).await,
         Verb::Quota(verb) => quotas::quotas(services, verb, as_json).await,
         Verb::Audit(verb) => audit::audit(services, verb, as_json).await,
+        Verb::Repositories(verb) => repositories::repositories(services, verb, as_json).await,
         Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor => Ok(()),
     }
 }

@@ -40,6 +40,7 @@ mod logs;
 mod organizations;
 mod port;
 mod quotas;
+mod repositories;
 mod sessions;
 mod shares;
 mod terminal;
@@ -63,6 +64,7 @@ pub use organizations::{
     MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
 };
 pub use quotas::{QuotaChange, QuotaQuestion};
+pub use repositories::{RepositoryPage, RepositoryProblems};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use shares::{ActivityList, LimitChange, NewShare, SessionPolicyChange, ShareList, ShareWith};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};

@@ -189,6 +189,15 @@ const RULES: &[(&str, Rule)] = &[
     ("PATCH /admin/organizations/{id}", Rule::Right(Operation::ManageAllOrganizations)),
     ("DELETE /admin/organizations/{id}", Rule::Right(Operation::ManageAllOrganizations)),
     ("POST /admin/organizations/{id}/transfer", Rule::Right(Operation::ManageAllOrganizations)),
+    ("GET /catalog/repositories", Rule::Right(Operation::ManageRepositories)),
+    ("POST /catalog/repositories", Rule::Right(Operation::ManageRepositories)),
+    ("GET /catalog/repositories/{id}", Rule::Right(Operation::ManageRepositories)),
+    ("PATCH /catalog/repositories/{id}", Rule::Right(Operation::ManageRepositories)),
+    ("DELETE /catalog/repositories/{id}", Rule::Right(Operation::ManageRepositories)),
+    ("GET /catalog/repositories/{id}/problems", Rule::Right(Operation::ManageRepositories)),
+    ("POST /catalog/repositories/{id}/sync", Rule::Right(Operation::ManageRepositories)),
+    // Its signature is what lets it in.
+    ("POST /catalog/repositories/{id}/webhook", Rule::Open),
 ];
 /// Answers of operations that went through to what the tests have no real one of.
 const PAST_THE_GATE: &[(&str, u16)] = &[
@@ -619,6 +628,15 @@ impl Stage {
                     .await;
                 ask.fill("{commandId}", made["commandId"].as_str().unwrap());
                 self.ended(made["session"]["id"].as_str().unwrap()).await;
+            }
+            "POST /catalog/repositories" => {
+                ask.body = Some(
+                    json!({"name": unique("repository"), "url": "https://git.example.org/a", "enabled": false}),
+                );
+            }
+            _ if operation.contains("/catalog/repositories/{id}") => {
+                let id = self.world.db.repository(&unique("repository")).await;
+                ask.fill("{id}", &id.to_string());
             }
             "POST /admin/organizations" => {
                 let owner = self.fresh().await.name;

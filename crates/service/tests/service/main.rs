@@ -27,6 +27,7 @@ mod placement;
 mod quotas;
 mod registration;
 mod reports;
+mod repositories;
 mod retention;
 mod seed_b;
 mod sessions;
