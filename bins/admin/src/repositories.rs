@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{IsTerminal, Write},
     path::Path,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -124,9 +124,11 @@ async fn sync(
     as_json: bool,
 ) -> anyhow::Result<()> {
     let (id, name) = (repository.public.id, &repository.public.name);
-    let meter = Meter::new(!as_json && std::io::stderr().is_terminal());
+    let meter = Arc::new(Meter::new(!as_json && std::io::stderr().is_terminal()));
+    let telling = Arc::clone(&meter);
+    let tell = move |step| telling.tell(step);
     let stop = CancellationToken::new();
-    let work = services.repositories.sync_now(console, id, &stop, &|step| meter.tell(step));
+    let work = services.repositories.sync_now(console, id, &stop, &tell);
     let report = work.await;
     meter.clear();
     let report = match report {
