@@ -85,6 +85,8 @@ id! {
     MailId,
     /// A password that somebody has forgotten.
     PasswordResetId,
+    /// An event on its way to a plugin.
+    PluginDeliveryId,
     /// A group of an organization's members.
     GroupId,
     /// Somebody in a group.

@@ -30,6 +30,7 @@ mod group;
 mod home;
 mod id;
 mod identity;
+mod installed_plugin;
 mod invite;
 mod mail;
 mod manifest;
@@ -82,10 +83,14 @@ pub use home::Home;
 pub use id::{
     AgentId, ApiKeyId, AuditId, BearerTokenId, CatalogPluginId, CatalogTemplateId, ClaimId, CommandId,
     DeviceCodeId, GrantId, GroupId, GroupMembershipId, HomeId, InstalledPluginId, InviteId, LoginSessionId,
-    MailId, OrgId, PasswordResetId, PluginRatingId, PluginVersionId, RepositoryId, RequestId, SessionEventId,
-    SessionId, ShareId, TemplateRatingId, TicketId, UserId,
+    MailId, OrgId, PasswordResetId, PluginDeliveryId, PluginRatingId, PluginVersionId, RepositoryId,
+    RequestId, SessionEventId, SessionId, ShareId, TemplateRatingId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
+pub use installed_plugin::{
+    DeliveryStatus, InstallPluginRequest, InstalledPlugin, PluginDelivery, UpdatePluginRequest,
+    UpgradePluginRequest,
+};
 pub use invite::{CreateInviteRequest, Invite, InviteStatus};
 pub use mail::{MailStatus, validate_mailable};
 pub use manifest::{parse_loose_version, parse_version_range, validate_catalog_name, validate_manifest_path};

@@ -51,6 +51,8 @@ text_enum! {
         ManageRepositories = "platform.repository.manage",
         /// See and end sessions of every organization.
         ManageAllSessions = "platform.session.manage",
+        /// Install plugins for the platform or for an organization, configure, enable and end them.
+        ManagePlugins = "platform.plugin.manage",
         /// See every organization of the platform.
         ReadAllOrganizations = "platform.organization.read",
         /// Search and export the audit log of the platform and of every organization.
@@ -113,6 +115,7 @@ impl Operation {
             Self::ManageAgents
             | Self::ManageRepositories
             | Self::ManageAllSessions
+            | Self::ManagePlugins
             | Self::ReadAllOrganizations
             | Self::ReadAllAudit
             | Self::ManageAllQuotas
@@ -141,6 +144,7 @@ impl Operation {
             Self::ManageKeys => Some(Scope::Keys),
             Self::ManageAgents
             | Self::ManageRepositories
+            | Self::ManagePlugins
             | Self::ReadAllOrganizations
             | Self::ReadAllAudit
             | Self::ManageAllSessions

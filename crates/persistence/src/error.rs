@@ -58,6 +58,9 @@ pub enum Constraint {
     /// Two repositories of one name.
     #[error("the unique repository name")]
     RepositoryName,
+    /// Two plugins of one name in one place.
+    #[error("the unique plugin name")]
+    PluginName,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,
@@ -72,6 +75,7 @@ impl Constraint {
             "agents_agent_id_key" => Some(Self::AgentHandle),
             "invites_pending_key" => Some(Self::PendingInvite),
             "repositories_name_key" => Some(Self::RepositoryName),
+            "installed_plugins_name_key" => Some(Self::PluginName),
             "groups_name_key" => Some(Self::GroupName),
             "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,

@@ -333,6 +333,8 @@ pub struct Locked {
     pub role: OrgRole,
     /// What it says of its sessions' limits.
     pub limits: LimitRules,
+    /// Whether plugins are asked before one of its sessions starts.
+    pub asks_plugins: bool,
 }
 
 type RuleColumns = (Nullable<Integer>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>);
@@ -384,8 +386,9 @@ pub async fn set_session_limits(tx: &mut OrgTx, limits: LimitRules, now: DateTim
 /// Locks the organization, then a membership of it, so that requests of one organization take turns.
 pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserId) -> Result<Locked> {
     let (mut first, mut second, mut third) = (conn, conn, conn);
-    let org = statement::<(Text, Text, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>)>(
-        "SELECT status, k8s_namespace, idle_default_seconds, idle_maximum_seconds, duration_default_seconds, duration_maximum_seconds
+    let org = statement::<(Text, Text, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>, Nullable<Integer>, Bool)>(
+        "SELECT status, k8s_namespace, idle_default_seconds, idle_maximum_seconds, duration_default_seconds, duration_maximum_seconds,
+                EXISTS (SELECT 1 FROM installed_plugins p WHERE p.enabled AND p.vetoes)
          FROM organizations WHERE id = ? AND status <> 'deleted' FOR NO KEY UPDATE",
     )
     .bind::<Uuid, _>(org_id);
@@ -398,27 +401,33 @@ pub(crate) async fn lock(conn: &AsyncPgConnection, org_id: OrgId, user_id: UserI
     let active = statement::<Bool>("SELECT user_is_active(?)").bind::<Uuid, _>(user_id);
     // Sent at once, in the lock order: the server begins the second when it has the first lock.
     let (orgs, members, active) = join3(
-        org.load::<(OrgStatus, String, Option<i32>, Option<i32>, Option<i32>, Option<i32>)>(&mut first),
+        org.load::<(OrgStatus, String, Option<i32>, Option<i32>, Option<i32>, Option<i32>, bool)>(&mut first),
         member.load::<(OrgRole,)>(&mut second),
         active.load::<bool>(&mut third),
     )
     .await;
     // In their order: what failed first tells why.
-    let (status, k8s_namespace, idle, most_idle, duration, most_duration) =
+    let (status, k8s_namespace, idle, most_idle, duration, most_duration, asks_plugins) =
         orgs?.into_iter().next().ok_or(Error::NotFound)?;
     let (role,) = members?.into_iter().next().ok_or(Error::NotFound)?;
     if active? != [true] {
         return Err(Error::NotFound);
     }
     let limits = rules((idle, most_idle, duration, most_duration))?;
-    Ok(Locked { status, k8s_namespace, role, limits })
+    Ok(Locked { status, k8s_namespace, role, limits, asks_plugins })
 }
 
 /// The organization's lock alone, for whoever entered it and is no member: they act as an `org_admin`.
 pub(crate) async fn lock_entered(tx: &mut OrgTx) -> Result<Locked> {
     let org = lock_own(tx).await?;
     let limits = session_limits(tx).await?;
-    Ok(Locked { status: org.status, k8s_namespace: org.k8s_namespace, role: OrgRole::Admin, limits })
+    let asks: Vec<bool> =
+        statement::<Bool>("SELECT EXISTS (SELECT 1 FROM installed_plugins p WHERE p.enabled AND p.vetoes)")
+            .load(tx.conn()?)
+            .await?;
+    let asks_plugins = asks == [true];
+    let k8s_namespace = org.k8s_namespace;
+    Ok(Locked { status: org.status, k8s_namespace, role: OrgRole::Admin, limits, asks_plugins })
 }
 
 /// Whether the transaction's user owns its organization.

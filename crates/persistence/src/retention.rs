@@ -36,6 +36,8 @@ pub struct Retention {
     pub idempotency: TimeDelta,
     /// Used or late stream tickets, and ends of viewings.
     pub tickets: TimeDelta,
+    /// Deliveries to plugins that are over.
+    pub deliveries: TimeDelta,
     /// Shares of sessions that have expired.
     pub shares: TimeDelta,
     /// Quarantined sessions that were not seen again.
@@ -182,6 +184,13 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.mails,
         bound: Bound::Moment,
         sql: "DELETE FROM mails WHERE id IN (SELECT id FROM mails WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
+    },
+    Kind {
+        table: "plugin_deliveries",
+        batch: 5_000,
+        keep: |keep| keep.deliveries,
+        bound: Bound::Moment,
+        sql: "DELETE FROM plugin_deliveries WHERE id IN (SELECT id FROM plugin_deliveries WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
     },
     Kind {
         table: "invites",

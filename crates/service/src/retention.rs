@@ -47,6 +47,8 @@ pub struct Retention {
     pub idempotency_days: u32,
     /// Used or late stream tickets. Default 1.
     pub tickets_days: u32,
+    /// Deliveries to plugins that are over. Default 7.
+    pub deliveries_days: u32,
     /// Shares of sessions that have expired. Default 7.
     pub shares_days: u32,
     /// Quarantined sessions that were not seen again. Default 30.
@@ -69,6 +71,7 @@ impl Default for Retention {
             mails_days: 30,
             idempotency_days: 1,
             tickets_days: 1,
+            deliveries_days: 7,
             shares_days: 7,
             quarantine_days: 30,
         }
@@ -93,6 +96,7 @@ impl Retention {
             ("mails_days", self.mails_days, 1),
             ("idempotency_days", self.idempotency_days, 1),
             ("tickets_days", self.tickets_days, 1),
+            ("deliveries_days", self.deliveries_days, 1),
             ("shares_days", self.shares_days, 1),
             ("quarantine_days", self.quarantine_days, 1),
         ] {
@@ -119,6 +123,7 @@ impl Retention {
             mails: days(self.mails_days),
             idempotency: days(self.idempotency_days),
             tickets: days(self.tickets_days),
+            deliveries: days(self.deliveries_days),
             shares: days(self.shares_days),
             quarantine: days(self.quarantine_days),
         }

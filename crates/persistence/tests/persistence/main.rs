@@ -93,9 +93,27 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     devices.approve_device_code(&org.admin, &codes.user_code.to_string(), org.id, None).await.unwrap();
     devices.consume_device_code(codes.device_code.expose(), None).await.unwrap();
     fill_groups(test, &org).await;
+    fill_plugins(test, &org).await;
     let stop_later = test.pending_session(&org.admin).await;
     test.services().sessions.terminate(scope, stop_later.id).await.unwrap();
     (org, agent)
+}
+
+/// A plugin of the organization's own, which keeps something and is told something.
+async fn fill_plugins(test: &TestDb, org: &TestOrg) {
+    let digest = "decode(repeat('00', 32), 'hex')";
+    test.execute(&format!(
+        "INSERT INTO plugin_packages VALUES ({digest}, '', now()) ON CONFLICT DO NOTHING;
+         WITH made AS (INSERT INTO installed_plugins (org_id, name, version, plugin_type, enabled, config, manifest, package, permissions,
+                events, ordered, vetoes, installed_by, installed_at, updated_at)
+            VALUES ('{org}', 'own', '1.0.0', 'ui', true, '{{}}', '{{}}', {digest}, '{{}}', '{{}}', false, false, 'x', now(), now())
+            RETURNING id),
+         kept AS (INSERT INTO plugin_store SELECT id, '{org}', 'key', '1', now() FROM made)
+         INSERT INTO plugin_deliveries (id, plugin_id, org_id, event, payload, due_at, since, created_at)
+            SELECT gen_random_uuid(), id, '{org}', 'session.running', '{{}}', now(), now(), now() FROM made",
+        org = org.id
+    ))
+    .await;
 }
 
 /// A group of one with a quota, beside quotas of its member and of the organization.
