@@ -30,6 +30,7 @@ pub use error::Error;
 pub use options::{GithubOptions, OidcOptions, Options};
 pub use person::{Departure, Person, Return};
 pub use providers::{Provider, Providers};
+pub use web::tls;
 
 /// What asking a provider gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -106,8 +106,8 @@ async fn whole(mut response: Response) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Trusts the machine's certificate authorities; on a machine without any, nobody, and loopback goes on working.
-fn tls() -> Result<ClientConfig, String> {
+/// How clients of ours speak TLS: trusts the machine's certificate authorities; on a machine without any, nobody, and loopback goes on working.
+pub fn tls() -> Result<ClientConfig, String> {
     // Fails only when another part of the process was first, and then that one is used.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let provider = CryptoProvider::get_default()

@@ -71,6 +71,12 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Plugins have to be asked first, outside of the transaction; never an answer to anybody.
+    #[error("plugins are to be asked first")]
+    AskPlugins,
+    /// A plugin gave no answer: its own fault, and said so.
+    #[error("the plugin {0} gave no answer: {1}")]
+    PluginFailed(String, String),
     /// A fault of ours.
     #[error("the server made a mistake")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),

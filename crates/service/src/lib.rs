@@ -15,6 +15,7 @@ mod bearer_tokens;
 mod browsers;
 mod caller;
 mod devices;
+mod egress;
 mod error;
 mod events;
 mod force;
@@ -42,6 +43,7 @@ mod passwords;
 mod permissions;
 mod placement;
 mod platform_quotas;
+mod plugins;
 mod quotas;
 mod refresh_token;
 mod reports;
@@ -72,6 +74,7 @@ pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
 pub use devices::{DeviceCodes, DeviceError, Devices};
+pub use egress::Network;
 pub use error::{Error, NoRoom};
 pub use events::{EventFilter, EventStream, EventTicket, Events};
 pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
@@ -95,6 +98,7 @@ pub use organizations::{Organizations, Permissions};
 pub use page::{Listed, Paging};
 pub use password_resets::PasswordResets;
 pub use platform_quotas::PlatformQuotas;
+pub use plugins::{PluginAnswer, PluginAsked, PluginFile, PluginOptions, Plugins};
 pub use quotas::Quotas;
 pub use repositories::{Progress, Repositories, RepositoryOptions, SyncEnd, SyncReport};
 pub use retention::Retention;
@@ -127,6 +131,7 @@ pub(crate) struct Core {
     pub(crate) vault: Vault,
     pub(crate) options: Options,
     pub(crate) providers: Providers,
+    pub(crate) plugins: plugins::Runtime,
     pub(crate) nudges: Nudges,
     pub(crate) feed: events::Feed,
     pub(crate) passwords: passwords::Passwords,
@@ -196,6 +201,8 @@ pub struct Services {
     pub links: Links,
     /// Where templates and plugins come from.
     pub repositories: Repositories,
+    /// Plugins of the platform and of its organizations.
+    pub plugins: Plugins,
     /// What operators do to users and organizations.
     pub operators: Operators,
     core: Arc<Core>,
@@ -214,6 +221,10 @@ impl Services {
             passwords: passwords::Passwords::new(options.password_workers),
             throttle: Arc::new(throttle::Throttle::new(&options)),
             providers: Providers::new(&options.sign_in).map_err(Error::internal)?,
+            plugins: plugins::Runtime::new(
+                options.plugins.workers,
+                egress::Egress::new(&options.plugins.private_networks).map_err(Error::internal)?,
+            ),
             nudges: Nudges::new(),
             feed: events::Feed::new(),
             uses: keys::Uses::default(),
@@ -252,6 +263,7 @@ impl Services {
             agents: Agents(Arc::clone(&core)),
             links: Links(Arc::clone(&core)),
             repositories: Repositories::new(Arc::clone(&core)),
+            plugins: Plugins(Arc::clone(&core)),
             operators: Operators(Arc::clone(&core)),
             core,
         })

@@ -18,6 +18,8 @@ pub enum Nudge {
     Revalidate,
     /// A mail waits to be sent.
     Mail,
+    /// Plugins changed, or one is to be told something again.
+    Plugins,
 }
 
 /// Hints waiting for a slow listener at most; past it the oldest are dropped, and the listener polls everything.

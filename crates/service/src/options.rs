@@ -5,6 +5,7 @@ use tidegate_identity::Options as SignInOptions;
 use tidegate_model::{DefaultQuota, LimitRules, Secret};
 
 use crate::{RepositoryOptions, Retention};
+use crate::{PluginOptions, Retention};
 
 /// Settings with their defaults.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -88,6 +89,8 @@ pub struct Options {
     /// `idle_timeout = { default = "30m", maximum = "8h" }`. Organizations say what is tighter. Default: never, and no
     /// maximum.
     pub session_policy: LimitRules,
+    /// Plugins: the section `service.plugins` of the settings.
+    pub plugins: PluginOptions,
 }
 
 impl Default for Options {
@@ -128,6 +131,7 @@ impl Default for Options {
             default_quota: DefaultQuota::default(),
             activity_seconds: 15,
             session_policy: LimitRules::default(),
+            plugins: PluginOptions::default(),
         }
     }
 }

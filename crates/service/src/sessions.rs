@@ -18,7 +18,7 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Core, Error, Idempotency, Listed, Nudge, Paging, Replay, Result,
+    Core, Error, Idempotency, Listed, Nudge, Paging, Plugins, Replay, Result,
     error::Named,
     limits::{self, GrantedLimits},
     options::Options,
@@ -42,6 +42,13 @@ pub enum Changed {
     Replay(Replay),
 }
 
+/// Whether the plugins were asked that may keep a session from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    NotYet,
+    Already,
+}
+
 impl Sessions {
     /// Asks for a session: checks, places, and queues its start, all in one transaction.
     /// The answer's body, which repeats with the same key get again, is made by `answer`.
@@ -52,7 +59,12 @@ impl Sessions {
         idempotency: Option<&Idempotency>,
         answer: impl Fn(&Session, CommandId) -> Value + Send + Sync,
     ) -> Result<Changed> {
-        let made = self.try_create(scope, &new, idempotency, &answer).await;
+        let mut made = self.try_create(scope, &new, idempotency, &answer, Asked::NotYet).await;
+        if matches!(&made, Err(Error::AskPlugins)) {
+            // With no transaction open: they take their time. A repeat is answered without them.
+            Plugins(Arc::clone(&self.0)).may_start(scope, &new).await?;
+            made = self.try_create(scope, &new, idempotency, &answer, Asked::Already).await;
+        }
         // A racer with the same key won while this one worked: its answer is there now.
         if matches!(&made, Err(Error::Conflict { code: "E_IDEMPOTENCY_RUNNING", .. }))
             && let Some(key) = idempotency
@@ -75,6 +87,7 @@ impl Sessions {
         new: &NewSession,
         idempotency: Option<&Idempotency>,
         answer: &(impl Fn(&Session, CommandId) -> Value + Send + Sync),
+        plugins: Asked,
     ) -> Result<Changed> {
         let template: BuiltInTemplate = new
             .template
@@ -95,6 +108,9 @@ impl Sessions {
                     return Ok(Changed::Replay(replay));
                 }
                 may_start(scope, &locked)?;
+                if locked.asks_plugins && plugins == Asked::NotYet {
+                    return Err(Error::AskPlugins);
+                }
                 let limits = limits::grant(core, &locked, new)?;
                 let bounds = room::resolve(core, bounds);
                 let room = room::find_in(tx, &bounds, scope.user_id(), Usage::of_session(wanted)).await?;

@@ -1,0 +1,203 @@
+//! What plugins answer and show: requests to `api` ones, files of `ui` and `theme` ones, and the veto of extensions.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tidegate_model::{NewSession, PluginType};
+use tidegate_persistence::{
+    Operator, OrgScope, OrgTx, PlatformTx,
+    installed_plugin::{self, Running},
+};
+
+use super::{
+    Plugins, check,
+    runtime::{self, Failed},
+};
+use crate::{Error, Result, error::Named};
+
+/// A request to a plugin, without whatever proved who makes it.
+#[derive(Debug, Clone)]
+pub struct PluginAsked {
+    /// HTTP method.
+    pub method: String,
+    /// Path below the plugin's own, with `/` before it.
+    pub path: String,
+    /// Names and values.
+    pub query: Map<String, Value>,
+    /// JSON where it is some, else text.
+    pub body: Value,
+}
+
+/// What a plugin answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginAnswer {
+    /// 200 to 599.
+    pub status: u16,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A file of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginFile {
+    /// What it is, by its name.
+    pub content_type: &'static str,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    status: Option<u16>,
+    #[serde(default)]
+    body: Value,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    veto: Option<String>,
+}
+
+impl Plugins {
+    /// Asks an `api` plugin that the caller's organization may use. It is told who asks, and never by what credential.
+    pub async fn ask(&self, scope: &OrgScope, name: &str, asked: PluginAsked) -> Result<PluginAnswer> {
+        let running = self.running(scope, name, &[PluginType::Api]).await?;
+        let input = json!({
+            "kind": "request",
+            "request": {"method": asked.method, "path": asked.path, "query": asked.query, "body": asked.body},
+            "user": {"id": scope.user_id(), "username": scope.username()},
+            "organization": {"id": scope.org_id(), "role": scope.role()},
+            "config": running.config,
+        });
+        let answer = match runtime::call(&self.0, &running, input).await {
+            Ok(answer) => answer,
+            Err(Failed::Fault(fault)) => return Err(Error::PluginFailed(name.to_owned(), fault.to_string())),
+            Err(Failed::Busy) => {
+                return Err(Error::Unavailable("too many plugins run at this moment".into()));
+            }
+            Err(Failed::Ours(error)) => return Err(error),
+        };
+        let said: Said = serde_json::from_value(answer).map_err(|error| {
+            Error::PluginFailed(name.to_owned(), format!("its answer cannot be read: {error}"))
+        })?;
+        let status = said.status.filter(|status| (200..=599).contains(status)).unwrap_or(200);
+        Ok(match said.body {
+            Value::String(text) => {
+                PluginAnswer { status, content_type: "text/plain; charset=utf-8", body: text.into_bytes() }
+            }
+            Value::Null => PluginAnswer { status, content_type: "application/json", body: Vec::new() },
+            body => {
+                PluginAnswer { status, content_type: "application/json", body: body.to_string().into_bytes() }
+            }
+        })
+    }
+
+    async fn running(&self, scope: &OrgScope, name: &str, kinds: &[PluginType]) -> Result<Running> {
+        let found =
+            self.0.db.in_org(scope, async |tx: &mut OrgTx| installed_plugin::running_in(tx, name).await);
+        let found = found.await.named(format_args!("plugin {}", short(name)))?;
+        if kinds.contains(&found.kind) { Ok(found) } else { Err(not_found(name)) }
+    }
+
+    /// A file of a `ui` or `theme` plugin: everybody's of the platform, and an organization's own for its members. An
+    /// empty path is the file that it begins with.
+    pub async fn file(&self, scope: Option<&OrgScope>, name: &str, path: &str) -> Result<PluginFile> {
+        let running = match scope {
+            Some(scope) => self.running(scope, name, &[PluginType::Ui, PluginType::Theme]).await?,
+            None => {
+                let find = async |tx: &mut PlatformTx| installed_plugin::running_everywhere(tx, name).await;
+                let found = self.0.db.in_platform(&Operator::system(), find).await;
+                found.named(format_args!("plugin {}", short(name)))?
+            }
+        };
+        let first = check::first_file(&running.manifest).ok_or_else(|| not_found(name))?;
+        let wanted = if path.is_empty() { first } else { path };
+        let loaded = runtime::loaded(&self.0, &running).await?;
+        let missing = || Error::not_found(format_args!("{} of plugin {}", short(path), short(name)));
+        // Its manifest is between it and the operators; a path is looked up, and never opened.
+        let shown = wanted != "plugin.json" && wanted != "manifest.json";
+        let content = loaded.package.file(wanted).filter(|_| shown).ok_or_else(missing)?.to_vec();
+        Ok(PluginFile { content_type: content_type(wanted).ok_or_else(missing)?, content })
+    }
+
+    /// Sheets of the themes that run for everybody, one after the other.
+    pub async fn theme(&self) -> Result<Vec<u8>> {
+        let listed = async |tx: &mut PlatformTx| installed_plugin::list(tx, None).await;
+        let stored = self.0.db.in_platform(&Operator::system(), listed).await?;
+        let themes = stored.iter().map(|stored| &stored.plugin).filter(|plugin| {
+            plugin.enabled && plugin.organization_id.is_none() && plugin.plugin_type == PluginType::Theme
+        });
+        let mut sheets = Vec::new();
+        for plugin in themes {
+            let sheet = self.file(None, &plugin.name, "").await;
+            match sheet {
+                Ok(sheet) if sheet.content_type.starts_with("text/css") => {
+                    sheets.extend_from_slice(&sheet.content);
+                    sheets.push(b'\n');
+                }
+                Ok(_) | Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sheets)
+    }
+
+    /// Asks those who may keep a session from starting. One that fails keeps nobody from anything: a fault is no veto.
+    pub(crate) async fn may_start(&self, scope: &OrgScope, new: &NewSession) -> Result<()> {
+        let asked =
+            self.0.db.in_org(scope, async |tx: &mut OrgTx| installed_plugin::vetoing_in(tx).await).await?;
+        for plugin in asked {
+            let input = json!({
+                "kind": "sessionStarting",
+                "session": {"template": new.template, "tags": new.tags, "persistentHome": new.persistent_home,
+                    "region": new.region, "user": scope.username(), "userId": scope.user_id()},
+                "organization": {"id": scope.org_id(), "role": scope.role()},
+                "config": plugin.config,
+            });
+            let answer = match runtime::call(&self.0, &plugin, input).await {
+                Ok(answer) => answer,
+                Err(Failed::Ours(error)) => return Err(error),
+                Err(Failed::Fault(_) | Failed::Busy) => continue,
+            };
+            let verdict = serde_json::from_value::<Option<Verdict>>(answer).ok().flatten();
+            if let Some(reason) = verdict.and_then(|verdict| verdict.veto) {
+                let reason: String = reason.chars().filter(|c| !c.is_control()).take(300).collect();
+                return Err(Error::Forbidden(format!(
+                    "the plugin {} does not let it start: {reason}",
+                    plugin.name
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+fn not_found(name: &str) -> Error {
+    Error::not_found(format_args!("plugin {}", short(name)))
+}
+
+/// What files may be, by the end of their names. What is not in it is not shown.
+fn content_type(path: &str) -> Option<&'static str> {
+    let (_, end) = path.rsplit_once('.')?;
+    Some(match end.to_ascii_lowercase().as_str() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" | "map" => "application/json",
+        "txt" | "md" => "text/plain; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        "woff" => "font/woff",
+        _ => return None,
+    })
+}
