@@ -71,7 +71,13 @@ async fn nudged(nudges: &mut Receiver<Nudge>) {
     loop {
         match nudges.recv().await {
             Ok(Nudge::Mail) | Err(RecvError::Lagged(_)) => return,
-            Ok(Nudge::Commands(_) | Nudge::Revoked(_) | Nudge::SessionEnded(_) | Nudge::Revalidate) => {}
+            Ok(
+                Nudge::Commands(_)
+                | Nudge::Revoked(_)
+                | Nudge::SessionEnded(_)
+                | Nudge::Revalidate
+                | Nudge::Plugins,
+            ) => {}
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }

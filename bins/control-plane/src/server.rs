@@ -78,6 +78,7 @@ impl Server {
         let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
         let (events, until) = (services.events.clone(), shutdown.clone());
         let syncs = services.repositories.clone();
+        let plugins = services.plugins.clone();
         let (session_limits, typed) = (services.limits.clone(), services.activity.clone());
         let period = Duration::from_secs(u64::from(config.service.activity_seconds.max(1)));
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
@@ -134,6 +135,8 @@ impl Server {
         }
         tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
         tasks.spawn(async move { events.run(until).await });
+        let until = shutdown.clone();
+        tasks.spawn(async move { plugins.run(until).await });
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })
     }
 }

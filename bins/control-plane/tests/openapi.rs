@@ -29,6 +29,7 @@ fn registered() -> BTreeSet<String> {
             "of_groups" => "/api/v1/groups",
             "of_sessions" => "/api/v1/sessions",
             "of_an_organization" => "/api/v1/organizations/{id}",
+            "of_plugins" => "/api/v1/plugins",
             "of_operators" => "/api/v1/admin",
             other => {
                 panic!("{other} registers routes under a prefix that this test does not know, after {prefix}")
@@ -63,6 +64,8 @@ fn every_route_is_in_the_document_and_every_operation_is_a_route() {
         "POST /password/new",
         "POST /logout",
         "GET /assets/{name}",
+        "GET /theme.css",
+        "GET /plugins/{name}/{path}",
         "GET /sessions/{id}",
         "GET /sessions/{id}/state",
         "POST /sessions/{id}/connect",

@@ -151,7 +151,7 @@ fn stored(row: Row) -> Result<Stored> {
         display_name: manifest.display_name.clone(),
         description: manifest.description.clone(),
         plugin_type,
-        icon_url: manifest.icon_path().map_or_else(String::new, |_| format!("/api/v1/plugins/{id}/icon")),
+        icon_url: String::new(),
         manifest,
         permissions,
         faults,

@@ -93,7 +93,8 @@ pub async fn hand_out(tx: &mut PlatformTx, now: DateTime<Utc>) -> Result<HandedO
     // another cluster, which a dump brought, is the beginning of this one.
     let mine: Vec<(bool,)> = statement::<(diesel::sql_types::Bool,)>(
         "SELECT GREATEST(session_xact, other_xact, audit_xact) < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-         FROM plugin_feed FOR UPDATE SKIP LOCKED",
+         FROM plugin_feed WHERE EXISTS (SELECT 1 FROM installed_plugins p WHERE p.enabled AND cardinality(p.events) > 0)
+         FOR UPDATE SKIP LOCKED",
     )
     .load(conn)
     .await?;

@@ -194,7 +194,8 @@ impl From<Error> for Problem {
                     .with_retry(5)
                     .with_cause(silent)
             }
-            internal @ Error::Internal(_) => Self::fault(internal),
+            Error::PluginFailed(..) => Self::new(StatusCode::BAD_GATEWAY, "E_PLUGIN", said),
+            internal @ (Error::Internal(_) | Error::AskPlugins) => Self::fault(internal),
         }
     }
 }

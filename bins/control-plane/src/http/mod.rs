@@ -26,6 +26,7 @@ mod organizations;
 mod origin;
 mod page;
 mod pages;
+mod plugins;
 mod quotas;
 mod routes;
 mod scopes;

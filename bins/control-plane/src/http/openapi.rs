@@ -8,6 +8,8 @@ use utoipa::{
 use super::{
     admin, agents, audit, auth, browser, catalog, content, events, groups, homes, invites, keys, members,
     oauth, organizations, pages, quotas, sessions, tokens, users,
+    admin, agents, audit, auth, browser, content, events, groups, homes, invites, keys, members, oauth,
+    organizations, pages, plugins, quotas, sessions, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -23,6 +25,9 @@ use super::{
         users::one::get, users::one::update, users::one::delete, users::one::sessions,
         admin::users::list::list_users, admin::users::list::get_user, admin::users::create::create_user,
         admin::users::change::update_user, admin::users::change::delete_user, admin::users::change::reset_password,
+        plugins::list::list, plugins::list::get, plugins::upload::upload, plugins::change::update, plugins::change::uninstall,
+        plugins::change::enable, plugins::change::disable, plugins::upload::upgrade, plugins::change::roll_back,
+        plugins::list::secret, plugins::deliveries::deliveries, plugins::deliveries::redeliver, plugins::ask::ask,
         tokens::list::list, tokens::revoke::revoke, oauth::code::code, oauth::token::token,
         organizations::create::create, organizations::list::list, organizations::get::get,
         organizations::update::update, organizations::delete::delete, organizations::transfer::transfer,

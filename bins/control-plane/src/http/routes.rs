@@ -9,7 +9,8 @@ use actix_web::{
 use super::{
     Context, admin, agents, audit, auth, browser, catalog, content, events,
     gate::{bearer, member, operator, organization},
-    groups, homes, invites, keys, members, oauth, organizations, pages, quotas, sessions, tokens, users,
+    groups, homes, invites, keys, members, oauth, organizations, pages, plugins, quotas, sessions, tokens,
+    users,
 };
 
 /// Where the API lives.
@@ -43,6 +44,8 @@ fn platform(app: &mut ServiceConfig) {
                 .route(post().to(browser::forgotten::set)),
         )
         .service(resource("/logout").route(post().to(browser::logout)))
+        .service(resource("/theme.css").route(get().to(plugins::theme)))
+        .service(resource("/plugins/{name}/{path:.*}").route(get().to(plugins::file)))
         .service(resource("/assets/{name}").route(get().to(browser::asset)))
         .service(resource("/sessions/{id}").route(get().to(browser::session)))
         .service(resource("/sessions/{id}/state").route(get().to(browser::session_state)))
@@ -159,6 +162,14 @@ fn api(api: &mut ServiceConfig) {
             resource("/catalog/repositories/{id}/webhook").route(post().to(catalog::repositories::webhook)),
         )
         .service(scope("/catalog/repositories").wrap(from_fn(operator)).configure(of_repositories))
+        // Whatever the method: it is the plugin's to say what it takes.
+        .service(
+            resource("/plugins/{name}/api/{path:.*}")
+                .wrap(from_fn(member))
+                .route(get().to(plugins::ask))
+                .default_service(to(plugins::ask)),
+        )
+        .service(scope("/plugins").wrap(from_fn(operator)).configure(of_plugins))
         .service(scope("/admin").wrap(from_fn(operator)).configure(of_operators));
 }
 
@@ -260,6 +271,22 @@ fn of_repositories(inside: &mut ServiceConfig) {
         )
         .service(resource("/{id}/problems").route(get().to(catalog::repositories::problems)))
         .service(resource("/{id}/sync").route(post().to(catalog::repositories::sync)));
+fn of_plugins(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("").route(get().to(plugins::list)).route(post().to(plugins::upload)))
+        .service(
+            resource("/{id}")
+                .route(get().to(plugins::get))
+                .route(patch().to(plugins::update))
+                .route(delete().to(plugins::uninstall)),
+        )
+        .service(resource("/{id}/enable").route(post().to(plugins::enable)))
+        .service(resource("/{id}/disable").route(post().to(plugins::disable)))
+        .service(resource("/{id}/upgrade").route(post().to(plugins::upgrade)))
+        .service(resource("/{id}/rollback").route(post().to(plugins::roll_back)))
+        .service(resource("/{id}/secret").route(get().to(plugins::secret)))
+        .service(resource("/{id}/deliveries").route(get().to(plugins::deliveries)))
+        .service(resource("/{id}/deliveries/{deliveryId}/redeliver").route(post().to(plugins::redeliver)));
 }
 
 fn of_operators(inside: &mut ServiceConfig) {

@@ -132,6 +132,20 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("DELETE", "/catalog/repositories/{id}", ADMIN),
     ("GET", "/catalog/repositories/{id}/problems", ADMIN),
     ("POST", "/catalog/repositories/{id}/sync", ADMIN),
+    ("GET", "/plugins", ADMIN),
+    ("POST", "/plugins", ADMIN),
+    ("GET", "/plugins/{id}", ADMIN),
+    ("PATCH", "/plugins/{id}", ADMIN),
+    ("DELETE", "/plugins/{id}", ADMIN),
+    ("POST", "/plugins/{id}/enable", ADMIN),
+    ("POST", "/plugins/{id}/disable", ADMIN),
+    ("POST", "/plugins/{id}/upgrade", ADMIN),
+    ("POST", "/plugins/{id}/rollback", ADMIN),
+    ("GET", "/plugins/{id}/secret", ADMIN),
+    ("GET", "/plugins/{id}/deliveries", ADMIN),
+    ("POST", "/plugins/{id}/deliveries/{deliveryId}/redeliver", ADMIN),
+    // Any method: what it does, the plugin knows. It acts in the organization, and not as the caller.
+    ("GET", "/plugins/{name}/api/{path}", ORG_READ),
     ("GET", "/admin/agents", ADMIN),
     ("GET", "/admin/agents/{agentId}", ADMIN),
     ("POST", "/admin/agents/{agentId}/approve", ADMIN),
@@ -178,7 +192,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
 /// What a key needs for a route, by its whole pattern; none for a route that the table does not name.
 pub fn needs(method: &str, pattern: &str) -> Option<Needs> {
     let path = pattern.strip_prefix(PREFIX)?.replace(":.*", "");
-    let method = if path.starts_with("/http/") { "GET" } else { method };
+    let any = path.starts_with("/http/") || path.starts_with("/plugins/{name}/api/");
+    let method = if any { "GET" } else { method };
     let entry = KEY_NEEDS.iter().find(|(verb, route, _)| *verb == method && *route == path)?;
     Some(entry.2)
 }

@@ -145,6 +145,20 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /http/{id}/{path}", Rule::Stream(Operation::OwnSessions)),
     ("GET /homes", Rule::Right(Operation::OwnSessions)),
     ("DELETE /homes/{id}", Rule::Session(Operation::OwnSessions)),
+    ("GET /plugins", Rule::Right(Operation::ManagePlugins)),
+    ("POST /plugins", Rule::Right(Operation::ManagePlugins)),
+    ("GET /plugins/{id}", Rule::Right(Operation::ManagePlugins)),
+    ("PATCH /plugins/{id}", Rule::Right(Operation::ManagePlugins)),
+    ("DELETE /plugins/{id}", Rule::Right(Operation::ManagePlugins)),
+    ("POST /plugins/{id}/enable", Rule::Right(Operation::ManagePlugins)),
+    ("POST /plugins/{id}/disable", Rule::Right(Operation::ManagePlugins)),
+    ("POST /plugins/{id}/upgrade", Rule::Right(Operation::ManagePlugins)),
+    ("POST /plugins/{id}/rollback", Rule::Right(Operation::ManagePlugins)),
+    ("GET /plugins/{id}/secret", Rule::Right(Operation::ManagePlugins)),
+    ("GET /plugins/{id}/deliveries", Rule::Right(Operation::ManagePlugins)),
+    ("POST /plugins/{id}/deliveries/{deliveryId}/redeliver", Rule::Right(Operation::ManagePlugins)),
+    // Whoever is a member of anything uses what the platform has for everybody.
+    ("GET /plugins/{name}/api/{path}", Rule::Own),
     ("POST /agents/register", Rule::Agent),
     ("GET /agents/connect", Rule::Agent),
     ("GET /agents/tunnels/{id}", Rule::Agent),
@@ -250,6 +264,8 @@ fn expected(operation: &str, rule: Rule, who: Who, own: bool) -> Expected {
     let there = !operation.contains('{')
         || operation.contains(" /admin/")
         || operation.contains(" /catalog/repositories/");
+    // What the platform has is nobody's organization's: who may not is refused, whoever they are.
+    let there = !operation.contains('{') || operation.contains(" /admin/") || operation.contains(" /plugins");
     let by_right = |right: Operation| {
         if right.allows(who.standing()) { Expected::LetIn } else { Expected::Refused(403) }
     };

@@ -117,7 +117,13 @@ async fn revalidation(nudges: &mut broadcast::Receiver<Nudge>) {
     loop {
         match nudges.recv().await {
             Ok(Nudge::Revalidate) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            Ok(Nudge::Commands(_) | Nudge::Revoked(_) | Nudge::SessionEnded(_) | Nudge::Mail) => {}
+            Ok(
+                Nudge::Commands(_)
+                | Nudge::Revoked(_)
+                | Nudge::SessionEnded(_)
+                | Nudge::Mail
+                | Nudge::Plugins,
+            ) => {}
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
