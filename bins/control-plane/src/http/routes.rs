@@ -169,6 +169,11 @@ fn api(api: &mut ServiceConfig) {
                 .route(get().to(plugins::ask))
                 .default_service(to(plugins::ask)),
         )
+        .service(
+            resource("/plugins/catalog/{id}/install")
+                .wrap(from_fn(operator))
+                .route(post().to(plugins::install)),
+        )
         .service(scope("/plugins").wrap(from_fn(operator)).configure(of_plugins))
         .service(scope("/admin").wrap(from_fn(operator)).configure(of_operators));
 }

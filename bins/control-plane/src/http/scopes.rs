@@ -134,6 +134,7 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/catalog/repositories/{id}/sync", ADMIN),
     ("GET", "/plugins", ADMIN),
     ("POST", "/plugins", ADMIN),
+    ("POST", "/plugins/catalog/{id}/install", ADMIN),
     ("GET", "/plugins/{id}", ADMIN),
     ("PATCH", "/plugins/{id}", ADMIN),
     ("DELETE", "/plugins/{id}", ADMIN),

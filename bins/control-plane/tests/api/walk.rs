@@ -147,6 +147,7 @@ const RULES: &[(&str, Rule)] = &[
     ("DELETE /homes/{id}", Rule::Session(Operation::OwnSessions)),
     ("GET /plugins", Rule::Right(Operation::ManagePlugins)),
     ("POST /plugins", Rule::Right(Operation::ManagePlugins)),
+    ("POST /plugins/catalog/{id}/install", Rule::Right(Operation::ManagePlugins)),
     ("GET /plugins/{id}", Rule::Right(Operation::ManagePlugins)),
     ("PATCH /plugins/{id}", Rule::Right(Operation::ManagePlugins)),
     ("DELETE /plugins/{id}", Rule::Right(Operation::ManagePlugins)),

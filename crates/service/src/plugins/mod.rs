@@ -1,6 +1,7 @@
 //! Plugins: installed, configured, upgraded and ended by operators; running wherever somebody asks for one and its row says
 //! that it does. Nothing of it is kept in a process' memory but what its package holds.
 
+mod catalog;
 mod check;
 mod courier;
 mod host;
@@ -158,6 +159,9 @@ impl Plugins {
                     installed_by: by,
                 };
                 let id = installed_plugin::insert(tx, new, now).await?;
+                if let Some(entry) = catalog {
+                    tidegate_persistence::catalog::count_plugin_install(tx, entry, now).await?;
+                }
                 let made = installed_plugin::find(tx, id).await?.plugin;
                 let detail = json!({"after": shown(&made)});
                 audit_in(tx, &made, "plugin.install", detail, now).await?;

@@ -77,6 +77,14 @@ fn read<T: FromFields>(bytes: &[u8], boundary: &str) -> Result<(Vec<u8>, T), Fie
     Ok((archive.unwrap_or_default().to_vec(), request?))
 }
 
+/// A body of JSON alone; nothing at all is an object without fields.
+fn whole(bytes: &[u8]) -> Result<Value, FieldErrors> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Object(Map::new()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| FieldErrors::one("body", format_args!("is not JSON: {error}")))
+}
+
 /// Installs a plugin that is brought by hand: an archive of its folder, and what it is granted.
 #[utoipa::path(post, path = "/api/v1/plugins", tag = "plugins",
     request_body(content = Upload, content_type = "multipart/form-data"), params(
@@ -134,10 +142,8 @@ pub(crate) async fn upgrade(
     let plugins = &context.services.plugins;
     let bytes = body(&context, payload, LARGEST).await?;
     let Some(boundary) = multipart::boundary(request.headers()) else {
-        return Err(Problem::invalid(FieldErrors::one(
-            "body",
-            "must be multipart/form-data with the parts archive and request",
-        )));
+        let wanted = whole(&bytes).and_then(UpgradePluginRequest::from_json).map_err(Problem::invalid)?;
+        return Ok(Json(plugins.upgrade(&caller.0, id.0, wanted).await?));
     };
     let (archive, wanted) = read(&bytes, &boundary).map_err(Problem::invalid)?;
     Ok(Json(plugins.upgrade_by_hand(&caller.0, id.0, archive, wanted).await?))
