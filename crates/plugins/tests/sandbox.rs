@@ -1,4 +1,5 @@
 //! What a module may do, and what becomes of one that does more.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
 use std::{
     sync::mpsc::{Sender, channel},

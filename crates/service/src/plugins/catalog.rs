@@ -23,7 +23,10 @@ impl Plugins {
     ) -> Result<Made<InstalledPlugin>> {
         let operator = require_platform(Operation::ManagePlugins, caller)?;
         if request.plugin_id.is_some_and(|named| named != id) {
-            return Err(Error::Invalid(FieldErrors::one("pluginId", format_args!("is not {id}, which the path names"))));
+            return Err(Error::Invalid(FieldErrors::one(
+                "pluginId",
+                format_args!("is not {id}, which the path names"),
+            )));
         }
         let source = self.source(&operator, id, request.version.as_ref()).await?;
         self.install_from(caller, source, request, idempotency, &answer).await
@@ -37,9 +40,11 @@ impl Plugins {
         request: UpgradePluginRequest,
     ) -> Result<InstalledPlugin> {
         let operator = require_platform(Operation::ManagePlugins, caller)?;
-        let found = self.0.db.in_platform(&operator, async |tx: &mut PlatformTx| find(tx, id).await).await?.plugin;
+        let found =
+            self.0.db.in_platform(&operator, async |tx: &mut PlatformTx| find(tx, id).await).await?.plugin;
         let Some(catalog) = found.catalog_plugin_id else {
-            let message = format!("{} was brought by hand: bring an archive of its next version, too", found.name);
+            let message =
+                format!("{} was brought by hand: bring an archive of its next version, too", found.name);
             return Err(Error::Conflict { code: "E_PLUGIN_VERSION", message });
         };
         let source = self.source(&operator, catalog, request.version.as_ref()).await?;
@@ -58,7 +63,9 @@ impl Plugins {
             let wanted = version.unwrap_or(&newest);
             if entry.plugin.withdrawn_at.is_some() && version.is_none() {
                 let name = &entry.plugin.name;
-                let message = format!("{name} was withdrawn from its repository: name the version if you want it all the same");
+                let message = format!(
+                    "{name} was withdrawn from its repository: name the version if you want it all the same"
+                );
                 return Err(Error::Conflict { code: "E_PLUGIN_WITHDRAWN", message });
             }
             let name = format!("version {wanted} of {}", entry.plugin.name);

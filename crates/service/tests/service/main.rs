@@ -24,6 +24,7 @@ mod orders;
 mod password_resets;
 mod passwords;
 mod placement;
+mod plugins;
 mod quotas;
 mod registration;
 mod reports;

@@ -34,7 +34,8 @@ pub(crate) async fn install(
     let whole = [id.0.to_string().as_bytes(), body.bytes()].concat();
     let key = idempotency(&request, &caller, "POST plugins/catalog/install", &whole)?;
     let wanted = body.valid()?;
-    let made = context.services.plugins.install(&caller.0, id.0, wanted, key.as_ref(), |made| json!(made)).await?;
+    let made =
+        context.services.plugins.install(&caller.0, id.0, wanted, key.as_ref(), |made| json!(made)).await?;
     Ok(match made {
         Made::New(made) => HttpResponse::Created().json(made),
         Made::Replay(replay) => again(replay),

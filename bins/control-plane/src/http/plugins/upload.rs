@@ -82,7 +82,8 @@ fn whole(bytes: &[u8]) -> Result<Value, FieldErrors> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Object(Map::new()));
     }
-    serde_json::from_slice(bytes).map_err(|error| FieldErrors::one("body", format_args!("is not JSON: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| FieldErrors::one("body", format_args!("is not JSON: {error}")))
 }
 
 /// Installs a plugin that is brought by hand: an archive of its folder, and what it is granted.
