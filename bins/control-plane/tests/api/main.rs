@@ -22,6 +22,7 @@ mod limits;
 mod members;
 mod organizations;
 mod outage;
+mod plugins;
 mod quotas;
 mod repeats;
 mod rights;

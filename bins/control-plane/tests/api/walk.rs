@@ -222,6 +222,12 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     ("GET /sessions/{id}/ports/{port}", 504),
     ("GET /http/{id}/{path}", 504),
     ("GET /sessions/{id}/logs", 504),
+    // Without an archive, a catalog, a version before and an event.
+    ("POST /plugins", 400),
+    ("POST /plugins/{id}/upgrade", 409),
+    ("POST /plugins/{id}/rollback", 409),
+    ("POST /plugins/catalog/{id}/install", 404),
+    ("POST /plugins/{id}/deliveries/{deliveryId}/redeliver", 404),
 ];
 
 /// Who asks.
@@ -441,6 +447,8 @@ impl Stage {
         }
         match pattern.split('/').nth(1).unwrap_or_default() {
             "admin" | "catalog" => self.ask_as_platform(operation, &mut ask).await,
+            "admin" => self.ask_as_platform(operation, &mut ask).await,
+            "plugins" => self.ask_of_plugins(operation, &mut ask).await,
             "users" | "groups" | "quotas" => self.ask_of_users(operation, &mut ask).await,
             "auth" => self.ask_of_logins(operation, who, &mut ask).await,
             "organizations" | "orgs" | "invites" | "keys" => {
@@ -453,6 +461,26 @@ impl Stage {
         }
         assert!(!ask.path.contains('{'), "{operation}: nothing fills {}", ask.path);
         ask
+    }
+
+    async fn ask_of_plugins(&self, operation: &str, ask: &mut Ask) {
+        let console = tidegate_service::Caller::console();
+        let name = unique("walked");
+        let archive = crate::plugins::api_plugin(&name);
+        let plugins = &self.world.services.plugins;
+        let made =
+            plugins.upload(&console, archive, Default::default(), None, |_| Value::Null).await.unwrap();
+        let tidegate_service::Made::New(made) = made else { panic!("{made:?}") };
+        ask.fill("{name}", &name);
+        ask.fill("{path}", "hello");
+        ask.fill("{deliveryId}", "00000000-0000-7000-8000-000000000000");
+        if operation != "POST /plugins/catalog/{id}/install" {
+            ask.fill("{id}", &made.id.to_string());
+        }
+        ask.fill("{id}", "1");
+        if operation == "PATCH /plugins/{id}" {
+            ask.body = Some(json!({"enabled": true}));
+        }
     }
 
     async fn ask_of_logins(&self, operation: &str, who: Who, ask: &mut Ask) {

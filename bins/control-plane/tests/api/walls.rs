@@ -40,6 +40,19 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("PATCH /api/v1/users/me", "the caller's own user"),
     ("GET /api/v1/users", "lists the caller's own organization, asserted in users.rs"),
     ("POST /api/v1/users", "makes one in the caller's own organization"),
+    ("GET /api/v1/plugins", "operators only, 403 for anybody else"),
+    ("POST /api/v1/plugins", "operators only, 403 for anybody else"),
+    ("GET /api/v1/plugins/{id}", "operators only, 403 for anybody else"),
+    ("PATCH /api/v1/plugins/{id}", "operators only, 403 for anybody else"),
+    ("DELETE /api/v1/plugins/{id}", "operators only, 403 for anybody else"),
+    ("POST /api/v1/plugins/{id}/enable", "operators only, 403 for anybody else"),
+    ("POST /api/v1/plugins/{id}/disable", "operators only, 403 for anybody else"),
+    ("POST /api/v1/plugins/{id}/upgrade", "operators only, 403 for anybody else"),
+    ("POST /api/v1/plugins/{id}/rollback", "operators only, 403 for anybody else"),
+    ("GET /api/v1/plugins/{id}/secret", "operators only, 403 for anybody else"),
+    ("GET /api/v1/plugins/{id}/deliveries", "operators only, 403 for anybody else"),
+    ("POST /api/v1/plugins/{id}/deliveries/{deliveryId}/redeliver", "operators only, 403 for anybody else"),
+    ("POST /api/v1/plugins/catalog/{id}/install", "operators only, 403 for anybody else"),
     ("GET /api/v1/admin/users", "operators only, 403 for anybody else"),
     ("POST /api/v1/admin/users", "operators only, 403 for anybody else"),
     ("GET /api/v1/admin/users/{id}", "operators only, 403 for anybody else"),
@@ -126,6 +139,8 @@ pub(crate) fn fill(path: &str, id: &str) -> String {
         .replace("{shareId}", id)
         .replace("{sessionId}", id)
         .replace("{username}", "nobody")
+        .replace("{name}", "nobody")
+        .replace("{deliveryId}", id)
 }
 
 #[tokio::test]

@@ -78,6 +78,8 @@ impl Plugins {
             }
             Err(Failed::Ours(error)) => return Err(error),
         };
+        // Nothing at all is an empty answer.
+        let answer = if answer.is_null() { json!({}) } else { answer };
         let said: Said = serde_json::from_value(answer).map_err(|error| {
             Error::PluginFailed(name.to_owned(), format!("its answer cannot be read: {error}"))
         })?;

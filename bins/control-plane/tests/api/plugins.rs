@@ -1,0 +1,110 @@
+//! Plugins by HTTP: brought by hand, asked, shown in a sandbox, and gone.
+
+use serde_json::{Value, json};
+use tidegate_model::OrgRole;
+
+use crate::support::{Answer, World};
+
+/// A tar of these files.
+fn package(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, path, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// The `api` plugin of the examples, as it was built.
+const MODULE: &[u8] = include_bytes!("../../../../examples/plugins/api/sessions.wasm");
+
+/// An `api` plugin of this name that was granted nothing and asks for nothing of the platform.
+pub(crate) fn api_plugin(name: &str) -> Vec<u8> {
+    let manifest =
+        json!({"name": name, "version": "1.0.0", "type": "api", "entrypoints": {"api": "main.wasm"}});
+    // `alloc` gives always the same place, and `handle` answers nothing.
+    let module: &[u8] = &[
+        0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0x01, 0x0c, 0x02, 0x60, 0x01, 0x7f, 0x01, 0x7f, 0x60,
+        0x02, 0x7f, 0x7f, 0x01, 0x7e, 0x03, 0x03, 0x02, 0x00, 0x01, 0x05, 0x03, 0x01, 0x00, 0x02, 0x07, 0x1b,
+        0x03, 0x06, 0x6d, 0x65, 0x6d, 0x6f, 0x72, 0x79, 0x02, 0x00, 0x05, 0x61, 0x6c, 0x6c, 0x6f, 0x63, 0x00,
+        0x00, 0x06, 0x68, 0x61, 0x6e, 0x64, 0x6c, 0x65, 0x00, 0x01, 0x0a, 0x0b, 0x02, 0x04, 0x00, 0x41, 0x00,
+        0x0b, 0x04, 0x00, 0x42, 0x00, 0x0b,
+    ];
+    package(&[("plugin.json", manifest.to_string().as_bytes()), ("main.wasm", module)])
+}
+
+async fn upload(world: &World, token: &str, archive: &[u8], request: &Value) -> Answer {
+    let mut body = Vec::new();
+    body.extend_from_slice(
+        b"--cut\r\nContent-Disposition: form-data; name=\"archive\"; filename=\"a.tar\"\r\n\r\n",
+    );
+    body.extend_from_slice(archive);
+    body.extend_from_slice(b"\r\n--cut\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n");
+    body.extend_from_slice(request.to_string().as_bytes());
+    body.extend_from_slice(b"\r\n--cut--\r\n");
+    let headers = [
+        ("Authorization", format!("Bearer {token}")),
+        ("Content-Type", "multipart/form-data; boundary=cut".to_owned()),
+    ];
+    world.raw("POST", "/api/v1/plugins", &headers, &body).await
+}
+
+#[tokio::test]
+async fn a_plugin_is_brought_by_hand_asked_disabled_and_uninstalled() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    let member = world.member("acme", OrgRole::User).await;
+    let manifest = json!({"name": "session-list", "version": "1.0.0", "type": "api", "permissions": ["sessions:read"],
+        "entrypoints": {"api": "sessions.wasm"}});
+    let archive = package(&[("plugin.json", manifest.to_string().as_bytes()), ("sessions.wasm", MODULE)]);
+    upload(&world, &member, &archive, &json!({})).await.refused(403, "E_FORBIDDEN");
+    let unread = upload(&world, &operator, &archive, &json!({})).await;
+    assert_eq!(unread.refused(400, "E_INVALID").fields(), ["permissions"]);
+    let wrong = upload(&world, &operator, b"no archive", &json!({"permission": []})).await;
+    assert_eq!(wrong.refused(400, "E_INVALID").fields(), ["permission"]);
+    let made = upload(&world, &operator, &archive, &json!({"permissions": ["sessions:read"]})).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let id = made.body["id"].as_i64().unwrap();
+    assert_eq!((&made.body["enabled"], &made.body["pluginType"]), (&json!(true), &json!("api")));
+
+    let ask = "/api/v1/plugins/session-list/api/all";
+    world.call("GET", ask, "", None).await.refused(401, "E_UNAUTHENTICATED");
+    let answer = world.call("POST", ask, &member, Some(json!({"any": "body"}))).await;
+    assert_eq!((answer.status, &answer.body), (200, &json!({"ok": []})));
+    assert_eq!(answer.header("content-security-policy"), Some("sandbox; default-src 'none'"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+
+    let path = format!("/api/v1/plugins/{id}");
+    let off = world.call("POST", &format!("{path}/disable"), &operator, None).await;
+    assert_eq!((off.status, &off.body["enabled"]), (200, &json!(false)));
+    world.call("GET", ask, &member, None).await.refused(404, "E_NOT_FOUND");
+    assert_eq!(world.call("DELETE", &path, &operator, None).await.status, 204);
+    let listed = world.call("GET", "/api/v1/plugins", &operator, None).await;
+    assert_eq!(listed.body, json!({"plugins": [], "total": 0, "nextCursor": null}));
+}
+
+#[tokio::test]
+async fn a_page_of_a_plugin_is_shown_in_a_sandbox_and_nothing_beside_it() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    let manifest =
+        json!({"name": "board", "version": "1.0.0", "type": "ui", "entrypoints": {"ui": "index.html"}});
+    let archive =
+        package(&[("plugin.json", manifest.to_string().as_bytes()), ("index.html", b"<p>hello</p>")]);
+    assert_eq!(upload(&world, &operator, &archive, &json!({})).await.status, 201);
+    let shown = world.raw("GET", "/plugins/board/", &[], b"").await;
+    assert_eq!((shown.status, shown.text.as_str()), (200, "<p>hello</p>"));
+    let policy = shown.header("content-security-policy").unwrap();
+    for part in ["sandbox allow-scripts;", "default-src 'none';", "connect-src 'none';", "base-uri 'none';"] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert_eq!(shown.header("x-content-type-options"), Some("nosniff"));
+    for hidden in
+        ["plugin.json", "../board/index.html", "%2e%2e/index.html", "..%2findex.html", "%00", "gone.html"]
+    {
+        let answer = world.raw("GET", &format!("/plugins/board/{hidden}"), &[], b"").await;
+        assert!(matches!(answer.status, 400 | 404), "{hidden}: {answer:?}");
+    }
+}
