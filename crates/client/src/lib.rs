@@ -38,6 +38,7 @@ mod invites;
 mod keys;
 mod logs;
 mod organizations;
+mod plugins;
 mod port;
 mod quotas;
 mod repositories;
@@ -63,6 +64,7 @@ pub use logs::{LogChunk, Logs};
 pub use organizations::{
     MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
 };
+pub use plugins::{DeliveryPage, InstalledPlugins};
 pub use quotas::{QuotaChange, QuotaQuestion};
 pub use repositories::{RepositoryPage, RepositoryProblems};
 pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
