@@ -61,9 +61,6 @@ pub enum Constraint {
     /// Two plugins of one name in one place.
     #[error("the unique plugin name")]
     PluginName,
-    /// Two repositories of one name.
-    #[error("the unique repository name")]
-    RepositoryName,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,
@@ -79,7 +76,6 @@ impl Constraint {
             "invites_pending_key" => Some(Self::PendingInvite),
             "repositories_name_key" => Some(Self::RepositoryName),
             "installed_plugins_name_key" => Some(Self::PluginName),
-            "repositories_name_key" => Some(Self::RepositoryName),
             "groups_name_key" => Some(Self::GroupName),
             "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,

@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use tidegate_identity::Options as SignInOptions;
 use tidegate_model::{DefaultQuota, LimitRules, Secret};
 
-use crate::{RepositoryOptions, Retention};
 use crate::{PluginOptions, Retention};
+use crate::{RepositoryOptions, Retention};
 
 /// Settings with their defaults.
 #[derive(Debug, Clone, serde::Deserialize)]

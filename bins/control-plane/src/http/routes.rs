@@ -276,6 +276,8 @@ fn of_repositories(inside: &mut ServiceConfig) {
         )
         .service(resource("/{id}/problems").route(get().to(catalog::repositories::problems)))
         .service(resource("/{id}/sync").route(post().to(catalog::repositories::sync)));
+}
+
 fn of_plugins(inside: &mut ServiceConfig) {
     inside
         .service(resource("").route(get().to(plugins::list)).route(post().to(plugins::upload)))
