@@ -3,6 +3,7 @@
 mod books;
 mod people;
 mod repositories;
+mod plugins;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub(crate) use self::{
     books::{AuditVerb, Limits, QuotaVerb, Which, Whose},
     people::{GroupArg, GroupVerb, InviteVerb, KeyVerb, MemberVerb, OrganizationVerb, TokenVerb},
     repositories::{Asking, RepositoryVerb},
+    plugins::{From as PluginSource, Options as PluginOptions, PluginVerb},
 };
 
 /// Operates a Tidegate platform from the machine of its database.
@@ -94,6 +96,9 @@ pub(crate) enum Verb {
     /// What organizations, members and groups may use
     #[command(subcommand)]
     Quota(QuotaVerb),
+    /// Plugins: install, configure, enable and end them, and see what they were told
+    #[command(subcommand)]
+    Plugins(PluginVerb),
     /// Who did what, with which credential, from where
     #[command(subcommand)]
     Audit(AuditVerb),

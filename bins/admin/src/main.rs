@@ -13,6 +13,7 @@ mod members;
 mod organizations;
 mod output;
 mod pages;
+mod plugins;
 mod quotas;
 mod repositories;
 mod sessions;

@@ -142,6 +142,21 @@ const TABLE: &[(&str, Writes)] = &[
     ("PATCH /admin/organizations/{id}", Line("organization.update", Both, Each)),
     ("DELETE /admin/organizations/{id}", Line("organization.delete", Both, Each)),
     ("POST /admin/organizations/{id}/transfer", Line("organization.transfer", Both, Each)),
+    ("POST /plugins", No("without an archive nothing is installed; with one: see the service's tests")),
+    ("POST /plugins/catalog/{id}/install", No("the catalog of the walk is empty: as with an archive")),
+    ("PATCH /plugins/{id}", Line("plugin.configure", Both, Platform)),
+    ("DELETE /plugins/{id}", Line("plugin.uninstall", Before, Platform)),
+    ("POST /plugins/{id}/enable", Line("plugin.enable", Both, Platform)),
+    ("POST /plugins/{id}/disable", Line("plugin.disable", Both, Platform)),
+    (
+        "POST /plugins/{id}/upgrade",
+        No("the catalog of the walk is empty; with an archive: see the service's tests"),
+    ),
+    ("POST /plugins/{id}/rollback", No("there is no version before; with one: see the service's tests")),
+    (
+        "POST /plugins/{id}/deliveries/{deliveryId}/redeliver",
+        No("there was no event; with one: see the service's tests"),
+    ),
 ];
 
 /// A line as the database has it.

@@ -468,8 +468,9 @@ impl Stage {
         let name = unique("walked");
         let archive = crate::plugins::api_plugin(&name);
         let plugins = &self.world.services.plugins;
-        let made =
-            plugins.upload(&console, archive, Default::default(), None, |_| Value::Null).await.unwrap();
+        let enabled = Some(operation != "POST /plugins/{id}/enable");
+        let wanted = tidegate_model::InstallPluginRequest { enabled, ..Default::default() };
+        let made = plugins.upload(&console, archive, wanted, None, |_| Value::Null).await.unwrap();
         let tidegate_service::Made::New(made) = made else { panic!("{made:?}") };
         ask.fill("{name}", &name);
         ask.fill("{path}", "hello");
@@ -479,7 +480,7 @@ impl Stage {
         }
         ask.fill("{id}", "1");
         if operation == "PATCH /plugins/{id}" {
-            ask.body = Some(json!({"enabled": true}));
+            ask.body = Some(json!({"config": {}}));
         }
     }
 
