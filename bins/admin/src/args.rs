@@ -2,8 +2,8 @@
 
 mod books;
 mod people;
-mod repositories;
 mod plugins;
+mod repositories;
 
 use std::path::PathBuf;
 
@@ -16,8 +16,8 @@ use tidegate_model::{
 pub(crate) use self::{
     books::{AuditVerb, Limits, QuotaVerb, Which, Whose},
     people::{GroupArg, GroupVerb, InviteVerb, KeyVerb, MemberVerb, OrganizationVerb, TokenVerb},
-    repositories::{Asking, RepositoryVerb},
     plugins::{From as PluginSource, Options as PluginOptions, PluginVerb},
+    repositories::{Asking, RepositoryVerb},
 };
 
 /// Operates a Tidegate platform from the machine of its database.

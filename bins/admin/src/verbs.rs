@@ -11,9 +11,8 @@ use tidegate_service::{NewLocalUser, Operator, Services, roles};
 use crate::{
     agents,
     args::{Args, Verb},
-    audit, connect, credentials, doctor, groups, mail, members, organizations, output, quotas, repositories,
     audit, connect, credentials, doctor, groups, mail, members, organizations, output, plugins, quotas,
-    sessions,
+    repositories, sessions,
     settings::Settings,
     users,
 };

@@ -150,9 +150,6 @@ impl From<DbError> for Error {
                 "E_PLUGIN_INSTALLED",
                 "a plugin of this name is installed there: upgrade or uninstall it",
             ),
-            DbError::Violation(Constraint::RepositoryName) => {
-                conflict("E_REPOSITORY_TAKEN", "a repository of this name is there, choose another name")
-            }
             DbError::Violation(Constraint::HomeStays) => conflict(
                 "E_HOME_LEAVING",
                 "your home on that agent is being deleted: try again in a moment, or without persistentHome",

@@ -4,8 +4,7 @@ use chrono::TimeDelta;
 use tidegate_identity::Options as SignInOptions;
 use tidegate_model::{DefaultQuota, LimitRules, Secret};
 
-use crate::{PluginOptions, Retention};
-use crate::{RepositoryOptions, Retention};
+use crate::{PluginOptions, RepositoryOptions, Retention};
 
 /// Settings with their defaults.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -115,7 +114,6 @@ impl Default for Options {
             retention: Retention::default(),
             password_workers: all_cores_but_one(),
             repositories: RepositoryOptions::default(),
-            password_workers: 2,
             failures_per_source: 20,
             failures_per_subject: 10,
             device_codes_per_source: 20,
