@@ -30,6 +30,7 @@ fn registered() -> BTreeSet<String> {
             "of_sessions" => "/api/v1/sessions",
             "of_an_organization" => "/api/v1/organizations/{id}",
             "of_plugins" => "/api/v1/plugins",
+            "of_repositories" => "/api/v1/catalog/repositories",
             "of_operators" => "/api/v1/admin",
             other => {
                 panic!("{other} registers routes under a prefix that this test does not know, after {prefix}")
