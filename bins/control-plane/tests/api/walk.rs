@@ -683,6 +683,9 @@ impl Stage {
             _ if operation.contains("/catalog/repositories/{id}") => {
                 let id = self.world.db.repository(&unique("repository")).await;
                 ask.fill("{id}", &id.to_string());
+                if operation.starts_with("PATCH") {
+                    ask.body = Some(json!({"description": "Walked"}));
+                }
             }
             "POST /admin/organizations" => {
                 let owner = self.fresh().await.name;

@@ -178,7 +178,7 @@ async fn an_archive_that_says_little_and_holds_much_is_found_out() {
     let server = Server::start(move |_| Answer::ok(body.clone()));
     match stage.fetch(&stage.archive(&server.url("/"))).await {
         Err(error) => {
-            assert!(error.to_string().contains("MiB") || error.to_string().contains("damaged"), "{error}")
+            assert!(error.to_string().contains("MiB") || error.to_string().contains("damaged"), "{error}");
         }
         Ok(snapshot) => panic!("{} files", snapshot.len()),
     }

@@ -268,7 +268,8 @@ async fn secrets_are_sealed_never_shown_and_not_taken_to_another_server() {
         "{moved}"
     );
     stage.change(id, json!({"url": "https://git.example.org/b"})).await.unwrap();
-    let audit: String = stage.test.look("SELECT string_agg(concat(before, after, detail), ' ') FROM audit_log").await;
+    let audit: String =
+        stage.test.look("SELECT string_agg(concat(before, after, detail), ' ') FROM audit_log").await;
     assert!(audit.contains("git.example.org/b") && !audit.contains("s3cret"), "{audit}");
 }
 
