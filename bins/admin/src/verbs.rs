@@ -95,7 +95,7 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
         Verb::Tokens(verb) => credentials::tokens(services, &operator, verb, as_json).await,
         Verb::Groups(verb) => groups::groups(services, verb, as_json).await,
         Verb::Quota(verb) => quotas::quotas(services, verb, as_json).await,
-        Verb::Plugins(verb) => plugins::plugins(services, verb, as_json).await,
+        Verb::Plugins(verb) => Box::pin(plugins::plugins(services, verb, as_json)).await,
         Verb::Audit(verb) => audit::audit(services, verb, as_json).await,
         Verb::Repositories(verb) => repositories::repositories(services, verb, as_json).await,
         Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor => Ok(()),

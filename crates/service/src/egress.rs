@@ -64,7 +64,7 @@ impl<'de> serde::Deserialize<'de> for Network {
 
 /// Networks that no server of the internet has.
 const PRIVATE_V4: [(Ipv4Addr, u32); 15] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -87,16 +87,16 @@ fn is_public(address: IpAddr) -> bool {
         IpAddr::V4(address) => !PRIVATE_V4
             .iter()
             .any(|(base, length)| (address.to_bits() ^ base.to_bits()).leading_zeros() >= *length),
-        IpAddr::V6(address) => match carried(address) {
-            Some(inner) => is_public(IpAddr::V4(inner)),
-            // 2000::/3, less Teredo, ORCHID, benchmarking (2001::/23) and documentation.
-            None => {
-                let [first, second, ..] = address.segments();
-                first & 0xe000 == 0x2000
-                    && !(first == 0x2001 && (second < 0x200 || second == 0xdb8))
-                    && !(first == 0x3fff && second < 0x1000)
+        IpAddr::V6(address) => {
+            if let Some(inner) = carried(address) {
+                return is_public(IpAddr::V4(inner));
             }
-        },
+            // 2000::/3, less Teredo, ORCHID, benchmarking (2001::/23) and documentation.
+            let [first, second, ..] = address.segments();
+            first & 0xe000 == 0x2000
+                && !(first == 0x2001 && (second < 0x200 || second == 0xdb8))
+                && !(first == 0x3fff && second < 0x1000)
+        }
     }
 }
 

@@ -112,9 +112,10 @@ impl PluginHost {
 
     fn log(&self, line: &Line) -> Value {
         let message: String = line.message.chars().filter(|c| !c.is_control()).take(1_000).collect();
-        match line.level.as_deref() {
-            Some("warn" | "error") => tracing::warn!(plugin = self.name, message, "a plugin says"),
-            _ => tracing::info!(plugin = self.name, message, "a plugin says"),
+        if matches!(line.level.as_deref(), Some("warn" | "error")) {
+            tracing::warn!(plugin = self.name, message, "a plugin says");
+        } else {
+            tracing::info!(plugin = self.name, message, "a plugin says");
         }
         Value::Null
     }
@@ -136,15 +137,11 @@ impl PluginHost {
             })
         };
         let done = self.handle.block_on(async {
-            match &self.scope {
-                Some(scope) => {
-                    core.db.in_org_as_system(scope, async |tx: &mut OrgTx| work(StoreTx::Org(tx)).await).await
-                }
-                None => {
-                    let system = Operator::system();
-                    let work = async |tx: &mut PlatformTx| work(StoreTx::Platform(tx)).await;
-                    core.db.in_platform(&system, work).await
-                }
+            if let Some(scope) = &self.scope {
+                core.db.in_org_as_system(scope, async |tx: &mut OrgTx| work(StoreTx::Org(tx)).await).await
+            } else {
+                let work = async |tx: &mut PlatformTx| work(StoreTx::Platform(tx)).await;
+                core.db.in_platform(&Operator::system(), work).await
             }
         });
         done.map_err(|error| told(&error))

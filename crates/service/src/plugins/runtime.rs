@@ -113,15 +113,12 @@ pub(crate) async fn loaded(core: &Arc<Core>, running: &Running) -> Result<Arc<Lo
         return Ok(known);
     }
     let digest = running.package.clone();
-    let content = match &running.scope {
-        Some(scope) => {
-            let read = async |tx: &mut OrgTx| installed_plugin::package_in(tx, digest).await;
-            core.db.in_org_as_system(scope, read).await?
-        }
-        None => {
-            let read = async |tx: &mut PlatformTx| installed_plugin::package(tx, digest).await;
-            core.db.in_platform(&Operator::system(), read).await?
-        }
+    let content = if let Some(scope) = &running.scope {
+        let read = async |tx: &mut OrgTx| installed_plugin::package_in(tx, digest).await;
+        core.db.in_org_as_system(scope, read).await?
+    } else {
+        let read = async |tx: &mut PlatformTx| installed_plugin::package(tx, digest).await;
+        core.db.in_platform(&Operator::system(), read).await?
     };
     let read = tokio::task::spawn_blocking(move || Package::read(&content)).await;
     let package = read.map_err(Error::internal)?.map_err(Error::internal)?;

@@ -105,13 +105,12 @@ impl Plugins {
     /// A file of a `ui` or `theme` plugin: everybody's of the platform, and an organization's own for its members. An
     /// empty path is the file that it begins with.
     pub async fn file(&self, scope: Option<&OrgScope>, name: &str, path: &str) -> Result<PluginFile> {
-        let running = match scope {
-            Some(scope) => self.running(scope, name, &[PluginType::Ui, PluginType::Theme]).await?,
-            None => {
-                let find = async |tx: &mut PlatformTx| installed_plugin::running_everywhere(tx, name).await;
-                let found = self.0.db.in_platform(&Operator::system(), find).await;
-                found.named(format_args!("plugin {}", short(name)))?
-            }
+        let running = if let Some(scope) = scope {
+            self.running(scope, name, &[PluginType::Ui, PluginType::Theme]).await?
+        } else {
+            let find = async |tx: &mut PlatformTx| installed_plugin::running_everywhere(tx, name).await;
+            let found = self.0.db.in_platform(&Operator::system(), find).await;
+            found.named(format_args!("plugin {}", short(name)))?
         };
         let first = check::first_file(&running.manifest).ok_or_else(|| not_found(name))?;
         let wanted = if path.is_empty() { first } else { path };
