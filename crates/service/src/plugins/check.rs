@@ -243,8 +243,9 @@ mod tests {
     use super::*;
 
     fn manifest(name: &str, version: &str, needs: Value) -> PluginManifest {
-        let said = json!({"name": name, "version": version, "type": "webhook", "dependencies": needs,
+        let mut said = json!({"name": name, "version": version, "type": "webhook",
             "entrypoints": {"webhook": "https://a.example"}});
+        said["dependencies"] = needs;
         PluginManifest::from_json(said).unwrap()
     }
 

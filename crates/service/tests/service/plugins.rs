@@ -179,39 +179,39 @@ impl Receiver {
     }
 }
 
-async fn answer(mut socket: TcpStream, heard: Arc<Mutex<Vec<Heard>>>, script: Arc<Mutex<Vec<Then>>>) {
+async fn answer(mut socket: TcpStream, log: Arc<Mutex<Vec<Heard>>>, script: Arc<Mutex<Vec<Then>>>) {
     loop {
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
-        let (head, length) = loop {
+        let (named, begin) = loop {
             let Ok(read @ 1..) = socket.read(&mut chunk).await else { return };
             bytes.extend_from_slice(&chunk[..read]);
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
+            let Some((top, _)) = text.split_once("\r\n\r\n") else { continue };
             let of = |name: &str| {
-                head.lines().find_map(|line| {
+                top.lines().find_map(|line| {
                     let (key, value) = line.split_once(':')?;
                     key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
                 })
             };
             let length: usize = of("content-length").map_or(0, |length| length.parse().unwrap());
-            if bytes.len() >= head.len() + 4 + length {
+            if bytes.len() >= top.len() + 4 + length {
                 let part = |name: &str| of(name).unwrap_or_default();
                 break (
                     [part("webhook-id"), part("webhook-timestamp"), part("webhook-signature")],
-                    head.len() + 4,
+                    top.len() + 4,
                 );
             }
         };
-        let body = String::from_utf8(bytes[length..].to_vec()).unwrap();
+        let body = String::from_utf8(bytes[begin..].to_vec()).unwrap();
         let event =
             serde_json::from_str::<Value>(&body).unwrap()["type"].as_str().unwrap_or_default().to_owned();
-        let [id, timestamp, signature] = head;
+        let [id, timestamp, signature] = named;
         let then = {
             let mut script = script.lock().unwrap();
             if script.is_empty() { Then::Ok } else { script.remove(0) }
         };
-        heard.lock().unwrap().push(Heard { id, timestamp, signature, body, event });
+        log.lock().unwrap().push(Heard { id, timestamp, signature, body, event });
         let said = match then {
             Then::Ok => "HTTP/1.1 204 No Content\r\n\r\n",
             Then::Fail => "HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n",
@@ -832,9 +832,9 @@ async fn the_examples_of_pages_and_themes_are_shown() {
     install(services, example("ui"), granted(&[], None)).await.unwrap();
     let theme = install(services, example("theme"), granted(&[], None)).await.unwrap();
     let page = services.plugins.file(None, "welcome-board", "").await.unwrap();
-    let text = String::from_utf8(page.content).unwrap();
+    let html = String::from_utf8(page.content).unwrap();
     for name in ["board.css", "board.js"] {
-        assert!(text.contains(&format!("/plugins/welcome-board/{name}")));
+        assert!(html.contains(&format!("/plugins/welcome-board/{name}")));
         services.plugins.file(None, "welcome-board", name).await.unwrap();
     }
     assert!(
