@@ -445,7 +445,6 @@ impl Stage {
         }
         match pattern.split('/').nth(1).unwrap_or_default() {
             "admin" | "catalog" => self.ask_as_platform(operation, &mut ask).await,
-            "admin" => self.ask_as_platform(operation, &mut ask).await,
             "plugins" => self.ask_of_plugins(operation, &mut ask).await,
             "users" | "groups" | "quotas" => self.ask_of_users(operation, &mut ask).await,
             "auth" => self.ask_of_logins(operation, who, &mut ask).await,

@@ -21,7 +21,9 @@ const END: &str = "SET session_replication_role = replica;
         VALUES ('\\x01', '\\x02', '\\x03', 'github', '/', '2020-01-01', '2020-01-01');
     INSERT INTO password_resets (id, due_at, created_at) VALUES (gen_random_uuid(), '2020-01-01', '2020-01-01');
     INSERT INTO user_idempotency_keys (user_id, credential, route, key, body_hash, status, body, created_at)
-        SELECT id, id, 'POST /', 'key', '\\x01', 201, '{}', '2020-01-01' FROM users LIMIT 1";
+        SELECT id, id, 'POST /', 'key', '\\x01', 201, '{}', '2020-01-01' FROM users LIMIT 1;
+    INSERT INTO plugin_deliveries (id, plugin_id, event, payload, status, due_at, since, created_at, finished_at)
+        VALUES (gen_random_uuid(), 1, 'session.running', '{}', 'delivered', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01')";
 
 #[tokio::test]
 async fn every_kind_goes_after_its_time() {
@@ -44,6 +46,7 @@ async fn every_kind_goes_after_its_time() {
         tickets: span,
         shares: span,
         quarantine: span,
+        deliveries: span,
     };
     let later = tidegate_model::Clock::now(filled.test.manual_clock().as_ref()) + TimeDelta::days(4_000);
     let system = Operator::system();
