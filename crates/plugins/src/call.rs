@@ -110,12 +110,12 @@ pub(crate) fn call(
 fn run(loaded: &Loaded, store: &mut Store<State>, input: &[u8]) -> Result<Value, Error> {
     refuel(store, 0)?;
     let instance = loaded.linker.instantiate_and_start(&mut *store, &loaded.module)?;
-    let memory = memory(&instance, store)?;
+    let memory = memory(instance, store)?;
     let alloc = instance.get_typed_func::<i32, i32>(&*store, "alloc")?;
     let handle = instance.get_typed_func::<(i32, i32), i64>(&*store, "handle")?;
-    let room = to_end(store, &alloc, length(input)?)?;
+    let room = to_end(store, alloc, length(input)?)?;
     write(memory.data_mut(&mut *store), room, input)?;
-    let packed = to_end(store, &handle, (room, length(input)?))?;
+    let packed = to_end(store, handle, (room, length(input)?))?;
     let most = store.data().limits.message_bytes;
     let (ptr, len) = unpack(packed);
     if len == 0 {
@@ -127,7 +127,7 @@ fn run(loaded: &Loaded, store: &mut Store<State>, input: &[u8]) -> Result<Value,
 /// Runs a function to its end, a slice at a time.
 fn to_end<P: wasmi::WasmParams, R: wasmi::WasmResults>(
     store: &mut Store<State>,
-    function: &TypedFunc<P, R>,
+    function: TypedFunc<P, R>,
     params: P,
 ) -> Result<R, Error> {
     let mut step = function.call_resumable(&mut *store, params)?;
@@ -228,7 +228,7 @@ fn exported(caller: &Caller<'_, State>) -> Result<Memory, Error> {
         .ok_or_else(|| ended(Fault::Missing("memory")))
 }
 
-fn memory(instance: &Instance, store: &Store<State>) -> Result<Memory, Error> {
+fn memory(instance: Instance, store: &Store<State>) -> Result<Memory, Error> {
     instance.get_memory(store, "memory").ok_or_else(|| ended(Fault::Missing("memory")))
 }
 

@@ -156,6 +156,7 @@ const TABLE: &[(&str, Writes)] = &[
     (
         "POST /plugins/{id}/deliveries/{deliveryId}/redeliver",
         No("there was no event; with one: see the service's tests"),
+    ),
     ("POST /catalog/repositories", Line("repository.add", After, Platform)),
     ("PATCH /catalog/repositories/{id}", Line("repository.change", Both, Platform)),
     ("DELETE /catalog/repositories/{id}", Line("repository.remove", Before, Platform)),
