@@ -101,7 +101,9 @@ async fn a_database_that_hangs_is_503_everywhere_within_three_seconds() {
     for some in guarded().chunks(30) {
         let asked = some.iter().map(async |(method, path)| {
             let body = body_of(path);
-            let path = fill(path, "01890000-0000-7000-8000-000000000000") + agent_id(path);
+            // A webhook has no credential that could be asked for before its path is read.
+            let id = if path.ends_with("/webhook") { "1" } else { "01890000-0000-7000-8000-000000000000" };
+            let path = fill(path, id) + agent_id(path);
             let (answer, took) = program.call(method, &path, body).await;
             assert_eq!(answer.status, 503, "{method} {path}: {answer:?}");
             answer.refused(503, "E_UNAVAILABLE");
