@@ -161,10 +161,15 @@ mod tests {
 
     #[test]
     fn an_allowed_network_is_dialled_however_its_address_is_written() {
-        let guard = Guard::new(vec!["10.0.0.0/8".parse().unwrap()]);
-        assert_eq!(guard.check("10.9.9.9".parse().unwrap()), Ok(()));
-        assert_eq!(guard.check("::ffff:10.9.9.9".parse().unwrap()), Ok(()));
+        let guard = Guard::new(vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+        for allowed in ["10.9.9.9", "::ffff:10.9.9.9", "::1"] {
+            assert_eq!(guard.check(allowed.parse().unwrap()), Ok(()), "{allowed}");
+        }
         assert!(guard.check("192.168.0.1".parse().unwrap()).is_err());
+        assert!(guard.check("::2".parse().unwrap()).is_err());
+        let all_of_ipv4 = Guard::new(vec!["0.0.0.0/0".parse().unwrap()]);
+        assert!(all_of_ipv4.is_allowed_privately("1.2.3.4".parse().unwrap()));
+        assert!(!all_of_ipv4.is_allowed_privately("::1".parse().unwrap()));
     }
 
     #[tokio::test]

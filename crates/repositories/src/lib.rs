@@ -35,7 +35,7 @@ pub use credential::Credential;
 pub use egress::{Guard, Refusal};
 pub use error::Error;
 pub use fetch::{Fetcher, Source, SourceKind, Tell};
-pub use options::Options;
+pub use options::{Options, networks};
 pub use package::{Complaint, Icon};
 pub use reading::{Found, FoundPlugin, FoundTemplate};
 pub use remote::{Branch, Remote, SshRemote};

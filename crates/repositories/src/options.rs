@@ -84,7 +84,8 @@ fn folders<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error>
     }
 }
 
-fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+/// Networks of a setting: a list or one text with commas, each an address or a range such as `10.0.0.0/8`.
+pub fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |text: String| {
         text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
             D::Error::custom(format!("`{text}` must be an address or a range such as 10.0.0.0/8"))
@@ -109,6 +110,10 @@ mod tests {
         );
         for bad in [r#"{"local_folders":"srv"}"#, r#"{"private_networks":["ten"]}"#, r#"{"no":1}"#] {
             assert!(serde_json::from_str::<Options>(bad).is_err(), "{bad}");
+        }
+        for bad in ["10.0.0.0/33", "10.0.0/8", "a", "::/129", ""] {
+            let text = format!(r#"{{"private_networks":["{bad}"]}}"#);
+            assert!(serde_json::from_str::<Options>(&text).is_err(), "{bad}");
         }
     }
 }

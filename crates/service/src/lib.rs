@@ -74,7 +74,6 @@ pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
 pub use devices::{DeviceCodes, DeviceError, Devices};
-pub use egress::Network;
 pub use error::{Error, NoRoom};
 pub use events::{EventFilter, EventStream, EventTicket, Events};
 pub use groups::{ChildrenOf, GroupAdded, Groups, MadeGroup};
