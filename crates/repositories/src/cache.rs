@@ -56,8 +56,11 @@ impl Cache {
     }
 }
 
-/// Makes a folder that only its owner may read.
+/// Makes a folder that only its owner may read. What it lies in is made as any folder: others may have to pass through it.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -79,4 +82,21 @@ pub(crate) fn weigh(folder: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn only_the_folder_itself_is_private_and_not_what_it_lies_in() {
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("data");
+        private_folder(&data.join("repositories")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&data.join("repositories")) & 0o077, 0);
+        assert_eq!(mode(&data) & 0o001, 0o001, "the database's user passes through");
+    }
 }

@@ -71,7 +71,11 @@ impl Mailer for FileOutbox {
     }
 }
 
+/// Only its owner may read it; what it lies in is made as any folder: the database's user has to pass through it.
 fn make(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent() {
+        fs::create_dir_all(above)?;
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 

@@ -126,12 +126,15 @@ async fn a_file_of_its_own_says_who_invites_whom_into_what_and_where_to_answer()
     let inviter = acme.admin.user().username();
     test.execute(&format!("UPDATE users SET full_name = 'Ada Lovelace' WHERE username = '{inviter}'")).await;
     let made = invite(&test, &acme, &friend.to_uppercase()).await;
-    let data = tempfile::tempdir().unwrap();
-    let post = post_to(data.path());
+    let above = tempfile::tempdir().unwrap();
+    let data = above.path().join("data");
+    let post = post_to(&data);
     assert_eq!(send(&test.services().mails, &post).await, 1);
     assert_eq!(rows(&test).await, "sent 1");
-    let files: Vec<_> =
-        std::fs::read_dir(data.path().join("outbox")).unwrap().map(|file| file.unwrap()).collect();
+    let rights = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(rights(&data.join("outbox")), 0o700);
+    assert_eq!(rights(&data) & 0o001, 0o001, "whoever has the database there passes through");
+    let files: Vec<_> = std::fs::read_dir(data.join("outbox")).unwrap().map(|file| file.unwrap()).collect();
     let [file] = files.as_slice() else { panic!("{files:?}") };
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let id: String = test.look("SELECT id::text FROM mails").await;
