@@ -133,7 +133,7 @@ fn show(group: &Group, as_json: bool) -> anyhow::Result<()> {
     output::list(as_json, group, &["", ""], lines)?;
     match &group.quota {
         Some(quota) if !as_json => {
-            println!();
+            output::line("")?;
             output::list(false, &(), &headings(), rows(&quota.numbers))
         }
         _ => Ok(()),

@@ -32,6 +32,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match verbs::run(args).await {
         Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::from(output::BROKEN_PIPE),
         Err(error) => {
             eprintln!("tidegate-admin: {error:#}");
             ExitCode::FAILURE

@@ -142,6 +142,6 @@ async fn show(services: &Services, console: &Caller, wanted: &str, as_json: bool
     ];
     let lines = lines.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
     output::list(false, &(), &["", ""], lines)?;
-    println!();
+    output::line("")?;
     output::list(false, &(), &headings(), rows(&usage.numbers))
 }

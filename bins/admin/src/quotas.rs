@@ -119,7 +119,7 @@ fn of_organization(quota: &OrganizationQuota, as_json: bool) -> anyhow::Result<(
     };
     let bounds: Vec<String> = ceiling.as_object().into_iter().flatten().filter_map(bound).collect();
     if !as_json && !bounds.is_empty() {
-        println!("\nthe platform allows it {}", bounds.join(", "));
+        output::line(&format!("\nthe platform allows it {}", bounds.join(", ")))?;
     }
     Ok(())
 }

@@ -272,7 +272,7 @@ async fn show(services: &Services, console: &Caller, wanted: &str, as_json: bool
     if problems.is_empty() {
         return Ok(());
     }
-    println!();
+    output::line("")?;
     let row = |it: &RepositoryProblem| {
         vec![it.path.clone(), it.line.map_or_else(String::new, |line| line.to_string()), it.reason.clone()]
     };

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let as_json = args.json;
     if let Verb::Roles { .. } = args.verb {
-        print!("{}", roles::SQL);
+        output::text(roles::SQL)?;
         return Ok(ExitCode::SUCCESS);
     }
     let settings = Settings::load(args.config.as_deref())?;

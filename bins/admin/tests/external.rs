@@ -110,6 +110,15 @@ fn healthy(config: &std::path::Path) -> String {
     found
 }
 
+#[test]
+fn whoever_stops_reading_is_told_of_no_failure() {
+    let (nobody, pipe) = std::io::pipe().unwrap();
+    drop(nobody);
+    let output = admin().args(["roles", "--sql"]).stdout(pipe).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(141));
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
