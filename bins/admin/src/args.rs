@@ -391,3 +391,26 @@ pub(crate) enum UserVerb {
         password_file: PathBuf,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn look(command: &clap::Command, of_all: &[&str]) {
+        for argument in command.get_arguments() {
+            let name = argument.get_long().unwrap_or_default();
+            assert!(!of_all.contains(&name), "--{name} of {}", command.get_name());
+        }
+        command.get_subcommands().for_each(|verb| look(verb, of_all));
+    }
+
+    #[test]
+    fn no_verb_takes_a_word_of_all_verbs_for_itself() {
+        let command = Args::command();
+        let of_all: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert!(of_all.contains(&"config"), "{of_all:?}");
+        command.get_subcommands().for_each(|verb| look(verb, &of_all));
+    }
+}

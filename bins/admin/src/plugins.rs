@@ -44,8 +44,8 @@ pub(crate) async fn plugins(services: &Services, verb: PluginVerb, as_json: bool
         }
         PluginVerb::Enable { plugin } => plugins.enable(&caller, plugin).await?,
         PluginVerb::Disable { plugin } => plugins.disable(&caller, plugin).await?,
-        PluginVerb::Configure { plugin, config } => {
-            let change = UpdatePluginRequest { enabled: None, config: Some(object(&config)?) };
+        PluginVerb::Configure { plugin, values } => {
+            let change = UpdatePluginRequest { enabled: None, config: Some(object(&values)?) };
             plugins.update(&caller, plugin, change).await?
         }
         PluginVerb::Upgrade { plugin, archive, options } => {
@@ -86,7 +86,7 @@ async fn upgrade(
     archive: Option<&Path>,
     options: PluginOptions,
 ) -> anyhow::Result<InstalledPlugin> {
-    let config = options.config.as_deref().map(object).transpose()?;
+    let config = options.values.as_deref().map(object).transpose()?;
     let request = UpgradePluginRequest { version: options.version, config, permissions: options.grants };
     Ok(match archive {
         None => services.plugins.upgrade(caller, plugin, request).await?,
@@ -100,7 +100,7 @@ async fn upgrade(
 fn request(options: &PluginOptions) -> anyhow::Result<InstallPluginRequest> {
     Ok(InstallPluginRequest {
         version: options.version.clone(),
-        config: options.config.as_deref().map(object).transpose()?.unwrap_or_default(),
+        config: options.values.as_deref().map(object).transpose()?.unwrap_or_default(),
         permissions: options.grants.clone(),
         ..InstallPluginRequest::default()
     })

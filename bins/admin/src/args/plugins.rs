@@ -44,8 +44,7 @@ pub(crate) enum PluginVerb {
         /// Number of the plugin
         plugin: InstalledPluginId,
         /// File with the whole configuration as JSON
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        values: PathBuf,
     },
     /// Bring a plugin to another version: of the catalog, or from a tar of its folder
     Upgrade {
@@ -101,7 +100,7 @@ pub(crate) struct From {
 pub(crate) struct Options {
     /// File with its configuration as JSON, over the defaults
     #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    pub(crate) values: Option<PathBuf>,
     /// Something that it asks for and is granted, for example sessions:read; once for each
     #[arg(long = "grant", value_name = "PERMISSION")]
     pub(crate) grants: Vec<String>,
