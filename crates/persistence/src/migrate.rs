@@ -29,9 +29,9 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-28-000016_password_resets/up.sql"),
     include_str!("../migrations/2026-11-28-000017_disconnects/up.sql"),
     include_str!("../migrations/2026-11-28-000018_plans/up.sql"),
-    include_str!("../migrations/2026-11-28-000022_round_trips/up.sql"),
     include_str!("../migrations/2026-11-28-000019_catalog/up.sql"),
     include_str!("../migrations/2026-11-28-000020_plugins/up.sql"),
+    include_str!("../migrations/2026-11-28-000022_round_trips/up.sql"),
 ];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).

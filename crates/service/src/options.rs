@@ -46,12 +46,11 @@ pub struct Options {
     /// How long what is kept. Beside the other settings: `retention.*`.
     #[serde(skip)]
     pub retention: Retention,
-    /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default: one core fewer than there are,
-    /// which is left to everybody else, and at least 1.
     /// What repositories may be fetched. Beside the other settings: `repositories.*`.
     #[serde(skip)]
     pub repositories: RepositoryOptions,
-    /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default 2.
+    /// Password hashes computed at one time: each takes 19 MiB and 26 ms of a core. Default: one core fewer than there are,
+    /// which is left to everybody else, and at least 1.
     pub password_workers: usize,
     /// Failed logins a minute from one address before the answer is 429. Default 20.
     pub failures_per_source: u32,
