@@ -1,7 +1,8 @@
 //! Questions of many who ask at one time, asked of the database in one statement.
 //!
 //! Nobody is told what was read before they asked: a statement takes along who waits when it is sent. Whoever asks alone is
-//! asked for at once; while statements are under way, the next questions gather. What is never kept here: an answer.
+//! asked for at once; while statements are under way, the next questions gather. Nobody waits longer for their statement to
+//! begin than they would for a connection. What is never kept here: an answer.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{Db, Error, Result};
 
@@ -31,8 +32,17 @@ pub(crate) struct Together<Q, A> {
 }
 
 struct Line<Q, A> {
-    waiting: VecDeque<(Q, Asker<A>)>,
+    /// In the order of their numbers.
+    waiting: VecDeque<Waiter<Q, A>>,
     under_way: usize,
+    /// The number of whoever asks next.
+    next: u64,
+}
+
+struct Waiter<Q, A> {
+    number: u64,
+    question: Q,
+    asker: Asker<A>,
 }
 
 type Asker<A> = oneshot::Sender<Result<A>>;
@@ -43,27 +53,42 @@ where
     A: Send + 'static,
 {
     pub(crate) fn new(ask: Ask<Q, A>) -> Self {
-        Self { ask, line: Mutex::new(Line { waiting: VecDeque::new(), under_way: 0 }) }
+        Self { ask, line: Mutex::new(Line { waiting: VecDeque::new(), under_way: 0, next: 0 }) }
     }
 
     /// The answer to a question, as of a moment after it was asked. Whoever stops waiting disturbs nobody.
     pub(crate) async fn ask(self: &Arc<Self>, db: &Db, question: Q) -> Result<A> {
-        let (asker, answer) = oneshot::channel();
-        let begins = {
+        let (asker, mut answer) = oneshot::channel();
+        let (number, begins) = {
             let mut line = self.line();
             if line.waiting.len() >= WAITING {
                 return Err(Error::unavailable("too many wait for the database"));
             }
-            line.waiting.push_back((question, asker));
+            let number = line.next;
+            line.next += 1;
+            line.waiting.push_back(Waiter { number, question, asker });
             let begins = line.under_way < UNDER_WAY;
             line.under_way += usize::from(begins);
-            begins
+            (number, begins)
         };
         if begins {
             // In a task of its own: a statement is not cut when one of those it is asked for leaves.
             tokio::spawn(Carrier { together: Arc::clone(self), db: db.clone(), retired: false }.carry());
         }
-        answer.await.unwrap_or_else(|_| Err(Error::unavailable("who asked the database has ended")))
+        let told = match timeout(db.patience(), &mut answer).await {
+            Ok(told) => told,
+            Err(elapsed) if self.leave(number) => return Err(Error::unavailable(elapsed)),
+            // Its statement has begun, and has bounds of its own.
+            Err(_) => answer.await,
+        };
+        told.unwrap_or_else(|_| Err(Error::unavailable("who asked the database has ended")))
+    }
+
+    /// Leaves the line; false for whose question is being asked already.
+    fn leave(&self, number: u64) -> bool {
+        let mut line = self.line();
+        let place = line.waiting.binary_search_by_key(&number, |waiter| waiter.number);
+        place.is_ok_and(|place| line.waiting.remove(place).is_some())
     }
 
     fn line(&self) -> MutexGuard<'_, Line<Q, A>> {
@@ -111,7 +136,7 @@ where
         let mut line = self.together.line();
         let (mut questions, mut askers) = (Vec::new(), Vec::new());
         while questions.len() < BATCH
-            && let Some((question, asker)) = line.waiting.pop_front()
+            && let Some(Waiter { question, asker, .. }) = line.waiting.pop_front()
         {
             // Nobody asks for those who have left.
             if !asker.is_closed() {
@@ -186,5 +211,43 @@ impl std::fmt::Display for Shared {
 impl std::error::Error for Shared {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::{FutureExt, future::join_all};
+    use tidegate_model::Secret;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// What a statement takes to say that nobody answers.
+    const ATTEMPT: Duration = Duration::from_millis(400);
+
+    #[tokio::test]
+    async fn whoever_waits_while_nobody_answers_waits_no_longer_than_for_a_connection() {
+        let url = Secret::new("postgres://nobody@127.0.0.1:1/nothing".to_owned());
+        let options = crate::Options { url, acquire_timeout_seconds: 1, ..crate::Options::default() };
+        let db = Db::new(&options).unwrap();
+        let away = Arc::new(Together::<u8, ()>::new(|_, _| {
+            async {
+                sleep(ATTEMPT).await;
+                Err(Error::unavailable("nobody answers"))
+            }
+            .boxed()
+        }));
+        // So many that the last ones would have their turn after ten attempts.
+        let asked = (0..20 * BATCH).map(async |_| {
+            let since = Instant::now();
+            let answer = away.ask(&db, 0).await;
+            assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+            since.elapsed()
+        });
+        let longest = join_all(asked).await.into_iter().max().unwrap();
+        assert!(longest < Duration::from_secs(1) + 3 * ATTEMPT, "{longest:?}");
+        assert!(away.line().waiting.is_empty(), "who has left has no place in the line");
     }
 }
