@@ -93,13 +93,6 @@ struct Shared {
     desktop: Option<Mutex<rfb::Desktop>>,
 }
 
-impl Shared {
-    /// Whether the viewer may say something yet.
-    fn is_listened_to(&self) -> bool {
-        self.desktop.as_ref().is_none_or(|desktop| lock(desktop).is_known())
-    }
-}
-
 /// The newest ping that waits for its answer; older ones need none.
 #[derive(Debug, Default)]
 struct Pongs {
@@ -242,7 +235,10 @@ fn watched_desktop(side: Side, request: &TunnelRequest) -> Option<Mutex<rfb::Des
 
 /// What comes of what the viewer of a desktop says.
 fn said(viewer: &mut rfb::Viewer, bytes: &Bytes, shared: &Shared) -> Result<rfb::Followed, Confused> {
-    if shared.is_listened_to() { viewer.take(bytes) } else { Err(Confused) }
+    if let Some(desktop) = &shared.desktop {
+        viewer.meet(&lock(desktop))?;
+    }
+    viewer.take(bytes)
 }
 
 /// What may cross. Input of those who only watch ends here, and so does everything that is no frame of this stream.

@@ -80,6 +80,8 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Viewer {
     mode: StreamMode,
+    /// Whether the desktop is known to speak no more than 3.7.
+    older: bool,
     state: State,
     waiting: BytesMut,
 }
@@ -98,7 +100,13 @@ enum Message {
 
 impl Viewer {
     pub(crate) fn new(mode: StreamMode) -> Self {
-        Self { mode, state: State::Version, waiting: BytesMut::new() }
+        Self { mode, older: false, state: State::Version, waiting: BytesMut::new() }
+    }
+
+    /// Learns what desktop it is that listens; one whose version is not known listens to nobody.
+    pub(crate) fn meet(&mut self, desktop: &Desktop) -> Result<(), Confused> {
+        self.older = &desktop.said[..] == b"RFB 003.007\n";
+        if desktop.is_known() { Ok(()) } else { Err(Confused) }
     }
 
     /// Takes what the viewer said. A message that is not whole yet is kept back, at most [`LONGEST`] bytes.
@@ -120,9 +128,11 @@ impl Viewer {
                     return Ok(false);
                 }
                 let version = self.waiting.split_to(VERSION);
-                // Of 3.3 the server alone knows what comes next.
-                if !version.starts_with(b"RFB 003.00") || version[10] < b'7' || version[11] != b'\n' {
-                    return Err(Confused);
+                // Of 3.3 the server alone knows what comes next, and it takes for 3.3 whatever it does not know by name.
+                match &version[..] {
+                    b"RFB 003.007\n" => {}
+                    b"RFB 003.008\n" if !self.older => {}
+                    _ => return Err(Confused),
                 }
                 out.put_slice(&version);
                 self.state = State::Security;
@@ -317,6 +327,33 @@ mod tests {
         }
         let too_many = [HELLO, &encodings(&vec![0; 2_000])].concat();
         assert_eq!(followed(StreamMode::View, &too_many, 64), Err(Confused));
+    }
+
+    /// Whatever a desktop does not know by name it takes for 3.3, after which other bytes come next than are followed here.
+    #[test]
+    fn a_version_that_desktops_take_for_an_older_one_is_refused() {
+        for version in ["003.00:", "003.00\u{7f}", "003.009", "003.889", "003.003", "003.004"] {
+            let said = format!("RFB {version}\n\x01\x00");
+            for mode in [StreamMode::View, StreamMode::Control] {
+                assert_eq!(followed(mode, said.as_bytes(), 5), Err(Confused), "{version}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_viewer_is_no_newer_than_the_desktop() {
+        for (desktop, version, good) in [
+            (&b"RFB 003.007\n"[..], &b"RFB 003.007\n"[..], true),
+            (b"RFB 003.007\n", b"RFB 003.008\n", false),
+            (b"RFB 003.008\n", b"RFB 003.007\n", true),
+            (b"RFB 003.889\n", b"RFB 003.008\n", true),
+            (b"RFB 003.0", b"RFB 003.008\n", false),
+        ] {
+            let (mut heard, mut viewer) = (Desktop::default(), Viewer::new(StreamMode::View));
+            heard.take(desktop).unwrap();
+            let taken = viewer.meet(&heard).and_then(|()| viewer.take(&Bytes::copy_from_slice(version)));
+            assert_eq!(taken.is_ok(), good, "{desktop:?} {version:?}");
+        }
     }
 
     #[test]
