@@ -143,7 +143,7 @@ impl Streams {
         }
         let org = found.org_id.to_string();
         let caller = Logins(Arc::clone(core)).caller(found.credential, Some(&org)).await?;
-        let scope = caller.org.clone().ok_or(NOT_GOOD)?;
+        let scope = caller.org.clone().filter(opens_streams).ok_or(NOT_GOOD)?;
         let now = core.clock.now();
         let (mode, ended) = core
             .db
@@ -209,7 +209,7 @@ impl Streams {
             return Err(NOT_GOOD);
         }
         let auth::Login { user, org } = found.login;
-        let wanted = org.as_ref().ok_or(NOT_GOOD)?.org_id().to_string();
+        let wanted = org.as_ref().filter(|scope| opens_streams(scope)).ok_or(NOT_GOOD)?.org_id().to_string();
         let caller = Caller { user, org, wanted: Some(wanted) };
         Ok((found.id, looked_at(caller, found.session, found.stream, Some(found.mode))?))
     }
@@ -362,6 +362,11 @@ fn looked_at(
     let agent = found.agent.ok_or_else(|| no_agent(id))?;
     let (generation, ended) = (found.generation, found.ended);
     running(found.state, OpenedStream { caller, session: id, generation, agent, mode, ended })
+}
+
+/// Whether the credential behind a ticket or a grant would get one today: a key whose owner has another role now may not.
+fn opens_streams(scope: &OrgScope) -> bool {
+    scope.scopes().allow(Scope::Streams)
 }
 
 fn no_agent(id: SessionId) -> Error {

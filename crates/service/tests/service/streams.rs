@@ -215,3 +215,27 @@ async fn a_cookie_opens_nothing_of_an_organization_that_is_suspended_or_for_a_us
         }
     }
 }
+
+#[tokio::test]
+async fn a_key_that_opens_no_streams_any_more_opens_none_by_what_it_got_before() {
+    let stage = Stage::new().await;
+    let (streams, session) = (&stage.test.services().streams, stage.session);
+    let [login, key, token] = stage.callers().await;
+    let mut shown = Vec::new();
+    for caller in [&login, &key, &token] {
+        let scope = caller.org().unwrap();
+        let ticket = streams.connect(scope, session, StreamKind::Terminal, StreamMode::View).await.unwrap();
+        shown.push((
+            matches!(caller.credential(), CredentialId::ApiKey(_)),
+            stage.cookie(caller).await,
+            ticket.ticket,
+        ));
+    }
+    // What is left of the key's scopes is what a viewer has, and that is no stream.
+    stage.test.execute("UPDATE memberships SET role = 'viewer'").await;
+    for (is_key, cookie, ticket) in shown {
+        let granted = streams.granted(&cookie, Some(session)).await;
+        assert_eq!(matches!(granted, Err(Error::Unauthenticated(_))), is_key, "{granted:?}");
+        assert_eq!(stage.good(&ticket).await, !is_key);
+    }
+}
