@@ -4,11 +4,14 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::geteuid,
+};
 
 use crate::Error;
 
@@ -23,6 +26,7 @@ impl Cache {
     /// Takes the folder of one repository, which nobody else may read.
     pub(crate) fn take(root: &Path, name: &str) -> Result<Self, Error> {
         private_folder(root)?;
+        ours_alone(root)?;
         let folder = root.join(name);
         private_folder(&folder)?;
         let lock = OpenOptions::new()
@@ -64,6 +68,16 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Refuses a folder that was there before and that somebody else may write into: git would run what they put there.
+fn ours_alone(folder: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(folder)?;
+    if found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let shown = folder.display();
+    Err(io::Error::other(format!("{shown} is not a folder that this program's user alone may write into")))
+}
+
 /// Removes a folder that may not be there.
 pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
@@ -98,5 +112,22 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&data.join("repositories")) & 0o077, 0);
         assert_eq!(mode(&data) & 0o001, 0o001, "the database's user passes through");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_into_is_no_cache() {
+        let root = tempfile::tempdir().unwrap();
+        let (open, ours, link) =
+            (root.path().join("open"), root.path().join("ours"), root.path().join("link"));
+        for (folder, mode) in [(&open, 0o777), (&ours, 0o755)] {
+            fs::create_dir(folder).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        std::os::unix::fs::symlink(&ours, &link).unwrap();
+        assert!(Cache::take(&ours, "1").is_ok());
+        for folder in [&open, &link] {
+            let refused = Cache::take(folder, "1").unwrap_err().to_string();
+            assert!(refused.contains("alone may write"), "{refused}");
+        }
     }
 }
