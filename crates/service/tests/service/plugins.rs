@@ -6,11 +6,21 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::TimeDelta;
 use serde_json::{Map, Value, json};
 use tidegate_model::{
-    DeliveryStatus, InstallPluginRequest, InstalledPlugin, OrgId, OrgRole, PluginDelivery,
-    UpdatePluginRequest, UpgradePluginRequest,
+    CatalogPluginId, Clock, DeliveryStatus, InstallPluginRequest, InstalledPlugin, OrgId, OrgRole,
+    PluginDelivery, RepositoryId, UpdatePluginRequest, UpgradePluginRequest,
 };
-use tidegate_service::{Caller, Error, Made, Options, Paging, PluginAsked, PluginOptions, Services};
-use tidegate_test_support::{TestDb, TestOrg, eventually, new_session};
+use tidegate_persistence::{
+    Operator,
+    catalog::{self, NewBlob, NewPlugin},
+};
+use tidegate_service::{
+    Caller, Error, Made, Options, Paging, PluginAsked, PluginOptions, Services,
+};
+use tidegate_test_support::{
+    TestDb, TestOrg,
+    catalog::{digest as catalog_digest, plugin},
+    eventually, new_session,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -335,6 +345,90 @@ async fn a_plugin_is_installed_configured_upgraded_rolled_back_and_uninstalled()
     let wanted =
         "plugin.install plugin.configure plugin.disable plugin.upgrade plugin.roll_back plugin.uninstall";
     assert_eq!(lines, wanted);
+}
+
+/// Writes a version of a plugin into the catalog as a sync does.
+async fn catalogue(test: &TestDb, repository: RepositoryId, manifest: &Value, answer: &str, digest: u8) {
+    let package = module(manifest, &answering(answer));
+    let blob =
+        NewBlob { digest: catalog_digest(digest), media_type: "application/x-tar".into(), content: package };
+    let new =
+        NewPlugin { package: catalog_digest(digest), ..plugin(manifest["name"].as_str().unwrap(), manifest) };
+    let (now, db, system) = (test.manual_clock().now(), test.db(), Operator::system());
+    let written = db.in_platform(&system, async |tx| {
+        catalog::put_blobs(tx, vec![blob], now).await?;
+        catalog::upsert_plugins(tx, repository, &[new], now).await
+    });
+    written.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_plugin_of_the_catalog_is_installed_upgraded_and_stays_when_it_is_withdrawn() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let acme = test.org_with_admin("acme").await;
+    let repository = test.repository("ours").await;
+    let manifest = |version: &str| json!({"name": "says", "version": version, "type": "api", "permissions": ["kv"], "entrypoints": {"api": "main.wasm"}});
+    catalogue(&test, repository, &manifest("1.0.0"), r#"{"body":"one"}"#, 1).await;
+    let id = test.plugin_id(repository, "says").await;
+    let ask = async || {
+        let answer = services.plugins.ask(acme.admin.org().unwrap(), "says", get("/")).await.unwrap();
+        String::from_utf8(answer.body).unwrap()
+    };
+    let from = async |request: InstallPluginRequest| {
+        let made = services.plugins.install(&console(), id, request, None, |made| json!(made)).await?;
+        let Made::New(made) = made else { panic!("{made:?}") };
+        Ok::<_, Error>(made)
+    };
+    let version =
+        |version: &str| InstallPluginRequest { version: version.parse().ok(), ..granted(&["kv"], None) };
+
+    let member =
+        services.plugins.install(&acme.admin, id, granted(&["kv"], None), None, |_| Value::Null).await;
+    assert!(matches!(member, Err(Error::Forbidden(_))));
+    assert_eq!(fields(&from(granted(&[], None)).await.unwrap_err()), ["permissions"]);
+    assert!(matches!(from(version("9.0.0")).await, Err(Error::NotFound(_))));
+    let other =
+        InstallPluginRequest { plugin_id: Some(CatalogPluginId::from_number(9_999)), ..version("1.0.0") };
+    assert_eq!(fields(&from(other).await.unwrap_err()), ["pluginId"]);
+    assert_eq!(test.look::<i64>("SELECT count(*) FROM installed_plugins").await, 0);
+
+    let made = from(granted(&["kv"], None)).await.unwrap();
+    assert_eq!((made.catalog_plugin_id, made.version.to_string().as_str()), (Some(id), "1.0.0"));
+    assert_eq!(ask().await, "one");
+    let counted = format!("SELECT install_count FROM plugin_stats WHERE plugin_id = {id}");
+    assert_eq!(test.look::<i64>(&counted).await, 1);
+    assert!(matches!(
+        from(granted(&["kv"], None)).await,
+        Err(Error::Conflict { code: "E_PLUGIN_INSTALLED", .. })
+    ));
+    assert_eq!(test.look::<i64>(&counted).await, 1);
+
+    catalogue(&test, repository, &manifest("2.0.0"), r#"{"body":"two"}"#, 2).await;
+    assert_eq!(ask().await, "one");
+    let newest = UpgradePluginRequest::default;
+    let made = services.plugins.upgrade(&console(), made.id, newest()).await.unwrap();
+    assert_eq!((made.version.to_string().as_str(), ask().await.as_str()), ("2.0.0", "two"));
+    let again = services.plugins.upgrade(&console(), made.id, newest()).await;
+    assert!(matches!(again, Err(Error::Conflict { code: "E_PLUGIN_VERSION", .. })));
+    services.plugins.roll_back(&console(), made.id).await.unwrap();
+    assert_eq!(ask().await, "one");
+
+    let (db, system) = (test.db(), Operator::system());
+    let withdrawn = db.in_platform(&system, async |tx| {
+        catalog::withdraw(tx, repository, vec![], vec!["says".into()], test.manual_clock().now()).await
+    });
+    withdrawn.await.unwrap();
+    assert_eq!(ask().await, "one");
+    let refused = services.plugins.upgrade(&console(), made.id, newest()).await;
+    assert!(matches!(refused, Err(Error::Conflict { code: "E_PLUGIN_WITHDRAWN", .. })));
+    services.plugins.uninstall(&console(), made.id).await.unwrap();
+    assert!(matches!(
+        from(granted(&["kv"], None)).await,
+        Err(Error::Conflict { code: "E_PLUGIN_WITHDRAWN", .. })
+    ));
+    from(version("2.0.0")).await.unwrap();
+    assert_eq!(ask().await, "two");
 }
 
 #[tokio::test]
