@@ -421,12 +421,15 @@ pub async fn vetoing_in(tx: &mut OrgTx) -> Result<Vec<Running>> {
     rows.into_iter().map(|row| running(row, Some(org))).collect()
 }
 
-/// A plugin for an event of this organization, or of the platform; for whoever claimed the event.
-pub(crate) async fn running_on(
-    conn: &mut AsyncPgConnection,
-    id: InstalledPluginId,
-    org: Option<OrgId>,
-) -> Result<Running> {
+impl Running {
+    /// The same for an event of this organization, or of the platform.
+    pub(crate) fn within(self, org: Option<OrgId>) -> Self {
+        Self { scope: org.map(|org_id| SystemScope { org_id }), ..self }
+    }
+}
+
+/// A plugin for whoever claimed events for it.
+pub(crate) async fn running_on(conn: &mut AsyncPgConnection, id: InstalledPluginId) -> Result<Running> {
     let Stored { plugin, package, revision, .. } = find_on(conn, id).await?;
     Ok(Running {
         id,
@@ -437,7 +440,7 @@ pub(crate) async fn running_on(
         package,
         permissions: plugin.permissions,
         revision,
-        scope: org.map(|org_id| SystemScope { org_id }),
+        scope: None,
     })
 }
 

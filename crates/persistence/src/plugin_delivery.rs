@@ -1,6 +1,8 @@
 //! Events on their way to plugins: handed out from the streams that each change's own transaction wrote, claimed with a
 //! lease by whoever delivers.
 
+use std::collections::{BTreeMap, btree_map::Entry};
+
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -206,7 +208,8 @@ pub struct Due {
 }
 
 /// Claims deliveries that are due, at most `each` of one plugin and `limit` of all, until `lease`: nobody else tries them
-/// before, and after it anybody may. Where order is kept, the oldest goes first and the others wait for it.
+/// before, and after it anybody may. Where order is kept, the oldest goes first and the others wait for it. However many
+/// wait for an endpoint that is dead, only those that are due are looked at.
 pub async fn claim(
     tx: &mut PlatformTx,
     busy: Vec<InstalledPluginId>,
@@ -227,13 +230,17 @@ pub async fn claim(
     let conn = tx.conn()?;
     let rows: Vec<Row> =
         statement::<(Uuid, Integer, Timestamptz, Text, Jsonb, Nullable<Binary>, BigInt, Nullable<Uuid>)>(
-            "WITH due AS MATERIALIZED (
+            "WITH free AS MATERIALIZED (
                 SELECT d.id FROM installed_plugins p CROSS JOIN LATERAL (
-                    SELECT d.id, d.due_at FROM plugin_deliveries d
-                    WHERE d.plugin_id = p.id AND d.status = 'pending' AND d.due_at <= ? AND (NOT p.ordered OR d.seq = (
-                        SELECT min(e.seq) FROM plugin_deliveries e WHERE e.plugin_id = p.id AND e.status = 'pending'))
-                    ORDER BY d.seq LIMIT ? FOR UPDATE SKIP LOCKED) d
-                WHERE p.enabled AND p.id <> ALL (?) LIMIT ?),
+                    SELECT d.id FROM plugin_deliveries d WHERE d.plugin_id = p.id AND d.status = 'pending' AND d.due_at <= ?
+                    ORDER BY d.due_at, d.seq LIMIT ? FOR UPDATE SKIP LOCKED) d
+                WHERE p.enabled AND NOT p.ordered AND p.id <> ALL (?) LIMIT ?),
+             first AS MATERIALIZED (
+                SELECT d.id FROM installed_plugins p
+                CROSS JOIN LATERAL (SELECT min(e.seq) AS seq FROM plugin_deliveries e WHERE e.plugin_id = p.id AND e.status = 'pending') o
+                JOIN plugin_deliveries d ON d.plugin_id = p.id AND d.seq = o.seq AND d.status = 'pending' AND d.due_at <= ?
+                WHERE p.enabled AND p.ordered AND p.id <> ALL (?) LIMIT ? FOR UPDATE OF d SKIP LOCKED),
+             due AS MATERIALIZED (SELECT id FROM first UNION ALL SELECT id FROM free LIMIT ?),
              claimed AS (UPDATE plugin_deliveries d SET attempts = d.attempts + 1, due_at = ? FROM due WHERE d.id = due.id
                 RETURNING d.id, d.attempts, d.since, d.event, d.payload, d.plugin_id, d.org_id, d.seq)
              SELECT c.id, c.attempts, c.since, c.event, c.payload, p.secret, p.id, c.org_id
@@ -241,14 +248,23 @@ pub async fn claim(
         )
         .bind::<Timestamptz, _>(now)
         .bind::<BigInt, _>(each)
+        .bind::<Array<BigInt>, _>(busy.clone())
+        .bind::<BigInt, _>(limit)
+        .bind::<Timestamptz, _>(now)
         .bind::<Array<BigInt>, _>(busy)
+        .bind::<BigInt, _>(limit)
         .bind::<BigInt, _>(limit)
         .bind::<Timestamptz, _>(lease)
         .load(conn)
         .await?;
+    let mut plugins: BTreeMap<InstalledPluginId, Running> = BTreeMap::new();
     let mut claimed = Vec::with_capacity(rows.len());
     for (id, attempt, since, event, payload, secret, plugin, org) in rows {
-        let plugin = installed_plugin::running_on(conn, plugin, org).await?;
+        let plugin = match plugins.entry(plugin) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(installed_plugin::running_on(conn, plugin).await?),
+        };
+        let plugin = plugin.clone().within(org);
         claimed.push(Due { id, attempt, since, event, payload, secret, plugin });
     }
     Ok(claimed)

@@ -87,6 +87,7 @@ CREATE TABLE plugin_deliveries (
     CHECK ((status = 'pending') = (finished_at IS NULL))
 ) WITH (fillfactor = 80);
 CREATE INDEX plugin_deliveries_open ON plugin_deliveries (plugin_id, seq) WHERE status = 'pending';
+CREATE INDEX plugin_deliveries_due ON plugin_deliveries (plugin_id, due_at, seq) WHERE status = 'pending';
 CREATE INDEX plugin_deliveries_since ON plugin_deliveries (since) WHERE status = 'pending';
 CREATE INDEX plugin_deliveries_plugin ON plugin_deliveries (plugin_id, created_at DESC, id DESC);
 CREATE INDEX plugin_deliveries_finished ON plugin_deliveries (finished_at) WHERE finished_at IS NOT NULL;

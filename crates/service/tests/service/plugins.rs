@@ -432,6 +432,50 @@ async fn a_plugin_of_the_catalog_is_installed_upgraded_and_stays_when_it_is_with
 }
 
 #[tokio::test]
+async fn what_waits_for_a_dead_endpoint_is_not_looked_at_until_it_is_due() {
+    const WAIT: i64 = 5_000;
+    let test = TestDb::new().await;
+    let services = test.services();
+    for (name, ordered) in [("free", false), ("ordered", true)] {
+        let options = config(&json!({"url": "https://hooks.example.org", "ordered": ordered}));
+        let request = InstallPluginRequest { config: options, ..InstallPluginRequest::default() };
+        let made = install(services, plain(&webhook(name, "1.0.0")), request).await.unwrap();
+        // Each was tried and is put off; where order is kept the first alone, and the others wait for it.
+        test.execute(&format!(
+            "INSERT INTO plugin_deliveries (id, plugin_id, event, payload, due_at, since, created_at)
+             SELECT gen_random_uuid(), {}, 'session.running', '{{}}', CASE WHEN {ordered} AND n > 1 THEN now() ELSE now() + interval '1 hour' END,
+                    now(), now() FROM generate_series(1, {WAIT}) n",
+            made.id
+        ))
+        .await;
+    }
+    test.execute("ANALYZE plugin_deliveries").await;
+    let read = async || {
+        let sql = "SELECT (SELECT COALESCE(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE relname = 'plugin_deliveries')
+                        + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'plugin_deliveries')";
+        test.look::<i64>(sql).await
+    };
+    let looked = async || {
+        test.look::<i64>("SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'plugin_deliveries'").await
+    };
+    // The server counts late: what it has not counted yet is waited for.
+    eventually("the rows were counted", async || {
+        services.plugins.claim_and_forget().await.unwrap();
+        looked().await > 0
+    })
+    .await;
+    let (before, scans, mut rounds) = (read().await, looked().await, 0);
+    eventually("more looks were counted", async || {
+        rounds += 1;
+        assert_eq!(services.plugins.claim_and_forget().await.unwrap(), 0);
+        looked().await > scans
+    })
+    .await;
+    let rows = read().await - before;
+    assert!(rows < WAIT / 2, "{rows} rows in {rounds} rounds");
+}
+
+#[tokio::test]
 async fn what_is_needed_is_there_first_and_stays_as_long() {
     let test = TestDb::new().await;
     let services = test.services();
