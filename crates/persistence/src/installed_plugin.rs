@@ -444,6 +444,17 @@ pub(crate) async fn running_on(conn: &mut AsyncPgConnection, id: InstalledPlugin
     })
 }
 
+/// Themes that run for everybody, in the order of their names.
+pub async fn running_themes(tx: &mut PlatformTx) -> Result<Vec<Running>> {
+    let rows: Vec<RunningRow> = statement::<RunningColumns>(
+        "SELECT id, name, plugin_type, config, manifest, package, permissions, revision FROM installed_plugins
+         WHERE plugin_type = 'theme' AND enabled AND org_id IS NULL ORDER BY name LIMIT 100",
+    )
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().map(|row| running(row, None)).collect()
+}
+
 /// The platform-wide plugin of this name that runs, whoever asks: what it shows is everybody's.
 pub async fn running_everywhere(tx: &mut PlatformTx, name: &str) -> Result<Running> {
     let rows: Vec<RunningRow> = statement::<RunningColumns>(

@@ -112,9 +112,14 @@ impl Plugins {
             let found = self.0.db.in_platform(&Operator::system(), find).await;
             found.named(format_args!("plugin {}", short(name)))?
         };
+        self.file_of(&running, path).await
+    }
+
+    async fn file_of(&self, running: &Running, path: &str) -> Result<PluginFile> {
+        let name = running.name.as_str();
         let first = check::first_file(&running.manifest).ok_or_else(|| not_found(name))?;
         let wanted = if path.is_empty() { first } else { path };
-        let loaded = runtime::loaded(&self.0, &running).await?;
+        let loaded = runtime::loaded(&self.0, running).await?;
         let missing = || Error::not_found(format_args!("{} of plugin {}", short(path), short(name)));
         // Its manifest is between it and the operators; a path is looked up, and never opened.
         let shown = wanted != "plugin.json" && wanted != "manifest.json";
@@ -124,14 +129,11 @@ impl Plugins {
 
     /// Sheets of the themes that run for everybody, one after the other.
     pub async fn theme(&self) -> Result<Vec<u8>> {
-        let listed = async |tx: &mut PlatformTx| installed_plugin::list(tx, None).await;
-        let stored = self.0.db.in_platform(&Operator::system(), listed).await?;
-        let themes = stored.iter().map(|stored| &stored.plugin).filter(|plugin| {
-            plugin.enabled && plugin.organization_id.is_none() && plugin.plugin_type == PluginType::Theme
-        });
+        let listed = async |tx: &mut PlatformTx| installed_plugin::running_themes(tx).await;
+        let themes = self.0.db.in_platform(&Operator::system(), listed).await?;
         let mut sheets = Vec::new();
-        for plugin in themes {
-            let sheet = self.file(None, &plugin.name, "").await;
+        for theme in themes {
+            let sheet = self.file_of(&theme, "").await;
             match sheet {
                 Ok(sheet) if sheet.content_type.starts_with("text/css") => {
                     sheets.extend_from_slice(&sheet.content);
