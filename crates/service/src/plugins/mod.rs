@@ -127,6 +127,8 @@ impl Plugins {
             .0
             .db
             .in_platform(&operator, async |tx| {
+                // Before the key is looked for: a repeat that races finds the answer, and not that the plugin is there.
+                installed_plugin::take_turns(tx).await?;
                 if let Some(key) = idempotency
                     && let Some(replay) = key.find_operators_in(tx, now).await?
                 {
@@ -139,7 +141,6 @@ impl Plugins {
                         return Err(Error::not_found(format_args!("organization {org}")));
                     }
                 }
-                installed_plugin::take_turns(tx).await?;
                 let there = there(tx).await?;
                 if there.iter().any(|other| {
                     other.name == name

@@ -4,17 +4,18 @@ use std::sync::{Arc, Mutex};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 use tidegate_model::{
     CatalogPluginId, Clock, DeliveryStatus, InstallPluginRequest, InstalledPlugin, OrgId, OrgRole,
-    PluginDelivery, RepositoryId, UpdatePluginRequest, UpgradePluginRequest,
+    PluginDelivery, RepositoryId, SystemRole, UpdatePluginRequest, UpgradePluginRequest,
 };
 use tidegate_persistence::{
     Operator,
     catalog::{self, NewBlob, NewPlugin},
 };
 use tidegate_service::{
-    Caller, Error, Made, Options, Paging, PluginAsked, PluginOptions, Services,
+    Caller, Error, Idempotency, Made, Options, Paging, PluginAsked, PluginOptions, Services,
 };
 use tidegate_test_support::{
     TestDb, TestOrg,
@@ -345,6 +346,31 @@ async fn a_plugin_is_installed_configured_upgraded_rolled_back_and_uninstalled()
     let wanted =
         "plugin.install plugin.configure plugin.disable plugin.upgrade plugin.roll_back plugin.uninstall";
     assert_eq!(lines, wanted);
+}
+
+#[tokio::test]
+async fn racers_with_one_key_install_one_plugin_and_hear_the_same() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let archive = plain(&json!({"name": "hook", "version": "1.0.0", "type": "webhook",
+        "entrypoints": {"webhook": "https://hooks.example.org"}}));
+    test.org_with_admin("acme").await;
+    let operator = test.user_with("acme", OrgRole::User, SystemRole::Operator).await;
+    let operator = test.caller(&operator).await;
+    let install = async || {
+        let key = Idempotency::new(operator.credential(), "POST plugins", "once", b"same").unwrap();
+        let (archive, request) = (archive.clone(), granted(&[], None));
+        services.plugins.upload(&operator, archive, request, Some(&key), |made| json!(made)).await
+    };
+    let (mut made, mut repeated) = (Vec::new(), Vec::new());
+    for racer in join_all((0..4).map(|_| install())).await {
+        match racer.unwrap() {
+            Made::New(one) => made.push(json!(one)),
+            Made::Replay(replay) => repeated.push(replay.body),
+        }
+    }
+    assert_eq!((made.len(), repeated.len()), (1, 3));
+    assert!(repeated.iter().all(|body| *body == made[0]), "{repeated:?}");
 }
 
 /// Writes a version of a plugin into the catalog as a sync does.
