@@ -183,23 +183,18 @@ impl Plugins {
         id: InstalledPluginId,
         change: UpdatePluginRequest,
     ) -> Result<InstalledPlugin> {
-        if let Some(config) = change.config {
+        let UpdatePluginRequest { config, enabled } = change;
+        if let Some(config) = config {
             let keep = async |old: &Stored| {
                 let content = self.content(caller, old).await?;
                 let (manifest, granted) = (old.plugin.manifest.clone(), old.plugin.permissions.clone());
-                Ok(Next {
-                    manifest,
-                    content,
-                    config: config.clone(),
-                    granted,
-                    previous: old.previous.clone(),
-                })
+                let previous = old.previous.clone();
+                Ok(Next { manifest, content, config: config.clone(), granted, previous, enabled })
             };
-            self.replace(caller, id, "plugin.configure", keep).await?;
+            return self.replace(caller, id, "plugin.configure", keep).await;
         }
-        match change.enabled {
-            Some(true) => self.enable(caller, id).await,
-            Some(false) => self.disable(caller, id).await,
+        match enabled {
+            Some(on) => self.switch(caller, id, on).await,
             None => self.get(caller, id).await,
         }
     }
@@ -222,20 +217,7 @@ impl Plugins {
             .db
             .in_platform(&operator, async |tx| {
                 installed_plugin::take_turns(tx).await?;
-                let (found, there) = (find(tx, id).await?.plugin, there(tx).await?);
-                let (name, org) = (found.name.as_str(), found.organization_id);
-                let place = Place { name, manifest: &found.manifest, org };
-                if on {
-                    check::dependencies(&place, &there)
-                        .into_result()
-                        .map_err(|errors| stands_in_the_way(&errors))?;
-                } else {
-                    let running: Vec<InstalledPlugin> =
-                        there.into_iter().filter(|other| other.enabled).collect();
-                    needed(&found.name, &check::dependents(&place, None, &running))?;
-                }
-                switch(tx, id, on, None, now).await?;
-                Ok::<_, Error>(installed_plugin::find(tx, id).await?.plugin)
+                run_or_not(tx, id, on, now).await
             })
             .await?;
         self.0.nudges.send(Nudge::Plugins);
@@ -299,7 +281,8 @@ impl Plugins {
                 permissions: has.permissions.clone(),
                 package: old.package.clone(),
             });
-            Ok(Next { manifest: manifest.clone(), content: content.clone(), config, granted, previous })
+            let (manifest, content) = (manifest.clone(), content.clone());
+            Ok(Next { manifest, content, config, granted, previous, enabled: None })
         };
         self.replace(caller, id, "plugin.upgrade", next).await
     }
@@ -321,6 +304,7 @@ impl Plugins {
                 config: before.config.clone(),
                 granted: before.permissions.clone(),
                 previous: None,
+                enabled: None,
             })
         };
         self.replace(caller, id, "plugin.roll_back", next).await
@@ -426,7 +410,7 @@ impl Plugins {
     ) -> Result<InstalledPlugin> {
         let operator = require_platform(Operation::ManagePlugins, caller)?;
         let old = self.0.db.in_platform(&operator, async |tx: &mut PlatformTx| find(tx, id).await).await?;
-        let Next { manifest, content, config, granted, previous } = next(&old).await?;
+        let Next { manifest, content, config, granted, previous, enabled } = next(&old).await?;
         let (digest, package) = (package::digest(&content), self.package(content.clone()).await?);
         let wanted = Wanted {
             manifest,
@@ -458,7 +442,10 @@ impl Plugins {
                 let after = installed_plugin::find(tx, id).await?.plugin;
                 let detail = json!({"before": shown(&before.plugin), "after": shown(&after)});
                 audit_in(tx, &after, action, detail, now).await?;
-                Ok::<_, Error>(after)
+                match enabled {
+                    Some(on) => Box::pin(run_or_not(tx, id, on, now)).await,
+                    None => Ok(after),
+                }
             })
             .await?;
         self.0.nudges.send(Nudge::Plugins);
@@ -473,10 +460,32 @@ struct Next {
     config: Map<String, Value>,
     granted: Vec<String>,
     previous: Option<Previous>,
+    /// Whether it runs from then on; none where that stays as it is.
+    enabled: Option<bool>,
 }
 
 async fn find(tx: &mut PlatformTx, id: InstalledPluginId) -> Result<Stored> {
     installed_plugin::find(tx, id).await.named(format_args!("plugin {id}"))
+}
+
+/// Enables or disables a plugin, if what it needs and who needs it allow that.
+async fn run_or_not(
+    tx: &mut PlatformTx,
+    id: InstalledPluginId,
+    on: bool,
+    now: DateTime<Utc>,
+) -> Result<InstalledPlugin> {
+    let (found, there) = (find(tx, id).await?.plugin, there(tx).await?);
+    let (name, org) = (found.name.as_str(), found.organization_id);
+    let place = Place { name, manifest: &found.manifest, org };
+    if on {
+        check::dependencies(&place, &there).into_result().map_err(|errors| stands_in_the_way(&errors))?;
+    } else {
+        let running: Vec<InstalledPlugin> = there.into_iter().filter(|other| other.enabled).collect();
+        needed(&found.name, &check::dependents(&place, None, &running))?;
+    }
+    switch(tx, id, on, None, now).await?;
+    Ok(installed_plugin::find(tx, id).await?.plugin)
 }
 
 async fn there(tx: &mut PlatformTx) -> Result<Vec<InstalledPlugin>> {

@@ -373,6 +373,26 @@ async fn racers_with_one_key_install_one_plugin_and_hear_the_same() {
     assert!(repeated.iter().all(|body| *body == made[0]), "{repeated:?}");
 }
 
+#[tokio::test]
+async fn a_change_that_is_refused_in_part_changes_nothing() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let base = json!({"name": "base", "version": "1.2.0", "type": "webhook",
+        "entrypoints": {"webhook": "https://hooks.example.org"}, "configSchema": {"days": {"type": "number", "default": 1}}});
+    let up = json!({"name": "up", "version": "1.0.0", "type": "webhook",
+        "entrypoints": {"webhook": "https://hooks.example.org"}, "dependencies": {"base": "*"}});
+    let base = install(services, plain(&base), granted(&[], None)).await.unwrap();
+    let up = install(services, plain(&up), granted(&[], None)).await.unwrap();
+    let off = || UpdatePluginRequest { config: Some(config(&json!({"days": 2}))), enabled: Some(false) };
+    let refused = services.plugins.update(&console(), base.id, off()).await.unwrap_err();
+    assert_eq!(refused.to_string(), "base is needed: up 1.0.0 wants *");
+    let stands = services.plugins.get(&console(), base.id).await.unwrap();
+    assert_eq!((stands.enabled, &stands.config["days"]), (true, &json!(1)));
+    services.plugins.uninstall(&console(), up.id).await.unwrap();
+    let changed = services.plugins.update(&console(), base.id, off()).await.unwrap();
+    assert_eq!((changed.enabled, &changed.config["days"]), (false, &json!(2)));
+}
+
 /// Writes a version of a plugin into the catalog as a sync does.
 async fn catalogue(test: &TestDb, repository: RepositoryId, manifest: &Value, answer: &str, digest: u8) {
     let package = module(manifest, &answering(answer));
