@@ -13,6 +13,7 @@ mod serve;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use semver::Version;
 use serde_json::{Map, Value, json};
 use tidegate_model::{
     CatalogPluginId, DeliveryStatus, FieldErrors, InstallPluginRequest, InstalledPlugin, InstalledPluginId,
@@ -86,12 +87,7 @@ impl Plugins {
             Ok((package.manifest()?, archive))
         });
         let (manifest, content) = read.await.map_err(Error::internal)?.map_err(Error::Invalid)?;
-        if let Some(wanted) = &request.version
-            && *wanted != manifest.version
-        {
-            let complaint = format!("the archive holds {}", manifest.version);
-            return Err(Error::Invalid(FieldErrors::one("version", complaint)));
-        }
+        is_version(request.version.as_ref(), &manifest)?;
         let source = Source { catalog: None, manifest, content };
         self.install_from(caller, source, request, idempotency, &answer).await
     }
@@ -235,6 +231,7 @@ impl Plugins {
         require_platform(Operation::ManagePlugins, caller)?;
         let package = self.package(archive.clone()).await?;
         let manifest = package.manifest().map_err(Error::Invalid)?;
+        is_version(request.version.as_ref(), &manifest)?;
         self.upgrade_to(caller, id, Source { catalog: None, manifest, content: archive }, request).await
     }
 
@@ -533,6 +530,15 @@ fn shown(plugin: &InstalledPlugin) -> Value {
         "name": plugin.name, "version": plugin.version, "type": plugin.plugin_type, "enabled": plugin.enabled,
         "permissions": plugin.permissions, "options": plugin.config.keys().collect::<Vec<_>>(),
     })
+}
+
+/// Refuses an archive that holds another version than the one that is asked for.
+fn is_version(wanted: Option<&Version>, manifest: &PluginManifest) -> Result<()> {
+    if wanted.is_none_or(|wanted| *wanted == manifest.version) {
+        return Ok(());
+    }
+    let complaint = format!("the archive holds {}", manifest.version);
+    Err(Error::Invalid(FieldErrors::one("version", complaint)))
 }
 
 fn installed_already(name: &str) -> Error {

@@ -393,6 +393,26 @@ async fn a_change_that_is_refused_in_part_changes_nothing() {
     assert_eq!((changed.enabled, &changed.config["days"]), (false, &json!(2)));
 }
 
+#[tokio::test]
+async fn an_upgrade_by_hand_is_the_version_that_was_asked_for() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let at = |version: &str| {
+        plain(&json!({"name": "hook", "version": version, "type": "webhook",
+            "entrypoints": {"webhook": "https://hooks.example.org"}}))
+    };
+    let made = install(services, at("1.0.0"), granted(&[], None)).await.unwrap();
+    let to = |version: &str| UpgradePluginRequest {
+        version: version.parse().ok(),
+        ..UpgradePluginRequest::default()
+    };
+    let refused =
+        services.plugins.upgrade_by_hand(&console(), made.id, at("3.0.0"), to("2.0.0")).await.unwrap_err();
+    assert_eq!(fields(&refused), ["version"]);
+    let made = services.plugins.upgrade_by_hand(&console(), made.id, at("2.0.0"), to("2.0.0")).await.unwrap();
+    assert_eq!(made.version.to_string(), "2.0.0");
+}
+
 /// Writes a version of a plugin into the catalog as a sync does.
 async fn catalogue(test: &TestDb, repository: RepositoryId, manifest: &Value, answer: &str, digest: u8) {
     let package = module(manifest, &answering(answer));
