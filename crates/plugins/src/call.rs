@@ -84,7 +84,7 @@ pub(crate) fn call(
 ) -> Result<Value, Fault> {
     let input = serde_json::to_vec(input).map_err(|error| Fault::Nonsense("was given", error.to_string()))?;
     if input.len() > limits.message_bytes {
-        return Err(Fault::Nonsense("was given", format!("it has more than {} bytes", limits.message_bytes)));
+        return Err(Fault::Told(limits.message_bytes));
     }
     let state = State {
         host,

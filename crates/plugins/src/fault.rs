@@ -2,7 +2,7 @@
 
 use crate::{Function, Permission};
 
-/// Why a call ended without an answer. All of them are the module's own doing.
+/// Why a call ended without an answer: all but [`Fault::Told`] are the module's own doing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// It is no module that can be run here.
@@ -32,4 +32,7 @@ pub enum Fault {
     /// What it answered or asked cannot be read.
     #[error("what it {0} cannot be read: {1}")]
     Nonsense(&'static str, String),
+    /// Whoever called it had more to say than it may be told.
+    #[error("it cannot be told more than {0} bytes")]
+    Told(usize),
 }

@@ -220,3 +220,12 @@ fn a_start_function_runs_nothing() {
     let loaded = Sandbox::new().load(&wat::parse_str(text).unwrap());
     assert!(loaded.is_err() || run(&loaded.unwrap()).is_err());
 }
+
+#[test]
+fn more_than_it_may_be_told_is_no_fault_of_a_module() {
+    let echo = module("", "(call $pack (local.get $ptr) (local.get $len))");
+    let limits = Limits { message_bytes: 20, ..Limits::default() };
+    let told = |text: &str| echo.call(&json!(text), Box::new(Nothing), &Grants::none(), &limits);
+    assert_eq!(told(&"a".repeat(18)), Ok(json!("a".repeat(18))));
+    assert_eq!(told(&"a".repeat(19)), Err(Fault::Told(20)));
+}

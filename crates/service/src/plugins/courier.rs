@@ -210,6 +210,9 @@ impl Plugins {
         match runtime::call(&self.0, &due.plugin, input).await {
             Ok(_) => Ok(None),
             Err(Failed::Fault(fault)) => Err(later(&fault.to_string())),
+            Err(Failed::Told(most)) => {
+                Err(never(&format!("it has more than the {most} bytes that a module is told")))
+            }
             Err(Failed::Busy) => Err(later("too many plugins run at this moment")),
             Err(Failed::Ours(error)) => {
                 tracing::debug!(%error, plugin = due.plugin.name, "a plugin could not be called");

@@ -2,7 +2,10 @@
 //! called in.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -37,6 +40,21 @@ pub(crate) struct PluginHost {
     name: String,
     scope: Option<SystemScope>,
     grants: Grants,
+    waited: Waited,
+}
+
+/// How long a call waited for the platform's own work. How long others take, by HTTP, is the plugin's to reckon with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waited(Arc<AtomicU64>);
+
+impl Waited {
+    fn add(&self, time: Duration) {
+        self.0.fetch_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn longer_than(&self, time: Duration) -> bool {
+        Duration::from_millis(self.0.load(Ordering::Relaxed)) > time
+    }
 }
 
 #[derive(Deserialize)]
@@ -107,7 +125,13 @@ impl PluginHost {
             name: running.name.clone(),
             scope: running.scope,
             grants,
+            waited: Waited::default(),
         }
+    }
+
+    /// To look at once the call is over.
+    pub(crate) fn waited(&self) -> Waited {
+        self.waited.clone()
     }
 
     fn log(&self, line: &Line) -> Value {
@@ -259,12 +283,15 @@ pub(crate) fn shown(session: &Session) -> Value {
 
 impl Host for PluginHost {
     fn answer(&mut self, function: Function, request: Value, deadline: Instant) -> Result<Value, String> {
-        match function {
-            Function::Log => Ok(self.log(&read(request)?)),
+        let began = Instant::now();
+        let answer = match function {
+            Function::Log => return Ok(self.log(&read(request)?)),
+            Function::Http => return self.http(read(request)?, deadline),
             Function::Kv => self.kv(read(request)?),
             Function::SessionsRead => self.sessions(read(request)?),
             Function::SessionsTag => self.tag(read(request)?),
-            Function::Http => self.http(read(request)?, deadline),
-        }
+        };
+        self.waited.add(began.elapsed());
+        answer
     }
 }

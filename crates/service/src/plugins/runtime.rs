@@ -48,6 +48,8 @@ pub(crate) struct Loaded {
 pub(crate) enum Failed {
     /// It did something wrong.
     Fault(Fault),
+    /// It was to be told more than so many bytes.
+    Told(usize),
     /// Too many run already.
     Busy,
     /// Something of ours.
@@ -57,6 +59,15 @@ pub(crate) enum Failed {
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self::Ours(error)
+    }
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Told(most) => Self::Told(most),
+            its_own => Self::Fault(its_own),
+        }
     }
 }
 
@@ -138,7 +149,7 @@ pub(crate) async fn call(core: &Arc<Core>, running: &Running, input: Value) -> R
             }
         }
         Err(Failed::Fault(fault)) => blame(core, running, fault).await?,
-        Err(Failed::Busy | Failed::Ours(_)) => {}
+        Err(Failed::Told(_) | Failed::Busy | Failed::Ours(_)) => {}
     }
     answer
 }
@@ -150,14 +161,19 @@ async fn try_call(core: &Arc<Core>, running: &Running, input: Value) -> Result<V
     let module = loaded.module.get_or_init(|| load(core, running, &loaded)).await.clone();
     let module = module.map_err(Failed::Fault)?;
     let grants = Grants::of(running.permissions.iter().map(String::as_str));
-    let host = PluginHost::new(core, running, grants.clone());
+    let (host, limits) = (PluginHost::new(core, running, grants.clone()), Limits::default());
+    let waited = host.waited();
     let called = tokio::task::spawn_blocking(move || {
-        let answer = module.call(&input, Box::new(host), &grants, &Limits::default());
+        let answer = module.call(&input, Box::new(host), &grants, &limits);
         drop(permit);
         answer
     });
     match called.await {
-        Ok(answer) => answer.map_err(Failed::Fault),
+        // The time was the platform's own: a slow database disables no plugin.
+        Ok(Err(Fault::Time(_))) if waited.longer_than(limits.time / 2) => {
+            Err(Failed::Ours(Error::Unavailable("the database did not answer a plugin in time".into())))
+        }
+        Ok(answer) => answer.map_err(Failed::from),
         // A panic is a mistake of ours or of the interpreter's; whatever it was, this module brought it about.
         Err(_) => Err(Failed::Fault(Fault::Trapped("the interpreter gave up".to_owned()))),
     }

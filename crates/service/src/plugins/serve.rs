@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tidegate_model::{NewSession, PluginType};
+use tidegate_model::{FieldErrors, NewSession, PluginType};
 use tidegate_persistence::{
     Operator, OrgScope, OrgTx, PlatformTx,
     installed_plugin::{self, Running},
@@ -73,6 +73,12 @@ impl Plugins {
         let answer = match runtime::call(&self.0, &running, input).await {
             Ok(answer) => answer,
             Err(Failed::Fault(fault)) => return Err(Error::PluginFailed(name.to_owned(), fault.to_string())),
+            Err(Failed::Told(most)) => {
+                let complaint = format!(
+                    "with the rest of the request is more than the {most} bytes that a plugin is told"
+                );
+                return Err(Error::Invalid(FieldErrors::one("body", complaint)));
+            }
             Err(Failed::Busy) => {
                 return Err(Error::Unavailable("too many plugins run at this moment".into()));
             }
@@ -146,7 +152,8 @@ impl Plugins {
         Ok(sheets)
     }
 
-    /// Asks those who may keep a session from starting. One that fails keeps nobody from anything: a fault is no veto.
+    /// Asks those who may keep a session from starting. One that fails keeps nobody from anything: a fault is no veto. One
+    /// that could not be asked has not agreed: whoever keeps all of them busy would get around it.
     pub(crate) async fn may_start(&self, scope: &OrgScope, new: &NewSession) -> Result<()> {
         let asked =
             self.0.db.in_org(scope, async |tx: &mut OrgTx| installed_plugin::vetoing_in(tx).await).await?;
@@ -160,8 +167,16 @@ impl Plugins {
             });
             let answer = match runtime::call(&self.0, &plugin, input).await {
                 Ok(answer) => answer,
+                Err(Failed::Fault(_)) => continue,
+                Err(Failed::Told(most)) => {
+                    let complaint =
+                        format!("is more than the {most} bytes that the plugin {} is told", plugin.name);
+                    return Err(Error::Invalid(FieldErrors::one("body", complaint)));
+                }
+                Err(Failed::Busy) => {
+                    return Err(Error::Unavailable("too many plugins run at this moment".into()));
+                }
                 Err(Failed::Ours(error)) => return Err(error),
-                Err(Failed::Fault(_) | Failed::Busy) => continue,
             };
             let verdict = serde_json::from_value::<Option<Verdict>>(answer).ok().flatten();
             if let Some(reason) = verdict.and_then(|verdict| verdict.veto) {

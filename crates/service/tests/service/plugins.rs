@@ -789,6 +789,86 @@ fn get(path: &str) -> PluginAsked {
     PluginAsked { method: "GET".into(), path: path.into(), query: Map::new(), body: Value::Null }
 }
 
+/// What a platform-wide `api` plugin answers to a body, and whether it runs afterwards.
+async fn told(services: &Services, org: &TestOrg, name: &str, body: Value) -> Result<u16, Error> {
+    let asked = PluginAsked { method: "POST".into(), body, ..get("/") };
+    services.plugins.ask(org.admin.org().unwrap(), name, asked).await.map(|answer| answer.status)
+}
+
+#[tokio::test]
+async fn whoever_says_too_much_to_a_plugin_is_refused_and_disables_it_for_nobody() {
+    let test = TestDb::new().await;
+    let services = to_loopback(&test);
+    let acme = test.org_with_admin("acme").await;
+    let made =
+        install(&services, module(&api("says", &[]), &answering("{}")), granted(&[], None)).await.unwrap();
+    // As JSON each of them is six bytes.
+    let much = "\u{1}".repeat(200 * 1024);
+    for _ in 0..5 {
+        let refused = told(&services, &acme, "says", json!(much)).await.unwrap_err();
+        assert_eq!(fields(&refused), ["body"]);
+    }
+    let stands = services.plugins.get(&console(), made.id).await.unwrap();
+    assert_eq!((stands.enabled, stands.faults), (true, 0));
+    assert_eq!(told(&services, &acme, "says", json!("little")).await.unwrap(), 200);
+}
+
+/// What plugins keep is written so slowly from now on.
+async fn slow_store(test: &TestDb, seconds: f32) {
+    test.execute(&format!(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE UPDATE ON plugin_store FOR EACH ROW EXECUTE FUNCTION slow()"
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn a_slow_database_disables_no_plugin() {
+    let test = TestDb::new().await;
+    let services = to_loopback(&test);
+    let acme = test.org_with_admin("acme").await;
+    let writes = module(&api("store", &["kv"]), &asking("kv", r#"{"op":"set","key":"a","value":1}"#));
+    let made = install(&services, writes, granted(&["kv"], None)).await.unwrap();
+    assert_eq!(told(&services, &acme, "store", Value::Null).await.unwrap(), 200);
+    slow_store(&test, 2.1).await;
+    for _ in 0..3 {
+        let refused = told(&services, &acme, "store", Value::Null).await.unwrap_err();
+        assert!(matches!(refused, Error::Unavailable(_)), "{refused}");
+    }
+    let stands = services.plugins.get(&console(), made.id).await.unwrap();
+    assert_eq!((stands.enabled, stands.faults), (true, 0));
+}
+
+#[tokio::test]
+async fn nobody_gets_around_a_veto_by_keeping_all_plugins_busy() {
+    let test = TestDb::new().await;
+    let plugins = PluginOptions { workers: 1, faults: 1_000, ..PluginOptions::default() };
+    let services = test.services_with(Options { plugins, ..TestDb::options() });
+    let acme = test.org_with_admin("acme").await;
+    let _agent = test.online_agent("vm-1", 10).await;
+    let no = module(&extension("curfew", &["sessions:veto"]), &answering(r#"{"veto": "it is late"}"#));
+    install(&services, no, granted(&["sessions:veto"], None)).await.unwrap();
+    let writes = module(&api("store", &["kv"]), &asking("kv", r#"{"op":"set","key":"a","value":1}"#));
+    install(&services, writes, granted(&["kv"], None)).await.unwrap();
+    told(&services, &acme, "store", Value::Null).await.unwrap();
+    slow_store(&test, 3.0).await;
+    let busy: Vec<_> = (0..8)
+        .map(|_| {
+            let (services, scope) = (services.clone(), acme.admin.org().unwrap().clone());
+            tokio::spawn(async move { services.plugins.ask(&scope, "store", get("/")).await })
+        })
+        .collect();
+    eventually("one of them runs", async || {
+        test.look::<i64>("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await > 0
+    })
+    .await;
+    let refused = start(&services, &acme).await.unwrap_err();
+    assert!(matches!(refused, Error::Forbidden(_) | Error::Unavailable(_)), "{refused}");
+    for one in busy {
+        one.await.unwrap().unwrap_err();
+    }
+}
+
 #[tokio::test]
 async fn an_extension_keeps_sessions_from_starting_while_it_runs() {
     let test = TestDb::new().await;
