@@ -90,7 +90,9 @@ impl Plugins {
             Error::PluginFailed(name.to_owned(), format!("its answer cannot be read: {error}"))
         })?;
         let status = said.status.filter(|status| (200..=599).contains(status)).unwrap_or(200);
-        Ok(match said.body {
+        // These answers have no body: bytes after one would be taken for the next answer on the connection.
+        let body = if matches!(status, 204 | 205 | 304) { Value::Null } else { said.body };
+        Ok(match body {
             Value::String(text) => {
                 PluginAnswer { status, content_type: "text/plain; charset=utf-8", body: text.into_bytes() }
             }

@@ -813,6 +813,20 @@ async fn whoever_says_too_much_to_a_plugin_is_refused_and_disables_it_for_nobody
     assert_eq!(told(&services, &acme, "says", json!("little")).await.unwrap(), 200);
 }
 
+#[tokio::test]
+async fn answers_that_have_no_body_get_none_from_a_plugin() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let acme = test.org_with_admin("acme").await;
+    for status in [204, 205, 304] {
+        let name = format!("says-{status}");
+        let answer = json!({"status": status, "body": "HTTP/1.1 200 OK"}).to_string();
+        install(services, module(&api(&name, &[]), &answering(&answer)), granted(&[], None)).await.unwrap();
+        let answer = services.plugins.ask(acme.admin.org().unwrap(), &name, get("/")).await.unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (status, b"".as_slice()));
+    }
+}
+
 /// What plugins keep is written so slowly from now on.
 async fn slow_store(test: &TestDb, seconds: f32) {
     test.execute(&format!(
