@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tidegate_model::{FieldErrors, NewSession, PluginType};
+use tidegate_model::{CredentialId, FieldErrors, NewSession, PluginType};
 use tidegate_persistence::{
     Operator, OrgScope, OrgTx, PlatformTx,
     installed_plugin::{self, Running},
@@ -63,10 +63,15 @@ impl Plugins {
     /// Asks an `api` plugin that the caller's organization may use. It is told who asks, and never by what credential.
     pub async fn ask(&self, scope: &OrgScope, name: &str, asked: PluginAsked) -> Result<PluginAnswer> {
         let running = self.running(scope, name, &[PluginType::Api]).await?;
+        // What a role may do, a key of theirs may not.
+        let scopes = match scope.credential() {
+            CredentialId::ApiKey(_) => Some(scope.scopes()),
+            CredentialId::Login(_) | CredentialId::Token(_) => None,
+        };
         let input = json!({
             "kind": "request",
             "request": {"method": asked.method, "path": asked.path, "query": asked.query, "body": asked.body},
-            "user": {"id": scope.user_id(), "username": scope.username()},
+            "user": {"id": scope.user_id(), "username": scope.username(), "scopes": scopes},
             "organization": {"id": scope.org_id(), "role": scope.role()},
             "config": running.config,
         });

@@ -971,6 +971,35 @@ async fn an_api_plugin_answers_who_may_use_it_and_keeps_each_organizations_data_
     assert!(matches!(services.plugins.ask(other, "mine", get("/")).await, Err(Error::NotFound(_))));
 }
 
+/// A module that answers with what it was told.
+const REPEATING: &str = r#"(module (memory (export "memory") 2) (data (i32.const 1024) "{\22body\22:")
+    (func (export "alloc") (param i32) (result i32) (i32.const 1032))
+    (func (export "handle") (param $at i32) (param $length i32) (result i64)
+        (i32.store8 (i32.add (local.get $at) (local.get $length)) (i32.const 125))
+        (i64.or (i64.shl (i64.const 1024) (i64.const 32))
+            (i64.extend_i32_u (i32.add (local.get $length) (i32.const 9))))))"#;
+
+#[tokio::test]
+async fn an_api_plugin_is_told_what_a_key_may_do_beside_its_owners_role() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let acme = test.org_with_admin("acme").await;
+    install(services, module(&api("told", &[]), REPEATING), granted(&[], None)).await.unwrap();
+    let told = async |caller: &Caller| -> Value {
+        let answer = services.plugins.ask(caller.org().unwrap(), "told", get("/")).await.unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    };
+    let person = told(&acme.admin).await;
+    assert_eq!(person["organization"]["role"], "org_admin");
+    assert_eq!(person["user"]["scopes"], Value::Null);
+    let new = crate::keys::wanted(&[tidegate_model::Scope::OrgRead]);
+    let (_, plaintext) = crate::keys::mint(&services.keys, &acme.admin, &new).await.unwrap();
+    let program = told(&services.logins.authenticate(&plaintext, None).await.unwrap()).await;
+    assert_eq!(program["organization"]["role"], "org_admin");
+    assert_eq!(program["user"]["scopes"], json!(["org:read"]));
+    assert!(!program.to_string().contains(&plaintext), "and never the key");
+}
+
 #[tokio::test]
 async fn sessions_are_seen_and_tagged_inside_of_the_organization_alone() {
     let test = TestDb::new().await;
