@@ -704,6 +704,34 @@ async fn what_is_not_taken_for_a_day_is_given_up_and_can_be_sent_again() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_is_disabled_or_gone_is_sent_nothing() {
+    let test = TestDb::new().await;
+    let services = to_loopback(&test);
+    let acme = test.org_with_admin("acme").await;
+    let _agent = test.online_agent("vm-1", 10).await;
+    let receiver = Receiver::new(&[]).await;
+    let mut made = Vec::new();
+    for (name, ordered) in [("free", false), ("ordered", true)] {
+        let to = to(&receiver, &["session.pending"], ordered);
+        made.push(install(&services, plain(&webhook(name, "1.0.0")), to).await.unwrap());
+    }
+    start(&services, &acme).await.unwrap();
+    handed_out(&test, &services, 2).await;
+    for plugin in &made {
+        services.plugins.disable(&console(), plugin.id).await.unwrap();
+    }
+    assert_eq!(services.plugins.deliver_due().await.unwrap(), 0);
+    let waits = deliveries(&services, &made[0], Some(DeliveryStatus::Pending)).await.remove(0);
+    services.plugins.redeliver(&console(), made[0].id, waits.id).await.unwrap();
+    services.plugins.uninstall(&console(), made[1].id).await.unwrap();
+    assert_eq!(services.plugins.deliver_due().await.unwrap(), 0);
+    assert_eq!(receiver.heard().len(), 0);
+    services.plugins.enable(&console(), made[0].id).await.unwrap();
+    assert_eq!(services.plugins.deliver_due().await.unwrap(), 1);
+    assert_eq!(receiver.heard().len(), 1);
+}
+
+#[tokio::test]
 async fn private_addresses_are_not_sent_to_unless_they_are_allowed() {
     let test = TestDb::new().await;
     let services = test.services();
