@@ -58,11 +58,14 @@ impl Snapshot {
 
     /// A plugin's files as one tar, the same one for the same files; or why there is none.
     pub async fn package(&mut self, of: &FoundPlugin) -> Result<Result<Vec<u8>, Complaint>, Error> {
-        let size: u64 = of.files.iter().filter_map(|path| self.files.get(path)).map(|file| file.size).sum();
-        if size > LARGEST_PACKAGE || of.files.len() > PACKAGE_FILES {
+        let too_large = || {
             let most = LARGEST_PACKAGE / 1024 / 1024;
             let reason = format!("its folder has more than {most} MiB or {PACKAGE_FILES} files");
-            return Ok(Err(complaint(&of.folder, &reason)));
+            complaint(&of.folder, &reason)
+        };
+        let size: u64 = of.files.iter().filter_map(|path| self.files.get(path)).map(|file| file.size).sum();
+        if size > LARGEST_PACKAGE || of.files.len() > PACKAGE_FILES {
+            return Ok(Err(too_large()));
         }
         let mut tar = Builder::new(Vec::new());
         for path in &of.files {
@@ -76,7 +79,9 @@ impl Snapshot {
             header.set_mode(0o644);
             tar.append_data(&mut header, &path[of.folder.len()..], content.as_slice())?;
         }
-        Ok(Ok(tar.into_inner()?))
+        let tar = tar.into_inner()?;
+        // What the files take in it, with their names beside them, is what is kept.
+        Ok(if tar.len() as u64 > LARGEST_PACKAGE { Err(too_large()) } else { Ok(tar) })
     }
 
     /// What changed in a plugin's version, as its `CHANGELOG.md` says.

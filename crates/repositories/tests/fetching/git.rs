@@ -35,6 +35,23 @@ async fn templates_and_plugins_are_found_with_icons_packages_and_changelogs() {
 }
 
 #[tokio::test]
+async fn a_package_is_as_large_as_its_tar() {
+    let stage = Stage::new();
+    for (name, size) in [("fits", 15 << 20), ("large", (16 << 20) - 512)] {
+        stage.write(&format!("{name}/plugin.json"), plugin(name, "1.0.0"));
+        stage.write(&format!("{name}/data.bin"), vec![0; size]);
+    }
+    stage.commit();
+    let mut snapshot = stage.fetch(&stage.source()).await.unwrap();
+    let found = snapshot.catalog(&|_| {}).await.unwrap();
+    assert_eq!(names(&found), (vec![], vec!["fits", "large"], vec![]));
+    let package = snapshot.package(&found.plugins[0]).await.unwrap().unwrap();
+    assert!(package.len() <= 16 << 20);
+    let told = snapshot.package(&found.plugins[1]).await.unwrap().map(|tar| tar.len()).unwrap_err();
+    assert!(told.reason.contains("more than 16 MiB"), "{told:?}");
+}
+
+#[tokio::test]
 async fn only_what_changed_has_another_digest() {
     let stage = Stage::new();
     for name in ["a", "b"] {
