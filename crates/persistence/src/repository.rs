@@ -248,8 +248,7 @@ pub async fn remove(tx: &mut PlatformTx, id: RepositoryId, now: DateTime<Utc>) -
 /// Asks for a sync as soon as somebody can do one. Asking again before it began changes nothing.
 pub async fn request_sync(tx: &mut PlatformTx, id: RepositoryId, now: DateTime<Utc>) -> Result<bool> {
     let asked = statement::<()>(
-        "UPDATE repositories SET sync_requested_at = ? WHERE id = ? AND removed_at IS NULL AND enabled
-           AND (sync_requested_at IS NULL OR sync_requested_at <= sync_started_at)",
+        "UPDATE repositories SET sync_requested_at = ? WHERE id = ? AND removed_at IS NULL AND enabled AND sync_requested_at IS NULL",
     )
     .bind::<Timestamptz, _>(now)
     .bind::<BigInt, _>(id)
@@ -295,14 +294,15 @@ fn claimed(rows: Vec<ClaimRow>) -> Option<Claimed> {
     Some(Claimed { id, name, url, branch, kind, auth_type, secret })
 }
 
-/// Claims the repository whose sync is due for longest: asked for, its time has come, or a sync of it was never ended.
+/// Claims the repository whose sync is due for longest: asked for, its time has come, or a sync of it was never ended. What
+/// was asked for until now it answers, whatever clock those who asked go by.
 pub async fn claim_due(tx: &mut PlatformTx, lease: Lease, now: DateTime<Utc>) -> Result<Option<Claimed>> {
     let rows: Vec<ClaimRow> = statement::<ClaimColumns>(
-        "UPDATE repositories SET lease_holder = ?, lease_until = ?, sync_status = 'syncing', sync_started_at = ?
+        "UPDATE repositories SET lease_holder = ?, lease_until = ?, sync_status = 'syncing', sync_started_at = ?, sync_requested_at = NULL
          WHERE id = (SELECT id FROM repositories WHERE removed_at IS NULL AND enabled AND (lease_until IS NULL OR lease_until < ?)
-             AND (sync_requested_at > COALESCE(sync_started_at, '-infinity') OR next_sync_at <= ? OR next_sync_at IS NULL
+             AND (sync_requested_at IS NOT NULL OR next_sync_at <= ? OR next_sync_at IS NULL
                   OR sync_status = 'syncing')
-             ORDER BY (sync_requested_at > COALESCE(sync_started_at, '-infinity')) DESC NULLS LAST, next_sync_at NULLS FIRST, id
+             ORDER BY sync_requested_at IS NOT NULL DESC, next_sync_at NULLS FIRST, id
              LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
          RETURNING id, name, url, branch, type, auth_type, secret",
     )
@@ -324,7 +324,7 @@ pub async fn claim(
     now: DateTime<Utc>,
 ) -> Result<Option<Claimed>> {
     let rows: Vec<ClaimRow> = statement::<ClaimColumns>(
-        "UPDATE repositories SET lease_holder = ?, lease_until = ?, sync_status = 'syncing', sync_started_at = ?
+        "UPDATE repositories SET lease_holder = ?, lease_until = ?, sync_status = 'syncing', sync_started_at = ?, sync_requested_at = NULL
          WHERE id = ? AND removed_at IS NULL AND (lease_until IS NULL OR lease_until < ?)
          RETURNING id, name, url, branch, type, auth_type, secret",
     )

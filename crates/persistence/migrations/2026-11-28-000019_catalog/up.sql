@@ -28,7 +28,7 @@ CREATE TABLE repositories (
     sync_status       text NOT NULL DEFAULT 'never' CHECK (sync_status IN ('never', 'syncing', 'synced', 'failed')),
     -- In plain words, without secrets.
     sync_error        text CHECK (char_length(sync_error) <= 2000),
-    -- Somebody wants a sync now; a sync that began later has answered it.
+    -- Somebody wants a sync that has not begun yet: whoever begins one answers it.
     sync_requested_at timestamptz,
     sync_started_at   timestamptz,
     -- The last one that went well.

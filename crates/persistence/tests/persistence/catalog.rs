@@ -6,6 +6,7 @@ use tidegate_model::{AppType, BlobDigest, CatalogTemplateId, Clock, RepositoryId
 use tidegate_persistence::{
     Error, Operator,
     catalog::{self, NewBlob, NewPlugin, NewTemplate, PluginViews},
+    repository::{self, Ended, Lease},
 };
 use tidegate_test_support::{
     TestDb,
@@ -77,6 +78,35 @@ async fn ids_counts_and_versions_survive_every_sync() {
         })
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_asked_for_while_a_sync_runs_is_done_after_it_whatever_the_clocks_say() {
+    let test = TestDb::new().await;
+    let of = test.repository("official").await;
+    let (system, db, now) = (Operator::system(), test.db(), now());
+    let lease = |until| Lease { holder: uuid::Uuid::new_v4(), until };
+    let claim = async |now| {
+        let lease = lease(now + TimeDelta::minutes(1));
+        let claimed = db.in_platform(&system, async |tx| repository::claim_due(tx, lease, now).await);
+        claimed.await.unwrap().map(|_| lease.holder)
+    };
+    let ask = async |now| {
+        db.in_platform(&system, async |tx| repository::request_sync(tx, of, now).await).await.unwrap()
+    };
+    let end = async |holder, now| {
+        let ended = Ended { outcome: Err("away".into()), next: now + TimeDelta::hours(1), now };
+        db.in_platform(&system, async |tx| repository::finish(tx, of, holder, ended).await).await.unwrap()
+    };
+    assert!(ask(now).await);
+    // The clock of whoever syncs goes ahead of that of whoever is asked next, and behind that of whoever was first.
+    let first = claim(now - TimeDelta::seconds(1)).await.unwrap();
+    assert!(ask(now - TimeDelta::seconds(2)).await);
+    assert!(!ask(now - TimeDelta::seconds(2)).await, "it has not begun");
+    assert!(end(first, now).await);
+    let second = claim(now).await.expect("it was asked for after the first began");
+    assert!(end(second, now).await);
+    assert!(claim(now).await.is_none(), "it was answered");
 }
 
 #[tokio::test]
