@@ -228,6 +228,7 @@ impl FromFields for PluginManifest {
         let name = manifest::name(fields);
         let version: Option<String> = fields.required("version");
         let version = version.and_then(|text| {
+            fields.check_length("version", &text, 1..=100);
             let read = Version::parse(&text).map_err(|_| "must be a semantic version, such as 1.2.0");
             fields.errors().check("version", read)
         });

@@ -39,6 +39,7 @@ pub use options::{Options, networks};
 pub use package::{Complaint, Icon};
 pub use reading::{Found, FoundPlugin, FoundTemplate};
 pub use remote::{Branch, Remote, SshRemote};
+pub use snapshot::Problems;
 pub use snapshot::Snapshot;
 
 /// How far a fetch is.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::{Map, Value};
-use tidegate_model::{FieldErrors, FromFields, PluginManifest, RepositoryProblem, TemplateManifest};
+use tidegate_model::{FieldErrors, FromFields, PluginManifest, TemplateManifest};
 
 use crate::{
     Error, Snapshot, Step,
@@ -31,7 +31,7 @@ pub struct Found {
     /// Its plugins, by name.
     pub plugins: Vec<FoundPlugin>,
     /// What is wrong with other files.
-    pub problems: Vec<RepositoryProblem>,
+    pub problems: Problems,
 }
 
 /// A template in a repository.
@@ -133,7 +133,7 @@ impl Snapshot {
                 FoundPlugin { manifest, digest, folder, files, icon }
             })
             .collect();
-        Found { templates, plugins, problems: problems.into_list() }
+        Found { templates, plugins, problems }
     }
 
     fn icon_of(&self, manifest: &str, icon: Option<&str>, problems: &mut Problems) -> Option<String> {

@@ -52,29 +52,40 @@ pub(crate) struct Listing {
     depth: usize,
 }
 
-/// What is wrong, as far as it is kept.
+/// What is wrong with a repository's files: so much of it is listed, and the rest counted.
 #[derive(Debug, Default)]
-pub(crate) struct Problems {
+pub struct Problems {
     list: Vec<RepositoryProblem>,
     more: usize,
 }
 
 impl Problems {
     pub(crate) fn add(&mut self, path: &str, line: Option<u64>, reason: impl AsRef<str>) {
-        if self.list.len() >= PROBLEMS {
-            self.more += 1;
-            return;
-        }
         let line = line.and_then(|line| u32::try_from(line).ok()).filter(|line| *line > 0);
-        self.list.push(problem(path, line, reason.as_ref()));
+        self.put(problem(path, line, reason.as_ref()));
     }
 
-    pub(crate) fn into_list(mut self) -> Vec<RepositoryProblem> {
+    /// One that was found out about an entry.
+    pub fn put(&mut self, problem: RepositoryProblem) {
+        if self.list.len() >= PROBLEMS {
+            self.more += 1;
+        } else {
+            self.list.push(problem);
+        }
+    }
+
+    /// What is listed, and how much is not.
+    pub fn into_list(mut self) -> Vec<RepositoryProblem> {
         if self.more > 0 {
             let reason = format!("{} more problems are not listed", self.more);
             self.list.push(problem("", None, &reason));
         }
         self.list
+    }
+
+    /// What is listed.
+    pub fn as_slice(&self) -> &[RepositoryProblem] {
+        &self.list
     }
 }
 

@@ -299,14 +299,16 @@ impl Repositories {
         self.wanted.notified().await;
     }
 
+    fn remote(&self, kind: RepositoryType, url: &str) -> Result<Remote, String> {
+        match kind {
+            RepositoryType::Git => Remote::git(url, self.fetcher.options()),
+            RepositoryType::Http => Remote::archive(url, self.fetcher.options()),
+        }
+    }
+
     fn check(&self, written: &Written) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let options = self.fetcher.options();
-        let remote = match written.kind {
-            RepositoryType::Git => Remote::git(&written.url, options),
-            RepositoryType::Http => Remote::archive(&written.url, options),
-        };
-        let remote = errors.check("url", remote);
+        let remote = errors.check("url", self.remote(written.kind, &written.url));
         if let Some(branch) = &written.branch {
             errors.check("branch", Branch::new(branch));
             if written.kind == RepositoryType::Http {
@@ -339,8 +341,7 @@ impl Repositories {
         let mut errors = self.check(to);
         let other = to.auth_type != before.auth_type;
         secret::check(&mut errors, to.auth_type, &request.secret, other || !request.secret.is_empty());
-        let host =
-            |url: &str| Remote::git(url, self.fetcher.options()).ok().map(|remote| secret::host(&remote));
+        let host = |url: &str| self.remote(to.kind, url).ok().map(|remote| secret::host(&remote));
         let elsewhere = to.url != before.public.url && host(&to.url) != host(&before.public.url);
         if elsewhere && to.auth_type != RepositoryAuth::None && request.secret.is_empty() {
             errors.add("url", "is another server's: give the secret again, it was for the one before");

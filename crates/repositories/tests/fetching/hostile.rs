@@ -19,7 +19,11 @@ async fn links_out_of_the_tree_are_not_followed() {
     assert_eq!((templates, plugins), (vec!["a"], vec![]));
     let paths: Vec<&str> = problems.iter().map(|(path, _)| *path).collect();
     assert_eq!(paths, ["plugin.json", "a.yaml"]);
-    assert!(found.problems.iter().all(|it| it.reason.contains("symbolic link")), "{:?}", found.problems);
+    assert!(
+        found.problems.as_slice().iter().all(|it| it.reason.contains("symbolic link")),
+        "{:?}",
+        found.problems
+    );
 }
 
 #[tokio::test]

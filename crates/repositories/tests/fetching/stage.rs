@@ -134,6 +134,6 @@ pub(crate) fn names(found: &Found) -> (Vec<&str>, Vec<&str>, Vec<(&str, Option<u
     (
         found.templates.iter().map(|it| it.manifest.name.as_str()).collect(),
         found.plugins.iter().map(|it| it.manifest.name.as_str()).collect(),
-        found.problems.iter().map(|it| (it.path.as_str(), it.line)).collect(),
+        found.problems.as_slice().iter().map(|it| (it.path.as_str(), it.line)).collect(),
     )
 }

@@ -5,14 +5,15 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use metrics::{counter, histogram};
 use rand::RngExt;
-use tidegate_model::{BlobDigest, RepositoryId, RepositoryProblem, RepositoryType};
+use tidegate_model::{BlobDigest, RepositoryId, RepositoryType};
 use tidegate_persistence::{
     Operator, PlatformTx,
     catalog::{self, Known, NewBlob, NewPlugin, NewTemplate},
     repository::{self, Claimed, Ended, Lease, Synced},
 };
 use tidegate_repositories::{
-    Branch, Found, FoundPlugin, FoundTemplate, Icon, Remote, Snapshot, Source, SourceKind, Step, Tell,
+    Branch, Found, FoundPlugin, FoundTemplate, Icon, Problems, Remote, Snapshot, Source, SourceKind, Step,
+    Tell,
 };
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -147,13 +148,16 @@ impl Repositories {
         let (id, holder, started) = (claimed.id, lease.holder, Instant::now());
         // The lease is kept alive in a task of its own, which no slow remote holds up and nobody cuts half-way.
         let (done, ended) = oneshot::channel::<()>();
-        let keeper = tokio::spawn(keep_alive(self.clone(), id, holder, ended));
-        let outcome = self.fetch_and_write(&claimed, &known, holder, stop, progress).await;
+        let lost = CancellationToken::new();
+        let keeper = tokio::spawn(keep_alive(self.clone(), id, holder, (ended, lost.clone())));
+        let outcome = self.fetch_and_write(&claimed, &known, holder, (stop, &lost), progress).await;
         drop(done);
         drop(keeper.await);
         let end = match outcome {
             Ok(end) => end,
             Err(Failure::Remote(reason)) => self.fail(id, holder, reason).await?,
+            // Where the folder is in use, the lease is left to end: whoever works in there is gone by then.
+            Err(Failure::Lost | Failure::Busy) => SyncEnd::Overtaken,
             Err(Failure::Stopped) => {
                 let system = Operator::system();
                 let release = async |tx: &mut PlatformTx| repository::release(tx, id, holder).await;
@@ -194,7 +198,7 @@ impl Repositories {
         claimed: &Claimed,
         known: &Known,
         holder: uuid::Uuid,
-        stop: &CancellationToken,
+        (stop, lost): (&CancellationToken, &CancellationToken),
         progress: &Progress,
     ) -> Result<SyncEnd, Failure> {
         let source = self.source(claimed)?;
@@ -203,11 +207,12 @@ impl Repositories {
         let (mut snapshot, mut found) = tokio::select! {
             read = fetching => read?,
             () = stop.cancelled() => return Err(Failure::Stopped),
+            () = lost.cancelled() => return Err(Failure::Lost),
         };
         let changes = self.prepare(&mut snapshot, &mut found, known).await?;
         let revision = snapshot.revision().to_owned();
         drop(snapshot);
-        self.write(claimed.id, holder, revision, &found, changes).await
+        self.write(claimed.id, holder, revision, found, changes).await
     }
 
     fn source(&self, claimed: &Claimed) -> Result<Source, Failure> {
@@ -281,16 +286,17 @@ impl Repositories {
         id: RepositoryId,
         holder: uuid::Uuid,
         revision: String,
-        found: &Found,
+        found: Found,
         changes: Changes,
     ) -> Result<SyncEnd, Failure> {
         let now = self.core.clock.now();
+        let problems = found.problems.into_list();
         let count = |items: usize| i32::try_from(items).unwrap_or(i32::MAX);
         let synced = Synced {
             revision: revision.clone(),
             templates: count(found.templates.len()),
             plugins: count(found.plugins.len()),
-            problems: count(found.problems.len()),
+            problems: count(problems.len()),
         };
         let ended = Ended { outcome: Ok(synced), next: self.next(now), now };
         let upserts = changes.templates.len() + changes.plugins.len();
@@ -303,7 +309,7 @@ impl Repositories {
             catalog::upsert_templates(tx, id, &changes.templates, now).await?;
             catalog::upsert_plugins(tx, id, &changes.plugins, now).await?;
             let gone = catalog::withdraw(tx, id, changes.gone_templates, changes.gone_plugins, now).await?;
-            repository::put_problems(tx, id, &found.problems).await?;
+            repository::put_problems(tx, id, &problems).await?;
             Ok::<_, tidegate_persistence::Error>(Some(gone))
         });
         let Some(withdrawn) = written.await.map_err(Error::from)? else { return Ok(SyncEnd::Overtaken) };
@@ -313,7 +319,7 @@ impl Repositories {
             plugins: found.plugins.len(),
             changed: upserts,
             withdrawn,
-            problems: found.problems.len(),
+            problems: problems.len(),
         })
     }
 }
@@ -324,6 +330,10 @@ enum Failure {
     Remote(String),
     /// This program ends.
     Stopped,
+    /// The lease is somebody else's, or nobody's.
+    Lost,
+    /// A sync before, or what is left of it, still works in its folder.
+    Busy,
     /// A fault of ours, or a database that is away.
     Ours(Error),
 }
@@ -336,7 +346,10 @@ impl From<Error> for Failure {
 
 impl From<tidegate_repositories::Error> for Failure {
     fn from(error: tidegate_repositories::Error) -> Self {
-        Self::Remote(error.to_string())
+        match error {
+            tidegate_repositories::Error::Busy => Self::Busy,
+            other => Self::Remote(other.to_string()),
+        }
     }
 }
 
@@ -355,7 +368,7 @@ async fn new_template(
     snapshot: &mut Snapshot,
     template: &FoundTemplate,
     blobs: &mut Blobs<'_>,
-    problems: &mut Vec<RepositoryProblem>,
+    problems: &mut Problems,
 ) -> Result<NewTemplate, Failure> {
     let icon = snapshot.template_icon(template).await?;
     let icon = blobs.keep_icon(icon, problems).await?;
@@ -366,13 +379,13 @@ async fn new_plugin(
     snapshot: &mut Snapshot,
     plugin: &FoundPlugin,
     blobs: &mut Blobs<'_>,
-    problems: &mut Vec<RepositoryProblem>,
+    problems: &mut Problems,
 ) -> Result<Option<NewPlugin>, Failure> {
     let package = match snapshot.package(plugin).await? {
         Ok(package) => package,
         Err(problem) => {
             // What the catalog had of it stays.
-            problems.push(problem);
+            problems.put(problem);
             return Ok(None);
         }
     };
@@ -397,14 +410,14 @@ impl Blobs<'_> {
 
     async fn keep_icon(
         &mut self,
-        icon: Result<Option<Icon>, RepositoryProblem>,
-        problems: &mut Vec<RepositoryProblem>,
+        icon: Result<Option<Icon>, tidegate_repositories::Complaint>,
+        problems: &mut Problems,
     ) -> Result<Option<BlobDigest>, Failure> {
         match icon {
             Ok(Some(icon)) => self.keep(icon.media_type, icon.content).await.map(Some),
             Ok(None) => Ok(None),
             Err(problem) => {
-                problems.push(problem);
+                problems.put(problem);
                 Ok(None)
             }
         }
@@ -429,12 +442,12 @@ fn digest_of(content: &[u8]) -> BlobDigest {
     BlobDigest::from_bytes(bytes)
 }
 
-/// Renews a lease until the sync is done, or the lease is somebody else's.
+/// Renews a lease until the sync is done, or the lease is somebody else's, which the sync is told.
 async fn keep_alive(
     repositories: Repositories,
     id: RepositoryId,
     holder: uuid::Uuid,
-    mut done: oneshot::Receiver<()>,
+    (mut done, lost): (oneshot::Receiver<()>, CancellationToken),
 ) {
     let seconds = repositories.core.options.repositories.lease_seconds.max(3);
     let pause = Duration::from_secs(u64::from(seconds)) / 3;
@@ -448,7 +461,7 @@ async fn keep_alive(
         let system = Operator::system();
         match core.db.in_platform(&system, async |tx| repository::renew(tx, id, lease, now).await).await {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) => return lost.cancel(),
             // Tried again, as long as the lease lasts.
             Err(error) => tracing::debug!(%error, repository = %id, "a lease was not renewed"),
         }

@@ -35,11 +35,16 @@ fn plugin(version: &str) -> String {
 
 impl Stage {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut RepositoryOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let test = TestDb::new().await;
         let fetch = FetchOptions { local_folders: vec![folder.path().to_owned()], ..FetchOptions::default() };
         let cache_dir = Some(folder.path().join("cache"));
-        let repositories = RepositoryOptions { fetch, cache_dir, ..RepositoryOptions::default() };
+        let mut repositories = RepositoryOptions { fetch, cache_dir, ..RepositoryOptions::default() };
+        change(&mut repositories);
         let options = Options { repositories, failures_per_source: 10, ..TestDb::options() };
         let clock = Arc::clone(test.manual_clock());
         let services = test.services_with_clock(options, clock);
@@ -230,6 +235,92 @@ async fn a_sync_whose_lease_is_over_writes_nothing_and_another_one_takes_over() 
 }
 
 #[tokio::test]
+async fn what_the_database_cannot_hold_spoils_its_own_file_alone() {
+    let stage = Stage::new().await;
+    let nul = r#"{"name": "q", "version": "1.0.0", "type": "webhook", "defaultConfig": {"a": ["\u0000"]}}"#;
+    let long = format!("1.0.0-{}", (0..4_000).map(|n| format!("{n:x}")).collect::<String>());
+    stage.commit(&[
+        ("a.yaml", &template("a", "first")),
+        ("b.yaml", &format!("{}  options: {{\"x\\0\": 1}}\n", template("b", "first"))),
+        ("p/plugin.json", &plugin(&long)),
+        ("q/plugin.json", nul),
+    ]);
+    let id = stage.add(json!({})).await.public.id;
+    let stop = CancellationToken::new();
+    let end = stage.repositories().sync_now(&stage.console, id, &stop, &|_| {}).await.unwrap().end;
+    assert!(matches!(end, SyncEnd::Synced { templates: 1, plugins: 0, problems: 3, .. }), "{end:?}");
+    let problems = stage.repositories().problems(&stage.console, id).await.unwrap();
+    let named: Vec<_> = problems
+        .iter()
+        .map(|it| (it.path.as_str(), it.reason.split(':').next().unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        named,
+        [("b.yaml", "options"), ("p/plugin.json", "version"), ("q/plugin.json", "defaultConfig")]
+    );
+}
+
+#[tokio::test]
+async fn only_so_many_problems_are_kept_whatever_they_are_about() {
+    let stage = Stage::new().await;
+    let with_icon = |n| format!("{}  icon: icon.txt\n", template(&format!("t{n}"), "x"));
+    let many: Vec<(String, String)> = (0..250).map(|n| (format!("{n}.yaml"), with_icon(n))).collect();
+    let mut files: Vec<(&str, &str)> =
+        many.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    files.push(("icon.txt", "no picture"));
+    stage.commit(&files);
+    let id = stage.add(json!({})).await.public.id;
+    let end = stage.sync(id).await;
+    assert!(matches!(end, SyncEnd::Synced { templates: 250, problems: 201, .. }), "{end:?}");
+    let problems = stage.repositories().problems(&stage.console, id).await.unwrap();
+    assert_eq!(problems.last().unwrap().reason, "50 more problems are not listed");
+    assert_eq!((problems.len(), stage.get(id).await.problems), (201, 201));
+}
+
+#[tokio::test]
+async fn a_folder_that_a_sync_before_still_works_in_is_waited_for() {
+    let stage = Stage::new().await;
+    stage.commit(&[("a.yaml", &template("a", "first"))]);
+    let id = stage.add(json!({})).await.public.id;
+    stage.sync(id).await;
+    // What git of a sync that was overtaken, or of a process that was killed, holds until it is gone.
+    let held = std::fs::File::open(stage.folder.path().join(format!("cache/{id}/lock"))).unwrap();
+    held.lock().unwrap();
+    let stop = CancellationToken::new();
+    stage.test.manual_clock().advance(TimeDelta::seconds(1));
+    stage.repositories().request_sync(&stage.console, id).await.unwrap();
+    stage.test.manual_clock().advance(TimeDelta::seconds(1));
+    stage.repositories().sync_due(&stop).await.unwrap().unwrap();
+    assert_eq!(stage.get(id).await.sync_status, RepositorySyncStatus::Syncing);
+    assert!(stage.repositories().sync_due(&stop).await.unwrap().is_none(), "not at once");
+    drop(held);
+    stage.test.manual_clock().advance(TimeDelta::seconds(61));
+    let end = stage.repositories().sync_due(&stop).await.unwrap().map(|report| report.end);
+    assert!(matches!(end, Some(SyncEnd::Synced { .. })), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_sync_that_lost_its_lease_ends_although_its_server_hangs() {
+    let stage = Stage::with(|options| {
+        options.lease_seconds = 3;
+        options.fetch.private_networks = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hangs = format!("http://{}/x.zip", server.local_addr().unwrap());
+    let id = stage.add(json!({"type": "http", "url": hangs})).await.public.id;
+    let stop = CancellationToken::new();
+    let (syncing, change) = tokio::join!(stage.repositories().sync_due(&stop), async {
+        let asked = server.accept().await.unwrap();
+        stage.change(id, json!({"url": format!("{hangs}?again")})).await.unwrap();
+        asked
+    });
+    // Nobody answered.
+    drop(change);
+    assert_eq!(syncing.unwrap().unwrap().end, SyncEnd::Overtaken);
+}
+
+#[tokio::test]
 async fn a_stopped_sync_is_still_due() {
     let stage = Stage::new().await;
     stage.commit(&[("a.yaml", &template("a", "first"))]);
@@ -271,6 +362,20 @@ async fn secrets_are_sealed_never_shown_and_not_taken_to_another_server() {
     let audit: String =
         stage.test.look("SELECT string_agg(concat(before, after, detail), ' ') FROM audit_log").await;
     assert!(audit.contains("git.example.org/b") && !audit.contains("s3cret"), "{audit}");
+}
+
+#[tokio::test]
+async fn an_archives_secret_is_not_taken_to_another_server_whatever_its_address_asks() {
+    let stage = Stage::new().await;
+    let far = "https://files.example.org/a.zip?ref=main";
+    let id =
+        stage.add(json!({"type": "http", "url": far, "authType": "token", "token": "t"})).await.public.id;
+    let moved = stage.change(id, json!({"url": "https://evil.example.org/a.zip?ref=main"})).await;
+    assert!(
+        matches!(&moved, Err(Error::Invalid(errors)) if errors.iter().any(|(name, _)| name == "url")),
+        "{moved:?}"
+    );
+    stage.change(id, json!({"url": "https://files.example.org/a.zip?ref=1.0"})).await.unwrap();
 }
 
 #[tokio::test]
