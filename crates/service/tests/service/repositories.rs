@@ -238,7 +238,7 @@ async fn a_sync_whose_lease_is_over_writes_nothing_and_another_one_takes_over() 
 async fn what_the_database_cannot_hold_spoils_its_own_file_alone() {
     let stage = Stage::new().await;
     let nul = r#"{"name": "q", "version": "1.0.0", "type": "webhook", "defaultConfig": {"a": ["\u0000"]}}"#;
-    let long = format!("1.0.0-{}", (0..4_000).map(|n| format!("{n:x}")).collect::<String>());
+    let long = (0..4_000).fold("1.0.0-x".to_owned(), |text, n: u32| text + &n.to_string());
     stage.commit(&[
         ("a.yaml", &template("a", "first")),
         ("b.yaml", &format!("{}  options: {{\"x\\0\": 1}}\n", template("b", "first"))),
