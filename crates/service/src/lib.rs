@@ -14,6 +14,7 @@ mod audit;
 mod bearer_tokens;
 mod browsers;
 mod caller;
+mod catalog;
 mod devices;
 mod egress;
 mod error;
@@ -73,6 +74,7 @@ pub use audit::{Audit, Export, ExportFormat, ExportWriter, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
+pub use catalog::{Catalog, CatalogSearch};
 pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use egress::Network;
 pub use error::{Error, NoRoom};
@@ -111,6 +113,7 @@ pub use tidegate_persistence::viewing::ViewingEnd;
 pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
     agent::Filter as AgentFilter,
+    catalog::Blob as CatalogFile,
     migrate,
     quarantine::Quarantined,
     roles,
@@ -138,6 +141,7 @@ pub(crate) struct Core {
     pub(crate) throttle: Arc<throttle::Throttle>,
     pub(crate) uses: keys::Uses<ApiKeyId>,
     pub(crate) token_uses: keys::Uses<BearerTokenId>,
+    pub(crate) views: catalog::Views,
 }
 
 /// Every use case, wired once. Cheap to clone.
@@ -179,6 +183,8 @@ pub struct Services {
     pub devices: Devices,
     /// Bearer tokens of the caller.
     pub bearer_tokens: BearerTokens,
+    /// Templates and plugins that can be installed.
+    pub catalog: Catalog,
     /// Sessions of an organization.
     pub sessions: Sessions,
     /// Sessions of every organization, for operators.
@@ -229,6 +235,7 @@ impl Services {
             feed: events::Feed::new(),
             uses: keys::Uses::default(),
             token_uses: keys::Uses::default(),
+            views: catalog::Views::default(),
             db,
             clock,
             options,
@@ -252,6 +259,7 @@ impl Services {
             identities: Identities(Arc::clone(&core)),
             devices: Devices(Arc::clone(&core)),
             bearer_tokens: BearerTokens(Arc::clone(&core)),
+            catalog: Catalog(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             all_sessions: AllSessions(Arc::clone(&core)),
             homes: Homes(Arc::clone(&core)),

@@ -8,6 +8,7 @@ use utoipa::{
 use super::{
     admin, agents, audit, auth, browser, catalog, content, events, groups, homes, invites, keys, members,
     oauth, organizations, pages, plugins, quotas, sessions, tokens, users,
+    oauth, organizations, pages, quotas, sessions, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -46,6 +47,10 @@ use super::{
         organizations::session_policy::get_session_policy, organizations::session_policy::set_session_policy,
         sessions::terminal::terminal, sessions::vnc::vnc, sessions::port::port, content::proxy::by_path, events::stream::stream, events::ticket::ticket,
         homes::list::list, homes::delete::delete,
+        catalog::templates::templates, catalog::templates::template, catalog::template_ratings::template_ratings,
+        catalog::template_ratings::rate_template, catalog::template_ratings::unrate_template, catalog::icons::icon,
+        catalog::plugins::plugins, catalog::plugins::plugin, catalog::plugins::versions, catalog::plugins::stats,
+        catalog::plugin_ratings::plugin_ratings, catalog::plugin_ratings::rate_plugin, catalog::plugin_ratings::unrate_plugin,
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
         admin::rotate_key::rotate_key, admin::rotate_key::revoke_key, admin::change::update, admin::change::remove,
@@ -69,6 +74,7 @@ use super::{
         (name = "audit", description = "Who did what, with which credential, from where"),
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
         (name = "events", description = "Changes of sessions, commands and agents as they happen"),
+        (name = "catalog", description = "Templates and plugins that can be installed"),
         (name = "agents", description = "What agents call, with their own key"),
         (name = "catalog", description = "Templates and plugins, and the repositories that they come from"),
         (name = "admin", description = "What operators of the platform do"),

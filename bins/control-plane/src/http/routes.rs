@@ -145,6 +145,8 @@ fn api(api: &mut ServiceConfig) {
                 .default_service(to(content::by_path)),
         )
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
+        .service(scope("/catalog").wrap(from_fn(bearer)).configure(of_the_catalog))
+        .service(scope("/plugins/catalog").wrap(from_fn(bearer)).configure(of_catalog_plugins))
         .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
         .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
@@ -202,6 +204,33 @@ fn of_groups(inside: &mut ServiceConfig) {
                 .route(get().to(quotas::of_group::get))
                 .route(put().to(quotas::of_group::set))
                 .route(delete().to(quotas::of_group::reset)),
+        );
+}
+
+fn of_the_catalog(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("/templates").route(get().to(catalog::templates)))
+        .service(resource("/templates/{id}").route(get().to(catalog::template)))
+        .service(resource("/templates/{id}/ratings").route(get().to(catalog::template_ratings)))
+        .service(
+            resource("/templates/{id}/rate")
+                .route(post().to(catalog::rate_template))
+                .route(delete().to(catalog::unrate_template)),
+        )
+        .service(resource("/icons/{digest}").route(get().to(catalog::icon)));
+}
+
+fn of_catalog_plugins(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("").route(get().to(catalog::plugins)))
+        .service(resource("/{id}").route(get().to(catalog::plugin)))
+        .service(resource("/{id}/versions").route(get().to(catalog::versions)))
+        .service(resource("/{id}/stats").route(get().to(catalog::stats)))
+        .service(resource("/{id}/ratings").route(get().to(catalog::plugin_ratings)))
+        .service(
+            resource("/{id}/rate")
+                .route(post().to(catalog::rate_plugin))
+                .route(delete().to(catalog::unrate_plugin)),
         );
 }
 

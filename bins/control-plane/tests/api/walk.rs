@@ -160,6 +160,19 @@ const RULES: &[(&str, Rule)] = &[
     ("POST /plugins/{id}/deliveries/{deliveryId}/redeliver", Rule::Right(Operation::ManagePlugins)),
     // Whoever is a member of anything uses what the platform has for everybody.
     ("GET /plugins/{name}/api/{path}", Rule::Own),
+    ("GET /catalog/templates", Rule::Right(Operation::ReadCatalog)),
+    ("GET /catalog/templates/{id}", Rule::Own),
+    ("GET /catalog/templates/{id}/ratings", Rule::Own),
+    ("POST /catalog/templates/{id}/rate", Rule::Own),
+    ("DELETE /catalog/templates/{id}/rate", Rule::Own),
+    ("GET /catalog/icons/{digest}", Rule::Own),
+    ("GET /plugins/catalog", Rule::Right(Operation::ReadCatalog)),
+    ("GET /plugins/catalog/{id}", Rule::Own),
+    ("GET /plugins/catalog/{id}/versions", Rule::Own),
+    ("GET /plugins/catalog/{id}/stats", Rule::Own),
+    ("GET /plugins/catalog/{id}/ratings", Rule::Own),
+    ("POST /plugins/catalog/{id}/rate", Rule::Own),
+    ("DELETE /plugins/catalog/{id}/rate", Rule::Own),
     ("POST /agents/register", Rule::Agent),
     ("GET /agents/connect", Rule::Agent),
     ("GET /agents/tunnels/{id}", Rule::Agent),
@@ -446,6 +459,8 @@ impl Stage {
         match pattern.split('/').nth(1).unwrap_or_default() {
             "admin" | "catalog" => self.ask_as_platform(operation, &mut ask).await,
             "plugins" => self.ask_of_plugins(operation, &mut ask).await,
+            "admin" => self.ask_as_platform(operation, &mut ask).await,
+            "catalog" | "plugins" => self.ask_of_catalog(operation, who, &mut ask).await,
             "users" | "groups" | "quotas" => self.ask_of_users(operation, &mut ask).await,
             "auth" => self.ask_of_logins(operation, who, &mut ask).await,
             "organizations" | "orgs" | "invites" | "keys" => {
@@ -549,6 +564,20 @@ impl Stage {
             _ => {
                 ask.fill("{id}", &self.of("Colleague").id);
                 ask.body = (method == "PUT").then_some(unlimited);
+            }
+        }
+    }
+
+    /// What is in the catalog is everybody's; a rating that is taken back was given before.
+    async fn ask_of_catalog(&self, operation: &str, who: Who, ask: &mut Ask) {
+        let [template, plugin, digest] = crate::catalog::stocked(&self.world).await;
+        ask.fill("{digest}", &digest);
+        let is_plugin = operation.contains("/plugins/");
+        ask.fill("{id}", if is_plugin { &plugin } else { &template });
+        if operation.ends_with("/rate") {
+            ask.body = Some(json!({"rating": 4}));
+            if operation.starts_with("DELETE") && who != Who::Nobody {
+                self.done_by(self.token(who), "POST", &ask.path, json!({"rating": 4})).await;
             }
         }
     }

@@ -233,9 +233,14 @@ impl Query {
     }
 }
 
-/// Each look is planned for what it looks for: a plan for everything would read everything.
+/// Each look is planned for what it looks for: a plan for everything would read everything. And a word with a slip in it
+/// shares about half of its parts with the right one.
 async fn plan_each(conn: &mut diesel_async::AsyncPgConnection) -> Result<()> {
-    statement::<()>("SET LOCAL plan_cache_mode = force_custom_plan").execute(conn).await?;
+    statement::<(Text, Text)>(
+        "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('pg_trgm.word_similarity_threshold', '0.45', true)",
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -66,3 +66,35 @@ async fn a_command_on_its_way_is_entered_into_no_index_anew() {
         .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));
 }
+
+#[tokio::test]
+async fn the_catalog_is_searched_by_its_indexes_under_row_level_security() {
+    let test = TestDb::new().await;
+    let app = test.app().await;
+    app.batch_execute("SET ROLE tidegate_user; SET enable_seqscan = off").await.unwrap();
+    for (table, stats, id) in [
+        ("catalog_templates", "template_stats", "template_id"),
+        ("catalog_plugins", "plugin_stats", "plugin_id"),
+    ] {
+        for (condition, indexes) in [
+            (
+                "e.search @@ (to_tsquery('simple', 'a:*') || plainto_tsquery('english', 'a')) OR 'firfox' <% e.title",
+                ["_search", "_title"].as_slice(),
+            ),
+            ("e.tags @> ARRAY['web']", &["_tags"]),
+            ("lower(e.category) = 'web'", &["_category"]),
+        ] {
+            let sql =
+                format!("EXPLAIN SELECT e.id FROM {table} e WHERE e.withdrawn_at IS NULL AND ({condition})");
+            let rows = app.query(&sql, &[]).await.unwrap();
+            let plan = rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n");
+            for index in indexes {
+                assert!(plan.contains(&format!("{table}{index}")), "{plan}");
+            }
+        }
+        let sql = format!("EXPLAIN SELECT {id} FROM {stats} ORDER BY install_count DESC, {id} DESC LIMIT 20");
+        let plan: String =
+            app.query(&sql, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)).collect();
+        assert!(plan.contains(&format!("{stats}_popular")), "{plan}");
+    }
+}
