@@ -134,7 +134,6 @@ impl Server {
         for _ in 0..repositories::AT_ONE_TIME {
             tasks.spawn(repositories::keep(syncs.clone(), shutdown.clone()));
         }
-        tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
         tasks.spawn(key_uses::write(keys, tokens, catalog, shutdown.clone()));
         tasks.spawn(async move { events.run(until).await });
         let until = shutdown.clone();

@@ -38,7 +38,9 @@ fn answer(request: &Request) -> Reply {
     Reply::ok(&match path.trim_start_matches("/api/v1") {
         "/catalog/templates" if query.contains("search=twice") => {
             let mut two = [template(12), template(13)];
-            two.iter_mut().for_each(|one| one["name"] = "twice".into());
+            for one in &mut two {
+                one["name"] = "twice".into();
+            }
             json!({"templates": two, "total": 2, "nextCursor": null})
         }
         "/catalog/templates" => json!({"templates": [template(12)], "total": 300, "nextCursor": "more"}),

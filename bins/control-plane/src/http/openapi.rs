@@ -8,7 +8,6 @@ use utoipa::{
 use super::{
     admin, agents, audit, auth, browser, catalog, content, events, groups, homes, invites, keys, members,
     oauth, organizations, pages, plugins, quotas, sessions, tokens, users,
-    oauth, organizations, pages, quotas, sessions, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -74,7 +73,6 @@ use super::{
         (name = "audit", description = "Who did what, with which credential, from where"),
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
         (name = "events", description = "Changes of sessions, commands and agents as they happen"),
-        (name = "catalog", description = "Templates and plugins that can be installed"),
         (name = "agents", description = "What agents call, with their own key"),
         (name = "catalog", description = "Templates and plugins, and the repositories that they come from"),
         (name = "admin", description = "What operators of the platform do"),

@@ -145,8 +145,6 @@ fn api(api: &mut ServiceConfig) {
                 .default_service(to(content::by_path)),
         )
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
-        .service(scope("/catalog").wrap(from_fn(bearer)).configure(of_the_catalog))
-        .service(scope("/plugins/catalog").wrap(from_fn(bearer)).configure(of_catalog_plugins))
         .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
         .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
@@ -164,6 +162,7 @@ fn api(api: &mut ServiceConfig) {
             resource("/catalog/repositories/{id}/webhook").route(post().to(catalog::repositories::webhook)),
         )
         .service(scope("/catalog/repositories").wrap(from_fn(operator)).configure(of_repositories))
+        .service(scope("/catalog").wrap(from_fn(bearer)).configure(of_the_catalog))
         // Whatever the method: it is the plugin's to say what it takes.
         .service(
             resource("/plugins/{name}/api/{path:.*}")
@@ -176,6 +175,7 @@ fn api(api: &mut ServiceConfig) {
                 .wrap(from_fn(operator))
                 .route(post().to(plugins::install)),
         )
+        .service(scope("/plugins/catalog").wrap(from_fn(bearer)).configure(of_catalog_plugins))
         .service(scope("/plugins").wrap(from_fn(operator)).configure(of_plugins))
         .service(scope("/admin").wrap(from_fn(operator)).configure(of_operators));
 }

@@ -10,7 +10,8 @@ const SVG: &str = "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</scr
 
 /// A template, a plugin and the digest of an icon; made once.
 pub(crate) async fn stocked(world: &World) -> [String; 3] {
-    let there: i64 = world.db.look("SELECT COALESCE(max(id), 0) FROM repositories").await;
+    let there = "SELECT COALESCE(max(id), 0) FROM repositories WHERE name = 'official'";
+    let there: i64 = world.db.look(there).await;
     let of = if there == 0 { stock(world).await } else { RepositoryId::from_number(there) };
     let template = world.db.template_id(of, "firefox-browser").await;
     [template.to_string(), world.db.plugin_id(of, "dark-theme").await.to_string(), digest(9).to_string()]

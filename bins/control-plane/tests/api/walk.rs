@@ -442,6 +442,12 @@ impl Stage {
     }
 }
 
+/// Whether it is about the catalog as everybody sees it.
+fn of_the_catalog(pattern: &str) -> bool {
+    let other = pattern.starts_with("/catalog/repositories") || pattern.ends_with("/install");
+    !other && (pattern.starts_with("/catalog/") || pattern.starts_with("/plugins/catalog"))
+}
+
 impl Stage {
     /// A good request. What it is about was made for it alone.
     pub(crate) async fn ask(&self, operation: &str, who: Who, own: bool) -> Ask {
@@ -457,10 +463,11 @@ impl Stage {
             ask.fill("{id}", "acme");
         }
         match pattern.split('/').nth(1).unwrap_or_default() {
+            "catalog" | "plugins" if of_the_catalog(pattern) => {
+                self.ask_of_catalog(operation, who, &mut ask).await;
+            }
             "admin" | "catalog" => self.ask_as_platform(operation, &mut ask).await,
             "plugins" => self.ask_of_plugins(operation, &mut ask).await,
-            "admin" => self.ask_as_platform(operation, &mut ask).await,
-            "catalog" | "plugins" => self.ask_of_catalog(operation, who, &mut ask).await,
             "users" | "groups" | "quotas" => self.ask_of_users(operation, &mut ask).await,
             "auth" => self.ask_of_logins(operation, who, &mut ask).await,
             "organizations" | "orgs" | "invites" | "keys" => {

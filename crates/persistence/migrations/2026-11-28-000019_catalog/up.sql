@@ -130,8 +130,6 @@ CREATE TABLE catalog_plugins (
     CONSTRAINT catalog_plugins_name_key UNIQUE (repository_id, name)
 );
 
-CREATE INDEX catalog_plugins_package ON catalog_plugins (package);
-
 CREATE TABLE plugin_versions (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     plugin_id  bigint NOT NULL REFERENCES catalog_plugins (id) ON DELETE CASCADE,

@@ -1,11 +1,9 @@
-//! `catalog/…`.
-
-pub(crate) mod repositories;
 //! The catalog: templates and plugins that can be installed, what people think of them, and their icons.
 
 pub(crate) mod icons;
 pub(crate) mod plugin_ratings;
 pub(crate) mod plugins;
+pub(crate) mod repositories;
 pub(crate) mod template_ratings;
 pub(crate) mod templates;
 
