@@ -497,7 +497,7 @@ impl Stage {
         if operation != "POST /plugins/catalog/{id}/install" {
             ask.fill("{id}", &made.id.to_string());
         }
-        ask.fill("{id}", "1");
+        ask.fill("{id}", "9000000");
         if operation == "PATCH /plugins/{id}" {
             ask.body = Some(json!({"config": {}}));
         }

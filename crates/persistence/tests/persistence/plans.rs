@@ -1,6 +1,9 @@
 //! Which index a look may use, however wrong the statistics are, and what a command's way costs.
 
-use tidegate_test_support::TestDb;
+use tidegate_test_support::{
+    TestDb,
+    catalog::{plugin, template},
+};
 use tokio_postgres::Client;
 
 /// How PostgreSQL would answer without the index that is meant for it.
@@ -70,6 +73,12 @@ async fn a_command_on_its_way_is_entered_into_no_index_anew() {
 #[tokio::test]
 async fn the_catalog_is_searched_by_its_indexes_under_row_level_security() {
     let test = TestDb::new().await;
+    let of = test.repository("official").await;
+    let many = |n: usize| serde_json::json!({"category": format!("of {n}"), "tags": [format!("tag-{n}")], "description": "one of many"});
+    let templates: Vec<_> = (0..2_000).map(|n| template(&format!("tool-{n}"), &many(n))).collect();
+    let plugins: Vec<_> = (0..2_000).map(|n| plugin(&format!("tool-{n}"), &many(n))).collect();
+    test.sync(of, &templates, &plugins).await;
+    test.execute("ANALYZE catalog_templates, catalog_plugins, template_stats, plugin_stats").await;
     let app = test.app().await;
     app.batch_execute("SET ROLE tidegate_user; SET enable_seqscan = off").await.unwrap();
     for (table, stats, id) in [
@@ -78,11 +87,11 @@ async fn the_catalog_is_searched_by_its_indexes_under_row_level_security() {
     ] {
         for (condition, indexes) in [
             (
-                "e.search @@ (to_tsquery('simple', 'a:*') || plainto_tsquery('english', 'a')) OR 'firfox' <% e.title",
+                "e.search @@ (to_tsquery('simple', 'firef:*') || plainto_tsquery('english', 'firef')) OR 'firfox' <% e.title",
                 ["_search", "_title"].as_slice(),
             ),
-            ("e.tags @> ARRAY['web']", &["_tags"]),
-            ("lower(e.category) = 'web'", &["_category"]),
+            ("e.tags @> ARRAY['tag-7']", &["_tags"]),
+            ("lower(e.category) = 'of 7'", &["_category"]),
         ] {
             let sql =
                 format!("EXPLAIN SELECT e.id FROM {table} e WHERE e.withdrawn_at IS NULL AND ({condition})");
