@@ -112,9 +112,9 @@ async fn fill(stage: &Stage, entries: u32) -> anyhow::Result<()> {
         WITH made AS (
             INSERT INTO catalog_templates (repository_id, name, display_name, description, category, app_type, platforms, tags, manifest, digest,
                 created_at, updated_at)
-            SELECT r.id, name, initcap(replace(name, '-', ' ')), description, category, app_type, ARRAY['docker'], tags,
-                jsonb_build_object('name', name, 'displayName', initcap(replace(name, '-', ' ')), 'description', description, 'category', category,
-                    'appType', app_type, 'platforms', '["docker"]'::jsonb, 'image', 'registry.example/' || name || ':1', 'protocol', 'vnc', 'tags', tags),
+            SELECT r.id, x.name, initcap(replace(x.name, '-', ' ')), y.said, x.category, x.app_type, ARRAY['docker'], x.tags,
+                jsonb_build_object('name', x.name, 'displayName', initcap(replace(x.name, '-', ' ')), 'description', y.said, 'category', x.category,
+                    'appType', x.app_type, 'platforms', '["docker"]'::jsonb, 'image', 'registry.example/' || x.name || ':1', 'protocol', 'vnc', 'tags', x.tags),
                 '\x01', now() - g * interval '1 second', now()
             FROM repositories r, generate_series(0, {entries} - 1) g
             JOIN first_words a ON a.n = g % 30 JOIN second_words b ON b.n = (g / 30) % 40
@@ -122,8 +122,8 @@ async fn fill(stage: &Stage, entries: u32) -> anyhow::Result<()> {
                 (ARRAY['Editors', 'Browsers', 'Graphics', 'Terminals', 'Databases', 'Games', 'Office', 'Science', 'Audio', 'Video', 'Network', 'Learning'])[1 + g % 12] AS category,
                 (ARRAY['desktop', 'webapp', 'terminal'])[1 + g % 3] AS app_type,
                 ARRAY[(ARRAY['web', 'editor', 'terminal', 'browser', 'tool'])[1 + g % 5], 'tag-' || g % 200] AS tags) x
-            CROSS JOIN LATERAL (SELECT 'An application for ' || lower(category) || ' that runs in sessions of the ' || b.w || ', number ' || g
-                || ', with a ' || (ARRAY['web', 'editor', 'terminal', 'browser', 'tool'])[1 + g % 5] || ' of its own' AS description) y
+            CROSS JOIN LATERAL (SELECT 'An application for ' || lower(x.category) || ' that runs in sessions of the ' || b.w || ', number ' || g
+                || ', with a ' || (ARRAY['web', 'editor', 'terminal', 'browser', 'tool'])[1 + g % 5] || ' of its own' AS said) y
             WHERE r.name = 'bench' RETURNING id)
         INSERT INTO template_stats (template_id, install_count, rating_sum, rating_count, updated_at)
             SELECT id, (id * 7919) % 1000, (id % 50) * (1 + id % 5), id % 50, now() FROM made;

@@ -1,3 +1,5 @@
+DROP INDEX catalog_templates_called;
+DROP INDEX catalog_plugins_called;
 DROP INDEX catalog_plugins_package;
 DROP INDEX installed_plugins_catalog;
 GRANT CREATE ON SCHEMA public TO tidegate_lister;

@@ -44,7 +44,7 @@ impl FromFields for Which {
     ("category" = Option<String>, Query, description = "in this category, in any case"),
     ("tag" = Option<String>, Query, description = "with this tag, in any case"),
     ("appType" = Option<AppType>, Query, description = "desktop, webapp or terminal"),
-    ("sort" = Option<String>, Query, description = "relevance, popular, rating, newest or name; relevance with a search, else popular"),
+    ("sort" = Option<String>, Query, description = "relevance, popular, rating, newest or name; relevance with a search, else popular. By relevance the 2000 most popular ones that fit are shown"),
     ("limit" = Option<u32>, Query, description = "1 to 100, default 50"),
     ("cursor" = Option<String>, Query, description = "`nextCursor` of the page before, in the same order"),
 ), responses(
