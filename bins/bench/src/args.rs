@@ -93,6 +93,8 @@ pub(crate) enum Part {
     Logins,
     /// The first page of a hundred thousand users
     Users,
+    /// Searches of fifty thousand catalog entries, and storms of views and ratings
+    Catalog,
 }
 
 impl Args {

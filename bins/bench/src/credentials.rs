@@ -25,7 +25,7 @@ const LOGINS: usize = 8;
 /// Time between two requests of whoever looks how long the others wait.
 const PROBE: Duration = Duration::from_millis(5);
 /// What needs a credential and little else.
-const ASKED: &str = "/api/v1/me/permissions";
+pub(crate) const ASKED: &str = "/api/v1/me/permissions";
 
 /// API keys, each a request of its own on a kept connection.
 #[derive(Debug, Clone, Serialize)]
@@ -126,7 +126,8 @@ async fn mint(stage: &Stage, tokens: &[String]) -> anyhow::Result<Vec<String>> {
     Ok(keys)
 }
 
-async fn used(
+/// Requests on so many connections for so long, each answered with 200: how many, their times, and how long it took.
+pub(crate) async fn used(
     stage: &Stage,
     requests: &Arc<Vec<Vec<u8>>>,
     connections: u32,
@@ -143,7 +144,7 @@ async fn used(
                     break;
                 }
                 let answer = connection.send(request).await?;
-                ensure!(answer.status == 200, "a good key was answered with {}", answer.status);
+                ensure!(answer.status == 200, "a good request was answered with {}", answer.status);
                 times.push(asked.elapsed());
             }
             anyhow::Ok(times)

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::{
+    catalog::Catalog,
     credentials::{Keys, Logins, Users},
     dispatch::Dispatch,
     heartbeats::Heartbeats,
@@ -46,6 +47,7 @@ pub(crate) struct Figures {
     pub(crate) keys: Option<Keys>,
     pub(crate) logins: Option<Logins>,
     pub(crate) users: Option<Users>,
+    pub(crate) catalog: Option<Catalog>,
     /// MiB a second of a tunnel fed from memory.
     pub(crate) tunnel: Option<f64>,
     /// Creates with a few agents, then with many.
@@ -190,6 +192,24 @@ impl Figures {
             lines.less(format!("first page of {} users, p50", users.count), users.p50, "ms");
             lines.less(format!("first page of {} users, p99", users.count), users.p99, "ms");
         }
+        if let Some(catalog) = &self.catalog {
+            catalog.lines(lines);
+        }
+    }
+}
+
+impl Catalog {
+    fn lines(&self, lines: &mut Lines) {
+        lines.plain("request with a credential and little else, p50", self.reference[0], "ms");
+        lines.plain("request with a credential and little else, p99", self.reference[1], "ms");
+        for (what, [p50, p99]) in &self.searches {
+            let of = format!("search of {} entries, {what}", self.entries);
+            lines.less(format!("{of}, p50"), *p50, "ms");
+            lines.less(format!("{of}, p99"), *p99, "ms");
+        }
+        lines.more("searches", self.per_second, "/s");
+        lines.more("views of one plugin by 64, counted exactly", self.views, "/s");
+        lines.more("ratings of one plugin by 64, counted exactly", self.ratings, "/s");
     }
 }
 

@@ -104,6 +104,10 @@ impl Figures {
             let ratio = logins.p99_beside / logins.p99_alone.max(f64::EPSILON);
             goals.push(Goal::most("p99 of others beside logins", ratio, "×", 2.0));
         }
+        if let Some(catalog) = &self.catalog {
+            let what = format!("slowest kind of search of {} entries, p99", catalog.entries);
+            goals.push(Goal::most(what, catalog.worst(), "ms", 250.0));
+        }
     }
 
     /// How much worse each figure is on a grown platform.

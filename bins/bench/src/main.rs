@@ -7,6 +7,7 @@
 mod age;
 mod args;
 mod baseline;
+mod catalog;
 mod credentials;
 mod desktop;
 mod dispatch;

@@ -6,7 +6,7 @@ use crate::{
     age,
     args::{Args, Part},
     baseline::{PgBench, tcp_copy},
-    credentials, dispatch,
+    catalog, credentials, dispatch,
     figures::Figures,
     fleet::{self, Arrivals, Ears, Fleet, Member},
     heartbeats, lifecycles, memory, parallel, placement,
@@ -17,6 +17,8 @@ use crate::{
 
 /// Requests before anything is counted: connections, plans and caches are filled.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// Entries of the catalog.
+const CATALOG: u32 = 50_000;
 /// Agents of the placement that has few.
 const FEW: usize = 16;
 
@@ -175,6 +177,9 @@ async fn people(args: &Args, stage: &Stage, figures: &mut Figures, cast: &Cast) 
     if args.wants(Part::Users) {
         let count = if args.quick { 10_000 } else { 100_000 };
         figures.users = Some(credentials::users(stage, count, args.length()).await?);
+    }
+    if args.wants(Part::Catalog) && figures.catalog.is_none() {
+        figures.catalog = Some(catalog::run(stage, tokens, CATALOG, args.length()).await?);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What is written: tables and sentences for people, JSON for programs. Words that come from a server never carry
 //! control characters to a terminal.
 
+pub(crate) mod catalog;
 mod sharing;
 
 use std::io::{self, Write};

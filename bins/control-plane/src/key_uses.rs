@@ -1,8 +1,9 @@
-//! Writes down when API keys and bearer tokens were last used, every few seconds and once more at the end.
+//! Writes down when API keys and bearer tokens were last used and how often plugins were looked at, every few seconds and
+//! once more at the end.
 
 use std::time::Duration;
 
-use tidegate_service::{BearerTokens, Keys};
+use tidegate_service::{BearerTokens, Catalog, Keys};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// Writes until `shutdown`, and what is left then.
-pub(crate) async fn write(keys: Keys, tokens: BearerTokens, shutdown: CancellationToken) {
+pub(crate) async fn write(keys: Keys, tokens: BearerTokens, catalog: Catalog, shutdown: CancellationToken) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -26,6 +27,12 @@ pub(crate) async fn write(keys: Keys, tokens: BearerTokens, shutdown: Cancellati
                     "uses of keys and tokens were not written, tried again later"
                 );
             }
+        }
+        if let Err(error) = catalog.flush_views().await {
+            tracing::debug!(
+                error = crate::chain(&error),
+                "views of plugins were not written, tried again later"
+            );
         }
         if last {
             return;

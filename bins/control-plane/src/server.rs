@@ -76,6 +76,7 @@ impl Server {
         let mails =
             mail::Sender { mails: services.mails.clone(), post, nudges: services.nudges().subscribe() };
         let (keys, tokens) = (services.keys.clone(), services.bearer_tokens.clone());
+        let catalog = services.catalog.clone();
         let (events, until) = (services.events.clone(), shutdown.clone());
         let syncs = services.repositories.clone();
         let plugins = services.plugins.clone();
@@ -133,7 +134,7 @@ impl Server {
         for _ in 0..repositories::AT_ONE_TIME {
             tasks.spawn(repositories::keep(syncs.clone(), shutdown.clone()));
         }
-        tasks.spawn(key_uses::write(keys, tokens, shutdown.clone()));
+        tasks.spawn(key_uses::write(keys, tokens, catalog, shutdown.clone()));
         tasks.spawn(async move { events.run(until).await });
         let until = shutdown.clone();
         tasks.spawn(async move { plugins.run(until).await });

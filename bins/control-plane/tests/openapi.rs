@@ -30,6 +30,8 @@ fn registered() -> BTreeSet<String> {
             "of_sessions" => "/api/v1/sessions",
             "of_an_organization" => "/api/v1/organizations/{id}",
             "of_plugins" => "/api/v1/plugins",
+            "of_the_catalog" => "/api/v1/catalog",
+            "of_catalog_plugins" => "/api/v1/plugins/catalog",
             "of_repositories" => "/api/v1/catalog/repositories",
             "of_operators" => "/api/v1/admin",
             other => {

@@ -29,6 +29,7 @@ mod audit;
 mod auth;
 mod builder;
 mod call;
+mod catalog;
 mod devices;
 mod error;
 mod events;
@@ -53,6 +54,7 @@ pub use agents::{AgentChange, AgentList, Quarantine, Quarantined, Registration, 
 pub use audit::{AuditExport, AuditOf, AuditPage, AuditQuery};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};
+pub use catalog::{CatalogQuery, PluginPage, PluginVersions, RatingPage, TemplatePage};
 pub use devices::{DeviceCodes, DeviceToken, TokenPage};
 pub use error::{ApiError, Error};
 pub use events::{EventQuery, EventTicket, Events};

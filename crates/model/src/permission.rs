@@ -45,6 +45,10 @@ text_enum! {
         ReadUsers = "user.read",
         /// Make users whose home is the organization, change and end them.
         ManageUsers = "user.manage",
+        /// Look through templates and plugins that can be installed.
+        ReadCatalog = "catalog.read",
+        /// Say what one thinks of templates and plugins.
+        RateCatalog = "catalog.rate",
         /// Approve, drain and command agents.
         ManageAgents = "platform.agent.manage",
         /// Add, change, sync and remove repositories of the catalog.
@@ -96,7 +100,11 @@ impl Operation {
     const fn needs(self) -> Needs {
         use OrgRole::{Admin, Maintainer, User, Viewer};
         match self {
-            Self::CreateOrganization | Self::AnswerInvites | Self::OwnProfile => Needs::Login,
+            Self::CreateOrganization
+            | Self::AnswerInvites
+            | Self::OwnProfile
+            | Self::ReadCatalog
+            | Self::RateCatalog => Needs::Login,
             Self::OwnSessions | Self::ReadOrganization | Self::ReadMembers | Self::ReadGroups => {
                 Needs::Member(&[Admin, Maintainer, User, Viewer])
             }
@@ -128,7 +136,7 @@ impl Operation {
     /// about an organization is theirs to do.
     pub const fn scope(self) -> Option<Scope> {
         match self {
-            Self::OwnSessions => Some(Scope::SessionsRead),
+            Self::OwnSessions | Self::ReadCatalog => Some(Scope::SessionsRead),
             Self::StartSessions | Self::ManageSessions => Some(Scope::SessionsWrite),
             Self::ReadOrganization
             | Self::ReadMembers
@@ -156,6 +164,7 @@ impl Operation {
             | Self::DeleteOrganization
             | Self::AnswerInvites
             | Self::OwnProfile
+            | Self::RateCatalog
             | Self::AppointManagers => None,
         }
     }

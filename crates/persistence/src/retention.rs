@@ -42,6 +42,10 @@ pub struct Retention {
     pub shares: TimeDelta,
     /// Quarantined sessions that were not seen again.
     pub quarantine: TimeDelta,
+    /// What repositories no longer have and nobody installed, old versions of plugins, and removed repositories.
+    pub catalog: TimeDelta,
+    /// Files of repositories that nothing refers to.
+    pub files: TimeDelta,
 }
 
 /// A kind of row that goes after its time. To let go of another kind, add an entry to [`KINDS`] and a field above.
@@ -234,6 +238,61 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.quarantine,
         bound: Bound::Moment,
         sql: "DELETE FROM quarantined_sessions WHERE ctid IN (SELECT ctid FROM quarantined_sessions WHERE last_seen < ? LIMIT ?)",
+    },
+    Kind {
+        // With its ratings and counts.
+        table: "catalog_templates",
+        batch: 1_000,
+        keep: |keep| keep.catalog,
+        bound: Bound::Moment,
+        sql: "DELETE FROM catalog_templates WHERE id IN (SELECT id FROM catalog_templates WHERE withdrawn_at < ?
+                AND NOT catalog_template_in_use(id) ORDER BY withdrawn_at LIMIT ?)",
+    },
+    Kind {
+        // With its versions, ratings and counts.
+        table: "catalog_plugins",
+        batch: 1_000,
+        keep: |keep| keep.catalog,
+        bound: Bound::Moment,
+        sql: "DELETE FROM catalog_plugins WHERE id IN (SELECT id FROM catalog_plugins WHERE withdrawn_at < ?
+                AND NOT catalog_plugin_in_use(id) ORDER BY withdrawn_at LIMIT ?)",
+    },
+    Kind {
+        // The newest and the twenty that came last stay, so that there is something to roll back to.
+        table: "plugin_versions",
+        batch: 1_000,
+        keep: |keep| keep.catalog,
+        bound: Bound::Moment,
+        sql: "DELETE FROM plugin_versions WHERE id IN (SELECT v.id FROM plugin_versions v JOIN catalog_plugins p ON p.id = v.plugin_id
+                WHERE v.created_at < ? AND v.version <> p.version AND NOT catalog_version_in_use(v.plugin_id, v.version)
+                AND v.id NOT IN (SELECT k.id FROM plugin_versions k WHERE k.plugin_id = v.plugin_id ORDER BY k.created_at DESC, k.id DESC LIMIT 20)
+                ORDER BY v.created_at LIMIT ?)",
+    },
+    Kind {
+        // What came from a removed repository goes by being withdrawn first.
+        table: "repositories",
+        batch: 100,
+        keep: |keep| keep.catalog,
+        bound: Bound::Moment,
+        sql: "DELETE FROM repositories WHERE id IN (SELECT r.id FROM repositories r WHERE r.removed_at < ?
+                AND NOT EXISTS (SELECT 1 FROM catalog_templates t WHERE t.repository_id = r.id)
+                AND NOT EXISTS (SELECT 1 FROM catalog_plugins p WHERE p.repository_id = r.id) ORDER BY r.removed_at LIMIT ?)",
+    },
+    Kind {
+        // The condition on `put_at` stands twice: whoever put it again while this waited for its lock is about to refer to it.
+        table: "catalog_blobs",
+        batch: 200,
+        keep: |keep| keep.files,
+        bound: Bound::Moment,
+        sql: "WITH past AS (SELECT ?::timestamptz AS bound), gone AS MATERIALIZED (
+                SELECT b.digest FROM catalog_blobs b, past p WHERE b.put_at < p.bound
+                AND NOT EXISTS (SELECT 1 FROM catalog_templates t WHERE t.icon = b.digest)
+                AND NOT EXISTS (SELECT 1 FROM catalog_plugins p WHERE p.icon = b.digest)
+                AND NOT EXISTS (SELECT 1 FROM catalog_plugins p WHERE p.package = b.digest)
+                AND NOT EXISTS (SELECT 1 FROM plugin_versions v WHERE v.package = b.digest)
+                AND NOT catalog_blob_of_plugins(b.digest) AND NOT catalog_blob_of_applications(b.digest)
+                ORDER BY b.put_at LIMIT ?)
+              DELETE FROM catalog_blobs b USING gone g, past p WHERE b.digest = g.digest AND b.put_at < p.bound",
     },
     Kind {
         table: "audit_log",

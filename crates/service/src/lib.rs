@@ -14,6 +14,7 @@ mod audit;
 mod bearer_tokens;
 mod browsers;
 mod caller;
+mod catalog;
 mod devices;
 mod egress;
 mod error;
@@ -73,6 +74,7 @@ pub use audit::{Audit, Export, ExportFormat, ExportWriter, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
+pub use catalog::{Catalog, CatalogSearch};
 pub use devices::{DeviceCodes, DeviceError, Devices};
 pub use error::{Error, NoRoom};
 pub use events::{EventFilter, EventStream, EventTicket, Events};
@@ -110,6 +112,7 @@ pub use tidegate_persistence::viewing::ViewingEnd;
 pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
     agent::Filter as AgentFilter,
+    catalog::Blob as CatalogFile,
     migrate,
     quarantine::Quarantined,
     roles,
@@ -137,6 +140,7 @@ pub(crate) struct Core {
     pub(crate) throttle: Arc<throttle::Throttle>,
     pub(crate) uses: keys::Uses<ApiKeyId>,
     pub(crate) token_uses: keys::Uses<BearerTokenId>,
+    pub(crate) views: catalog::Views,
 }
 
 /// Every use case, wired once. Cheap to clone.
@@ -178,6 +182,8 @@ pub struct Services {
     pub devices: Devices,
     /// Bearer tokens of the caller.
     pub bearer_tokens: BearerTokens,
+    /// Templates and plugins that can be installed.
+    pub catalog: Catalog,
     /// Sessions of an organization.
     pub sessions: Sessions,
     /// Sessions of every organization, for operators.
@@ -228,6 +234,7 @@ impl Services {
             feed: events::Feed::new(),
             uses: keys::Uses::default(),
             token_uses: keys::Uses::default(),
+            views: catalog::Views::default(),
             db,
             clock,
             options,
@@ -251,6 +258,7 @@ impl Services {
             identities: Identities(Arc::clone(&core)),
             devices: Devices(Arc::clone(&core)),
             bearer_tokens: BearerTokens(Arc::clone(&core)),
+            catalog: Catalog(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             all_sessions: AllSessions(Arc::clone(&core)),
             homes: Homes(Arc::clone(&core)),

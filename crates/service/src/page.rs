@@ -22,6 +22,14 @@ pub struct Listed<T> {
     pub next_cursor: Option<String>,
 }
 
+impl<T> Listed<T> {
+    /// The same page of something else.
+    pub(crate) fn map<U>(self, change: impl FnMut(T) -> U) -> Listed<U> {
+        let Self { items, total, total_is_exact, next_cursor } = self;
+        Listed { items: items.into_iter().map(change).collect(), total, total_is_exact, next_cursor }
+    }
+}
+
 /// Which page of a list is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Paging {

@@ -53,6 +53,11 @@ pub struct Retention {
     pub shares_days: u32,
     /// Quarantined sessions that were not seen again. Default 30.
     pub quarantine_days: u32,
+    /// Templates and plugins that their repositories no longer have and nobody installed, old versions of plugins, and
+    /// repositories that were removed. Default 30.
+    pub catalog_days: u32,
+    /// Files of repositories that nothing refers to. Default 1.
+    pub files_days: u32,
 }
 
 impl Default for Retention {
@@ -74,6 +79,8 @@ impl Default for Retention {
             deliveries_days: 7,
             shares_days: 7,
             quarantine_days: 30,
+            catalog_days: 30,
+            files_days: 1,
         }
     }
 }
@@ -99,6 +106,8 @@ impl Retention {
             ("deliveries_days", self.deliveries_days, 1),
             ("shares_days", self.shares_days, 1),
             ("quarantine_days", self.quarantine_days, 1),
+            ("catalog_days", self.catalog_days, 1),
+            ("files_days", self.files_days, 1),
         ] {
             if days < least {
                 errors.add(format!("retention.{name}"), format!("must be at least {least}"));
@@ -126,6 +135,8 @@ impl Retention {
             deliveries: days(self.deliveries_days),
             shares: days(self.shares_days),
             quarantine: days(self.quarantine_days),
+            catalog: days(self.catalog_days),
+            files: days(self.files_days),
         }
     }
 }

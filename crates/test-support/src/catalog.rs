@@ -68,6 +68,13 @@ impl TestDb {
         written.await.unwrap();
     }
 
+    /// Keeps a file of this digest.
+    pub async fn file(&self, digest: BlobDigest, media_type: &str, content: &[u8]) {
+        let file = NewBlob { digest, media_type: media_type.into(), content: content.to_vec() };
+        let (db, system, now) = (self.db(), Operator::system(), SystemClock::new().now());
+        db.in_platform(&system, async |tx| catalog::put_blobs(tx, vec![file], now).await).await.unwrap();
+    }
+
     /// The id of a repository's template.
     pub async fn template_id(&self, repository: RepositoryId, name: &str) -> CatalogTemplateId {
         let sql = format!(

@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 mod audit;
+mod catalog;
 mod events;
 mod groups;
 mod homes;
@@ -21,6 +22,7 @@ use url::Url;
 
 pub(crate) use self::{
     audit::{AuditExportArgs, AuditListArgs, AuditVerb},
+    catalog::{CatalogEntry, CatalogSearchArgs, CatalogVerb, RateArgs},
     events::EventArgs,
     groups::{GroupVerb, Limits, QuotaVerb, Whose},
     homes::HomeVerb,
@@ -104,6 +106,9 @@ pub(crate) enum Verb {
     /// Where you are logged in
     #[command(subcommand)]
     Logins(LoginsVerb),
+    /// Templates and plugins that can be installed: search, look at and rate them
+    #[command(subcommand)]
+    Catalog(CatalogVerb),
     /// Start a session and attach to it
     Run(RunArgs),
     /// Reach ports of a session as ports of this machine

@@ -2,6 +2,7 @@
 
 mod attach;
 mod audit;
+mod catalog;
 mod change;
 mod device;
 mod events;
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Login(words) => login::login(&global, words).await,
         Verb::Logout => login::logout(&global).await,
         Verb::Keys(words) => keys::keys(&Context::new(&global)?, words.verb).await,
+        Verb::Catalog(verb) => catalog::catalog(&Context::new(&global)?, verb).await,
         Verb::Homes(verb) => homes::homes(&Context::new(&global)?, verb).await,
         Verb::Tokens(verb) => tokens::tokens(&Context::new(&global)?, verb).await,
         Verb::Whoami => people::whoami(&Context::new(&global)?).await,

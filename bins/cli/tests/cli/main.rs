@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod audit;
+mod catalog;
 // The client's own script server: one of them is enough.
 mod devices;
 mod events;

@@ -162,6 +162,7 @@ fn api(api: &mut ServiceConfig) {
             resource("/catalog/repositories/{id}/webhook").route(post().to(catalog::repositories::webhook)),
         )
         .service(scope("/catalog/repositories").wrap(from_fn(operator)).configure(of_repositories))
+        .service(scope("/catalog").wrap(from_fn(bearer)).configure(of_the_catalog))
         // Whatever the method: it is the plugin's to say what it takes.
         .service(
             resource("/plugins/{name}/api/{path:.*}")
@@ -174,6 +175,7 @@ fn api(api: &mut ServiceConfig) {
                 .wrap(from_fn(operator))
                 .route(post().to(plugins::install)),
         )
+        .service(scope("/plugins/catalog").wrap(from_fn(bearer)).configure(of_catalog_plugins))
         .service(scope("/plugins").wrap(from_fn(operator)).configure(of_plugins))
         .service(scope("/admin").wrap(from_fn(operator)).configure(of_operators));
 }
@@ -202,6 +204,33 @@ fn of_groups(inside: &mut ServiceConfig) {
                 .route(get().to(quotas::of_group::get))
                 .route(put().to(quotas::of_group::set))
                 .route(delete().to(quotas::of_group::reset)),
+        );
+}
+
+fn of_the_catalog(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("/templates").route(get().to(catalog::templates)))
+        .service(resource("/templates/{id}").route(get().to(catalog::template)))
+        .service(resource("/templates/{id}/ratings").route(get().to(catalog::template_ratings)))
+        .service(
+            resource("/templates/{id}/rate")
+                .route(post().to(catalog::rate_template))
+                .route(delete().to(catalog::unrate_template)),
+        )
+        .service(resource("/icons/{digest}").route(get().to(catalog::icon)));
+}
+
+fn of_catalog_plugins(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("").route(get().to(catalog::plugins)))
+        .service(resource("/{id}").route(get().to(catalog::plugin)))
+        .service(resource("/{id}/versions").route(get().to(catalog::versions)))
+        .service(resource("/{id}/stats").route(get().to(catalog::stats)))
+        .service(resource("/{id}/ratings").route(get().to(catalog::plugin_ratings)))
+        .service(
+            resource("/{id}/rate")
+                .route(post().to(catalog::rate_plugin))
+                .route(delete().to(catalog::unrate_plugin)),
         );
 }
 

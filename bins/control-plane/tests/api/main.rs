@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod audited;
 mod browsers;
+mod catalog;
 mod content;
 mod devices;
 mod direct_tls;

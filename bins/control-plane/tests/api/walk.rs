@@ -155,6 +155,19 @@ const RULES: &[(&str, Rule)] = &[
     ("POST /plugins/{id}/deliveries/{deliveryId}/redeliver", Rule::Right(Operation::ManagePlugins)),
     // Whoever is a member of anything uses what the platform has for everybody.
     ("GET /plugins/{name}/api/{path}", Rule::Own),
+    ("GET /catalog/templates", Rule::Right(Operation::ReadCatalog)),
+    ("GET /catalog/templates/{id}", Rule::Own),
+    ("GET /catalog/templates/{id}/ratings", Rule::Own),
+    ("POST /catalog/templates/{id}/rate", Rule::Own),
+    ("DELETE /catalog/templates/{id}/rate", Rule::Own),
+    ("GET /catalog/icons/{digest}", Rule::Own),
+    ("GET /plugins/catalog", Rule::Right(Operation::ReadCatalog)),
+    ("GET /plugins/catalog/{id}", Rule::Own),
+    ("GET /plugins/catalog/{id}/versions", Rule::Own),
+    ("GET /plugins/catalog/{id}/stats", Rule::Own),
+    ("GET /plugins/catalog/{id}/ratings", Rule::Own),
+    ("POST /plugins/catalog/{id}/rate", Rule::Own),
+    ("DELETE /plugins/catalog/{id}/rate", Rule::Own),
     ("POST /agents/register", Rule::Agent),
     ("GET /agents/connect", Rule::Agent),
     ("GET /agents/tunnels/{id}", Rule::Agent),
@@ -424,6 +437,12 @@ impl Stage {
     }
 }
 
+/// Whether it is about the catalog as everybody sees it.
+fn of_the_catalog(pattern: &str) -> bool {
+    let other = pattern.starts_with("/catalog/repositories") || pattern.ends_with("/install");
+    !other && (pattern.starts_with("/catalog/") || pattern.starts_with("/plugins/catalog"))
+}
+
 impl Stage {
     /// A good request. What it is about was made for it alone.
     pub(crate) async fn ask(&self, operation: &str, who: Who, own: bool) -> Ask {
@@ -439,6 +458,9 @@ impl Stage {
             ask.fill("{id}", "acme");
         }
         match pattern.split('/').nth(1).unwrap_or_default() {
+            "catalog" | "plugins" if of_the_catalog(pattern) => {
+                self.ask_of_catalog(operation, who, &mut ask).await;
+            }
             "admin" | "catalog" => self.ask_as_platform(operation, &mut ask).await,
             "plugins" => self.ask_of_plugins(operation, &mut ask).await,
             "users" | "groups" | "quotas" => self.ask_of_users(operation, &mut ask).await,
@@ -470,7 +492,7 @@ impl Stage {
         if operation != "POST /plugins/catalog/{id}/install" {
             ask.fill("{id}", &made.id.to_string());
         }
-        ask.fill("{id}", "1");
+        ask.fill("{id}", "9000000");
         if operation == "PATCH /plugins/{id}" {
             ask.body = Some(json!({"config": {}}));
         }
@@ -544,6 +566,20 @@ impl Stage {
             _ => {
                 ask.fill("{id}", &self.of("Colleague").id);
                 ask.body = (method == "PUT").then_some(unlimited);
+            }
+        }
+    }
+
+    /// What is in the catalog is everybody's; a rating that is taken back was given before.
+    async fn ask_of_catalog(&self, operation: &str, who: Who, ask: &mut Ask) {
+        let [template, plugin, digest] = crate::catalog::stocked(&self.world).await;
+        ask.fill("{digest}", &digest);
+        let is_plugin = operation.contains("/plugins/");
+        ask.fill("{id}", if is_plugin { &plugin } else { &template });
+        if operation.ends_with("/rate") {
+            ask.body = Some(json!({"rating": 4}));
+            if operation.starts_with("DELETE") && who != Who::Nobody {
+                self.done_by(self.token(who), "POST", &ask.path, json!({"rating": 4})).await;
             }
         }
     }

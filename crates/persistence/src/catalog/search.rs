@@ -1,7 +1,8 @@
 //! Looking through the catalog: words and parts of words, what is nearly the same, filters, orders, pages.
 //!
 //! Each order is a statement of its own, so that it can be answered from its index; the key of the last row is where the next
-//! page begins.
+//! page begins. How well something fits is worked out for the 2 000 most popular ones that fit at all, and for what is called
+//! exactly so: whoever looks for a word that everything has learns nothing from what comes after those.
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
@@ -110,8 +111,13 @@ macro_rules! statements {
                     (1000000 * (COALESCE(ts_rank(e.search, to_tsquery('simple', ?) || plainto_tsquery('english', ?)), 0) + word_similarity(?, e.title))
                      + CASE WHEN e.name = lower(?) OR e.sort_name = lower(?) THEN 3000000
                             WHEN starts_with(e.title, lower(?)) OR starts_with(e.sort_name, lower(?)) THEN 1000000 ELSE 0 END)::bigint AS k1
-                 FROM ", $table, " e JOIN repositories r ON r.id = e.repository_id JOIN ", $stats, " s ON s.", $stat, " = e.id WHERE ",
-                listed!($kind), " OFFSET 0) y WHERE ? OR (k1, k2, id) < (?, ?, ?)"
+                 FROM (SELECT DISTINCT id FROM (
+                    (SELECT e.id FROM ", $stats, " s JOIN ", $table, " e ON e.id = s.", $stat, " JOIN repositories r ON r.id = e.repository_id WHERE ",
+                listed!($kind), " ORDER BY s.install_count DESC, s.", $stat, " DESC LIMIT 2000)
+                    UNION ALL
+                    (SELECT e.id FROM ", $table, " e JOIN repositories r ON r.id = e.repository_id WHERE ",
+                listed!($kind), " AND (e.name = lower(?) OR e.sort_name = lower(?)) LIMIT 100)) either) c
+                 JOIN ", $table, " e ON e.id = c.id JOIN ", $stats, " s ON s.", $stat, " = c.id OFFSET 0) y WHERE ? OR (k1, k2, id) < (?, ?, ?)"
             ), "k1 DESC, k2 DESC, id DESC", "x.k1 DESC, x.k2 DESC, x.id DESC"),
             popular: page!($table, $stats, $stat, $columns, concat!(
                 "SELECT s.", $stat, " AS id, s.install_count AS k1, 0::bigint AS k2, '' AS name
@@ -201,7 +207,9 @@ impl Query {
                     .bind::<Nullable<Text>, _>(text.clone())
                     .bind::<Nullable<Text>, _>(text.clone())
                     .bind::<Nullable<Text>, _>(text.clone());
-                self.filtered(ranked)
+                self.filtered(self.filtered(ranked))
+                    .bind::<Nullable<Text>, _>(text.clone())
+                    .bind::<Nullable<Text>, _>(text.clone())
                     .bind::<Bool, _>(first)
                     .bind::<BigInt, _>(one)
                     .bind::<BigInt, _>(two)
@@ -233,9 +241,14 @@ impl Query {
     }
 }
 
-/// Each look is planned for what it looks for: a plan for everything would read everything.
+/// Each look is planned for what it looks for: a plan for everything would read everything. And a word with a slip in it
+/// shares about half of its parts with the right one.
 async fn plan_each(conn: &mut diesel_async::AsyncPgConnection) -> Result<()> {
-    statement::<()>("SET LOCAL plan_cache_mode = force_custom_plan").execute(conn).await?;
+    statement::<(Text, Text)>(
+        "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('pg_trgm.word_similarity_threshold', '0.45', true)",
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! Which index a look may use, however wrong the statistics are, and what a command's way costs.
 
-use tidegate_test_support::TestDb;
+use tidegate_test_support::{
+    TestDb,
+    catalog::{plugin, template},
+};
 use tokio_postgres::Client;
 
 /// How PostgreSQL would answer without the index that is meant for it.
@@ -65,4 +68,42 @@ async fn a_command_on_its_way_is_entered_into_no_index_anew() {
         .await
         .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));
+}
+
+#[tokio::test]
+async fn the_catalog_is_searched_by_its_indexes_under_row_level_security() {
+    let test = TestDb::new().await;
+    let of = test.repository("official").await;
+    let many = |n: usize| serde_json::json!({"category": format!("of {n}"), "tags": [format!("tag-{n}")], "description": "one of many"});
+    let templates: Vec<_> = (0..2_000).map(|n| template(&format!("tool-{n}"), &many(n))).collect();
+    let plugins: Vec<_> = (0..2_000).map(|n| plugin(&format!("tool-{n}"), &many(n))).collect();
+    test.sync(of, &templates, &plugins).await;
+    test.execute("ANALYZE catalog_templates, catalog_plugins, template_stats, plugin_stats").await;
+    let app = test.app().await;
+    app.batch_execute("SET ROLE tidegate_user; SET enable_seqscan = off").await.unwrap();
+    for (table, stats, id) in [
+        ("catalog_templates", "template_stats", "template_id"),
+        ("catalog_plugins", "plugin_stats", "plugin_id"),
+    ] {
+        for (condition, indexes) in [
+            (
+                "e.search @@ (to_tsquery('simple', 'firef:*') || plainto_tsquery('english', 'firef')) OR 'firfox' <% e.title",
+                ["_search", "_title"].as_slice(),
+            ),
+            ("e.tags @> ARRAY['tag-7']", &["_tags"]),
+            ("lower(e.category) = 'of 7'", &["_category"]),
+        ] {
+            let sql =
+                format!("EXPLAIN SELECT e.id FROM {table} e WHERE e.withdrawn_at IS NULL AND ({condition})");
+            let rows = app.query(&sql, &[]).await.unwrap();
+            let plan = rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n");
+            for index in indexes {
+                assert!(plan.contains(&format!("{table}{index}")), "{plan}");
+            }
+        }
+        let sql = format!("EXPLAIN SELECT {id} FROM {stats} ORDER BY install_count DESC, {id} DESC LIMIT 20");
+        let plan: String =
+            app.query(&sql, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)).collect();
+        assert!(plan.contains(&format!("{stats}_popular")), "{plan}");
+    }
 }

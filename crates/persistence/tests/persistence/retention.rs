@@ -23,7 +23,22 @@ const END: &str = "SET session_replication_role = replica;
     INSERT INTO user_idempotency_keys (user_id, credential, route, key, body_hash, status, body, created_at)
         SELECT id, id, 'POST /', 'key', '\\x01', 201, '{}', '2020-01-01' FROM users LIMIT 1;
     INSERT INTO plugin_deliveries (id, plugin_id, event, payload, status, due_at, since, created_at, finished_at)
-        VALUES (gen_random_uuid(), 1, 'session.running', '{}', 'delivered', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01')";
+        VALUES (gen_random_uuid(), 1, 'session.running', '{}', 'delivered', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01');
+    INSERT INTO repositories (name, url, type, created_at, updated_at, removed_at)
+        VALUES ('removed', 'https://example.com/a', 'git', '2020-01-01', '2020-01-01', '2020-01-01'),
+               ('kept', 'https://example.com/b', 'git', '2020-01-01', '2020-01-01', NULL);
+    INSERT INTO catalog_templates (repository_id, name, display_name, description, category, app_type, platforms, tags, manifest, digest,
+            withdrawn_at, created_at, updated_at)
+        SELECT id, 'gone', 'Gone', '', '', 'desktop', '{}', '{}', '{}', '\\x01', '2020-01-01', '2020-01-01', '2020-01-01'
+        FROM repositories WHERE name = 'removed';
+    INSERT INTO catalog_plugins (repository_id, name, version, display_name, description, category, plugin_type, tags, package, manifest,
+            digest, withdrawn_at, created_at, updated_at)
+        SELECT id, 'p', '1.0.0', 'P', '', '', 'theme', '{}', sha256('kept'), '{}', '\\x01', removed_at, '2020-01-01', '2020-01-01'
+        FROM repositories WHERE name IN ('removed', 'kept');
+    INSERT INTO plugin_versions (plugin_id, version, manifest, package, created_at)
+        SELECT p.id, '1.0.' || n, '{}', sha256('kept'), '2020-01-01' FROM catalog_plugins p, generate_series(0, 21) n
+        WHERE p.withdrawn_at IS NULL;
+    INSERT INTO catalog_blobs (digest, media_type, size, content, put_at) VALUES (sha256('nobody'), 'image/png', 1, 'x', '2020-01-01')";
 
 #[tokio::test]
 async fn every_kind_goes_after_its_time() {
@@ -47,6 +62,8 @@ async fn every_kind_goes_after_its_time() {
         shares: span,
         quarantine: span,
         deliveries: span,
+        catalog: span,
+        files: span,
     };
     let later = tidegate_model::Clock::now(filled.test.manual_clock().as_ref()) + TimeDelta::days(4_000);
     let system = Operator::system();

@@ -4,6 +4,7 @@
 mod agent_commands;
 mod attempts;
 mod audit;
+mod catalog;
 mod deadlocks;
 mod devices;
 mod disconnects;
