@@ -99,6 +99,16 @@ id! {
     RequestId,
     /// A registration waiting for its agent's key.
     ClaimId,
+    /// A source; its handle may be another one's later.
+    SourceId,
+    /// A pipe that somebody made at a source.
+    PipeId,
+    /// What somebody may do with a source.
+    SourceGrantId,
+    /// A message of a pipe.
+    MessageId,
+    /// Something that the broker is to be told.
+    PipeOperationId,
 }
 
 /// Declares the id type of one noun that the wire numbers.

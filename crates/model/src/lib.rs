@@ -24,6 +24,7 @@ mod command;
 mod command_request;
 mod credential;
 mod device;
+mod envelope;
 mod event;
 mod fields;
 mod group;
@@ -36,6 +37,8 @@ mod mail;
 mod manifest;
 mod organization;
 mod permission;
+mod pipe;
+mod pipe_retention;
 mod plugin;
 mod quantity;
 mod quota;
@@ -48,6 +51,8 @@ mod secret;
 mod session;
 mod session_limit;
 mod share;
+mod source;
+mod source_grant;
 mod template;
 mod text_enum;
 mod time_limit;
@@ -71,6 +76,7 @@ pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, Cr
 pub use command_request::AgentCommandRequest;
 pub use credential::{CredentialId, UnknownCredential};
 pub use device::{DeviceCode, DeviceDecision, NoUserCode, UserCode, client_name};
+pub use envelope::{ENVELOPE_BYTES, Envelope, EnvelopeError, NewMessage, Payload};
 pub use event::{
     AgentChange, Change, CommandChange, Event, EventId, EventKind, InvalidEventId, Reset, SessionChange,
 };
@@ -83,8 +89,9 @@ pub use home::Home;
 pub use id::{
     AgentId, ApiKeyId, AuditId, BearerTokenId, CatalogPluginId, CatalogTemplateId, ClaimId, CommandId,
     DeviceCodeId, GrantId, GroupId, GroupMembershipId, HomeId, InstalledPluginId, InviteId, LoginSessionId,
-    MailId, OrgId, PasswordResetId, PluginDeliveryId, PluginRatingId, PluginVersionId, RepositoryId,
-    RequestId, SessionEventId, SessionId, ShareId, TemplateRatingId, TicketId, UserId,
+    MailId, MessageId, OrgId, PasswordResetId, PipeId, PipeOperationId, PluginDeliveryId, PluginRatingId,
+    PluginVersionId, RepositoryId, RequestId, SessionEventId, SessionId, ShareId, SourceGrantId, SourceId,
+    TemplateRatingId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use installed_plugin::{
@@ -99,6 +106,11 @@ pub use organization::{
     default_namespace, validate_namespace, validate_org_name,
 };
 pub use permission::{Operation, Standing};
+pub use pipe::{
+    CreatePipeRequest, InvalidSubject, ListedPipe, Pipe, PipeSubject, UpdatePipeRequest, pipe_of_stream,
+    stream_name,
+};
+pub use pipe_retention::{Retention, RetentionChange, RetentionChoice};
 pub use plugin::{
     CatalogPlugin, PluginEntrypoints, PluginManifest, PluginRequirements, PluginStats, PluginType,
     PluginVersion,
@@ -128,6 +140,10 @@ pub use session_limit::{
     OrganizationSessionPolicy, SessionActivity, SessionWarning, SetSessionPolicyRequest,
 };
 pub use share::{CreateShareRequest, DisconnectRequest, SessionShare, ShareTarget, SharedWith};
+pub use source::{
+    CreateSourceRequest, Handle, INBOX, InvalidName, PipeName, STDCTRL, STDIN, STDOUT, Source, SourceKind,
+};
+pub use source_grant::{GrantSourceRequest, GrantTarget, SourceGrant, SourceRight, Writers};
 pub use template::BuiltInTemplate;
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};

@@ -49,6 +49,14 @@ text_enum! {
         ReadCatalog = "catalog.read",
         /// Say what one thinks of templates and plugins.
         RateCatalog = "catalog.rate",
+        /// See sources and pipes, and read those that one may.
+        ReadSources = "source.read",
+        /// Send to inboxes, and to the pipes that one may write to.
+        SendMessages = "source.send",
+        /// Make sources, and change and end one's own, their pipes and who may use them.
+        MakeSources = "source.make",
+        /// Change and end everybody's sources, their pipes and who may use them; it opens none of them.
+        ManageSources = "source.manage",
         /// Approve, drain and command agents.
         ManageAgents = "platform.agent.manage",
         /// Add, change, sync and remove repositories of the catalog.
@@ -105,11 +113,14 @@ impl Operation {
             | Self::OwnProfile
             | Self::ReadCatalog
             | Self::RateCatalog => Needs::Login,
-            Self::OwnSessions | Self::ReadOrganization | Self::ReadMembers | Self::ReadGroups => {
-                Needs::Member(&[Admin, Maintainer, User, Viewer])
-            }
-            Self::StartSessions => Needs::Member(&[Admin, Maintainer, User]),
-            Self::ManageSessions => Needs::Member(&[Admin, Maintainer]),
+            Self::OwnSessions
+            | Self::ReadOrganization
+            | Self::ReadMembers
+            | Self::ReadGroups
+            | Self::ReadSources
+            | Self::SendMessages => Needs::Member(&[Admin, Maintainer, User, Viewer]),
+            Self::StartSessions | Self::MakeSources => Needs::Member(&[Admin, Maintainer, User]),
+            Self::ManageSessions | Self::ManageSources => Needs::Member(&[Admin, Maintainer]),
             Self::UpdateOrganization
             | Self::ManageMembers
             | Self::ManageInvites
@@ -149,6 +160,8 @@ impl Operation {
             | Self::ManageGroups
             | Self::ManageQuotas
             | Self::ManageUsers => Some(Scope::OrgWrite),
+            Self::ReadSources => Some(Scope::PipesRead),
+            Self::SendMessages | Self::MakeSources | Self::ManageSources => Some(Scope::PipesWrite),
             Self::ManageKeys => Some(Scope::Keys),
             Self::ManageAgents
             | Self::ManageRepositories

@@ -21,6 +21,10 @@ text_enum! {
         OrgRead = "org:read",
         /// Change the organization, its people, groups and quotas, and look at them.
         OrgWrite = "org:write",
+        /// See sources and pipes, and read messages.
+        PipesRead = "pipes:read",
+        /// Make and change sources and pipes, send messages, and read them.
+        PipesWrite = "pipes:write",
         /// Everything that the owner's role in the organization allows.
         Everything = "*",
         /// What the owner may do as operator of the platform, and nothing more inside an organization.
@@ -38,6 +42,8 @@ impl Scope {
             Self::Keys => &[Self::Keys],
             Self::OrgRead => &[Self::OrgRead],
             Self::OrgWrite => &[Self::OrgWrite, Self::OrgRead],
+            Self::PipesRead => &[Self::PipesRead],
+            Self::PipesWrite => &[Self::PipesWrite, Self::PipesRead],
             Self::Everything => &[
                 Self::Everything,
                 Self::SessionsRead,
@@ -46,6 +52,8 @@ impl Scope {
                 Self::Keys,
                 Self::OrgRead,
                 Self::OrgWrite,
+                Self::PipesRead,
+                Self::PipesWrite,
             ],
             Self::Admin => &[Self::Admin],
         }
@@ -103,8 +111,10 @@ impl Scopes {
     pub fn of_role(org: OrgRole, system: SystemRole) -> Self {
         let inside: &[Scope] = match org {
             OrgRole::Admin => &[Scope::Everything],
-            OrgRole::Maintainer | OrgRole::User => &[Scope::SessionsWrite, Scope::Streams, Scope::OrgRead],
-            OrgRole::Viewer => &[Scope::SessionsRead, Scope::OrgRead],
+            OrgRole::Maintainer | OrgRole::User => {
+                &[Scope::SessionsWrite, Scope::Streams, Scope::OrgRead, Scope::PipesWrite]
+            }
+            OrgRole::Viewer => &[Scope::SessionsRead, Scope::OrgRead, Scope::PipesWrite],
         };
         let platform = system.is_operator().then_some(Scope::Admin);
         inside.iter().copied().chain(platform).collect()

@@ -42,7 +42,7 @@ pub(crate) struct KeyCreateArgs {
     /// What it is for.
     pub(crate) label: String,
     /// What it may be used for, between commas: sessions:read, sessions:write, streams, keys, org:read, org:write,
-    /// admin, or * for everything inside the organization.
+    /// pipes:read, pipes:write, admin, or * for everything inside the organization.
     #[arg(long, value_name = "SCOPES", default_value_t = everything(), value_parser = scopes)]
     pub(crate) scopes: Scopes,
     /// Let it end after this time, for example 12h or 90d.
