@@ -61,6 +61,12 @@ pub enum Constraint {
     /// Two plugins of one name in one place.
     #[error("the unique plugin name")]
     PluginName,
+    /// Two sources of one organization and handle.
+    #[error("the unique handle")]
+    Handle,
+    /// Two pipes of one source and name.
+    #[error("the unique pipe name")]
+    PipeName,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,
@@ -76,6 +82,8 @@ impl Constraint {
             "invites_pending_key" => Some(Self::PendingInvite),
             "repositories_name_key" => Some(Self::RepositoryName),
             "installed_plugins_name_key" => Some(Self::PluginName),
+            "sources_handle_key" => Some(Self::Handle),
+            "pipes_name_key" => Some(Self::PipeName),
             "groups_name_key" => Some(Self::GroupName),
             "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,

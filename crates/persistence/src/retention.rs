@@ -38,6 +38,8 @@ pub struct Retention {
     pub tickets: TimeDelta,
     /// Deliveries to plugins that are over.
     pub deliveries: TimeDelta,
+    /// What NATS was told, and tokens for it that have expired.
+    pub pipe_operations: TimeDelta,
     /// Shares of sessions that have expired.
     pub shares: TimeDelta,
     /// Quarantined sessions that were not seen again.
@@ -224,6 +226,20 @@ pub const KINDS: &[Kind] = &[
         keep: |keep| keep.shares,
         bound: Bound::Moment,
         sql: "DELETE FROM session_shares WHERE id IN (SELECT id FROM session_shares WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+    },
+    Kind {
+        table: "pipe_operations",
+        batch: 5_000,
+        keep: |keep| keep.pipe_operations,
+        bound: Bound::Moment,
+        sql: "DELETE FROM pipe_operations WHERE id IN (SELECT id FROM pipe_operations WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
+    },
+    Kind {
+        table: "nats_principals",
+        batch: 5_000,
+        keep: |keep| keep.pipe_operations,
+        bound: Bound::Moment,
+        sql: "DELETE FROM nats_principals WHERE ctid IN (SELECT ctid FROM nats_principals WHERE valid_until < ? ORDER BY valid_until LIMIT ?)",
     },
     Kind {
         table: "viewing_ends",

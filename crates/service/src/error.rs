@@ -143,6 +143,12 @@ impl From<DbError> for Error {
             DbError::Violation(Constraint::GroupName) => {
                 conflict("E_GROUP_TAKEN", "this group name is taken in the organization, choose another one")
             }
+            DbError::Violation(Constraint::Handle) => {
+                conflict("E_SOURCE_TAKEN", "this handle is taken in the organization, choose another one")
+            }
+            DbError::Violation(Constraint::PipeName) => {
+                conflict("E_PIPE_TAKEN", "this source has a pipe of this name, choose another one")
+            }
             DbError::Violation(Constraint::RepositoryName) => {
                 conflict("E_REPOSITORY_TAKEN", "a repository of this name is there, choose another name")
             }

@@ -49,6 +49,8 @@ pub struct Retention {
     pub tickets_days: u32,
     /// Deliveries to plugins that are over. Default 7.
     pub deliveries_days: u32,
+    /// What NATS was told, and tokens for it that have expired. Default 7.
+    pub pipe_operations_days: u32,
     /// Shares of sessions that have expired. Default 7.
     pub shares_days: u32,
     /// Quarantined sessions that were not seen again. Default 30.
@@ -77,6 +79,7 @@ impl Default for Retention {
             idempotency_days: 1,
             tickets_days: 1,
             deliveries_days: 7,
+            pipe_operations_days: 7,
             shares_days: 7,
             quarantine_days: 30,
             catalog_days: 30,
@@ -104,6 +107,7 @@ impl Retention {
             ("idempotency_days", self.idempotency_days, 1),
             ("tickets_days", self.tickets_days, 1),
             ("deliveries_days", self.deliveries_days, 1),
+            ("pipe_operations_days", self.pipe_operations_days, 1),
             ("shares_days", self.shares_days, 1),
             ("quarantine_days", self.quarantine_days, 1),
             ("catalog_days", self.catalog_days, 1),
@@ -133,6 +137,7 @@ impl Retention {
             idempotency: days(self.idempotency_days),
             tickets: days(self.tickets_days),
             deliveries: days(self.deliveries_days),
+            pipe_operations: days(self.pipe_operations_days),
             shares: days(self.shares_days),
             quarantine: days(self.quarantine_days),
             catalog: days(self.catalog_days),

@@ -8,6 +8,7 @@ mod encrypted;
 mod events;
 mod locks;
 mod migrations;
+mod pipes;
 mod plans;
 mod retention;
 mod schema;
@@ -94,6 +95,7 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     devices.consume_device_code(codes.device_code.expose(), None).await.unwrap();
     fill_groups(test, &org).await;
     fill_plugins(test, &org).await;
+    pipes::fill(test, &org, viewer.id).await;
     let stop_later = test.pending_session(&org.admin).await;
     test.services().sessions.terminate(scope, stop_later.id).await.unwrap();
     (org, agent)

@@ -24,6 +24,7 @@ const WITHOUT_TENANT: &[(&str, &str)] = &[
     ("identities", "of a user, across organizations; the platform alone sees them"),
     ("identity_attempts", "of nobody until they come back"),
     ("login_sessions", "of a user, across organizations; the chosen one may be none"),
+    ("nats_operator", "of the platform, which alone sees it"),
     ("organizations", "is the tenant itself"),
     ("password_resets", "of nobody until a user uses it, across organizations; the platform alone sees them"),
     ("plugin_ratings", "of a user, about the platform's catalog"),
@@ -109,6 +110,14 @@ const OF_THE_OWNER: &[(&str, &str)] = &[
     ("tidegate_plugin_rated", "a trigger: no role of the server writes sums of ratings"),
     ("catalog_template_installed", "counts one installation, and does nothing else"),
     ("catalog_plugin_installed", "counts one installation, and does nothing else"),
+    ("tidegate_stream_gone", "a trigger: whatever takes a stream's row away tells NATS so, a cascade too"),
+    ("tidegate_reader_gone", "a trigger: whatever takes a cursor away tells NATS so, a cascade too"),
+    (
+        "tidegate_right_gone",
+        "a trigger: whatever takes a right away has readers looked through, a cascade too",
+    ),
+    ("tidegate_group_hung", "a trigger: a group's place below another is a right to read"),
+    ("tidegate_org_moved", "a trigger: an organization's standing is its account's"),
     ("events_rebase", "reaches lines of transactions that are still to come, which only a restored dump has"),
 ];
 

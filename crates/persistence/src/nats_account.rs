@@ -1,0 +1,357 @@
+//! Accounts of organizations on NATS, and the operator that signs them. Seeds come in and go out sealed.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz, Uuid};
+use diesel_async::RunQueryDsl;
+use tidegate_model::{CredentialId, OrgId, OrgStatus, UserId};
+
+use crate::{Db, Error, OrgTx, PlatformTx, Result, SystemScope, statement::statement};
+
+/// What an account may promise: bytes of its streams, reserved when each is made, and how many of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountLimits {
+    /// Bytes that its streams may grow to, all together.
+    pub disk_bytes: i64,
+    /// Streams.
+    pub streams: i64,
+    /// Consumers.
+    pub consumers: i64,
+    /// Connections.
+    pub connections: i64,
+}
+
+/// An account to keep.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// The account's name in NATS.
+    pub public_key: String,
+    /// The key that signs its users.
+    pub signing_key: String,
+    /// What the operator says of it.
+    pub account_jwt: String,
+    /// The identity's seed, sealed.
+    pub identity_seed: Vec<u8>,
+    /// The signing key's seed, sealed.
+    pub signing_seed: Vec<u8>,
+    /// The operator's key that signed the token.
+    pub signed_by: String,
+    /// The present.
+    pub now: DateTime<Utc>,
+}
+
+/// An account that is kept.
+#[derive(Debug, Clone)]
+pub struct NatsAccount {
+    /// The organization.
+    pub org_id: OrgId,
+    /// The account's name in NATS.
+    pub public_key: String,
+    /// The key that signs its users.
+    pub signing_key: String,
+    /// What the operator says of it.
+    pub account_jwt: String,
+    /// The signing key's seed, sealed.
+    pub signing_seed: Vec<u8>,
+    /// The operator's key that signed the token.
+    pub signed_by: String,
+    /// What it may promise.
+    pub limits: AccountLimits,
+    /// When NATS last took the token.
+    pub pushed_at: Option<DateTime<Utc>>,
+}
+
+type Columns = (Uuid, Text, Text, Text, Binary, Text, BigInt, BigInt, BigInt, BigInt, Nullable<Timestamptz>);
+type Row = (OrgId, String, String, String, Vec<u8>, String, i64, i64, i64, i64, Option<DateTime<Utc>>);
+
+fn account(row: Row) -> NatsAccount {
+    let (
+        org_id,
+        public_key,
+        signing_key,
+        account_jwt,
+        signing_seed,
+        signed_by,
+        disk_bytes,
+        streams,
+        consumers,
+        connections,
+        pushed_at,
+    ) = row;
+    let limits = AccountLimits { disk_bytes, streams, consumers, connections };
+    NatsAccount { org_id, public_key, signing_key, account_jwt, signing_seed, signed_by, limits, pushed_at }
+}
+
+/// Keeps an organization's account; whoever comes first wins, and everybody gets the account that is kept. Says whether it
+/// is this one. Seed B's `SetNATSAccount`.
+pub async fn set(tx: &mut OrgTx, new: NewAccount) -> Result<(NatsAccount, bool)> {
+    let org = tx.org_id();
+    let made = statement::<()>(
+        "INSERT INTO nats_accounts (org_id, public_key, signing_key, account_jwt, identity_seed, signing_seed, signed_by, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (org_id) DO NOTHING",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(new.public_key)
+    .bind::<Text, _>(new.signing_key)
+    .bind::<Text, _>(new.account_jwt)
+    .bind::<Binary, _>(new.identity_seed)
+    .bind::<Binary, _>(new.signing_seed)
+    .bind::<Text, _>(new.signed_by)
+    .bind::<Timestamptz, _>(new.now)
+    .bind::<Timestamptz, _>(new.now)
+    .execute(tx.conn()?)
+    .await?;
+    Ok((find(tx).await?, made == 1))
+}
+
+/// The organization's account.
+pub async fn find(tx: &mut OrgTx) -> Result<NatsAccount> {
+    let org = tx.org_id();
+    let rows: Vec<Row> = statement::<Columns>(
+        "SELECT org_id, public_key, signing_key, account_jwt, signing_seed, signed_by, max_disk_bytes, max_streams, max_consumers,
+                max_connections, pushed_at
+         FROM nats_accounts WHERE org_id = ?",
+    )
+    .bind::<Uuid, _>(org)
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().next().map(account).ok_or(Error::NotFound)
+}
+
+/// The account of an organization and how the organization stands, locked: of those who sign it anew one does at a time.
+pub async fn lock(tx: &mut PlatformTx, org: OrgId) -> Result<(NatsAccount, OrgStatus)> {
+    let conn = tx.conn()?;
+    let rows: Vec<Row> = statement::<Columns>(
+        "SELECT org_id, public_key, signing_key, account_jwt, signing_seed, signed_by, max_disk_bytes, max_streams, max_consumers,
+                max_connections, pushed_at
+         FROM nats_accounts WHERE org_id = ? FOR NO KEY UPDATE",
+    )
+    .bind::<Uuid, _>(org)
+    .load(conn)
+    .await?;
+    let account = rows.into_iter().next().map(account).ok_or(Error::NotFound)?;
+    // Read after the lock was granted.
+    let rows: Vec<OrgStatus> = statement::<Text>("SELECT status FROM organizations WHERE id = ?")
+        .bind::<Uuid, _>(org)
+        .load(conn)
+        .await?;
+    Ok((account, rows.into_iter().next().ok_or(Error::NotFound)?))
+}
+
+/// Keeps what the operator says of an account now.
+pub async fn set_token(
+    tx: &mut PlatformTx,
+    org: OrgId,
+    account_jwt: String,
+    signed_by: String,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let changed = statement::<()>(
+        "UPDATE nats_accounts SET account_jwt = ?, signed_by = ?, updated_at = ?, pushed_at = NULL WHERE org_id = ?",
+    )
+    .bind::<Text, _>(account_jwt)
+    .bind::<Text, _>(signed_by)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(org)
+    .execute(tx.conn()?)
+    .await?;
+    if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Notes that NATS took this token; false where it has another one by now.
+pub async fn pushed(
+    tx: &mut PlatformTx,
+    org: OrgId,
+    account_jwt: String,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let changed =
+        statement::<()>("UPDATE nats_accounts SET pushed_at = ? WHERE org_id = ? AND account_jwt = ?")
+            .bind::<Timestamptz, _>(now)
+            .bind::<Uuid, _>(org)
+            .bind::<Text, _>(account_jwt)
+            .execute(tx.conn()?)
+            .await?;
+    Ok(changed == 1)
+}
+
+/// Sets what an account may promise.
+pub async fn set_limits(
+    tx: &mut PlatformTx,
+    org: OrgId,
+    limits: AccountLimits,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let changed = statement::<()>(
+        "UPDATE nats_accounts SET max_disk_bytes = ?, max_streams = ?, max_consumers = ?, max_connections = ?, updated_at = ? WHERE org_id = ?",
+    )
+    .bind::<BigInt, _>(limits.disk_bytes)
+    .bind::<BigInt, _>(limits.streams)
+    .bind::<BigInt, _>(limits.consumers)
+    .bind::<BigInt, _>(limits.connections)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(org)
+    .execute(tx.conn()?)
+    .await?;
+    if changed == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// The operator of our NATS. All three seeds are sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsOperator {
+    /// The operator's name in NATS.
+    pub identity_key: String,
+    /// The key that signs accounts.
+    pub signing_key: String,
+    /// The system account's name in NATS.
+    pub system_key: String,
+    /// Its seed.
+    pub identity_seed: Vec<u8>,
+    /// The signing key's seed.
+    pub signing_seed: Vec<u8>,
+    /// The system account's seed.
+    pub system_seed: Vec<u8>,
+    /// Keys that signed accounts before and are still trusted.
+    pub retired_keys: Vec<String>,
+}
+
+/// Keeps the operator; whoever comes first wins, and everybody gets the one that is kept.
+pub async fn set_operator(
+    tx: &mut PlatformTx,
+    new: NatsOperator,
+    now: DateTime<Utc>,
+) -> Result<NatsOperator> {
+    statement::<()>(
+        "INSERT INTO nats_operator (identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind::<Text, _>(new.identity_key)
+    .bind::<Text, _>(new.signing_key)
+    .bind::<Text, _>(new.system_key)
+    .bind::<Binary, _>(new.identity_seed)
+    .bind::<Binary, _>(new.signing_seed)
+    .bind::<Binary, _>(new.system_seed)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now)
+    .execute(tx.conn()?)
+    .await?;
+    operator(tx).await?.ok_or(Error::NotFound)
+}
+
+/// The operator, once there is one.
+pub async fn operator(tx: &mut PlatformTx) -> Result<Option<NatsOperator>> {
+    type Row = (String, String, String, Vec<u8>, Vec<u8>, Vec<u8>, Vec<String>);
+    let rows: Vec<Row> = statement::<(Text, Text, Text, Binary, Binary, Binary, Array<Text>)>(
+        "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys FROM nats_operator",
+    )
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next().map(
+        |(identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys)| {
+            NatsOperator {
+                identity_key,
+                signing_key,
+                system_key,
+                identity_seed,
+                signing_seed,
+                system_seed,
+                retired_keys,
+            }
+        },
+    ))
+}
+
+/// Notes that a credential of whoever opened the transaction got a token for NATS until then.
+pub async fn note_principal(
+    tx: &mut OrgTx,
+    credential: CredentialId,
+    now: DateTime<Utc>,
+    valid_until: DateTime<Utc>,
+) -> Result<()> {
+    let (org, user) = (tx.org_id(), tx.user_id()?);
+    statement::<()>(
+        "INSERT INTO nats_principals AS p (org_id, credential, user_id, renewed_at, valid_until) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (org_id, credential) DO UPDATE
+         SET renewed_at = GREATEST(p.renewed_at, EXCLUDED.renewed_at), valid_until = GREATEST(p.valid_until, EXCLUDED.valid_until)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(credential)
+    .bind::<Uuid, _>(user)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(valid_until)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
+/// Revokes what a credential holds; false where that was done since it was last renewed.
+pub async fn revoke_principal(
+    tx: &mut PlatformTx,
+    org: OrgId,
+    credential: CredentialId,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let changed = statement::<()>(
+        "UPDATE nats_principals SET revoked_at = ? WHERE org_id = ? AND credential = ? AND (revoked_at IS NULL OR revoked_at < renewed_at)",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(credential)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// Credentials of an organization that were revoked after `since`, with when: what an account's token has to name.
+pub async fn revoked(
+    tx: &mut PlatformTx,
+    org: OrgId,
+    since: DateTime<Utc>,
+) -> Result<Vec<(CredentialId, DateTime<Utc>)>> {
+    Ok(statement::<(Text, Timestamptz)>(
+        "SELECT credential, revoked_at FROM nats_principals WHERE org_id = ? AND revoked_at > ? ORDER BY revoked_at",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Timestamptz, _>(since)
+    .load(tx.conn()?)
+    .await?)
+}
+
+/// The last user a credential got a token for, for whoever looks.
+pub async fn holder(tx: &mut OrgTx, credential: CredentialId) -> Result<Option<(UserId, DateTime<Utc>)>> {
+    let org = tx.org_id();
+    let rows: Vec<(UserId, DateTime<Utc>)> = statement::<(Uuid, Timestamptz)>(
+        "SELECT user_id, valid_until FROM nats_principals WHERE org_id = ? AND credential = ?",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(credential)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next())
+}
+
+impl Db {
+    /// Credentials that hold a token for NATS and are not good any more, at most `limit`.
+    pub async fn lapsed_principals(
+        &self,
+        now: DateTime<Utc>,
+        limit: i32,
+    ) -> Result<Vec<(OrgId, CredentialId)>> {
+        let mut connection = self.connection().await?;
+        Ok(statement::<(Uuid, Text)>("SELECT org_id, credential FROM list_lapsed_principals(?, ?)")
+            .bind::<Timestamptz, _>(now)
+            .bind::<Integer, _>(limit)
+            .load(&mut connection)
+            .await?)
+    }
+
+    /// Organizations with an account on NATS, in the order of their ids, from the one after `after` on.
+    pub async fn nats_organizations(&self, after: Option<OrgId>, limit: i32) -> Result<Vec<SystemScope>> {
+        let mut connection = self.connection().await?;
+        let rows: Vec<(OrgId,)> = statement::<(Uuid,)>("SELECT org_id FROM list_nats_organizations(?, ?)")
+            .bind::<Uuid, _>(after.unwrap_or_else(|| OrgId::from_uuid(uuid::Uuid::nil())))
+            .bind::<Integer, _>(limit)
+            .load(&mut connection)
+            .await?;
+        Ok(rows.into_iter().map(|(org_id,)| SystemScope { org_id }).collect())
+    }
+}

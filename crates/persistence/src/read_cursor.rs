@@ -1,0 +1,99 @@
+//! How far members have read pipes. A row stands before its consumer does, and goes before it: what it leaves for NATS takes
+//! the consumer away.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid};
+use diesel_async::RunQueryDsl;
+use tidegate_model::{SourceId, UserId};
+
+use crate::{OrgTx, Result, statement::statement};
+
+/// A place in a pipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadCursor {
+    /// The source.
+    pub source_id: SourceId,
+    /// The pipe.
+    pub pipe: String,
+    /// Of which stream: another one begins anew. None before it is known.
+    pub incarnation: Option<DateTime<Utc>>,
+    /// The last message that was taken; 0 before the first.
+    pub sequence: i64,
+    /// When it was written down.
+    pub at: DateTime<Utc>,
+}
+
+type Columns = (Uuid, Text, Nullable<Timestamptz>, BigInt, Timestamptz);
+type Row = (SourceId, String, Option<DateTime<Utc>>, i64, DateTime<Utc>);
+
+fn cursor((source_id, pipe, incarnation, sequence, at): Row) -> ReadCursor {
+    ReadCursor { source_id, pipe, incarnation, sequence, at }
+}
+
+/// Writes down how far a member is. It never goes back within one stream, and a stream that was made before the known one
+/// changes nothing. Says whether it moved.
+pub async fn put(tx: &mut OrgTx, user: UserId, cursor: ReadCursor) -> Result<bool> {
+    let org = tx.org_id();
+    let moved = statement::<()>(
+        "INSERT INTO read_cursors AS c (org_id, user_id, source_id, pipe, incarnation, sequence, at) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (org_id, source_id, pipe, user_id) DO UPDATE
+         SET incarnation = EXCLUDED.incarnation, sequence = EXCLUDED.sequence, at = EXCLUDED.at
+         WHERE EXCLUDED.incarnation IS NOT NULL AND (c.incarnation IS NULL OR c.incarnation < EXCLUDED.incarnation
+            OR (c.incarnation = EXCLUDED.incarnation AND c.sequence < EXCLUDED.sequence))",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(user)
+    .bind::<Uuid, _>(cursor.source_id)
+    .bind::<Text, _>(cursor.pipe)
+    .bind::<Nullable<Timestamptz>, _>(cursor.incarnation)
+    .bind::<BigInt, _>(cursor.sequence)
+    .bind::<Timestamptz, _>(cursor.at)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(moved == 1)
+}
+
+/// Where a member is in a pipe.
+pub async fn find(tx: &mut OrgTx, user: UserId, source: SourceId, pipe: &str) -> Result<Option<ReadCursor>> {
+    let org = tx.org_id();
+    let rows: Vec<Row> = statement::<Columns>(
+        "SELECT c.source_id, c.pipe, c.incarnation, c.sequence, c.at FROM read_cursors c
+         WHERE c.org_id = ? AND c.source_id = ? AND c.pipe = ? AND c.user_id = ?",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(source)
+    .bind::<Text, _>(pipe.to_owned())
+    .bind::<Uuid, _>(user)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next().map(cursor))
+}
+
+/// Every place of a member, in the order of the sources' ids; at most `limit`.
+pub async fn list(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec<ReadCursor>> {
+    let org = tx.org_id();
+    let rows: Vec<Row> = statement::<Columns>(
+        "SELECT c.source_id, c.pipe, c.incarnation, c.sequence, c.at FROM read_cursors c
+         WHERE c.org_id = ? AND c.user_id = ? ORDER BY c.source_id, c.pipe LIMIT ?",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(user)
+    .bind::<BigInt, _>(limit)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().map(cursor).collect())
+}
+
+/// Ends the places of those who may not read there any more, and with each its consumer. Gives how many.
+pub async fn end_unreadable(tx: &mut OrgTx) -> Result<usize> {
+    let org = tx.org_id();
+    Ok(statement::<()>(
+        "DELETE FROM read_cursors c USING sources s
+         WHERE c.org_id = ? AND s.org_id = c.org_id AND s.id = c.source_id AND c.user_id <> s.created_by
+           AND (c.pipe IN ('inbox', 'stdin', 'stdctrl') OR NOT EXISTS (
+                SELECT 1 FROM source_rights(c.org_id, c.user_id) r WHERE r.source_id = c.source_id AND r.allows = 'read'))",
+    )
+    .bind::<Uuid, _>(org)
+    .execute(tx.conn()?)
+    .await?)
+}
