@@ -42,6 +42,7 @@ mod page;
 mod password_resets;
 mod passwords;
 mod permissions;
+mod pipes;
 mod placement;
 mod platform_quotas;
 mod plugins;
@@ -54,6 +55,7 @@ mod room;
 mod secrets;
 mod sessions;
 mod shares;
+mod sources;
 mod streams;
 mod throttle;
 mod user_sessions;
@@ -98,6 +100,7 @@ pub use options_schema::OptionsSchema;
 pub use organizations::{Organizations, Permissions};
 pub use page::{Listed, Paging};
 pub use password_resets::PasswordResets;
+pub use pipes::{OpenPipe, PipeUse, Pipes};
 pub use platform_quotas::PlatformQuotas;
 pub use plugins::{PluginAnswer, PluginAsked, PluginFile, PluginOptions, Plugins};
 pub use quotas::Quotas;
@@ -106,6 +109,7 @@ pub use retention::Retention;
 pub use secrets::Vault;
 pub use sessions::{Changed, Sessions};
 pub use shares::{Shared, Shares};
+pub use sources::{Granted, Sources};
 pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams, ViewerStanding, Viewing};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
 pub use tidegate_persistence::viewing::ViewingEnd;
@@ -196,6 +200,10 @@ pub struct Services {
     pub limits: Limits,
     /// Shares of sessions.
     pub shares: Shares,
+    /// Sources: handles that messages are sent to.
+    pub sources: Sources,
+    /// Pipes of sources.
+    pub pipes: Pipes,
     /// Tickets and rights of streams.
     pub streams: Streams,
     /// Changes of sessions, commands and agents, as a stream.
@@ -265,6 +273,8 @@ impl Services {
             activity: Activity(Arc::clone(&core)),
             limits: Limits(Arc::clone(&core)),
             shares: Shares(Arc::clone(&core)),
+            sources: Sources(Arc::clone(&core)),
+            pipes: Pipes(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             events: Events(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

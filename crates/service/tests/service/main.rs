@@ -34,6 +34,7 @@ mod retention;
 mod seed_b;
 mod sessions;
 mod shares;
+mod sources;
 mod streams;
 mod sweeps;
 mod tenancy;

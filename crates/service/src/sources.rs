@@ -1,0 +1,320 @@
+//! Sources: handles that messages are sent to, and who may use them. Whoever made one says who reads, writes and types;
+//! those who manage sources may say so too, and every change stands in the audit log with whose source it was.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tidegate_model::{
+    CreateSourceRequest, FieldErrors, GrantSourceRequest, GrantTarget, GroupId, Operation, OrgRole, Source,
+    SourceGrant, SourceGrantId, SourceId, SourceRight, UserId,
+};
+use tidegate_persistence::{
+    OrgScope, OrgTx, audit, group, membership, read_cursor,
+    source::{self, Stored},
+    source_grant::{self, NewGrant},
+};
+
+use crate::{
+    Core, Error, Idempotency, Listed, Made, Paging, Result,
+    error::Named,
+    members::Person,
+    permissions::{may, require, standing},
+};
+
+/// Sources of an organization.
+#[derive(Debug, Clone)]
+pub struct Sources(pub(crate) Arc<Core>);
+
+/// What giving a right did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Granted {
+    /// It is new.
+    New(Box<SourceGrant>),
+    /// It was given before.
+    Known(Box<SourceGrant>),
+    /// The kept answer to an earlier request with the same key.
+    Replay(crate::Replay),
+}
+
+/// Sources of one organization at most.
+const MOST: i64 = 100_000;
+/// Grants of one source at most.
+const MOST_GRANTS: i64 = 200;
+
+impl Sources {
+    /// Makes a source of the caller's own. Nothing is reserved on NATS before somebody uses it.
+    pub async fn create(
+        &self,
+        scope: &OrgScope,
+        request: CreateSourceRequest,
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&Source) -> Value + Send + Sync,
+    ) -> Result<Made<Source>> {
+        let (id, now) = (SourceId::new(), self.0.clock.now());
+        self.0
+            .db
+            // Under the organization's lock, so that the caller is a member and there are not too many.
+            .in_org_locked(scope, async |tx, locked| {
+                let locked = locked.named("organization")?;
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_in(tx, now).await?
+                {
+                    return Ok(Made::Replay(replay));
+                }
+                require(Operation::MakeSources, standing(scope, locked.role))?;
+                let (all, _) = source::counts(tx).await?;
+                if all >= MOST {
+                    let message = format!(
+                        "the organization has {MOST} sources, which is the most: delete some of them"
+                    );
+                    return Err(Error::Conflict { code: "E_TOO_MANY_SOURCES", message });
+                }
+                let handle = request.handle.to_string();
+                source::insert(tx, id, request.handle, request.kind, now).await?;
+                let shown = json!({"id": id, "kind": request.kind});
+                audit_in(tx, "source.create", &handle, json!({"after": shown}), now).await?;
+                let made = source::find_by_handle(tx, &handle).await?.source;
+                if let Some(key) = idempotency {
+                    key.keep_in(tx, 201, answer(&made), now).await?;
+                }
+                Ok(Made::New(made))
+            })
+            .await
+    }
+
+    /// The organization's sources by handle. The last message of each is shown to those who may read it.
+    pub async fn list(&self, scope: &OrgScope, paging: &Paging) -> Result<Listed<Source>> {
+        require(Operation::ReadSources, standing(scope, scope.role()))?;
+        let (after, rows) = (paging.after()?.unwrap_or_default(), paging.rows());
+        let work = self.0.db.in_org(scope, async |tx| {
+            let (stored, total) = source::list(tx, &after, rows).await?;
+            Ok::<_, Error>((shown_in(tx, scope, stored).await?, total))
+        });
+        let (items, total) = work.await?;
+        Ok(paging.page(items, total, |source| source.handle.to_string()))
+    }
+
+    /// One source.
+    pub async fn get(&self, scope: &OrgScope, handle: &str) -> Result<Source> {
+        require(Operation::ReadSources, standing(scope, scope.role()))?;
+        let work = self.0.db.in_org(scope, async |tx| {
+            let stored = found_in(tx, handle).await?;
+            let name = stored.source.handle.to_string();
+            let mut shown = shown_in(tx, scope, vec![stored]).await?;
+            shown.pop().ok_or_else(|| Error::not_found(format_args!("source {name}")))
+        });
+        work.await
+    }
+
+    /// Ends a source with its pipes, their messages and who may use it: for whoever made it, and for those who manage
+    /// sources. A source of the same handle that comes later starts empty.
+    pub async fn delete(&self, scope: &OrgScope, handle: &str) -> Result<()> {
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_org_locked(scope, async |tx, locked| {
+                let role = locked.named("organization")?.role;
+                let Stored { source, .. } = changeable_in(tx, scope, role, handle).await?;
+                source::delete(tx, handle).await?;
+                let shown = json!({"id": source.id, "kind": source.kind, "createdBy": source.created_by});
+                audit_in(tx, "source.delete", handle, json!({"before": shown}), now).await
+            })
+            .await
+    }
+
+    /// Gives a member, a group or everyone a right to a source: for whoever made it, and for those who manage sources.
+    pub async fn grant(
+        &self,
+        scope: &OrgScope,
+        handle: &str,
+        request: GrantSourceRequest,
+        idempotency: Option<&Idempotency>,
+        answer: impl Fn(&SourceGrant) -> Value + Send + Sync,
+    ) -> Result<Granted> {
+        let now = self.0.clock.now();
+        self.0
+            .db
+            // Under the organization's lock, so that nobody is taken out of it or of a group meanwhile, and none is too many.
+            .in_org_locked(scope, async |tx, locked| {
+                let role = locked.named("organization")?.role;
+                if let Some(key) = idempotency
+                    && let Some(replay) = key.find_in(tx, now).await?
+                {
+                    return Ok(Granted::Replay(replay));
+                }
+                let Stored { source, .. } = changeable_in(tx, scope, role, handle).await?;
+                let (user_id, group_id) = target_in(tx, &source, request.to).await?;
+                let new = NewGrant {
+                    id: SourceGrantId::new(),
+                    source_id: source.id,
+                    user_id,
+                    group_id,
+                    right: request.right,
+                    now,
+                };
+                let is_new = source_grant::insert(tx, new).await?;
+                let all = source_grant::list(tx, source.id, MOST_GRANTS + 1).await?;
+                if i64::try_from(all.len()).is_ok_and(|count| count > MOST_GRANTS) {
+                    let message = format!(
+                        "source {handle} has {MOST_GRANTS} grants already: end some of them, or give the right to a group"
+                    );
+                    return Err(Error::Conflict { code: "E_TOO_MANY_GRANTS", message });
+                }
+                let same = |grant: &SourceGrant| {
+                    (grant.user_id, grant.group_id, grant.right) == (user_id, group_id, request.right)
+                };
+                let made = all.into_iter().find(same).ok_or_else(|| Error::not_found("the grant"))?;
+                if is_new {
+                    audit_in(tx, "source.grant", handle, json!({"after": shown_grant(&source, &made)}), now).await?;
+                }
+                if let Some(key) = idempotency {
+                    key.keep_in(tx, if is_new { 201 } else { 200 }, answer(&made), now).await?;
+                }
+                let made = Box::new(made);
+                Ok(if is_new { Granted::New(made) } else { Granted::Known(made) })
+            })
+            .await
+    }
+
+    /// Who may do what with a source, the oldest grant first: for whoever made it, and for those who manage sources.
+    pub async fn grants(&self, scope: &OrgScope, handle: &str) -> Result<Vec<SourceGrant>> {
+        let work = self.0.db.in_org(scope, async |tx| {
+            let Stored { source, .. } = found_in(tx, handle).await?;
+            if source.created_by != scope.user_id() && !may(scope, Operation::ManageSources) {
+                return Err(not_yours(&source));
+            }
+            Ok(source_grant::list(tx, source.id, MOST_GRANTS).await?)
+        });
+        work.await
+    }
+
+    /// Takes a right away: whoever read by it alone reads no more, their place in the pipes is gone.
+    pub async fn revoke_grant(&self, scope: &OrgScope, handle: &str, id: SourceGrantId) -> Result<()> {
+        let now = self.0.clock.now();
+        self.0
+            .db
+            .in_org_locked(scope, async |tx, locked| {
+                let role = locked.named("organization")?.role;
+                let Stored { source, .. } = changeable_in(tx, scope, role, handle).await?;
+                let all = source_grant::list(tx, source.id, MOST_GRANTS).await?;
+                let before = all
+                    .into_iter()
+                    .find(|grant| grant.id == id)
+                    .ok_or_else(|| Error::not_found(format_args!("grant {id} of source {handle}")))?;
+                source_grant::delete(tx, source.id, id).await?;
+                let ended = read_cursor::end_unreadable(tx).await?;
+                let detail = json!({"before": shown_grant(&source, &before), "readersEnded": ended});
+                audit_in(tx, "source.revoke", handle, detail, now).await
+            })
+            .await
+    }
+}
+
+/// The source of this handle; what can be no handle is none.
+pub(crate) async fn found_in(tx: &mut OrgTx, handle: &str) -> Result<Stored> {
+    let shown: String = handle.chars().filter(|c| !c.is_control()).take(32).collect();
+    if handle.parse::<tidegate_model::Handle>().is_err() {
+        return Err(Error::not_found(format_args!("source {shown}")));
+    }
+    source::find_by_handle(tx, handle).await.named(format_args!("source {shown}"))
+}
+
+/// The source of this handle for somebody who changes it, and nobody deletes it meanwhile.
+pub(crate) async fn changeable_in(
+    tx: &mut OrgTx,
+    scope: &OrgScope,
+    role: OrgRole,
+    handle: &str,
+) -> Result<Stored> {
+    // Found first: what is not there is not found, whatever one may do.
+    found_in(tx, handle).await?;
+    let stored = source::lock_by_handle(tx, handle).await.named(format_args!("source {handle}"))?;
+    let standing = standing(scope, role);
+    if Operation::ManageSources.allows(standing) {
+        return Ok(stored);
+    }
+    require(Operation::MakeSources, standing)?;
+    if stored.source.created_by == scope.user_id() { Ok(stored) } else { Err(not_yours(&stored.source)) }
+}
+
+fn not_yours(source: &Source) -> Error {
+    let owner = source.created_by_username.as_deref().unwrap_or("somebody who left");
+    let who = Operation::ManageSources.who();
+    Error::Forbidden(format!("source {} was made by {owner}: this is for them and for {who}", source.handle))
+}
+
+/// Sources as the caller may see them: what was last sent through a pipe they may not read is left out.
+async fn shown_in(tx: &mut OrgTx, scope: &OrgScope, stored: Vec<Stored>) -> Result<Vec<Source>> {
+    let me = scope.user_id();
+    let others: Vec<SourceId> =
+        stored.iter().filter(|one| one.source.created_by != me).map(|one| one.source.id).collect();
+    let rights: BTreeSet<(SourceId, SourceRight)> = if others.is_empty() {
+        BTreeSet::new()
+    } else {
+        source_grant::rights(tx, me, others).await?.into_iter().collect()
+    };
+    let shown = |Stored { mut source, last_pipe }| {
+        let needed = last_pipe.as_deref().and_then(SourceRight::to_read);
+        let readable =
+            source.created_by == me || needed.is_some_and(|right| rights.contains(&(source.id, right)));
+        if !readable {
+            source.last_message = None;
+        }
+        source
+    };
+    Ok(stored.into_iter().map(shown).collect())
+}
+
+/// Whom a request means: a member other than the source's creator, a group, or everyone.
+async fn target_in(
+    tx: &mut OrgTx,
+    source: &Source,
+    to: GrantTarget,
+) -> Result<(Option<UserId>, Option<GroupId>)> {
+    let (user, field) = match to {
+        GrantTarget::Everyone => return Ok((None, None)),
+        GrantTarget::GroupId(id) => {
+            group::find(tx, id).await.named(format_args!("group {id}"))?;
+            return Ok((None, Some(id)));
+        }
+        GrantTarget::Group(name) => {
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(50).collect();
+            return Ok((
+                None,
+                Some(group::find_named(tx, &name).await.named(format_args!("group {shown}"))?),
+            ));
+        }
+        GrantTarget::UserId(id) => {
+            membership::find(tx, id).await.named(format_args!("member {id}"))?;
+            (id, "userId")
+        }
+        GrantTarget::Username(name) => {
+            let id = membership::find_named(tx, &name).await.named(Person::Named(name))?;
+            (id, "username")
+        }
+    };
+    if user == source.created_by {
+        let complaint = "made the source, and may do everything with it";
+        return Err(Error::Invalid(FieldErrors::one(field, complaint)));
+    }
+    Ok((Some(user), None))
+}
+
+fn shown_grant(source: &Source, grant: &SourceGrant) -> Value {
+    json!({
+        "sourceId": source.id, "createdBy": source.created_by, "grantId": grant.id, "userId": grant.user_id, "user": grant.user,
+        "groupId": grant.group_id, "group": grant.group, "everyone": grant.everyone, "right": grant.right,
+    })
+}
+
+pub(crate) async fn audit_in(
+    tx: &mut OrgTx,
+    action: &'static str,
+    handle: &str,
+    detail: Value,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let resource = format!("source:{handle}");
+    Ok(audit::insert_org(tx, audit::Entry { action, resource, address: None, detail, at }).await?)
+}
