@@ -194,9 +194,10 @@ impl Pipes {
         let now = self.0.clock.now();
         let work = self.0.db.in_org(scope, async |tx| {
             let Stored { source, .. } = found_in(tx, handle).await?;
-            let retention = match source.is_auto_pipe(name) {
-                true => Retention::default(),
-                false => made_in(tx, &source, name).await?.retention(),
+            let retention = if source.is_auto_pipe(name) {
+                Retention::default()
+            } else {
+                made_in(tx, &source, name).await?.retention()
             };
             allowed_in(tx, scope, &source, name, to).await?;
             let stream = match pipe_stream::find(tx, source.id, name).await {

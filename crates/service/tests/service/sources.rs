@@ -77,15 +77,18 @@ impl Stage {
 }
 
 fn forbidden<T: std::fmt::Debug>(outcome: Result<T>) {
-    assert!(matches!(outcome, Err(Error::Forbidden(_))), "{outcome:?}");
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, Error::Forbidden(_)), "{error:?}");
 }
 
 fn not_found<T: std::fmt::Debug>(outcome: Result<T>) {
-    assert!(matches!(outcome, Err(Error::NotFound(_))), "{outcome:?}");
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, Error::NotFound(_)), "{error:?}");
 }
 
 fn conflict<T: std::fmt::Debug>(outcome: Result<T>, wanted: &str) {
-    assert!(matches!(&outcome, Err(Error::Conflict { code, .. }) if *code == wanted), "{outcome:?}");
+    let error = outcome.unwrap_err();
+    assert!(matches!(&error, Error::Conflict { code, .. } if *code == wanted), "{error:?}");
 }
 
 #[tokio::test]
