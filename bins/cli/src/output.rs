@@ -2,6 +2,7 @@
 //! control characters to a terminal.
 
 pub(crate) mod catalog;
+mod applications;
 mod sharing;
 
 use std::io::{self, Write};
@@ -15,6 +16,7 @@ use tidegate_model::{
     Organization, OrganizationUsage, QuotaNumbers, Session, SessionEvent, SystemClock, User,
 };
 
+pub(crate) use applications::{application, application_groups, applications};
 pub(crate) use sharing::{activity, moments, organization_policy, policy, share, shares};
 
 /// For people or for programs.

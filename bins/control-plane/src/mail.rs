@@ -77,6 +77,7 @@ async fn nudged(nudges: &mut Receiver<Nudge>) {
                 | Nudge::SessionEnded(_)
                 | Nudge::Revalidate
                 | Nudge::Plugins,
+                | Nudge::Installation,
             ) => {}
             Err(RecvError::Closed) => std::future::pending().await,
         }

@@ -11,6 +11,10 @@ text_enum! {
         StartSessions = "session.start",
         /// See, stop and wake everybody's sessions in the organization.
         ManageSessions = "session.manage",
+        /// See the applications that one's groups allow.
+        ReadApplications = "application.read",
+        /// Install, change and remove applications of the organization, and say which groups may do what with them.
+        ManageApplications = "application.manage",
         /// Make an organization and own it.
         CreateOrganization = "organization.create",
         /// See the organization.
@@ -108,8 +112,14 @@ impl Operation {
             Self::OwnSessions | Self::ReadOrganization | Self::ReadMembers | Self::ReadGroups => {
                 Needs::Member(&[Admin, Maintainer, User, Viewer])
             }
+            Self::CreateOrganization | Self::AnswerInvites | Self::OwnProfile => Needs::Login,
+            Self::OwnSessions
+            | Self::ReadApplications
+            | Self::ReadOrganization
+            | Self::ReadMembers
+            | Self::ReadGroups => Needs::Member(&[Admin, Maintainer, User, Viewer]),
             Self::StartSessions => Needs::Member(&[Admin, Maintainer, User]),
-            Self::ManageSessions => Needs::Member(&[Admin, Maintainer]),
+            Self::ManageSessions | Self::ManageApplications => Needs::Member(&[Admin, Maintainer]),
             Self::UpdateOrganization
             | Self::ManageMembers
             | Self::ManageInvites
@@ -137,6 +147,7 @@ impl Operation {
     pub const fn scope(self) -> Option<Scope> {
         match self {
             Self::OwnSessions | Self::ReadCatalog => Some(Scope::SessionsRead),
+            Self::OwnSessions | Self::ReadApplications => Some(Scope::SessionsRead),
             Self::StartSessions | Self::ManageSessions => Some(Scope::SessionsWrite),
             Self::ReadOrganization
             | Self::ReadMembers
@@ -144,6 +155,7 @@ impl Operation {
             | Self::ReadAudit
             | Self::ReadUsers => Some(Scope::OrgRead),
             Self::UpdateOrganization
+            | Self::ManageApplications
             | Self::ManageMembers
             | Self::ManageInvites
             | Self::ManageGroups

@@ -52,6 +52,9 @@ pub enum Constraint {
     /// Two groups of one organization and name.
     #[error("the unique group name")]
     GroupName,
+    /// Two applications of one organization and name.
+    #[error("the unique application name")]
+    ApplicationName,
     /// A start in a home that is being deleted.
     #[error("the home that stays")]
     HomeStays,
@@ -77,6 +80,7 @@ impl Constraint {
             "repositories_name_key" => Some(Self::RepositoryName),
             "installed_plugins_name_key" => Some(Self::PluginName),
             "groups_name_key" => Some(Self::GroupName),
+            "installed_applications_name_key" => Some(Self::ApplicationName),
             "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,
         }

@@ -135,6 +135,16 @@ pub const KINDS: &[Kind] = &[
               DELETE FROM sessions WHERE id IN (SELECT id FROM gone)",
     },
     Kind {
+        // After the sessions that came from it.
+        table: "installed_applications",
+        batch: 500,
+        keep: |keep| keep.sessions,
+        bound: Bound::Moment,
+        sql: "DELETE FROM installed_applications WHERE id IN (SELECT i.id FROM installed_applications i WHERE i.removed_at < ?
+                AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.installed_application_id = i.id)
+                ORDER BY i.removed_at LIMIT ?)",
+    },
+    Kind {
         table: "login_sessions",
         batch: 5_000,
         keep: |keep| keep.logins,

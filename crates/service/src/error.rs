@@ -143,6 +143,9 @@ impl From<DbError> for Error {
             DbError::Violation(Constraint::GroupName) => {
                 conflict("E_GROUP_TAKEN", "this group name is taken in the organization, choose another one")
             }
+            DbError::Violation(Constraint::ApplicationName) => {
+                conflict("E_APPLICATION_TAKEN", "an application got the same name at this moment: ask again")
+            }
             DbError::Violation(Constraint::RepositoryName) => {
                 conflict("E_REPOSITORY_TAKEN", "a repository of this name is there, choose another name")
             }

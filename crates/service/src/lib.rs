@@ -10,6 +10,7 @@ mod agents;
 mod all_organizations;
 mod all_sessions;
 mod all_users;
+mod applications;
 mod audit;
 mod bearer_tokens;
 mod browsers;
@@ -27,6 +28,7 @@ mod idempotency;
 mod identities;
 mod invites;
 mod keys;
+mod launch;
 mod limits;
 mod links;
 mod logins;
@@ -70,6 +72,7 @@ pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
 pub use all_sessions::AllSessions;
 pub use all_users::AllUsers;
+pub use applications::{Applications, ApplicationsPage, ChangedAccess, Removal};
 pub use audit::{Audit, Export, ExportFormat, ExportWriter, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use browsers::{BrowserLogin, Browsers};
@@ -113,6 +116,7 @@ pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
     agent::Filter as AgentFilter,
     catalog::Blob as CatalogFile,
+    application::Icon as ApplicationIcon,
     migrate,
     quarantine::Quarantined,
     roles,
@@ -188,6 +192,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// Sessions of every organization, for operators.
     pub all_sessions: AllSessions,
+    /// Installed applications of an organization.
+    pub applications: Applications,
     /// Persistent homes of an organization.
     pub homes: Homes,
     /// What keeps sessions alive.
@@ -261,6 +267,7 @@ impl Services {
             catalog: Catalog(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             all_sessions: AllSessions(Arc::clone(&core)),
+            applications: Applications(Arc::clone(&core)),
             homes: Homes(Arc::clone(&core)),
             activity: Activity(Arc::clone(&core)),
             limits: Limits(Arc::clone(&core)),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod apps;
 mod audit;
 mod catalog;
 // The client's own script server: one of them is enough.

@@ -8,6 +8,7 @@ use actix_web::{
 
 use super::{
     Context, admin, agents, audit, auth, browser, catalog, content, events,
+    Context, admin, agents, applications, audit, auth, browser, content, events,
     gate::{bearer, member, operator, organization},
     groups, homes, invites, keys, members, oauth, organizations, pages, plugins, quotas, sessions, tokens,
     users,
@@ -145,6 +146,7 @@ fn api(api: &mut ServiceConfig) {
                 .default_service(to(content::by_path)),
         )
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
+        .service(scope("/applications").wrap(from_fn(member)).configure(of_applications))
         .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
         .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
@@ -256,6 +258,31 @@ fn of_sessions(inside: &mut ServiceConfig) {
                 .route(post().to(sessions::create_share)),
         )
         .service(resource("/{id}/shares/{shareId}").route(delete().to(sessions::revoke_share)));
+}
+
+fn of_applications(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("").route(get().to(applications::list)).route(post().to(applications::install)))
+        .service(resource("/user").route(get().to(applications::list_user)))
+        .service(
+            resource("/{id}")
+                .route(get().to(applications::get))
+                .route(put().to(applications::update))
+                .route(delete().to(applications::remove)),
+        )
+        .service(resource("/{id}/enabled").route(put().to(applications::set_enabled)))
+        .service(resource("/{id}/icon").route(get().to(applications::icon)))
+        .service(
+            resource("/{id}/groups")
+                .route(get().to(applications::list_groups))
+                .route(post().to(applications::add_group)),
+        )
+        .service(
+            resource("/{id}/groups/{groupId}")
+                .route(get().to(applications::get_group))
+                .route(patch().to(applications::set_group))
+                .route(delete().to(applications::remove_group)),
+        );
 }
 
 fn of_an_organization(inside: &mut ServiceConfig) {

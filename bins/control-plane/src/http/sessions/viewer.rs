@@ -123,6 +123,7 @@ async fn revalidation(nudges: &mut broadcast::Receiver<Nudge>) {
                 | Nudge::SessionEnded(_)
                 | Nudge::Mail
                 | Nudge::Plugins,
+                | Nudge::Installation,
             ) => {}
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
