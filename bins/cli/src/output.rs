@@ -1,8 +1,8 @@
 //! What is written: tables and sentences for people, JSON for programs. Words that come from a server never carry
 //! control characters to a terminal.
 
-pub(crate) mod catalog;
 mod applications;
+pub(crate) mod catalog;
 mod sharing;
 
 use std::io::{self, Write};

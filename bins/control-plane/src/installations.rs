@@ -56,7 +56,8 @@ async fn nudged(nudges: &mut Receiver<Nudge>) {
                 | Nudge::Revoked(_)
                 | Nudge::SessionEnded(_)
                 | Nudge::Revalidate
-                | Nudge::Mail,
+                | Nudge::Mail
+                | Nudge::Plugins,
             ) => {}
             Err(RecvError::Closed) => std::future::pending().await,
         }

@@ -16,8 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error, activity, clock, database, departure,
     http::{self, Context},
-    keep_alive, key_uses, limits, mail, repositories, retention, tls,
-    installations, keep_alive, key_uses, limits, mail, retention, tls,
+    installations, keep_alive, key_uses, limits, mail, repositories, retention, tls,
 };
 
 /// Connections that may wait to be accepted.

@@ -87,15 +87,11 @@ pub use group::{
 };
 pub use home::Home;
 pub use id::{
-    AgentId, ApiKeyId, AuditId, BearerTokenId, CatalogPluginId, CatalogTemplateId, ClaimId, CommandId,
-    DeviceCodeId, GrantId, GroupId, GroupMembershipId, HomeId, InstalledPluginId, InviteId, LoginSessionId,
-    MailId, OrgId, PasswordResetId, PluginDeliveryId, PluginRatingId, PluginVersionId, RepositoryId,
-    RequestId, SessionEventId, SessionId, ShareId, TemplateRatingId, TicketId, UserId,
     AgentId, ApiKeyId, ApplicationGroupId, ApplicationId, AuditId, BearerTokenId, CatalogPluginId,
     CatalogTemplateId, ClaimId, CommandId, DeviceCodeId, GrantId, GroupId, GroupMembershipId, HomeId,
-    InstalledPluginId, InviteId, LoginSessionId, MailId, OrgId, PasswordResetId, PluginRatingId,
-    PluginVersionId, RepositoryId, RequestId, SessionEventId, SessionId, ShareId, TemplateRatingId, TicketId,
-    UserId,
+    InstalledPluginId, InviteId, LoginSessionId, MailId, OrgId, PasswordResetId, PluginDeliveryId,
+    PluginRatingId, PluginVersionId, RepositoryId, RequestId, SessionEventId, SessionId, ShareId,
+    TemplateRatingId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use installed_plugin::{

@@ -109,10 +109,6 @@ impl Operation {
             | Self::OwnProfile
             | Self::ReadCatalog
             | Self::RateCatalog => Needs::Login,
-            Self::OwnSessions | Self::ReadOrganization | Self::ReadMembers | Self::ReadGroups => {
-                Needs::Member(&[Admin, Maintainer, User, Viewer])
-            }
-            Self::CreateOrganization | Self::AnswerInvites | Self::OwnProfile => Needs::Login,
             Self::OwnSessions
             | Self::ReadApplications
             | Self::ReadOrganization
@@ -146,8 +142,7 @@ impl Operation {
     /// about an organization is theirs to do.
     pub const fn scope(self) -> Option<Scope> {
         match self {
-            Self::OwnSessions | Self::ReadCatalog => Some(Scope::SessionsRead),
-            Self::OwnSessions | Self::ReadApplications => Some(Scope::SessionsRead),
+            Self::OwnSessions | Self::ReadCatalog | Self::ReadApplications => Some(Scope::SessionsRead),
             Self::StartSessions | Self::ManageSessions => Some(Scope::SessionsWrite),
             Self::ReadOrganization
             | Self::ReadMembers

@@ -115,8 +115,8 @@ pub use tidegate_persistence::viewing::ViewingEnd;
 pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
     agent::Filter as AgentFilter,
-    catalog::Blob as CatalogFile,
     application::Icon as ApplicationIcon,
+    catalog::Blob as CatalogFile,
     migrate,
     quarantine::Quarantined,
     roles,

@@ -107,7 +107,6 @@ impl Sessions {
                 if locked.asks_plugins && plugins == Asked::NotYet {
                     return Err(Error::AskPlugins);
                 }
-                let limits = limits::grant(core, &locked, new)?;
                 // Under the organization's lock: who may launch an application, and whether it is there, is as it is now.
                 let blueprint = match &plan {
                     Plan::Ready(blueprint) => blueprint.as_ref().clone(),

@@ -6,10 +6,8 @@ use utoipa::{
 };
 
 use super::{
-    admin, agents, audit, auth, browser, catalog, content, events, groups, homes, invites, keys, members,
-    oauth, organizations, pages, plugins, quotas, sessions, tokens, users,
-    admin, agents, applications, audit, auth, browser, content, events, groups, homes, invites, keys,
-    members, oauth, organizations, pages, quotas, sessions, tokens, users,
+    admin, agents, applications, audit, auth, browser, catalog, content, events, groups, homes, invites,
+    keys, members, oauth, organizations, pages, plugins, quotas, sessions, tokens, users,
 };
 
 #[derive(OpenApi)]

@@ -7,8 +7,7 @@ use actix_web::{
 };
 
 use super::{
-    Context, admin, agents, audit, auth, browser, catalog, content, events,
-    Context, admin, agents, applications, audit, auth, browser, content, events,
+    Context, admin, agents, applications, audit, auth, browser, catalog, content, events,
     gate::{bearer, member, operator, organization},
     groups, homes, invites, keys, members, oauth, organizations, pages, plugins, quotas, sessions, tokens,
     users,

@@ -597,6 +597,8 @@ impl Stage {
                 self.done_by(self.token(who), "POST", &ask.path, json!({"rating": 4})).await;
             }
         }
+    }
+
     async fn ask_of_applications(&self, operation: &str, ask: &mut Ask) {
         let (method, pattern) = operation.split_once(' ').unwrap();
         let template = applications::template(&self.world.db, "walked").await;

@@ -114,6 +114,8 @@ async fn fill_plugins(test: &TestDb, org: &TestOrg) {
         org = org.id
     ))
     .await;
+}
+
 /// An application that a group may launch.
 async fn fill_applications(test: &TestDb, org: &TestOrg, group: tidegate_model::GroupId) {
     use tidegate_test_support::catalog::template;

@@ -25,6 +25,7 @@ const END: &str = "SET session_replication_role = replica;
         SELECT id, id, 'POST /', 'key', '\\x01', 201, '{}', '2020-01-01' FROM users LIMIT 1;
     INSERT INTO plugin_deliveries (id, plugin_id, event, payload, status, due_at, since, created_at, finished_at)
         VALUES (gen_random_uuid(), 1, 'session.running', '{}', 'delivered', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01');
+    UPDATE installed_applications SET removed_at = '2020-01-01';
     INSERT INTO repositories (name, url, type, created_at, updated_at, removed_at)
         VALUES ('removed', 'https://example.com/a', 'git', '2020-01-01', '2020-01-01', '2020-01-01'),
                ('kept', 'https://example.com/b', 'git', '2020-01-01', '2020-01-01', NULL);
