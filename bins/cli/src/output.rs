@@ -3,6 +3,7 @@
 
 mod applications;
 pub(crate) mod catalog;
+pub(crate) mod plugins;
 mod sharing;
 
 use std::io::{self, Write};

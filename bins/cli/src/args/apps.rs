@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::Value;
-use tidegate_model::{AccessLevel, CatalogTemplateId, TemplatePlatform};
+use tidegate_model::{AccessLevel, TemplatePlatform};
 
 /// `apps …`.
 #[derive(Debug, Subcommand)]
@@ -87,8 +87,8 @@ pub(crate) struct AppGroup {
 /// `apps install`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct InstallArgs {
-    /// The template's number in the catalog.
-    pub(crate) template: CatalogTemplateId,
+    /// The template's name or number in the catalog; `tidegate catalog search` finds them.
+    pub(crate) template: String,
     /// What people know it by; what the template calls itself where absent.
     #[arg(long, value_name = "TEXT")]
     pub(crate) display_name: Option<String>,

@@ -9,6 +9,7 @@ mod homes;
 mod keys;
 mod parse;
 mod people;
+mod plugins;
 mod run;
 mod sharing;
 mod tokens;
@@ -31,6 +32,7 @@ pub(crate) use self::{
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
+    plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
     run::{Resume, RunApplication, RunArgs, RunFlags, RunWhat, RunWords},
     sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
     tokens::TokenVerb,
@@ -115,6 +117,9 @@ pub(crate) enum Verb {
     /// Applications of the organization: see, install and change them
     #[command(subcommand)]
     Apps(AppVerb),
+    /// Plugins of the platform, for operators: install, configure and remove them
+    #[command(subcommand)]
+    Plugins(PluginsVerb),
     /// Start a session and attach to it
     Run(RunArgs),
     /// Reach ports of a session as ports of this machine

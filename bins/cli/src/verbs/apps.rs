@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tidegate_client::{ApplicationChange, ApplicationPage, Client, NewApplication};
 use tidegate_model::{ApplicationId, InstallStatus, InstalledApplication};
 
-use super::{groups::group, people::MOST};
+use super::{catalog::find_template, groups::group, people::MOST};
 use crate::{
     args::{AppGroupVerb, AppVerb, InstallArgs, Settings, UpdateArgs},
     context::Context,
@@ -78,7 +78,7 @@ async fn install(context: &Context, words: InstallArgs) -> anyhow::Result<ExitCo
         group_ids.push(group(client, name).await?);
     }
     let new = NewApplication {
-        catalog_template_id: words.template,
+        catalog_template_id: find_template(client, &words.template).await?,
         display_name: words.display_name,
         platform: words.platform,
         configuration: options(&words.options, Map::new())?,

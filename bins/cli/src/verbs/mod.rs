@@ -15,6 +15,7 @@ mod list;
 mod login;
 mod logs;
 mod people;
+mod plugins;
 mod ports;
 mod run;
 mod sharing;
@@ -59,6 +60,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Apps(verb) => apps::apps(&Context::new(&global)?, verb).await,
+        Verb::Plugins(verb) => plugins::plugins(&Context::new(&global)?, verb).await,
         Verb::Run(words) => match words.what {
             RunWords::BuiltIn(what) => run::run(&Context::new(&global)?, *what).await,
             RunWords::Application(words) => {

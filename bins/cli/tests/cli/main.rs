@@ -16,6 +16,7 @@ mod homes;
 mod keys;
 mod people;
 mod person;
+mod plugins;
 mod program;
 mod sharing;
 mod terminal;
