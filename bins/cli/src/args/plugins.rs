@@ -19,6 +19,7 @@ pub(crate) enum PluginsVerb {
     /// Show a plugin, with its configuration and why it was disabled
     Show(PluginArg),
     /// Install a plugin of the catalog
+    #[command(disable_version_flag = true)]
     Install(InstallPluginArgs),
     /// Let a plugin run
     Enable(PluginArg),
@@ -33,6 +34,7 @@ pub(crate) enum PluginsVerb {
         values: PathBuf,
     },
     /// Bring a plugin to another version of the catalog
+    #[command(disable_version_flag = true)]
     Upgrade {
         #[command(flatten)]
         plugin: PluginArg,
