@@ -102,7 +102,7 @@ pub use organizations::{Organizations, Permissions};
 pub use page::{Listed, Paging};
 pub use password_resets::PasswordResets;
 pub use platform_quotas::PlatformQuotas;
-pub use plugins::{PluginAnswer, PluginAsked, PluginFile, PluginOptions, Plugins};
+pub use plugins::{PluginAnswer, PluginAsked, PluginFile, PluginIcon, PluginOptions, Plugins};
 pub use quotas::Quotas;
 pub use repositories::{Progress, Repositories, RepositoryOptions, SyncEnd, SyncReport};
 pub use retention::Retention;

@@ -10,7 +10,7 @@ use tidegate_model::{
     UpdateOrganizationRequest, UserId, default_namespace,
 };
 use tidegate_persistence::{
-    Error as DbError, OrgScope, OrgTx, audit, bearer_token, login_session, membership,
+    Error as DbError, OrgScope, OrgTx, audit, bearer_token, installed_plugin, login_session, membership,
     organization::{self, NewOrganization},
     session_end::{self, EndAll, EndOf},
 };
@@ -281,6 +281,7 @@ pub(crate) async fn delete_in(
 ) -> Result<Vec<tidegate_model::AgentId>> {
     let agents = end_sessions_in(core, tx, EndOf::Organization, "the organization was deleted", now).await?;
     organization::delete(tx, now).await.named("organization")?;
+    installed_plugin::forget_store(tx).await?;
     let detail = json!({"before": {"status": before.status}, "after": {"status": "deleted"}});
     audit::insert_org(tx, entry("organization.delete", &before.name, detail, now)).await?;
     Ok(agents)

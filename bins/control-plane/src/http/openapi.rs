@@ -25,7 +25,7 @@ use super::{
         admin::users::change::update_user, admin::users::change::delete_user, admin::users::change::reset_password,
         plugins::list::list, plugins::list::get, plugins::upload::upload, plugins::change::update, plugins::change::uninstall,
         plugins::change::enable, plugins::change::disable, plugins::upload::upgrade, plugins::change::roll_back, plugins::install::install,
-        plugins::list::secret, plugins::deliveries::deliveries, plugins::deliveries::redeliver, plugins::ask::ask,
+        plugins::list::secret, plugins::icon::icon, plugins::deliveries::deliveries, plugins::deliveries::redeliver, plugins::ask::ask,
         tokens::list::list, tokens::revoke::revoke, oauth::code::code, oauth::token::token,
         organizations::create::create, organizations::list::list, organizations::get::get,
         organizations::update::update, organizations::delete::delete, organizations::transfer::transfer,

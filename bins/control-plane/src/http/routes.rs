@@ -347,6 +347,7 @@ fn of_plugins(inside: &mut ServiceConfig) {
         .service(resource("/{id}/upgrade").route(post().to(plugins::upgrade)))
         .service(resource("/{id}/rollback").route(post().to(plugins::roll_back)))
         .service(resource("/{id}/secret").route(get().to(plugins::secret)))
+        .service(resource("/{id}/icon").route(get().to(plugins::icon)))
         .service(resource("/{id}/deliveries").route(get().to(plugins::deliveries)))
         .service(resource("/{id}/deliveries/{deliveryId}/redeliver").route(post().to(plugins::redeliver)));
 }

@@ -156,6 +156,7 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/plugins/{id}/upgrade", ADMIN),
     ("POST", "/plugins/{id}/rollback", ADMIN),
     ("GET", "/plugins/{id}/secret", ADMIN),
+    ("GET", "/plugins/{id}/icon", ADMIN),
     ("GET", "/plugins/{id}/deliveries", ADMIN),
     ("POST", "/plugins/{id}/deliveries/{deliveryId}/redeliver", ADMIN),
     // Any method: what it does, the plugin knows. It acts in the organization, and not as the caller.

@@ -165,6 +165,7 @@ const RULES: &[(&str, Rule)] = &[
     ("POST /plugins/{id}/upgrade", Rule::Right(Operation::ManagePlugins)),
     ("POST /plugins/{id}/rollback", Rule::Right(Operation::ManagePlugins)),
     ("GET /plugins/{id}/secret", Rule::Right(Operation::ManagePlugins)),
+    ("GET /plugins/{id}/icon", Rule::Right(Operation::ManagePlugins)),
     ("GET /plugins/{id}/deliveries", Rule::Right(Operation::ManagePlugins)),
     ("POST /plugins/{id}/deliveries/{deliveryId}/redeliver", Rule::Right(Operation::ManagePlugins)),
     // Whoever is a member of anything uses what the platform has for everybody.
@@ -244,7 +245,8 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     ("GET /sessions/{id}/ports/{port}", 504),
     ("GET /http/{id}/{path}", 504),
     ("GET /sessions/{id}/logs", 504),
-    // Without an archive, a catalog, a version before and an event.
+    // Without an icon, an archive, a catalog, a version before and an event.
+    ("GET /plugins/{id}/icon", 404),
     ("POST /plugins", 400),
     ("POST /plugins/{id}/upgrade", 409),
     ("POST /plugins/{id}/rollback", 409),
