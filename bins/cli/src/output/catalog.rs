@@ -1,5 +1,6 @@
 //! The catalog for people.
 
+use serde_json::{Map, Value};
 use tidegate_model::{CatalogPlugin, CatalogTemplate, PluginStats, PluginVersion, Rating};
 
 use super::{plain, table, time};
@@ -76,7 +77,27 @@ pub(crate) fn template(one: &CatalogTemplate, ratings: &[&Rating]) -> String {
         ("installed", one.install_count.to_string()),
         ("changed", time(one.updated_at)),
     ]);
+    let options = options(&one.manifest.options);
+    let head = if options.is_empty() { head } else { format!("{head}\n{options}") };
     whole(head, &one.description, ratings)
+}
+
+/// What an application of a template may set, a line each: its kind, what it is without, and what it is for.
+fn options(schema: &Map<String, Value>) -> String {
+    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(schema);
+    let required = schema.get("required").and_then(Value::as_array);
+    let line = |(name, option): (&String, &Value)| {
+        let text = |key: &str| option.get(key).and_then(Value::as_str).map(short).unwrap_or_default();
+        let needed = required.is_some_and(|names| names.iter().any(|one| one.as_str() == Some(name)));
+        let without = match option.get("default") {
+            Some(default) => format!(" [{}]", short(&default.to_string())),
+            None if needed => " (needed)".to_owned(),
+            None => String::new(),
+        };
+        let said = if text("title").is_empty() { text("description") } else { text("title") };
+        format!("option      {} {}{without}  {said}", short(name), text("type")).trim_end().to_owned()
+    };
+    properties.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A plugin with its versions, and what people think of it.
