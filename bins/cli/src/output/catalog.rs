@@ -124,7 +124,21 @@ pub(crate) fn plugin(
         ("looked at", stats.view_count.to_string()),
         ("changed", time(one.updated_at)),
     ]);
-    whole(head, &one.description, ratings)
+    let mut text = whole(head, &one.description, ratings);
+    let changes = changes(versions);
+    if !changes.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&changes);
+    }
+    text
+}
+
+/// What versions say that they changed, those that say something.
+pub(crate) fn changes<'a>(versions: impl IntoIterator<Item = &'a PluginVersion>) -> String {
+    let said = versions.into_iter().filter(|one| !one.changelog.trim().is_empty());
+    said.map(|one| format!("{}\n{}", one.version, plain(one.changelog.trim())))
+        .collect::<Vec<_>>()
+        .join("\n\n")
 }
 
 fn whole(mut text: String, description: &str, ratings: &[&Rating]) -> String {

@@ -64,7 +64,11 @@ pub(super) async fn plugins(context: &Context, verb: PluginsVerb) -> anyhow::Res
                 version: wanted.version,
                 permissions: wanted.grants,
             };
-            progress::until(out, "the plugin is being upgraded", client.upgrade_plugin(id, &request)).await?
+            let changed =
+                progress::until(out, "the plugin is being upgraded", client.upgrade_plugin(id, &request))
+                    .await?;
+            tell_changes(context, &changed).await?;
+            changed
         }
         PluginsVerb::Configure { plugin, values } => {
             let change = UpdatePluginRequest { enabled: None, config: Some(object(&values)?) };
@@ -76,6 +80,20 @@ pub(super) async fn plugins(context: &Context, verb: PluginsVerb) -> anyhow::Res
     };
     out.answer(&changed, || sentence(&changed))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells people what the versions after the one before say that they changed.
+async fn tell_changes(context: &Context, plugin: &InstalledPlugin) -> anyhow::Result<()> {
+    let (Some(entry), Some(before)) = (plugin.catalog_plugin_id, &plugin.previous_version) else {
+        return Ok(());
+    };
+    let versions = context.client.catalog_plugin_versions(entry).await?.versions;
+    let new = versions.iter().filter(|one| *before < one.version && one.version <= plugin.version);
+    let changes = output::catalog::changes(new);
+    if !changes.is_empty() {
+        context.output.note(&changes);
+    }
+    Ok(())
 }
 
 fn sentence(plugin: &InstalledPlugin) -> String {

@@ -36,13 +36,30 @@ fn answer(request: &Request) -> Reply {
             json!({"deliveries": [delivery()], "total": 1, "nextCursor": null})
         }
         ("POST", "/plugins/5/disable") => plugin(5, false),
+        ("POST", "/plugins/5/upgrade") => {
+            let mut upgraded = plugin(5, true);
+            upgraded["version"] = "1.3.0".into();
+            upgraded["previousVersion"] = "1.2.0".into();
+            upgraded
+        }
+        ("GET", "/plugins/catalog/3/versions") => {
+            let version = |number: &str, changelog: &str| {
+                json!({"id": 1, "pluginId": 3, "version": number, "changelog": changelog,
+                       "manifest": plugin(5, true)["manifest"], "createdAt": "2026-01-01T00:00:00Z"})
+            };
+            let versions = [
+                version("1.4.0", "Later"),
+                version("1.3.0", "Retries \u{1b}sooner"),
+                version("1.2.0", "First"),
+            ];
+            json!({"versions": versions, "total": 3, "nextCursor": null})
+        }
         ("POST", path) if path.ends_with("/redeliver") => delivery(),
         ("DELETE", "/plugins/5") => json!({}),
         ("GET" | "PATCH", "/plugins/5")
-        | (
-            "POST",
-            "/plugins/catalog/3/install" | "/plugins/5/upgrade" | "/plugins/5/enable" | "/plugins/5/rollback",
-        ) => plugin(5, true),
+        | ("POST", "/plugins/catalog/3/install" | "/plugins/5/enable" | "/plugins/5/rollback") => {
+            plugin(5, true)
+        }
         other => panic!("{other:?}"),
     })
 }
@@ -117,6 +134,12 @@ async fn a_plugin_is_changed_told_again_and_removed() {
         assert_eq!(code, 0, "{words:?} {err}");
     }
     assert_eq!(asked(&server, "POST /api/v1/plugins/5/upgrade")["version"], "1.3.0");
+    let (_, err, _) = run(&server, &["plugins", "upgrade", "relay"]).await;
+    assert!(
+        err.contains("Retries") && !err.contains("Later") && !err.contains("First"),
+        "what is new: {err}"
+    );
+    assert!(!err.contains('\u{1b}'), "{err}");
     assert!(server.lines().contains(&format!("POST /api/v1/plugins/5/deliveries/{DELIVERY}/redeliver")));
     assert!(server.lines().contains(&"DELETE /api/v1/plugins/5".to_owned()));
     let (out, err, code) = run(&server, &["plugins", "deliveries", "relay"]).await;
