@@ -14,6 +14,7 @@ mod organizations;
 mod output;
 mod pages;
 mod plugins;
+mod progress;
 mod quotas;
 mod repositories;
 mod sessions;

@@ -12,7 +12,7 @@ use tidegate_service::{Caller, Made, Paging, Services};
 
 use crate::{
     args::{PluginOptions, PluginSource, PluginVerb},
-    output,
+    output, progress,
 };
 
 pub(crate) async fn plugins(services: &Services, verb: PluginVerb, as_json: bool) -> anyhow::Result<()> {
@@ -40,7 +40,13 @@ pub(crate) async fn plugins(services: &Services, verb: PluginVerb, as_json: bool
             };
             let request =
                 InstallPluginRequest { organization_id: org, enabled: Some(!disabled), ..request(&options)? };
-            install(services, &caller, from, request).await?
+            let doing = match (&from.catalog, &from.archive) {
+                (Some(id), _) => format!("installing plugin {id} of the catalog"),
+                (None, archive) => {
+                    format!("installing {}", archive.as_deref().unwrap_or(Path::new("")).display())
+                }
+            };
+            progress::until(as_json, doing, Box::pin(install(services, &caller, from, request))).await?
         }
         PluginVerb::Enable { plugin } => plugins.enable(&caller, plugin).await?,
         PluginVerb::Disable { plugin } => plugins.disable(&caller, plugin).await?,
@@ -49,7 +55,8 @@ pub(crate) async fn plugins(services: &Services, verb: PluginVerb, as_json: bool
             plugins.update(&caller, plugin, change).await?
         }
         PluginVerb::Upgrade { plugin, archive, options } => {
-            upgrade(services, &caller, plugin, archive.as_deref(), options).await?
+            let work = Box::pin(upgrade(services, &caller, plugin, archive.as_deref(), options));
+            progress::until(as_json, format!("upgrading plugin {plugin}"), work).await?
         }
         PluginVerb::Rollback { plugin } => plugins.roll_back(&caller, plugin).await?,
     };

@@ -1,19 +1,13 @@
 //! What the verbs about repositories do.
 
-use std::{
-    fs,
-    io::{IsTerminal, Write},
-    path::Path,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use tidegate_model::{
     AddRepositoryRequest, FromFields, Repository, RepositoryAuth, RepositoryProblem, UpdateRepositoryRequest,
 };
-use tidegate_service::{Caller, Made, Services, SyncEnd, SyncReport, SyncStep};
+use tidegate_service::{Caller, Made, Services, SyncEnd, SyncReport};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,6 +15,7 @@ use crate::{
     args::{Asking, RepositoryVerb},
     output,
     pages::all,
+    progress,
 };
 
 pub(crate) async fn repositories(
@@ -124,20 +119,20 @@ async fn sync(
     as_json: bool,
 ) -> anyhow::Result<()> {
     let (id, name) = (repository.public.id, &repository.public.name);
-    let meter = Arc::new(Meter::new(!as_json && std::io::stderr().is_terminal()));
-    let telling = Arc::clone(&meter);
-    let tell = move |step| telling.tell(step);
+    let line = progress::line(as_json, format!("syncing {name}"));
+    let telling = line.clone();
+    let tell = move |step| telling.set_message(progress::of_sync(step));
     let stop = CancellationToken::new();
-    let work = services.repositories.sync_now(console, id, &stop, &tell);
-    let report = work.await;
-    meter.clear();
-    let report = match report {
+    let report = match services.repositories.sync_now(console, id, &stop, &tell).await {
         // The control plane was faster: its sync is as good.
         Err(tidegate_service::Error::Conflict { code: "E_SYNC_RUNNING", .. }) => {
-            wait(services, console, repository).await?
+            line.set_message(format!("waiting for the control plane, which syncs {name}"));
+            wait(services, console, repository).await
         }
-        other => other?,
+        other => other.map_err(Into::into),
     };
+    line.finish_and_clear();
+    let report = report?;
     let sentence = match &report.end {
         SyncEnd::Synced { templates, plugins, changed, withdrawn, problems, .. } => {
             let look = format!("; `tidegate-admin repositories show {name}` lists them");
@@ -187,39 +182,6 @@ async fn wait(services: &Services, console: &Caller, repository: &Repository) ->
             tidegate_model::RepositorySyncStatus::Never | tidegate_model::RepositorySyncStatus::Syncing => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
-        }
-    }
-}
-
-/// One line that says how far a sync is, where somebody watches.
-struct Meter {
-    shown: bool,
-    last: Mutex<Option<Instant>>,
-}
-
-impl Meter {
-    fn new(shown: bool) -> Self {
-        Self { shown, last: Mutex::default() }
-    }
-
-    fn tell(&self, step: SyncStep) {
-        let Ok(mut last) = self.last.lock() else { return };
-        if !self.shown || last.is_some_and(|at| at.elapsed() < Duration::from_millis(100)) {
-            return;
-        }
-        *last = Some(Instant::now());
-        let text = match step {
-            SyncStep::Fetching { bytes } => format!("fetching, {} KiB", bytes / 1024),
-            SyncStep::Listing { files } => format!("listing, {files} files"),
-            SyncStep::Reading { done, of } => format!("reading, {done} of {of} manifests"),
-        };
-        // Nobody misses a line that could not be shown.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }

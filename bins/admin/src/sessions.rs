@@ -18,7 +18,7 @@ pub(crate) async fn sessions(
 ) -> anyhow::Result<()> {
     match verb {
         SessionVerb::List { organization, user, state, tag, agent, limit } => {
-            let filter = SessionFilter { user, state, tag, agent, shared: false };
+            let filter = SessionFilter { user, state, tag, agent, application: None, shared: false };
             list(services, operator, &filter, organization.as_deref(), limit, as_json).await
         }
         SessionVerb::Terminate { session, reason } => {

@@ -95,6 +95,8 @@ pub(crate) enum Part {
     Users,
     /// Searches of fifty thousand catalog entries, and storms of views and ratings
     Catalog,
+    /// Syncs of a git repository with two thousand manifests
+    Sync,
 }
 
 impl Args {

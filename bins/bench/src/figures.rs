@@ -13,6 +13,7 @@ use crate::{
     placement::Placed,
     stats::real,
     streams::{Latency, Streams},
+    sync::{Sync, Took},
     terminal::Terminal,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct Figures {
     pub(crate) logins: Option<Logins>,
     pub(crate) users: Option<Users>,
     pub(crate) catalog: Option<Catalog>,
+    pub(crate) sync: Option<Sync>,
     /// MiB a second of a tunnel fed from memory.
     pub(crate) tunnel: Option<f64>,
     /// Creates with a few agents, then with many.
@@ -194,6 +196,25 @@ impl Figures {
         }
         if let Some(catalog) = &self.catalog {
             catalog.lines(lines);
+        }
+        if let Some(sync) = &self.sync {
+            sync.lines(lines);
+        }
+    }
+}
+
+impl Sync {
+    fn lines(&self, lines: &mut Lines) {
+        let of = self.manifests;
+        for (what, took) in [
+            ("first", self.first),
+            ("without a change", self.unchanged),
+            ("with one of a hundred changed", self.changed),
+        ] {
+            let Took { millis, statements, rows, .. } = took;
+            lines.less(format!("sync of {of} manifests, {what}"), millis, "ms");
+            lines.less(format!("its statements, {what}"), real(statements as u64), "");
+            lines.plain(format!("its rows of entries, {what}"), rows, "");
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     parallel::Parallel,
     stats::{mean, real},
     streams::Streams,
+    sync::{Sync, Took},
 };
 
 /// How much worse a figure may be on a grown platform.
@@ -108,6 +109,9 @@ impl Figures {
             let what = format!("slowest kind of search of {} entries, p99", catalog.entries);
             goals.push(Goal::most(what, catalog.worst(), "ms", 250.0));
         }
+        if let Some(sync) = &self.sync {
+            sync.goals(goals);
+        }
     }
 
     /// How much worse each figure is on a grown platform.
@@ -137,6 +141,21 @@ impl Streams {
         let what = format!("{} MiB through http: growth of the", self.bulk >> 20);
         goals.push(Goal::most(format!("{what} control plane"), real(grown.server) / 1024.0, "MiB", FLAT));
         goals.push(Goal::most(format!("{what} agent"), real(grown.agent) / 1024.0, "MiB", FLAT));
+    }
+}
+
+impl Sync {
+    fn goals(&self, goals: &mut Vec<Goal>) {
+        let of = self.manifests;
+        let statements = |took: &Took| real(took.statements as u64);
+        let what = format!("statements of a sync of {of} manifests without a change");
+        goals.push(Goal::most(what, statements(&self.unchanged), "", 10.0));
+        // Changes come in batches: more of them are more rows, and no more statements.
+        let more = statements(&self.changed) - statements(&self.unchanged);
+        goals.push(Goal::most("statements more with one of a hundred changed", more, "", 10.0));
+        goals.push(Goal::most("rows written for each that changed", self.rows_each(), "", 3.0));
+        // A hundredth, and what is the same for any number of them.
+        goals.push(Goal::most("time for one of a hundred, of that for all", self.share(), "×", 0.1));
     }
 }
 

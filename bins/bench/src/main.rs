@@ -29,6 +29,7 @@ mod served;
 mod stage;
 mod stats;
 mod streams;
+mod sync;
 mod table;
 mod terminal;
 mod tunnel;

@@ -12,7 +12,7 @@ use crate::{
     heartbeats, lifecycles, memory, parallel, placement,
     progress::during,
     stage::{FED, SIMULATED, Stage},
-    streams, terminal, tunnel,
+    streams, sync, terminal, tunnel,
 };
 
 /// Requests before anything is counted: connections, plans and caches are filled.
@@ -180,6 +180,10 @@ async fn people(args: &Args, stage: &Stage, figures: &mut Figures, cast: &Cast) 
     }
     if args.wants(Part::Catalog) && figures.catalog.is_none() {
         figures.catalog = Some(catalog::run(stage, tokens, CATALOG, args.length()).await?);
+    }
+    // After the catalog, whose counts are those of the one plugin that it makes.
+    if args.wants(Part::Sync) && figures.sync.is_none() {
+        figures.sync = Some(sync::run(stage).await?);
     }
     Ok(())
 }

@@ -17,10 +17,13 @@ use tidegate_engines::{
     secrets,
 };
 use tidegate_model::{AgentStatus, ApprovalStatus, LoginRequest, OrgRole, Secret, SystemClock, SystemRole};
-use tidegate_service::{Db, DbOptions, Decision, NewLocalUser, Operator, Options, Services, migrate, roles};
+use tidegate_service::{
+    Db, DbOptions, Decision, FetchOptions, NewLocalUser, Operator, Options, RepositoryOptions, Services,
+    migrate, roles,
+};
 use tokio::time::{Instant, sleep};
 
-use crate::{args::Args, http, process::Process};
+use crate::{args::Args, http, process::Process, sync::COUNTED};
 
 /// The database's name.
 pub(crate) const DATABASE: &str = "tidegate";
@@ -60,11 +63,13 @@ impl Stage {
         };
         let mut options = EngineOptions::new(folder.path().join("data"), folder.path().join("run"));
         options.max_connections = 200;
+        options.login_roles.push(COUNTED.to_owned());
         let postgres = Postgres::start(options).await?;
         let app_url = prepare(&postgres).await?;
         let key = secrets::master_key(&folder.path().join("master.key"))?;
         let bootstrap_key = secrets::password(&folder.path().join("bootstrap.key"))?.expose().to_owned();
-        let services = services(&app_url, &Secret::new(*key.expose()), &bootstrap_key)?;
+        let services =
+            services(&app_url, &Secret::new(*key.expose()), &bootstrap_key, RepositoryOptions::default())?;
         let mut stage = Self {
             postgres,
             services,
@@ -253,6 +258,15 @@ impl Stage {
         Ok(values.sum())
     }
 
+    /// The use cases once more, over a login of one's own, with git repositories of this machine in `folder`.
+    pub(crate) fn services_for_syncs(&self, url: &str, folder: &Path) -> anyhow::Result<Services> {
+        let key = secrets::master_key(&self.folder.path().join("master.key"))?;
+        let fetch = FetchOptions { local_folders: vec![folder.to_owned()], ..FetchOptions::default() };
+        let cache_dir = Some(folder.join("cache"));
+        let repositories = RepositoryOptions { fetch, cache_dir, ..RepositoryOptions::default() };
+        services(url, &Secret::new(*key.expose()), self.bootstrap_key.expose(), repositories)
+    }
+
     /// Stops everything in order and removes the folder, unless it is to be kept.
     pub(crate) async fn close(mut self, failed: bool) -> anyhow::Result<()> {
         let agent = self.stop_agent().await;
@@ -283,13 +297,19 @@ async fn prepare(postgres: &Postgres) -> anyhow::Result<String> {
     Ok(postgres.url(APP, DATABASE)?)
 }
 
-fn services(url: &str, key: &Secret<[u8; 32]>, bootstrap: &str) -> anyhow::Result<Services> {
+fn services(
+    url: &str,
+    key: &Secret<[u8; 32]>,
+    bootstrap: &str,
+    repositories: RepositoryOptions,
+) -> anyhow::Result<Services> {
     let db =
         Db::new(&DbOptions { url: Secret::new(url.to_owned()), max_connections: 4, ..DbOptions::default() })?;
     let options = Options {
         agent_bootstrap_key: Some(Secret::new(bootstrap.to_owned())),
         // A run may take longer than a token lasts.
         token_minutes: 600,
+        repositories,
         ..Options::default()
     };
     Ok(Services::new(db, key, options, Arc::new(SystemClock::new()))?)

@@ -1,7 +1,9 @@
 //! What is written: tables and sentences for people, JSON for programs. Words that come from a server never carry
 //! control characters to a terminal.
 
+mod applications;
 pub(crate) mod catalog;
+pub(crate) mod plugins;
 mod sharing;
 
 use std::io::{self, Write};
@@ -15,6 +17,7 @@ use tidegate_model::{
     Organization, OrganizationUsage, QuotaNumbers, Session, SessionEvent, SystemClock, User,
 };
 
+pub(crate) use applications::{application, application_groups, applications};
 pub(crate) use sharing::{activity, moments, organization_policy, policy, share, shares};
 
 /// For people or for programs.

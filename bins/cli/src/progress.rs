@@ -4,9 +4,12 @@ use std::{io::IsTerminal, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidegate_client::{Client, Error};
-use tidegate_model::{Session, SessionId};
+use tidegate_model::{InstallStatus, InstalledApplication, Session, SessionId};
 
 use crate::output::{Output, plain};
+
+/// How often an installation is looked at.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// Waits until `enough` says so or the session's state is final, with a line on standard error where a person looks.
 pub(crate) async fn wait_for(
@@ -25,6 +28,22 @@ pub(crate) async fn wait_for(
         .await;
     line.finish_and_clear();
     session
+}
+
+/// Waits until an installation has come to an end, with a line on standard error where a person looks.
+pub(crate) async fn of_installation(
+    client: &Client,
+    output: Output,
+    mut application: InstalledApplication,
+) -> Result<InstalledApplication, Error> {
+    let line = line(output);
+    while matches!(application.install_status, InstallStatus::Pending | InstallStatus::Creating) {
+        line.set_message(format!("{} is {}", plain(&application.display_name), application.install_status));
+        tokio::time::sleep(LOOK).await;
+        application = client.application(application.id).await?;
+    }
+    line.finish_and_clear();
+    Ok(application)
 }
 
 /// A bar of lines written, of `total` where that is known; only where a person looks.

@@ -14,6 +14,7 @@ mod embedded;
 mod error;
 mod health;
 pub mod http;
+mod installations;
 mod keep_alive;
 mod key_uses;
 mod limits;

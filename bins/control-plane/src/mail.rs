@@ -76,7 +76,8 @@ async fn nudged(nudges: &mut Receiver<Nudge>) {
                 | Nudge::Revoked(_)
                 | Nudge::SessionEnded(_)
                 | Nudge::Revalidate
-                | Nudge::Plugins,
+                | Nudge::Plugins
+                | Nudge::Installation,
             ) => {}
             Err(RecvError::Closed) => std::future::pending().await,
         }

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error, activity, clock, database, departure,
     http::{self, Context},
-    keep_alive, key_uses, limits, mail, repositories, retention, tls,
+    installations, keep_alive, key_uses, limits, mail, repositories, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -80,6 +80,7 @@ impl Server {
         let (events, until) = (services.events.clone(), shutdown.clone());
         let syncs = services.repositories.clone();
         let plugins = services.plugins.clone();
+        let (applications, hints) = (services.applications.clone(), services.nudges().subscribe());
         let (session_limits, typed) = (services.limits.clone(), services.activity.clone());
         let period = Duration::from_secs(u64::from(config.service.activity_seconds.max(1)));
         let context = Context::new(config, services, hub.clone(), shutdown.clone(), tasks.clone());
@@ -128,6 +129,7 @@ impl Server {
         let hubbing = Some(tokio::spawn(async move { running.run(stop).await }));
         tasks.spawn(clock::follow(db, clock, shutdown.clone()));
         tasks.spawn(retention::keep(operators, shutdown.clone()));
+        tasks.spawn(installations::keep(applications, hints, shutdown.clone()));
         tasks.spawn(limits::keep(session_limits, shutdown.clone()));
         tasks.spawn(activity::write(hub.clone(), typed, period, shutdown.clone()));
         tasks.spawn(mails.run(shutdown.clone()));

@@ -38,6 +38,14 @@ impl fmt::Display for SessionKey {
     }
 }
 
+/// What options of a template are passed to its program by: the control plane alone sets them.
+const OPTIONS: &str = "TIDEGATE_OPTION_";
+
+/// Whether a variable of this name may be passed on to a session's program: other names of ours say whose process it is.
+pub(crate) fn is_passed_on(name: &str) -> bool {
+    !name.starts_with("TIDEGATE_") || name.starts_with(OPTIONS)
+}
+
 /// Whether a text may be one component of a path.
 pub(crate) fn is_plain(text: &str) -> bool {
     (1..=64).contains(&text.len())
@@ -154,6 +162,9 @@ fn program_of(command: &CreateSessionCommand) -> Result<Program, Error> {
     if !argv.is_empty() && !named {
         return Err(Error::Refused("the program to run has no name".into()));
     }
+    if command.template_manifest.is_some() {
+        return program_of_catalog(command, argv);
+    }
     match command.template.parse() {
         Ok(BuiltInTemplate::Shell) => Ok(Program::Shell),
         Ok(BuiltInTemplate::Command) if named => Ok(Program::Command(argv)),
@@ -168,6 +179,20 @@ fn program_of(command: &CreateSessionCommand) -> Result<Program, Error> {
                 "this agent has no template {name}, only shell, command, desktop and web"
             )))
         }
+    }
+}
+
+/// What a template of a catalog runs: it is told by how it is watched, whatever its name is.
+fn program_of_catalog(command: &CreateSessionCommand, argv: Vec<String>) -> Result<Program, Error> {
+    match command.protocol {
+        Some(StreamKind::Terminal) if argv.is_empty() => Ok(Program::Shell),
+        Some(StreamKind::Terminal) => Ok(Program::Command(argv)),
+        Some(StreamKind::Vnc) => Ok(Program::Desktop(argv)),
+        Some(StreamKind::Http) if argv.is_empty() && command.image.is_none() => {
+            Err(Error::Refused("a web application needs a program to run, or an image".into()))
+        }
+        Some(StreamKind::Http) => Ok(Program::Web(argv)),
+        None => Err(Error::Refused("the command does not say how the session is watched".into())),
     }
 }
 
@@ -326,4 +351,42 @@ pub trait Platform: Send + Sync + 'static {
         key: &'a SessionKey,
         request: StreamRequest,
     ) -> BoxFuture<'a, Result<SessionStream, Error>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn program(command: &Value) -> Result<Program, String> {
+        let mut whole =
+            json!({"sessionId": "s-1", "user": "alice", "templateManifest": {"kind": "Template"}});
+        for (name, value) in command.as_object().unwrap() {
+            whole[name] = value.clone();
+        }
+        let command = serde_json::from_value(whole).unwrap();
+        SessionSpec::from_command(command).map(|spec| spec.program).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_template_of_a_catalog_is_run_as_it_is_watched_whatever_its_name_is() {
+        let of = |protocol: &str, more: Value| {
+            let mut command = json!({"template": "shell", "protocol": protocol});
+            for (name, value) in more.as_object().unwrap() {
+                command[name] = value.clone();
+            }
+            program(&command)
+        };
+        let argv = vec!["greet".to_owned(), "world".to_owned()];
+        assert_eq!(of("terminal", json!({"command": argv})), Ok(Program::Command(argv.clone())));
+        assert_eq!(of("terminal", json!({})), Ok(Program::Shell));
+        assert_eq!(of("vnc", json!({"image": "desk:1"})), Ok(Program::Desktop(Vec::new())));
+        assert_eq!(of("http", json!({"command": argv})), Ok(Program::Web(argv)));
+        assert_eq!(of("http", json!({"image": "web:1"})), Ok(Program::Web(Vec::new())));
+        assert!(of("http", json!({})).unwrap_err().contains("needs a program"));
+        assert!(program(&json!({"template": "firefox"})).unwrap_err().contains("how the session is watched"));
+        let without = json!({"template": "firefox", "templateManifest": null, "protocol": "terminal"});
+        assert!(program(&without).unwrap_err().contains("no template firefox"));
+    }
 }

@@ -119,7 +119,8 @@ impl std::error::Error for ApiError {}
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        if self.fields.iter().next().is_some() {
+        // The message of a control plane names them already.
+        if self.fields.iter().next().is_some() && !self.message.contains(&self.fields.to_string()) {
             write!(f, " ({})", self.fields)?;
         }
         if let Some(wait) = self.retry_after {

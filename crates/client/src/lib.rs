@@ -25,6 +25,7 @@
 //! ```
 
 mod agents;
+mod applications;
 mod audit;
 mod auth;
 mod builder;
@@ -51,6 +52,7 @@ mod tokens;
 mod users;
 
 pub use agents::{AgentChange, AgentList, Quarantine, Quarantined, Registration, RotatedAgentKey};
+pub use applications::{ApplicationChange, ApplicationGroupList, ApplicationPage, NewApplication};
 pub use audit::{AuditExport, AuditOf, AuditPage, AuditQuery};
 pub use auth::Login;
 pub use builder::{Client, ClientBuilder};

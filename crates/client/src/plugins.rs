@@ -44,6 +44,12 @@ impl Client {
         self.fetch(Call::get(&["plugins", &id.to_string()])).await
     }
 
+    /// `GET plugins/{id}/icon`: the picture.
+    pub async fn plugin_icon(&self, id: InstalledPluginId) -> Result<Vec<u8>, Error> {
+        let response = self.send(&Call::get(&["plugins", &id.to_string(), "icon"])).await?;
+        self.read_any(response).await
+    }
+
     /// `POST plugins/catalog/{id}/install`.
     pub async fn install_plugin(
         &self,

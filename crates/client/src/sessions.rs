@@ -128,6 +128,7 @@ impl Client {
             .query_if("state", filter.state)
             .query_if("tag", filter.tag.as_ref())
             .query_if("agent", filter.agent.as_ref())
+            .query_if("application", filter.application)
             .query_if("shared", filter.shared.then_some(true))
             .query("limit", limit.clamp(1, 100).to_string())
             .query_if("cursor", cursor);

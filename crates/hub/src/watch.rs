@@ -33,7 +33,7 @@ pub(crate) async fn nudges(hub: Arc<Inner>, stop: CancellationToken) {
             Ok(Nudge::Revoked(agent)) => hub.revoke(agent),
             Ok(Nudge::SessionEnded(session)) => hub.tunnels.end_session(session, Instant::now()),
             // Viewers' logins are known to the HTTP layer alone.
-            Ok(Nudge::Revalidate | Nudge::Mail | Nudge::Plugins) => {}
+            Ok(Nudge::Revalidate | Nudge::Mail | Nudge::Plugins | Nudge::Installation) => {}
             Err(RecvError::Lagged(_)) => {
                 for connection in hub.registry.all() {
                     hub.wanted.add(connection.agent());

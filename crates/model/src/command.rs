@@ -122,10 +122,14 @@ pub struct CreateSessionCommand {
     pub generation: Option<i64>,
     /// Template name.
     pub template: String,
-    /// Program and arguments, where the request named them.
+    /// The catalog's template that it is of, as `Template` files say it. Where it is there the name above means none of the
+    /// built-in ones: what runs are the command and the image below, watched by `protocol`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_manifest: Option<Value>,
+    /// Program and arguments, where the request or the template named them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    /// Image of the container, where the request named one.
+    /// Image of the container, where the request or the template named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The container's port that is streamed.

@@ -95,6 +95,10 @@ id! {
     HomeId,
     /// One change in a session's history.
     SessionEventId,
+    /// An installed application.
+    ApplicationId,
+    /// What a group may do with an application.
+    ApplicationGroupId,
     /// One HTTP request, named in every error answer.
     RequestId,
     /// A registration waiting for its agent's key.

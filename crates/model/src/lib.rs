@@ -15,6 +15,7 @@
 mod agent;
 mod agent_request;
 mod api_key;
+mod application;
 mod audit;
 mod bearer_token;
 mod catalog;
@@ -65,6 +66,11 @@ pub use agent::{
 };
 pub use agent_request::{DrainDeadline, DrainRequest, UpdateAgentRequest};
 pub use api_key::{ApiKey, NewApiKey};
+pub use application::{
+    APPLICATION_GROUPS, AccessLevel, AddGroupAccessRequest, ApplicationGroupAccess,
+    InstallApplicationRequest, InstallStatus, InstalledApplication, UpdateApplicationRequest,
+    UpdateGroupAccessRequest,
+};
 pub use audit::{AuditEntry, AuditFilter, REDACTED, redacted};
 pub use bearer_token::BearerToken;
 pub use catalog::{BlobDigest, CatalogSort, NoDigest};
@@ -87,11 +93,11 @@ pub use group::{
 };
 pub use home::Home;
 pub use id::{
-    AgentId, ApiKeyId, AuditId, BearerTokenId, CatalogPluginId, CatalogTemplateId, ClaimId, CommandId,
-    DeviceCodeId, GrantId, GroupId, GroupMembershipId, HomeId, InstalledPluginId, InviteId, LoginSessionId,
-    MailId, MessageId, OrgId, PasswordResetId, PipeId, PipeOperationId, PluginDeliveryId, PluginRatingId,
-    PluginVersionId, RepositoryId, RequestId, SessionEventId, SessionId, ShareId, SourceGrantId, SourceId,
-    TemplateRatingId, TicketId, UserId,
+    AgentId, ApiKeyId, ApplicationGroupId, ApplicationId, AuditId, BearerTokenId, CatalogPluginId,
+    CatalogTemplateId, ClaimId, CommandId, DeviceCodeId, GrantId, GroupId, GroupMembershipId, HomeId,
+    InstalledPluginId, InviteId, LoginSessionId, MailId, MessageId, OrgId, PasswordResetId, PipeId,
+    PipeOperationId, PluginDeliveryId, PluginRatingId, PluginVersionId, RepositoryId, RequestId,
+    SessionEventId, SessionId, ShareId, SourceGrantId, SourceId, TemplateRatingId, TicketId, UserId,
 };
 pub use identity::{organization_candidates, username_candidates};
 pub use installed_plugin::{

@@ -11,6 +11,10 @@ text_enum! {
         StartSessions = "session.start",
         /// See, stop and wake everybody's sessions in the organization.
         ManageSessions = "session.manage",
+        /// See the applications that one's groups allow.
+        ReadApplications = "application.read",
+        /// Install, change and remove applications of the organization, and say which groups may do what with them.
+        ManageApplications = "application.manage",
         /// Make an organization and own it.
         CreateOrganization = "organization.create",
         /// See the organization.
@@ -114,13 +118,16 @@ impl Operation {
             | Self::ReadCatalog
             | Self::RateCatalog => Needs::Login,
             Self::OwnSessions
+            | Self::ReadApplications
             | Self::ReadOrganization
             | Self::ReadMembers
             | Self::ReadGroups
             | Self::ReadSources
             | Self::SendMessages => Needs::Member(&[Admin, Maintainer, User, Viewer]),
             Self::StartSessions | Self::MakeSources => Needs::Member(&[Admin, Maintainer, User]),
-            Self::ManageSessions | Self::ManageSources => Needs::Member(&[Admin, Maintainer]),
+            Self::ManageSessions | Self::ManageApplications | Self::ManageSources => {
+                Needs::Member(&[Admin, Maintainer])
+            }
             Self::UpdateOrganization
             | Self::ManageMembers
             | Self::ManageInvites
@@ -147,7 +154,7 @@ impl Operation {
     /// about an organization is theirs to do.
     pub const fn scope(self) -> Option<Scope> {
         match self {
-            Self::OwnSessions | Self::ReadCatalog => Some(Scope::SessionsRead),
+            Self::OwnSessions | Self::ReadCatalog | Self::ReadApplications => Some(Scope::SessionsRead),
             Self::StartSessions | Self::ManageSessions => Some(Scope::SessionsWrite),
             Self::ReadOrganization
             | Self::ReadMembers
@@ -155,6 +162,7 @@ impl Operation {
             | Self::ReadAudit
             | Self::ReadUsers => Some(Scope::OrgRead),
             Self::UpdateOrganization
+            | Self::ManageApplications
             | Self::ManageMembers
             | Self::ManageInvites
             | Self::ManageGroups

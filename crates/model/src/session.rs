@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentHandle, BuiltInTemplate, Fields, FromFields, OrgId, Platform, ResourceRequest, Resources,
-    SessionEventId, SessionId, SessionWarning, SharedWith, TimeLimit, UserId, text_enum::text_enum,
+    AgentHandle, ApplicationId, BuiltInTemplate, Fields, FromFields, OrgId, Platform, ResourceRequest,
+    Resources, SessionEventId, SessionId, SessionWarning, SharedWith, TimeLimit, UserId,
+    text_enum::text_enum,
 };
 
 text_enum! {
@@ -120,7 +121,7 @@ pub struct Session {
     #[serde(default = "of_old")]
     pub protocol: StreamKind,
     /// The installed application it came from.
-    pub application_id: Option<String>,
+    pub application_id: Option<ApplicationId>,
     /// The agent it is placed on.
     pub agent_id: Option<AgentHandle>,
     /// The agent's platform.
@@ -217,8 +218,12 @@ pub struct SessionEvent {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewSession {
-    /// Template name.
-    pub template: String,
+    /// Name of a built-in template, or of one of the catalog; none where an application is named instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The installed application that it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application_id: Option<ApplicationId>,
     /// For people; made up when absent. 1–100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -262,8 +267,18 @@ pub struct NewSession {
 impl NewSession {
     /// A session of this template with every default.
     pub fn of(template: &str) -> Self {
+        Self { template: Some(template.to_owned()), ..Self::empty() }
+    }
+
+    /// A session of this application with every default.
+    pub fn of_application(application: ApplicationId) -> Self {
+        Self { application_id: Some(application), ..Self::empty() }
+    }
+
+    const fn empty() -> Self {
         Self {
-            template: template.to_owned(),
+            template: None,
+            application_id: None,
             name: None,
             command: None,
             image: None,
@@ -283,7 +298,16 @@ impl NewSession {
 
 impl FromFields for NewSession {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let template: Option<String> = fields.required("template");
+        let template: Option<String> = fields.optional("template");
+        let application_id: Option<ApplicationId> = fields.optional("applicationId");
+        let of_application = application_id.is_some();
+        match (&template, of_application) {
+            (None, false) => fields.errors().add("template", "is required, or an `applicationId`"),
+            (Some(_), true) => {
+                fields.errors().add("template", "only one of `template` and `applicationId` may be there");
+            }
+            (Some(_), false) | (None, true) => {}
+        }
         let name: Option<String> = fields.optional("name");
         if let Some(name) = &name {
             fields.check_length("name", name, 1..=100);
@@ -296,10 +320,24 @@ impl FromFields for NewSession {
             fields.check_length("region", region, 2..=50);
         }
         let image = read_image(fields);
-        let container = Container::read(fields, image.is_some(), template.as_deref());
+        // The image of an application is its template's.
+        let container = Container::read(fields, image.is_some() || of_application, template.as_deref());
+        let command = read_command(fields, template.as_deref(), image.is_some());
+        if of_application {
+            let asked = [
+                ("command", command.is_some()),
+                ("image", image.is_some()),
+                ("platform", container.platform.is_some()),
+                ("port", container.port.is_some()),
+            ];
+            for (field, _) in asked.into_iter().filter(|(_, there)| *there) {
+                fields.errors().add(field, "is the application's to say, and no part of this request");
+            }
+        }
         let new = Self {
-            command: read_command(fields, template.as_deref(), image.is_some()),
-            template: template?,
+            command,
+            template,
+            application_id,
             image,
             platform: container.platform,
             port: container.port,
@@ -378,7 +416,8 @@ impl Container {
             fields.errors().add("port", "belongs to the templates `desktop` and `web`");
         }
         let hibernation: Option<Hibernation> = fields.optional("hibernation");
-        if hibernation == Some(Hibernation::Pause) && !has_image {
+        // What a template of the catalog runs in, the catalog knows.
+        if hibernation == Some(Hibernation::Pause) && !has_image && template.is_some() {
             fields
                 .errors()
                 .add("hibernation", "must be `stop` without an image: only containers can be paused");
@@ -474,6 +513,8 @@ pub struct SessionFilter {
     pub tag: Option<String>,
     /// On this agent only.
     pub agent: Option<AgentHandle>,
+    /// Of this installed application only.
+    pub application: Option<ApplicationId>,
     /// Of others, shared with whoever asks, only. Of all organizations at once nothing is shared with an operator: there it
     /// says nothing.
     pub shared: bool,
@@ -553,6 +594,25 @@ mod tests {
         for image in ["debian", "debian:12", "127.0.0.1:5000/team/app:1.2", "app@sha256:00ff"] {
             assert_eq!(complaints(json!({"template": "shell", "image": image})), [""; 0], "{image:?}");
         }
+    }
+
+    #[test]
+    fn a_session_is_of_a_template_or_of_an_application() {
+        let complaints = |body: Value| {
+            let errors = NewSession::from_json(body).err().unwrap_or_default();
+            errors.iter().map(|(field, _)| field.to_owned()).collect::<Vec<_>>()
+        };
+        let id = ApplicationId::new();
+        assert_eq!(NewSession::from_json(json!({"applicationId": id})), Ok(NewSession::of_application(id)));
+        assert_eq!(serde_json::to_value(NewSession::of_application(id)).unwrap()["applicationId"], json!(id));
+        assert_eq!(complaints(json!({})), ["template"]);
+        assert_eq!(complaints(json!({"template": "shell", "applicationId": id})), ["template"]);
+        assert_eq!(complaints(json!({"applicationId": "firefox"})), ["applicationId", "template"]);
+        let theirs = json!({"applicationId": id, "command": ["sh"], "image": "debian:12", "platform": "docker", "port": 80});
+        assert_eq!(complaints(theirs), ["command", "image", "platform", "port"]);
+        let own =
+            json!({"applicationId": id, "hibernation": "pause", "environment": {"A": "1"}, "tags": ["x"]});
+        assert_eq!(complaints(own), [""; 0]);
     }
 
     #[test]

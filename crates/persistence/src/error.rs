@@ -52,6 +52,9 @@ pub enum Constraint {
     /// Two groups of one organization and name.
     #[error("the unique group name")]
     GroupName,
+    /// Two applications of one organization and name.
+    #[error("the unique application name")]
+    ApplicationName,
     /// A start in a home that is being deleted.
     #[error("the home that stays")]
     HomeStays,
@@ -85,6 +88,7 @@ impl Constraint {
             "sources_handle_key" => Some(Self::Handle),
             "pipes_name_key" => Some(Self::PipeName),
             "groups_name_key" => Some(Self::GroupName),
+            "installed_applications_name_key" => Some(Self::ApplicationName),
             "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),
             _ => None,
         }

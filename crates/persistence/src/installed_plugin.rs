@@ -133,6 +133,7 @@ fn stored(row: Row) -> Result<Stored> {
         (installed_by, installed_at, updated_at),
     ) = row;
     let manifest: PluginManifest = read(manifest)?;
+    let icon_url = manifest.icon_path().map(|_| icon_url(id, &package)).unwrap_or_default();
     let previous: Option<Previous> = match (previous, previous_package) {
         (Some(previous), Some(package)) => Some(Previous { package, ..read(previous)? }),
         _ => None,
@@ -151,7 +152,7 @@ fn stored(row: Row) -> Result<Stored> {
         display_name: manifest.display_name.clone(),
         description: manifest.description.clone(),
         plugin_type,
-        icon_url: String::new(),
+        icon_url,
         manifest,
         permissions,
         faults,
@@ -159,6 +160,16 @@ fn stored(row: Row) -> Result<Stored> {
         previous_version: previous.as_ref().map(|previous| previous.manifest.version.clone()),
     };
     Ok(Stored { plugin, package, secret, revision, previous })
+}
+
+/// Where a plugin's icon is served: another package has another address, so that whoever has one need not ask again.
+fn icon_url(id: InstalledPluginId, package: &[u8]) -> String {
+    format!("/api/v1/plugins/{id}/icon?v={}", icon_tag(package))
+}
+
+/// What the icon of a package is known by.
+pub fn icon_tag(package: &[u8]) -> String {
+    package.iter().take(8).fold(String::new(), |tag, byte| tag + &format!("{byte:02x}"))
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
@@ -363,6 +374,16 @@ async fn package_on(conn: &mut AsyncPgConnection, digest: Digest) -> Result<Vec<
     rows.into_iter().next().map(|row| row.0).ok_or(Error::NotFound)
 }
 
+/// Forgets what plugins keep for the organization that ends.
+pub async fn forget_store(tx: &mut OrgTx) -> Result<()> {
+    let org = tx.org_id();
+    statement::<()>("DELETE FROM plugin_store WHERE org_id = ?")
+        .bind::<Uuid, _>(org)
+        .execute(tx.conn()?)
+        .await?;
+    Ok(())
+}
+
 /// A plugin that runs, as whoever runs it needs it.
 #[derive(Debug, Clone)]
 pub struct Running {
@@ -426,6 +447,11 @@ impl Running {
     pub(crate) fn within(self, org: Option<OrgId>) -> Self {
         Self { scope: org.map(|org_id| SystemScope { org_id }), ..self }
     }
+}
+
+/// A plugin for whoever looks into its package.
+pub async fn packaged(tx: &mut PlatformTx, id: InstalledPluginId) -> Result<Running> {
+    running_on(tx.conn()?, id).await
 }
 
 /// A plugin for whoever claimed events for it.

@@ -20,6 +20,7 @@
 pub mod activity;
 pub mod agent;
 pub mod api_key;
+pub mod application;
 pub mod audit;
 pub mod auth;
 pub mod bearer_token;

@@ -33,6 +33,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-28-000020_plugins/up.sql"),
     include_str!("../migrations/2026-11-28-000022_round_trips/up.sql"),
     include_str!("../migrations/2026-11-28-000023_catalog_use/up.sql"),
+    include_str!("../migrations/2026-11-28-000024_applications/up.sql"),
     include_str!("../migrations/2026-11-28-000025_pipes/up.sql"),
 ];
 

@@ -274,6 +274,8 @@ pub struct Claimed {
     pub auth_type: RepositoryAuth,
     /// That, sealed.
     pub secret: Option<Vec<u8>>,
+    /// Files that its last sync complained about.
+    pub problems: i32,
 }
 
 /// Who syncs, and until when nobody else does.
@@ -285,13 +287,13 @@ pub struct Lease {
     pub until: DateTime<Utc>,
 }
 
-type ClaimColumns = (BigInt, Text, Text, Nullable<Text>, Text, Text, Nullable<Bytea>);
+type ClaimColumns = (BigInt, Text, Text, Nullable<Text>, Text, Text, Nullable<Bytea>, Integer);
 type ClaimRow =
-    (RepositoryId, String, String, Option<String>, RepositoryType, RepositoryAuth, Option<Vec<u8>>);
+    (RepositoryId, String, String, Option<String>, RepositoryType, RepositoryAuth, Option<Vec<u8>>, i32);
 
 fn claimed(rows: Vec<ClaimRow>) -> Option<Claimed> {
-    let (id, name, url, branch, kind, auth_type, secret) = rows.into_iter().next()?;
-    Some(Claimed { id, name, url, branch, kind, auth_type, secret })
+    let (id, name, url, branch, kind, auth_type, secret, problems) = rows.into_iter().next()?;
+    Some(Claimed { id, name, url, branch, kind, auth_type, secret, problems })
 }
 
 /// Claims the repository whose sync is due for longest: asked for, its time has come, or a sync of it was never ended. What
@@ -304,7 +306,7 @@ pub async fn claim_due(tx: &mut PlatformTx, lease: Lease, now: DateTime<Utc>) ->
                   OR sync_status = 'syncing')
              ORDER BY sync_requested_at IS NOT NULL DESC, next_sync_at NULLS FIRST, id
              LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
-         RETURNING id, name, url, branch, type, auth_type, secret",
+         RETURNING id, name, url, branch, type, auth_type, secret, problems",
     )
     .bind::<Uuid, _>(lease.holder)
     .bind::<Timestamptz, _>(lease.until)
@@ -326,7 +328,7 @@ pub async fn claim(
     let rows: Vec<ClaimRow> = statement::<ClaimColumns>(
         "UPDATE repositories SET lease_holder = ?, lease_until = ?, sync_status = 'syncing', sync_started_at = ?, sync_requested_at = NULL
          WHERE id = ? AND removed_at IS NULL AND (lease_until IS NULL OR lease_until < ?)
-         RETURNING id, name, url, branch, type, auth_type, secret",
+         RETURNING id, name, url, branch, type, auth_type, secret, problems",
     )
     .bind::<Uuid, _>(lease.holder)
     .bind::<Timestamptz, _>(lease.until)

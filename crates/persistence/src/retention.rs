@@ -137,6 +137,16 @@ pub const KINDS: &[Kind] = &[
               DELETE FROM sessions WHERE id IN (SELECT id FROM gone)",
     },
     Kind {
+        // After the sessions that came from it.
+        table: "installed_applications",
+        batch: 500,
+        keep: |keep| keep.sessions,
+        bound: Bound::Moment,
+        sql: "DELETE FROM installed_applications WHERE id IN (SELECT i.id FROM installed_applications i WHERE i.removed_at < ?
+                AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.installed_application_id = i.id)
+                ORDER BY i.removed_at LIMIT ?)",
+    },
+    Kind {
         table: "login_sessions",
         batch: 5_000,
         keep: |keep| keep.logins,
@@ -309,6 +319,37 @@ pub const KINDS: &[Kind] = &[
                 AND NOT catalog_blob_of_plugins(b.digest) AND NOT catalog_blob_of_applications(b.digest)
                 ORDER BY b.put_at LIMIT ?)
               DELETE FROM catalog_blobs b USING gone g, past p WHERE b.digest = g.digest AND b.put_at < p.bound",
+    },
+    Kind {
+        // What an organization that is no more had for itself alone, with what was kept and is still to be told. It hears of
+        // the end itself first: what it is told is tried for a day.
+        table: "installed_plugins",
+        batch: 100,
+        keep: |_| TimeDelta::days(1),
+        bound: Bound::Moment,
+        sql: "DELETE FROM installed_plugins WHERE id IN (SELECT p.id FROM installed_plugins p JOIN organizations o ON o.id = p.org_id
+                WHERE o.status = 'deleted' AND o.updated_at < ? ORDER BY p.id LIMIT ?)",
+    },
+    Kind {
+        // What everybody's plugins keep for it goes with it; this is what one that ran at that moment wrote after that.
+        table: "plugin_store",
+        batch: 5_000,
+        keep: |_| TimeDelta::zero(),
+        bound: Bound::Moment,
+        sql: "DELETE FROM plugin_store WHERE ctid IN (SELECT s.ctid FROM organizations o JOIN plugin_store s ON s.org_id = o.id
+                WHERE o.status = 'deleted' AND o.updated_at < ? LIMIT ?)",
+    },
+    Kind {
+        // In turn with whoever changes plugins: nobody refers to one that is about to go.
+        table: "plugin_packages",
+        batch: 100,
+        keep: |keep| keep.files,
+        bound: Bound::Moment,
+        sql: "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(31646429386697587)), gone AS MATERIALIZED (
+                SELECT k.digest FROM turn CROSS JOIN plugin_packages k WHERE k.created_at < ?
+                AND NOT EXISTS (SELECT 1 FROM installed_plugins p WHERE p.package = k.digest)
+                AND NOT EXISTS (SELECT 1 FROM installed_plugins p WHERE p.previous_package = k.digest) LIMIT ?)
+              DELETE FROM plugin_packages k USING gone g WHERE k.digest = g.digest",
     },
     Kind {
         table: "audit_log",

@@ -43,6 +43,7 @@ diesel::table! {
         warned_at -> Nullable<Timestamptz>,
         warned_of -> Nullable<Timestamptz>,
         activity_count -> BigInt,
+        installed_application_id -> Nullable<Uuid>,
     }
 }
 
@@ -53,6 +54,7 @@ diesel::table! {
         command -> Nullable<Jsonb>,
         environment -> Nullable<Bytea>,
         options -> Nullable<Jsonb>,
+        manifest -> Nullable<Jsonb>,
     }
 }
 

@@ -13,8 +13,8 @@ use diesel::{
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use tidegate_model::{
-    AgentId, LimitMarks, OrgId, Platform, Quantity, Resources, Session, SessionEvent, SessionEventId,
-    SessionFilter, SessionId, SessionState, StreamKind, TimeLimit, UserId,
+    AgentId, ApplicationId, LimitMarks, OrgId, Platform, Quantity, Resources, Session, SessionEvent,
+    SessionEventId, SessionFilter, SessionId, SessionState, StreamKind, TimeLimit, UserId,
 };
 
 use crate::{
@@ -37,7 +37,7 @@ struct Row {
     username: String,
     name: String,
     template: String,
-    application_id: Option<String>,
+    installed_application_id: Option<ApplicationId>,
     agent_handle: Option<String>,
     platform: Platform,
     region: Option<String>,
@@ -104,7 +104,7 @@ impl TryFrom<Row> for Session {
             template: row.template,
             image: row.image,
             protocol: row.protocol,
-            application_id: row.application_id,
+            application_id: row.installed_application_id,
             agent_id: agent_id.map_err(|error: &str| Error::corrupt("agent id", error))?,
             platform: row.platform,
             region: row.region,
@@ -206,6 +206,9 @@ pub async fn list(tx: &mut OrgTx, page: &Page) -> Result<(Vec<Session>, i64)> {
         }
         if let Some(agent) = &page.filter.agent {
             query = query.filter(sessions::agent_handle.eq(agent.as_str().to_owned()));
+        }
+        if let Some(application) = page.filter.application {
+            query = query.filter(sessions::installed_application_id.eq(application));
         }
         query
     };

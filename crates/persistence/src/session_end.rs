@@ -1,9 +1,9 @@
 //! A session that ends without its agent's word: beside `session`, whose rows are moved by requests and reports.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{AgentId, SessionId, SessionState, UserId};
+use tidegate_model::{AgentId, ApplicationId, SessionId, SessionState, UserId};
 
 use crate::{OrgTx, Result, statement::statement};
 
@@ -27,11 +27,22 @@ pub async fn end(tx: &mut OrgTx, id: SessionId, reason: &str, now: DateTime<Utc>
     Ok(ended == [1])
 }
 
+/// Whose sessions are ended together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndOf {
+    /// All of the organization.
+    Organization,
+    /// This member's.
+    Member(UserId),
+    /// Those that came from this installed application.
+    Application(ApplicationId),
+}
+
 /// Sessions to be ended together.
 #[derive(Debug, Clone)]
 pub struct EndAll {
-    /// Of this member alone; else all of the organization.
-    pub of: Option<UserId>,
+    /// Whose.
+    pub of: EndOf,
     /// Why.
     pub reason: String,
     /// When their stops fail by themselves.
@@ -40,14 +51,15 @@ pub struct EndAll {
     pub now: DateTime<Utc>,
 }
 
-/// Begins the end of every session that has not ended, with a stop for each, in one statement. Gives the agents that
-/// have work by it. The sessions are locked in the order of their ids, as agents' reports lock them.
-pub async fn end_all(tx: &mut OrgTx, end: EndAll) -> Result<Vec<AgentId>> {
-    let org_id = tx.org_id();
-    let rows: Vec<AgentId> = statement::<Uuid>(
-        "WITH held AS MATERIALIZED (
+/// The statement that ends sessions, of all that a condition leaves.
+macro_rules! ending {
+    ($whose:literal) => {
+        concat!(
+            "WITH held AS MATERIALIZED (
              SELECT h.id FROM sessions h
-             WHERE h.org_id = ? AND (h.user_id = ? OR ?) AND h.agent_id IS NOT NULL AND h.hidden_at IS NULL AND h.state = ANY(?)
+             WHERE h.org_id = ? AND ",
+            $whose,
+            " AND h.agent_id IS NOT NULL AND h.hidden_at IS NULL AND h.state = ANY(?)
              ORDER BY h.id FOR NO KEY UPDATE),
          moved AS (
              UPDATE sessions s SET state = 'terminating', state_reason = ?, state_since = ?, streaming_ready = false
@@ -58,19 +70,33 @@ pub async fn end_all(tx: &mut OrgTx, end: EndAll) -> Result<Vec<AgentId>> {
              SELECT tidegate_uuid_v7(?), m.org_id, m.agent_id, m.agent_handle, m.id, m.generation, 'stop_session',
                     jsonb_build_object('sessionId', m.id, 'generation', m.generation), 'pending', ?, ? FROM moved m
              RETURNING agent_id)
-         SELECT DISTINCT agent_id FROM queued",
-    )
-    .bind::<Uuid, _>(org_id)
-    .bind::<Nullable<Uuid>, _>(end.of)
-    .bind::<diesel::sql_types::Bool, _>(end.of.is_none())
-    .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
-    .bind::<Text, _>(end.reason)
-    .bind::<Timestamptz, _>(end.now)
-    .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
-    .bind::<Timestamptz, _>(end.now)
-    .bind::<Timestamptz, _>(end.deadline)
-    .bind::<Timestamptz, _>(end.now)
-    .load(tx.conn()?)
-    .await?;
+         SELECT DISTINCT agent_id FROM queued"
+        )
+    };
+}
+
+/// Begins the end of every session that has not ended, with a stop for each, in one statement. Gives the agents that
+/// have work by it. The sessions are locked in the order of their ids, as agents' reports lock them.
+pub async fn end_all(tx: &mut OrgTx, end: EndAll) -> Result<Vec<AgentId>> {
+    let org_id = tx.org_id();
+    let statement = match end.of {
+        EndOf::Organization => statement::<Uuid>(ending!("true")).bind::<Uuid, _>(org_id),
+        EndOf::Member(user) => {
+            statement::<Uuid>(ending!("h.user_id = ?")).bind::<Uuid, _>(org_id).bind::<Uuid, _>(user)
+        }
+        EndOf::Application(application) => statement::<Uuid>(ending!("h.installed_application_id = ?"))
+            .bind::<Uuid, _>(org_id)
+            .bind::<Uuid, _>(application),
+    };
+    let rows: Vec<AgentId> = statement
+        .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
+        .bind::<Text, _>(end.reason)
+        .bind::<Timestamptz, _>(end.now)
+        .bind::<Array<Text>, _>(SessionState::Terminating.predecessors().to_vec())
+        .bind::<Timestamptz, _>(end.now)
+        .bind::<Timestamptz, _>(end.deadline)
+        .bind::<Timestamptz, _>(end.now)
+        .load(tx.conn()?)
+        .await?;
     Ok(rows)
 }

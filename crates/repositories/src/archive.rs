@@ -1,6 +1,7 @@
 //! Unpacking an archive into one file without names: what an archive calls its files is only ever a name in a list.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, BufReader, Read, Seek, SeekFrom, Write},
     path::Path,
@@ -14,6 +15,7 @@ use zip::ZipArchive;
 
 use crate::{
     Error, Options,
+    error::shown,
     snapshot::{File, Kind, LARGEST_FILE, Listing, Place},
 };
 
@@ -35,41 +37,73 @@ pub(crate) struct Unpacked {
 pub(crate) fn unpack(path: &Path, folder: &Path, options: &Options) -> Result<Unpacked, Error> {
     let mut archive = fs::File::open(path)?;
     let digest = digest_of(&mut archive)?;
-    let mut into = Into::new(folder, options)?;
-    let mut head = [0; 262];
-    let read = read_some(&mut archive, &mut head)?;
-    archive.seek(SeekFrom::Start(0))?;
-    let head = &head[..read];
-    if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-        unzip(archive, &mut into)?;
-    } else if head.starts_with(&[0x1f, 0x8b]) {
-        untar(MultiGzDecoder::new(BufReader::new(archive)), &mut into)?;
-    } else if head.get(257..262) == Some(b"ustar".as_slice()) {
-        untar(BufReader::new(archive), &mut into)?;
-    } else {
-        return Err(Error::refused(
-            "what was sent is neither a zip, nor a tar, nor a tar that gzip compressed",
-        ));
+    let into = Into::new(tempfile::tempfile_in(folder)?, options);
+    let (listing, content) = into.take_in(archive)?;
+    Ok(Unpacked { digest, listing, content })
+}
+
+/// The files of an archive that somebody brings, in memory, within the bounds that `options` set. What lies in one folder
+/// together is named without it. Whatever is no plain file inside of it is refused, and not left out.
+pub fn files_of(archive: &[u8], options: &Options) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let (listing, content) = Into::new(Vec::new(), options).take_in(io::Cursor::new(archive))?;
+    if let Some(problem) = listing.problems.as_slice().first() {
+        let reason = problem.reason.split(", and ").next().unwrap_or_default();
+        return Err(Error::refused(format!("holds `{}`: {reason}", problem.path)));
     }
-    let mut listing = into.listing;
-    strip_common_folder(&mut listing);
-    Ok(Unpacked { digest, listing, content: into.content })
+    if listing.left_out > 0 {
+        let most = options.max_depth;
+        return Err(Error::refused(format!("holds more than {most} folders inside each other")));
+    }
+    let files = listing.files.into_iter().map(|(path, file)| {
+        let refused = |what: &str| Error::refused(format!("holds `{}`, which {what}", shown(&path, &[])));
+        let offset = match (file.kind, file.place) {
+            (Kind::Regular, Place::At(offset)) => offset,
+            (Kind::Regular, Place::Blob | Place::Nowhere) => return Err(refused("is too large")),
+            (Kind::Link | Kind::Submodule | Kind::Other, _) => {
+                return Err(refused("is neither a file nor a folder"));
+            }
+        };
+        let index = |number: u64| usize::try_from(number).map_err(|_| Error::Ended);
+        let bytes = content.get(index(offset)?..index(offset + file.size)?).ok_or(Error::Ended)?.to_vec();
+        Ok((path, bytes))
+    });
+    files.collect()
 }
 
 /// Where unpacked files go, and how much room is left.
-struct Into<'a> {
+struct Into<'a, W> {
     options: &'a Options,
     listing: Listing,
-    content: fs::File,
+    content: W,
     written: u64,
     until: Instant,
 }
 
-impl<'a> Into<'a> {
-    fn new(folder: &Path, options: &'a Options) -> Result<Self, Error> {
-        let content = tempfile::tempfile_in(folder)?;
+impl<'a, W: Write> Into<'a, W> {
+    fn new(content: W, options: &'a Options) -> Self {
         let until = Instant::now() + options.time();
-        Ok(Self { options, listing: Listing::new(options), content, written: 0, until })
+        Self { options, listing: Listing::new(options), content, written: 0, until }
+    }
+
+    /// Unpacks whichever kind of archive it is.
+    fn take_in(mut self, mut archive: impl Read + Seek) -> Result<(Listing, W), Error> {
+        let mut head = [0; 262];
+        let read = read_some(&mut archive, &mut head)?;
+        archive.seek(SeekFrom::Start(0))?;
+        let head = &head[..read];
+        if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
+            unzip(archive, &mut self)?;
+        } else if head.starts_with(&[0x1f, 0x8b]) {
+            untar(MultiGzDecoder::new(BufReader::new(archive)), &mut self)?;
+        } else if head.get(257..262) == Some(b"ustar".as_slice()) {
+            untar(BufReader::new(archive), &mut self)?;
+        } else {
+            return Err(Error::refused(
+                "what was sent is neither a zip, nor a tar, nor a tar that gzip compressed",
+            ));
+        }
+        strip_common_folder(&mut self.listing);
+        Ok((self.listing, self.content))
     }
 
     fn regular(&mut self, name: &[u8], size: u64, content: &mut dyn Read) -> Result<(), Error> {
@@ -109,17 +143,17 @@ impl<'a> Into<'a> {
 
 fn too_large(options: &Options) -> Error {
     let most = options.max_mebibytes;
-    Error::refused(format!("it holds more than the {most} MiB that are read of one repository"))
+    Error::refused(format!("it holds more than the {most} MiB that are read of one"))
 }
 
 fn damaged(error: &io::Error) -> Error {
     Error::refused(match error.kind() {
-        io::ErrorKind::FileTooLarge => "it unpacks to far more than is read of one repository",
+        io::ErrorKind::FileTooLarge => "it unpacks to far more than is read of one",
         _ => "the archive is damaged",
     })
 }
 
-fn unzip(archive: fs::File, into: &mut Into<'_>) -> Result<(), Error> {
+fn unzip<W: Write>(archive: impl Read + Seek, into: &mut Into<'_, W>) -> Result<(), Error> {
     let damaged_zip = |_| Error::refused("the archive is damaged");
     let mut archive = BufReader::new(archive);
     count_entries(&mut archive, into.options)?;
@@ -191,7 +225,7 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-fn untar(archive: impl Read, into: &mut Into<'_>) -> Result<(), Error> {
+fn untar<W: Write>(archive: impl Read, into: &mut Into<'_, W>) -> Result<(), Error> {
     let inner = Bounded { inner: archive, left: SWELLING * into.options.bytes(), until: into.until };
     let mut archive = tar::Archive::new(inner);
     let mut long_name: Option<Vec<u8>> = None;
@@ -275,7 +309,7 @@ fn digest_of(file: &mut fs::File) -> io::Result<String> {
     Ok(hex::encode(context.finish()))
 }
 
-fn read_some(file: &mut fs::File, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_some(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..])? {

@@ -31,12 +31,13 @@ mod remote;
 mod snapshot;
 mod yaml;
 
+pub use archive::files_of;
 pub use credential::Credential;
 pub use egress::{Guard, Refusal};
 pub use error::Error;
 pub use fetch::{Fetcher, Source, SourceKind, Tell};
 pub use options::{Options, networks};
-pub use package::{Complaint, Icon};
+pub use package::{Complaint, Icon, icon_type};
 pub use reading::{Found, FoundPlugin, FoundTemplate};
 pub use remote::{Branch, Remote, SshRemote};
 pub use snapshot::Problems;

@@ -99,7 +99,11 @@ fn complaint(path: &str, reason: &str) -> Complaint {
     problems.into_list().remove(0)
 }
 
-/// What an image is by its first bytes, whatever it is called.
+/// What an image is by its first bytes, whatever it is called; none where it is not shown, or has more bytes than icons have.
+pub fn icon_type(content: &[u8]) -> Option<&'static str> {
+    media_type(content).filter(|_| content.len() as u64 <= LARGEST_ICON)
+}
+
 fn media_type(content: &[u8]) -> Option<&'static str> {
     match content {
         [0x89, b'P', b'N', b'G', ..] => Some("image/png"),

@@ -47,6 +47,8 @@ pub(crate) struct File {
 pub(crate) struct Listing {
     pub(crate) files: BTreeMap<String, File>,
     pub(crate) problems: Problems,
+    /// Files that lie too deep.
+    pub(crate) left_out: u32,
     seen: u32,
     most: u32,
     depth: usize,
@@ -98,6 +100,7 @@ impl Listing {
         Self {
             files: BTreeMap::new(),
             problems: Problems::default(),
+            left_out: 0,
             seen: 0,
             most: options.max_files,
             depth: usize::try_from(options.max_depth).unwrap_or(usize::MAX),
@@ -122,13 +125,16 @@ impl Listing {
             return Ok(());
         };
         if path.split('/').count() > self.depth {
+            self.left_out += 1;
             return Ok(());
         }
         if !is_plain(path) {
-            self.problems.add(path, None, "its name leads out of the repository, and it is left out");
+            self.problems.add(path, None, "its name leads out of the folder, and it is left out");
             return Ok(());
         }
-        self.files.insert(path.to_owned(), file);
+        if self.files.insert(path.to_owned(), file).is_some() {
+            self.problems.add(path, None, "it is there twice, and the last one is taken");
+        }
         Ok(())
     }
 

@@ -149,6 +149,9 @@ impl From<DbError> for Error {
             DbError::Violation(Constraint::PipeName) => {
                 conflict("E_PIPE_TAKEN", "this source has a pipe of this name, choose another one")
             }
+            DbError::Violation(Constraint::ApplicationName) => {
+                conflict("E_APPLICATION_TAKEN", "an application got the same name at this moment: ask again")
+            }
             DbError::Violation(Constraint::RepositoryName) => {
                 conflict("E_REPOSITORY_TAKEN", "a repository of this name is there, choose another name")
             }

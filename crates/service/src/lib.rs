@@ -10,6 +10,7 @@ mod agents;
 mod all_organizations;
 mod all_sessions;
 mod all_users;
+mod applications;
 mod audit;
 mod bearer_tokens;
 mod browsers;
@@ -27,6 +28,7 @@ mod idempotency;
 mod identities;
 mod invites;
 mod keys;
+mod launch;
 mod limits;
 mod links;
 mod logins;
@@ -72,6 +74,7 @@ pub use agents::{AgentIdentity, Agents, Decision, Registered, Registration};
 pub use all_organizations::AllOrganizations;
 pub use all_sessions::AllSessions;
 pub use all_users::AllUsers;
+pub use applications::{Applications, ApplicationsPage, ChangedAccess, Removal};
 pub use audit::{Audit, Export, ExportFormat, ExportWriter, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use browsers::{BrowserLogin, Browsers};
@@ -102,7 +105,7 @@ pub use page::{Listed, Paging};
 pub use password_resets::PasswordResets;
 pub use pipes::{OpenPipe, PipeUse, Pipes};
 pub use platform_quotas::PlatformQuotas;
-pub use plugins::{PluginAnswer, PluginAsked, PluginFile, PluginOptions, Plugins};
+pub use plugins::{PluginAnswer, PluginAsked, PluginFile, PluginIcon, PluginOptions, Plugins};
 pub use quotas::Quotas;
 pub use repositories::{Progress, Repositories, RepositoryOptions, SyncEnd, SyncReport};
 pub use retention::Retention;
@@ -116,6 +119,7 @@ pub use tidegate_persistence::viewing::ViewingEnd;
 pub use tidegate_persistence::{
     Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
     agent::Filter as AgentFilter,
+    application::Icon as ApplicationIcon,
     catalog::Blob as CatalogFile,
     migrate,
     quarantine::Quarantined,
@@ -192,6 +196,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// Sessions of every organization, for operators.
     pub all_sessions: AllSessions,
+    /// Installed applications of an organization.
+    pub applications: Applications,
     /// Persistent homes of an organization.
     pub homes: Homes,
     /// What keeps sessions alive.
@@ -269,6 +275,7 @@ impl Services {
             catalog: Catalog(Arc::clone(&core)),
             sessions: Sessions(Arc::clone(&core)),
             all_sessions: AllSessions(Arc::clone(&core)),
+            applications: Applications(Arc::clone(&core)),
             homes: Homes(Arc::clone(&core)),
             activity: Activity(Arc::clone(&core)),
             limits: Limits(Arc::clone(&core)),

@@ -55,12 +55,23 @@ pub(crate) struct GrantedLimits {
     pub(crate) duration: Granted,
 }
 
-/// What a request gets of both limits, under what its organization says at this moment; names each that is too much.
-pub(crate) fn grant(core: &Core, locked: &Locked, new: &NewSession) -> Result<GrantedLimits> {
+/// What a request gets of both limits, under what its organization says at this moment; names each that is too much. What
+/// its template suggests holds where the request is silent, and gives way where it would be too much.
+pub(crate) fn grant(
+    core: &Core,
+    locked: &Locked,
+    new: &NewSession,
+    (idle_suggested, duration_suggested): (Option<TimeLimit>, Option<TimeLimit>),
+) -> Result<GrantedLimits> {
     let (idle, duration) = policies(core, locked.limits);
+    let granted = |policy: LimitPolicy, asked: Option<TimeLimit>, suggested: Option<TimeLimit>| match asked {
+        Some(_) => policy.grant(asked),
+        None => policy.grant(suggested).or_else(|_| policy.grant(None)),
+    };
     let mut errors = FieldErrors::new();
-    let idle = errors.check("idleTimeout", idle.grant(new.idle_timeout));
-    let duration = errors.check("maxSessionDuration", duration.grant(new.max_session_duration));
+    let idle = errors.check("idleTimeout", granted(idle, new.idle_timeout, idle_suggested));
+    let duration =
+        errors.check("maxSessionDuration", granted(duration, new.max_session_duration, duration_suggested));
     match idle.zip(duration) {
         Some((idle, duration)) => Ok(GrantedLimits { idle, duration }),
         None => Err(Error::Invalid(errors)),

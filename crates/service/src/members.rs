@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidegate_model::{Member, Operation, OrgRole, Scopes, Standing, SystemRole, UserId};
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx, api_key, audit, bearer_token, credential, invite, membership,
-    organization::Locked,
+    organization::Locked, session_end::EndOf,
 };
 
 use crate::{
@@ -177,7 +177,8 @@ impl Members {
                 // First, so that an invite of theirs that is being accepted is decided before the membership is.
                 invite::revoke_for(tx, &before.username, now).await?;
                 let agents =
-                    end_sessions_in(core, tx, Some(id), "the owner is no member any more", now).await?;
+                    end_sessions_in(core, tx, EndOf::Member(id), "the owner is no member any more", now)
+                        .await?;
                 invite::revoke_of(tx, id, now).await?;
                 api_key::revoke_of_member(tx, id, now).await?;
                 bearer_token::revoke_of_member(tx, id, now).await?;

@@ -20,6 +20,8 @@ pub enum Nudge {
     Mail,
     /// Plugins changed, or one is to be told something again.
     Plugins,
+    /// An application waits to be installed.
+    Installation,
 }
 
 /// Hints waiting for a slow listener at most; past it the oldest are dropped, and the listener polls everything.

@@ -10,9 +10,9 @@ use tidegate_model::{
     UpdateOrganizationRequest, UserId, default_namespace,
 };
 use tidegate_persistence::{
-    Error as DbError, OrgScope, OrgTx, audit, bearer_token, login_session, membership,
+    Error as DbError, OrgScope, OrgTx, audit, bearer_token, installed_plugin, login_session, membership,
     organization::{self, NewOrganization},
-    session_end::{self, EndAll},
+    session_end::{self, EndAll, EndOf},
 };
 
 use crate::{
@@ -229,11 +229,11 @@ impl Core {
     }
 }
 
-/// Begins the end of sessions: all of the organization's, or one member's.
+/// Begins the end of sessions: all of the organization's, one member's, or one application's.
 pub(crate) async fn end_sessions_in(
     core: &Core,
     tx: &mut OrgTx,
-    of: Option<UserId>,
+    of: EndOf,
     reason: &str,
     now: DateTime<Utc>,
 ) -> Result<Vec<tidegate_model::AgentId>> {
@@ -279,8 +279,9 @@ pub(crate) async fn delete_in(
     before: &Organization,
     now: DateTime<Utc>,
 ) -> Result<Vec<tidegate_model::AgentId>> {
-    let agents = end_sessions_in(core, tx, None, "the organization was deleted", now).await?;
+    let agents = end_sessions_in(core, tx, EndOf::Organization, "the organization was deleted", now).await?;
     organization::delete(tx, now).await.named("organization")?;
+    installed_plugin::forget_store(tx).await?;
     let detail = json!({"before": {"status": before.status}, "after": {"status": "deleted"}});
     audit::insert_org(tx, entry("organization.delete", &before.name, detail, now)).await?;
     Ok(agents)

@@ -171,9 +171,10 @@ impl Quotas {
     /// Whether the quotas leave room for such a session at this moment: a dry run, for oneself or, for those who set
     /// quotas, for any member.
     pub async fn check(&self, scope: &OrgScope, check: QuotaCheck) -> Result<QuotaVerdict> {
-        let shown: String = check.session.template.chars().filter(|c| !c.is_control()).take(64).collect();
+        let template = check.session.template.as_deref().unwrap_or("shell");
+        let shown: String = template.chars().filter(|c| !c.is_control()).take(64).collect();
         let template: BuiltInTemplate =
-            check.session.template.parse().map_err(|_| Error::not_found(format_args!("template {shown}")))?;
+            template.parse().map_err(|_| Error::not_found(format_args!("template {shown}")))?;
         let resources = check.session.resources.unwrap_or_default();
         let wanted = Usage::of_session(template.resources(resources, check.session.persistent_home));
         let core = &self.0;

@@ -153,7 +153,7 @@ impl Repositories {
                 };
                 repository::seal(tx, id, sealed).await?;
                 let made = repository::find(tx, id).await?;
-                audit_in(tx, "repository.add", &made, json!({"after": shown(&made)}), now).await?;
+                audit_in(tx, "repository.add", id, json!({"after": shown(&made)}), now).await?;
                 if let Some(key) = idempotency {
                     key.keep_operators_in(tx, 201, answer(&made), now).await?;
                 }
@@ -214,7 +214,7 @@ impl Repositories {
                     detail["after"]["webhookSecret"] = json!("[redacted]");
                 }
                 if detail["before"] != detail["after"] {
-                    audit_in(tx, "repository.change", &after, detail, now).await?;
+                    audit_in(tx, "repository.change", id, detail, now).await?;
                 }
                 Ok::<_, Error>(after)
             })
@@ -232,7 +232,7 @@ impl Repositories {
             .in_platform(&operator, async |tx| {
                 let before = repository::lock(tx, id).await.named(format_args!("repository {id}"))?;
                 repository::remove(tx, id, now).await?;
-                audit_in(tx, "repository.remove", &before, json!({"before": shown(&before)}), now).await
+                audit_in(tx, "repository.remove", id, json!({"before": shown(&before)}), now).await
             })
             .await?;
         let (fetcher, name) = (self.fetcher.clone(), id.to_string());
@@ -256,7 +256,7 @@ impl Repositories {
                 }
                 let requested = repository::request_sync(tx, id, now).await?;
                 if requested {
-                    audit_in(tx, "repository.sync", &found, json!({}), now).await?;
+                    audit_in(tx, "repository.sync", id, json!({}), now).await?;
                 }
                 Ok::<_, Error>(requested)
             })
@@ -383,10 +383,10 @@ fn shown(repository: &Repository) -> Value {
 async fn audit_in(
     tx: &mut PlatformTx,
     action: &'static str,
-    about: &Repository,
+    about: RepositoryId,
     detail: Value,
     at: chrono::DateTime<chrono::Utc>,
 ) -> Result<()> {
-    let resource = format!("repository:{}", about.public.id);
+    let resource = format!("repository:{about}");
     Ok(audit::insert_platform(tx, audit::Entry { action, resource, address: None, detail, at }).await?)
 }

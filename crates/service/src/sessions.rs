@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    AgentId, BuiltInTemplate, CommandAction, CommandId, CreateSessionCommand, FieldErrors, Granted,
-    NewSession, Operation, OrgStatus, Platform, Resources, Session, SessionEvent, SessionFilter, SessionId,
-    SessionState, SharedWith, StreamMode, Usage,
+    AgentId, CommandAction, CommandId, CreateSessionCommand, FieldErrors, Granted, NewSession, Operation,
+    OrgStatus, Session, SessionEvent, SessionFilter, SessionId, SessionState, SharedWith, StreamMode, Usage,
 };
 use tidegate_persistence::{
     Constraint, Error as DbError, OrgScope, OrgTx, agent, audit,
@@ -20,6 +19,7 @@ use tidegate_persistence::{
 use crate::{
     Core, Error, Idempotency, Listed, Nudge, Paging, Plugins, Replay, Result,
     error::Named,
+    launch::{self, Blueprint, Plan},
     limits::{self, GrantedLimits},
     options::Options,
     page::moment,
@@ -89,13 +89,9 @@ impl Sessions {
         answer: &(impl Fn(&Session, CommandId) -> Value + Send + Sync),
         plugins: Asked,
     ) -> Result<Changed> {
-        let template: BuiltInTemplate = new
-            .template
-            .parse()
-            .map_err(|_| Error::not_found(format_args!("template {}", short(&new.template))))?;
         let core = &self.0;
+        let plan = launch::plan(core, scope, new).await?;
         let now = core.clock.now();
-        let wanted = template.resources(new.resources.unwrap_or_default(), new.persistent_home);
         let mut placed_on = None;
         let placed = &mut placed_on;
         let changed = core
@@ -111,18 +107,24 @@ impl Sessions {
                 if locked.asks_plugins && plugins == Asked::NotYet {
                     return Err(Error::AskPlugins);
                 }
-                let limits = limits::grant(core, &locked, new)?;
+                // Under the organization's lock: who may launch an application, and whether it is there, is as it is now.
+                let blueprint = match &plan {
+                    Plan::Ready(blueprint) => blueprint.as_ref().clone(),
+                    Plan::Of(id) => launch::of_application_in(tx, scope, &locked, *id, new).await?,
+                };
+                let wanted = blueprint.resources;
+                let limits = limits::grant(core, &locked, new, blueprint.suggested)?;
                 let bounds = room::resolve(core, bounds);
                 let room = room::find_in(tx, &bounds, scope.user_id(), Usage::of_session(wanted)).await?;
-                let (platform, region) = (platform_of(new, template), new.region.as_deref());
+                let (platform, region) = (blueprint.platform, new.region.as_deref());
                 let place = placement::wanted(core, platform, region, wanted, now);
                 let agent = match room {
                     room::Room::Anywhere => placement::place_in(tx, &place).await?,
                     room::Room::At(homes) => placement::place_at(tx, &homes, &place).await?,
                 };
-                let row = new_row(scope, new, template, &agent, limits, now);
+                let row = new_row(scope, new, &blueprint, &agent, limits, now);
                 let session = row.session()?;
-                let spec = self.spec(&session, new)?;
+                let spec = self.spec(&session, blueprint)?;
                 let start = Some((&spec, &locked));
                 let command = self.command(&session, agent.id, CommandAction::StartSession, start, now)?;
                 let id = command.id;
@@ -339,15 +341,15 @@ impl Sessions {
     }
 
     /// Seals what a start needs beyond the row.
-    fn spec(&self, session: &Session, new: &NewSession) -> Result<Spec> {
-        let environment = if new.environment.is_empty() {
+    fn spec(&self, session: &Session, blueprint: Blueprint) -> Result<Spec> {
+        let environment = if blueprint.environment.is_empty() {
             None
         } else {
-            let plain = serde_json::to_vec(&new.environment).map_err(Error::internal)?;
+            let plain = serde_json::to_vec(&blueprint.environment).map_err(Error::internal)?;
             Some(self.0.vault.seal(session.id.as_uuid().as_bytes(), &plain)?)
         };
-        let options = SpecOptions { port: new.port, hibernation: new.hibernation };
-        Ok(Spec { command: new.command.clone(), environment, options })
+        let options = SpecOptions { port: blueprint.port, hibernation: blueprint.hibernation };
+        Ok(Spec { command: blueprint.command, environment, options, manifest: blueprint.manifest })
     }
 
     /// The command that a change of state needs.
@@ -388,10 +390,6 @@ impl Sessions {
             now,
         })
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 fn may_start(scope: &OrgScope, locked: &Locked) -> Result<()> {
@@ -518,7 +516,8 @@ fn line(action: &'static str, id: SessionId, detail: Value, at: DateTime<Utc>) -
 /// What the audit log says of a session that is started.
 fn shown(session: &Session) -> Value {
     json!({
-        "state": session.state, "name": session.name, "template": session.template, "agentId": session.agent_id,
+        "state": session.state, "name": session.name, "template": session.template, "applicationId": session.application_id,
+        "agentId": session.agent_id,
         "resources": session.resources, "persistentHome": session.persistent_home,
     })
 }
@@ -526,13 +525,13 @@ fn shown(session: &Session) -> Value {
 fn new_row(
     scope: &OrgScope,
     new: &NewSession,
-    template: BuiltInTemplate,
+    blueprint: &Blueprint,
     agent: &agent::Candidate,
     limits: GrantedLimits,
     now: DateTime<Utc>,
 ) -> NewRow {
     let id = SessionId::new();
-    let resources: Resources = template.resources(new.resources.unwrap_or_default(), new.persistent_home);
+    let Blueprint { template, resources, .. } = blueprint;
     let seconds = |granted: Granted| i32::try_from(granted.limit.as_seconds()).unwrap_or(i32::MAX);
     let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok()).unwrap_or(i64::MAX);
     let suffix = id.as_uuid().simple().to_string().split_off(24);
@@ -541,13 +540,14 @@ fn new_row(
         org_id: scope.org_id(),
         user_id: scope.user_id(),
         username: scope.username().to_owned(),
-        name: new.name.clone().unwrap_or_else(|| format!("{template}-{suffix}")),
-        template: template.to_string(),
+        name: new.name.clone().unwrap_or_else(|| made_up(template, &suffix)),
+        template: template.clone(),
+        application_id: blueprint.application,
         agent_id: agent.id,
         agent_handle: agent.handle.to_string(),
-        image: new.image.clone(),
-        protocol: template.protocol(),
-        platform: platform_of(new, template),
+        image: blueprint.image.clone(),
+        protocol: blueprint.protocol,
+        platform: blueprint.platform,
         region: agent.region.clone(),
         state: SessionState::Pending,
         state_since: now,
@@ -560,14 +560,15 @@ fn new_row(
         max_seconds: seconds(limits.duration),
         idle_source: limits.idle.source,
         max_source: limits.duration.source,
-        tags: new.tags.clone(),
+        tags: blueprint.tags.clone(),
         created_at: now,
     }
 }
 
-/// Whose agents run it: those that were asked for, else those that fit the template.
-fn platform_of(new: &NewSession, template: BuiltInTemplate) -> Platform {
-    new.platform.unwrap_or_else(|| template.platform(new.image.is_some()))
+/// A name of at most a hundred characters.
+fn made_up(template: &str, suffix: &str) -> String {
+    let beginning: String = template.chars().take(90).collect();
+    format!("{beginning}-{suffix}")
 }
 
 /// The payload of a start or wake, nested and flat as existing agents read it; the environment travels sealed.
@@ -584,6 +585,7 @@ fn start_payload(session: &Session, spec: &Spec, locked: &Locked) -> Result<Valu
         org_id: Some(session.org_id.to_string()),
         generation: Some(session.generation),
         template: session.template.clone(),
+        template_manifest: spec.manifest.clone(),
         command: spec.command.clone(),
         image: session.image.clone(),
         port: spec.options.port,

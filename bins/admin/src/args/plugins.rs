@@ -16,7 +16,7 @@ pub(crate) enum PluginVerb {
         /// Number of the plugin, as `plugins list` shows it
         plugin: InstalledPluginId,
     },
-    /// Install a plugin: of the catalog, or from a tar of its folder
+    /// Install a plugin: of the catalog, or from an archive of its folder
     Install {
         #[command(flatten)]
         from: From,
@@ -46,11 +46,11 @@ pub(crate) enum PluginVerb {
         /// File with the whole configuration as JSON
         values: PathBuf,
     },
-    /// Bring a plugin to another version: of the catalog, or from a tar of its folder
+    /// Bring a plugin to another version: of the catalog, or from an archive of its folder
     Upgrade {
         /// Number of the plugin
         plugin: InstalledPluginId,
-        /// Tar of the plugin's folder [default: the catalog]
+        /// Archive of the plugin's folder: tar, tar.gz or zip [default: the catalog]
         #[arg(long, value_name = "FILE")]
         archive: Option<PathBuf>,
         #[command(flatten)]
@@ -90,7 +90,7 @@ pub(crate) struct From {
     /// Number in the catalog
     #[arg(long, value_name = "NUMBER")]
     pub(crate) catalog: Option<CatalogPluginId>,
-    /// Tar of the plugin's folder
+    /// Archive of the plugin's folder: tar, tar.gz or zip
     #[arg(long, value_name = "FILE")]
     pub(crate) archive: Option<PathBuf>,
 }

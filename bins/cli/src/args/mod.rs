@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+mod apps;
 mod audit;
 mod catalog;
 mod events;
@@ -8,6 +9,7 @@ mod homes;
 mod keys;
 mod parse;
 mod people;
+mod plugins;
 mod run;
 mod sharing;
 mod tokens;
@@ -21,6 +23,7 @@ use tidegate_model::{AgentHandle, SessionState};
 use url::Url;
 
 pub(crate) use self::{
+    apps::{AppGroupVerb, AppVerb, InstallArgs, Settings, UpdateArgs},
     audit::{AuditExportArgs, AuditListArgs, AuditVerb},
     catalog::{CatalogEntry, CatalogSearchArgs, CatalogVerb, RateArgs},
     events::EventArgs,
@@ -29,7 +32,8 @@ pub(crate) use self::{
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
-    run::{Resume, RunArgs, RunWhat},
+    plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
+    run::{Resume, RunApplication, RunArgs, RunFlags, RunWhat, RunWords},
     sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
     tokens::TokenVerb,
     users::{LoginsVerb, NewUserArgs, PasswdArgs, UserChanges, UserVerb},
@@ -47,6 +51,7 @@ use crate::exit;
         tidegate login --url https://tidegate.example.com\n  \
         tidegate run shell\n  \
         tidegate run command -- make -j4 test\n  \
+        tidegate run firefox\n  \
         tidegate ls\n  \
         tidegate attach calm-harbour\n\n\
         A session is named by its id, by the beginning of its id, or by its name.\n\
@@ -109,6 +114,12 @@ pub(crate) enum Verb {
     /// Templates and plugins that can be installed: search, look at and rate them
     #[command(subcommand)]
     Catalog(CatalogVerb),
+    /// Applications of the organization: see, install and change them
+    #[command(subcommand)]
+    Apps(AppVerb),
+    /// Plugins of the platform, for operators: install, configure and remove them
+    #[command(subcommand)]
+    Plugins(PluginsVerb),
     /// Start a session and attach to it
     Run(RunArgs),
     /// Reach ports of a session as ports of this machine
@@ -234,6 +245,9 @@ pub(crate) struct ListArgs {
     /// Only sessions on this agent.
     #[arg(long, value_parser = parse::agent)]
     pub(crate) agent: Option<AgentHandle>,
+    /// Only sessions of this application.
+    #[arg(long, value_name = "APPLICATION")]
+    pub(crate) application: Option<String>,
     /// Only sessions of others that are shared with you.
     #[arg(long)]
     pub(crate) shared: bool,

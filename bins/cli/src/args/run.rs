@@ -1,17 +1,64 @@
 //! The words of `run`.
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand};
 use tidegate_model::{
-    BuiltInTemplate, Hibernation, NewSession, Platform, Quantity, ResourceRequest, TimeLimit,
+    ApplicationId, BuiltInTemplate, Hibernation, NewSession, Platform, Quantity, ResourceRequest, TimeLimit,
 };
 
-use super::{DetachKeys, parse};
+use super::{DetachKeys, Global, parse};
 
 /// `run`.
 #[derive(Debug, ClapArgs)]
+#[command(
+    override_usage = "tidegate run [OPTIONS] <APPLICATION|COMMAND> [FLAGS]",
+    after_help = "An application is named by its name, its id, or what it is called for people: see `tidegate apps list --mine`.\n\
+        Where no application is called so, a template of the catalog may be. Flags come after the name."
+)]
 pub(crate) struct RunArgs {
     #[command(subcommand)]
-    pub(crate) what: RunWhat,
+    pub(crate) what: RunWords,
+}
+
+/// What comes after `run`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunWords {
+    /// A built-in template.
+    #[command(flatten)]
+    BuiltIn(Box<RunWhat>),
+    /// An application, and the flags after its name.
+    #[command(external_subcommand)]
+    Application(Vec<String>),
+}
+
+/// `run APPLICATION`.
+#[derive(Debug, Parser)]
+#[command(
+    bin_name = "tidegate run",
+    about = "Start a session of an application",
+    override_usage = "tidegate run <APPLICATION> [FLAGS]"
+)]
+pub(crate) struct RunApplication {
+    /// Its name, its id, or what it is called for people.
+    pub(crate) application: String,
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+    #[command(flatten)]
+    global: Global,
+}
+
+impl RunApplication {
+    /// Reads the words after `run`, with what goes with every verb wherever it was said. Ends the program where they are no
+    /// such words, as the command line itself does.
+    pub(crate) fn read(words: Vec<String>, before: Global) -> (Self, Global) {
+        let mut read = Self::parse_from(std::iter::once("run".to_owned()).chain(words));
+        let after = std::mem::replace(&mut read.global, before.clone());
+        let global = Global {
+            url: after.url.or(before.url),
+            ca_file: after.ca_file.or(before.ca_file),
+            json: after.json || before.json,
+        };
+        (read, global)
+    }
 }
 
 /// What a new session runs.
@@ -77,7 +124,7 @@ impl RunWhat {
             Self::Web { flags, argv } => (BuiltInTemplate::Web, flags, &argv[..]),
         };
         let command = (!argv.is_empty()).then(|| argv.to_vec());
-        NewSession { command, ..flags.request(template) }
+        NewSession { command, ..flags.request(NewSession::of(template.as_str())) }
     }
 }
 
@@ -149,7 +196,17 @@ pub(crate) struct Resume {
 }
 
 impl RunFlags {
-    fn request(&self, template: BuiltInTemplate) -> NewSession {
+    /// A session of an application.
+    pub(crate) fn of_application(&self, id: ApplicationId) -> NewSession {
+        self.request(NewSession::of_application(id))
+    }
+
+    /// A session of a template that is not built in.
+    pub(crate) fn of_template(&self, name: &str) -> NewSession {
+        self.request(NewSession::of(name))
+    }
+
+    fn request(&self, of: NewSession) -> NewSession {
         let resources = ResourceRequest { cpu: self.cpu, memory: self.memory, storage: self.storage };
         NewSession {
             name: self.name.clone(),
@@ -164,7 +221,7 @@ impl RunFlags {
             platform: self.platform,
             port: self.port,
             hibernation: self.pause.then_some(Hibernation::Pause),
-            ..NewSession::of(template.as_str())
+            ..of
         }
     }
 }
@@ -173,12 +230,22 @@ impl RunFlags {
 mod tests {
     use clap::Parser;
 
-    use super::super::{Args, Verb};
+    use super::{
+        super::{Args, Verb},
+        RunApplication, RunWords,
+    };
 
     fn request(words: &str) -> Result<serde_json::Value, String> {
         let args = Args::try_parse_from(words.split(' ')).map_err(|error| error.to_string())?;
         let Verb::Run(run) = args.verb else { return Err("not a run".to_owned()) };
-        Ok(serde_json::to_value(run.what.request()).unwrap())
+        match run.what {
+            RunWords::BuiltIn(what) => Ok(serde_json::to_value(what.request()).unwrap()),
+            RunWords::Application(words) => {
+                let (run, global) = RunApplication::read(words, args.global);
+                let request = run.flags.of_template(&run.application);
+                Ok(serde_json::json!({"request": request, "json": global.json}))
+            }
+        }
     }
 
     #[test]
@@ -194,6 +261,16 @@ mod tests {
                 "maxSessionDuration": "90s", "environment": {"A": "1", "B": ""}, "tags": ["ci"], "region": "eu-1",
             })
         );
+    }
+
+    #[test]
+    fn an_application_has_its_flags_after_its_name() {
+        let asked = request("tidegate run firefox-0a1b2c3d --name mine --idle-timeout 30m --json").unwrap();
+        let wanted = serde_json::json!({
+            "template": "firefox-0a1b2c3d", "name": "mine", "idleTimeout": "30m", "persistentHome": false,
+        });
+        assert_eq!((&asked["request"], &asked["json"]), (&wanted, &true.into()));
+        assert_eq!(request("tidegate --json run x").unwrap()["json"], true);
     }
 
     #[test]

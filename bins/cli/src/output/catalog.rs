@@ -1,5 +1,6 @@
 //! The catalog for people.
 
+use serde_json::{Map, Value};
 use tidegate_model::{CatalogPlugin, CatalogTemplate, PluginStats, PluginVersion, Rating};
 
 use super::{plain, table, time};
@@ -76,7 +77,27 @@ pub(crate) fn template(one: &CatalogTemplate, ratings: &[&Rating]) -> String {
         ("installed", one.install_count.to_string()),
         ("changed", time(one.updated_at)),
     ]);
+    let options = options(&one.manifest.options);
+    let head = if options.is_empty() { head } else { format!("{head}\n{options}") };
     whole(head, &one.description, ratings)
+}
+
+/// What an application of a template may set, a line each: its kind, what it is without, and what it is for.
+fn options(schema: &Map<String, Value>) -> String {
+    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(schema);
+    let required = schema.get("required").and_then(Value::as_array);
+    let line = |(name, option): (&String, &Value)| {
+        let text = |key: &str| option.get(key).and_then(Value::as_str).map(short).unwrap_or_default();
+        let needed = required.is_some_and(|names| names.iter().any(|one| one.as_str() == Some(name)));
+        let without = match option.get("default") {
+            Some(default) => format!(" [{}]", short(&default.to_string())),
+            None if needed => " (needed)".to_owned(),
+            None => String::new(),
+        };
+        let said = if text("title").is_empty() { text("description") } else { text("title") };
+        format!("option      {} {}{without}  {said}", short(name), text("type")).trim_end().to_owned()
+    };
+    properties.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A plugin with its versions, and what people think of it.
@@ -103,7 +124,21 @@ pub(crate) fn plugin(
         ("looked at", stats.view_count.to_string()),
         ("changed", time(one.updated_at)),
     ]);
-    whole(head, &one.description, ratings)
+    let mut text = whole(head, &one.description, ratings);
+    let changes = changes(versions);
+    if !changes.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&changes);
+    }
+    text
+}
+
+/// What versions say that they changed, those that say something.
+pub(crate) fn changes<'a>(versions: impl IntoIterator<Item = &'a PluginVersion>) -> String {
+    let said = versions.into_iter().filter(|one| !one.changelog.trim().is_empty());
+    said.map(|one| format!("{}\n{}", one.version, plain(one.changelog.trim())))
+        .collect::<Vec<_>>()
+        .join("\n\n")
 }
 
 fn whole(mut text: String, description: &str, ratings: &[&Rating]) -> String {

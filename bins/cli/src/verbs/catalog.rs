@@ -130,7 +130,7 @@ async fn rate(context: &Context, words: RateArgs) -> anyhow::Result<()> {
 }
 
 /// What of a kind is called so; its number is as good as its name.
-async fn find_template(client: &Client, entry: &str) -> anyhow::Result<CatalogTemplateId> {
+pub(super) async fn find_template(client: &Client, entry: &str) -> anyhow::Result<CatalogTemplateId> {
     if let Ok(id) = entry.parse() {
         return Ok(id);
     }
@@ -142,7 +142,7 @@ async fn find_template(client: &Client, entry: &str) -> anyhow::Result<CatalogTe
     called.first().map(|one| one.id).ok_or_else(|| anyhow!("no template is called {entry}"))
 }
 
-async fn find_plugin(client: &Client, entry: &str) -> anyhow::Result<CatalogPluginId> {
+pub(super) async fn find_plugin(client: &Client, entry: &str) -> anyhow::Result<CatalogPluginId> {
     if let Ok(id) = entry.parse() {
         return Ok(id);
     }

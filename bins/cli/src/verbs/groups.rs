@@ -174,7 +174,7 @@ async fn optional_group(client: &Client, text: Option<&str>) -> anyhow::Result<O
 }
 
 /// The group that is meant: names never have the form of an id.
-async fn group(client: &Client, text: &str) -> anyhow::Result<GroupId> {
+pub(super) async fn group(client: &Client, text: &str) -> anyhow::Result<GroupId> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }

@@ -1,5 +1,6 @@
 //! What each verb does, a file each.
 
+mod apps;
 mod attach;
 mod audit;
 mod catalog;
@@ -14,6 +15,7 @@ mod list;
 mod login;
 mod logs;
 mod people;
+mod plugins;
 mod ports;
 mod run;
 mod sharing;
@@ -26,7 +28,7 @@ use std::{io, process::ExitCode};
 use clap::CommandFactory;
 
 use crate::{
-    args::{Args, Verb},
+    args::{Args, RunApplication, RunWords, Verb},
     context::Context,
     lookup, output,
 };
@@ -57,7 +59,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             io::Write::write_all(&mut io::stdout().lock(), &script)?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Run(words) => run::run(&Context::new(&global)?, words.what).await,
+        Verb::Apps(verb) => apps::apps(&Context::new(&global)?, verb).await,
+        Verb::Plugins(verb) => plugins::plugins(&Context::new(&global)?, verb).await,
+        Verb::Run(words) => match words.what {
+            RunWords::BuiltIn(what) => run::run(&Context::new(&global)?, *what).await,
+            RunWords::Application(words) => {
+                let (application, global) = RunApplication::read(words, global);
+                run::application(&Context::new(&global)?, application).await
+            }
+        },
         Verb::PortForward(words) => ports::forward(&Context::new(&global)?, words).await,
         Verb::Attach(words) => attach::attach(&Context::new(&global)?, words).await,
         Verb::Ls(words) => list::list(&Context::new(&global)?, words).await,

@@ -2,11 +2,13 @@
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use tidegate_model::{Session, SessionState, StreamMode};
+use anyhow::bail;
+use tidegate_client::{Error, StatusCode};
+use tidegate_model::{Session, SessionState, StreamKind, StreamMode};
 
-use super::{attach, device, follow, logs};
+use super::{apps, attach, device, follow, logs};
 use crate::{
-    args::RunWhat,
+    args::{RunApplication, RunFlags, RunWhat},
     context::Context,
     exit,
     output::plain,
@@ -18,15 +20,62 @@ use crate::{
 /// Most bytes of output in a JSON answer: its end, as much as an agent keeps.
 const OUTPUT: usize = 1 << 20;
 
+/// How one stays with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Somebody types.
+    Shell,
+    /// A program prints, and leaves a code.
+    Command,
+    /// It is looked at in a browser.
+    Browser,
+}
+
+/// A session that was asked for, and how.
+#[derive(Clone, Copy)]
+struct What<'a> {
+    kind: Kind,
+    flags: &'a RunFlags,
+}
+
 pub(super) async fn run(context: &Context, what: RunWhat) -> anyhow::Result<ExitCode> {
     let created = context.client.create_session(&what.request()).await?.session;
-    let flags = what.flags();
+    let kind = match &what {
+        RunWhat::Shell(_) => Kind::Shell,
+        RunWhat::Command { .. } => Kind::Command,
+        RunWhat::Desktop { .. } | RunWhat::Web { .. } => Kind::Browser,
+    };
+    with(context, What { kind, flags: what.flags() }, created).await
+}
+
+/// Starts a session of an application; of a template of the catalog where no application is called so.
+pub(super) async fn application(context: &Context, words: RunApplication) -> anyhow::Result<ExitCode> {
+    let (client, name, flags) = (&context.client, &words.application, &words.flags);
+    let found = apps::launchable(client, name).await?;
+    let request = found.map_or_else(|| flags.of_template(name), |id| flags.of_application(id));
+    let created = match client.create_session(&request).await {
+        Ok(accepted) => accepted.session,
+        Err(Error::Api(refusal)) if found.is_none() && refusal.status == StatusCode::NOT_FOUND => bail!(
+            "nothing that you may start is called `{name}`: see `tidegate apps list --mine`, or run shell, command, desktop or web"
+        ),
+        Err(error) => return Err(error.into()),
+    };
+    let kind = match created.protocol {
+        StreamKind::Terminal => Kind::Command,
+        StreamKind::Vnc | StreamKind::Http => Kind::Browser,
+    };
+    with(context, What { kind, flags }, created).await
+}
+
+/// Stays with a session that was asked for, as far as the flags say so.
+async fn with(context: &Context, what: What<'_>, created: Session) -> anyhow::Result<ExitCode> {
+    let flags = what.flags;
     if flags.detach {
         let text = || format!("{} {} is {}", created.id, plain(&created.name), created.state);
         context.output.answer(&created, text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let code = stay(context, &what, &created).await;
+    let code = stay(context, what, &created).await;
     if flags.rm {
         // Said beside the program's own exit code: the session's end is asked for, not waited for.
         if let Err(error) = context.client.terminate_session(created.id).await {
@@ -37,7 +86,7 @@ pub(super) async fn run(context: &Context, what: RunWhat) -> anyhow::Result<Exit
 }
 
 /// Waits for the session and stays with it until it ends or is left.
-async fn stay(context: &Context, what: &RunWhat, created: &Session) -> anyhow::Result<ExitCode> {
+async fn stay(context: &Context, what: What<'_>, created: &Session) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let running = |now: &Session| !matches!(now.state, SessionState::Pending);
     let session = tokio::select! {
@@ -45,8 +94,8 @@ async fn stay(context: &Context, what: &RunWhat, created: &Session) -> anyhow::R
         signal = signals.next() => return attach::leave(context, created, Left::Signal(signal)),
     };
     drop(signals);
-    match what {
-        RunWhat::Shell(_) if context.output.json => {
+    match what.kind {
+        Kind::Shell if context.output.json => {
             context.output.answer(&session, String::new)?;
             if session.state == SessionState::Failed {
                 attach::of_ended(&session)
@@ -54,15 +103,15 @@ async fn stay(context: &Context, what: &RunWhat, created: &Session) -> anyhow::R
                 Ok(ExitCode::SUCCESS)
             }
         }
-        RunWhat::Desktop { .. } | RunWhat::Web { .. } => watch_in_browser(context, what, &session).await,
-        RunWhat::Command { .. } if context.output.json => collect(context, &session).await,
-        RunWhat::Command { .. } if !terminal::is_interactive() => print(context, &session).await,
-        RunWhat::Shell(_) | RunWhat::Command { .. } => view(context, what, &session).await,
+        Kind::Browser => watch_in_browser(context, what, &session).await,
+        Kind::Command if context.output.json => collect(context, &session).await,
+        Kind::Command if !terminal::is_interactive() => print(context, &session).await,
+        Kind::Shell | Kind::Command => view(context, what, &session).await,
     }
 }
 
 /// Waits until there is something to see, says where, and opens it where that was asked for.
-async fn watch_in_browser(context: &Context, what: &RunWhat, session: &Session) -> anyhow::Result<ExitCode> {
+async fn watch_in_browser(context: &Context, what: What<'_>, session: &Session) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let ready = |now: &Session| now.streaming_ready;
     let session = tokio::select! {
@@ -76,15 +125,15 @@ async fn watch_in_browser(context: &Context, what: &RunWhat, session: &Session) 
     context.output.answer(&serde_json::json!({"session": session, "page": page}), || {
         format!("{} is ready: {page}", plain(&session.name))
     })?;
-    if what.flags().open {
+    if what.flags.open {
         device::open_browser(&page);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Attaches; what ended too fast for that is shown from its log.
-async fn view(context: &Context, what: &RunWhat, session: &Session) -> anyhow::Result<ExitCode> {
-    let keys = &what.flags().resume.detach_key;
+async fn view(context: &Context, what: What<'_>, session: &Session) -> anyhow::Result<ExitCode> {
+    let keys = &what.flags.resume.detach_key;
     if session.state == SessionState::Running {
         if std::io::stdin().is_terminal() {
             context.output.note(&format!("session {}; {keys} leaves it", session.name));

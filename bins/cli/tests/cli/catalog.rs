@@ -13,7 +13,9 @@ fn template(id: i64) -> Value {
     json!({"id": id, "repositoryId": 1, "name": "firefox", "displayName": "Firefox", "description": "Surfs\u{1b}[2J\nfar",
            "category": "Web", "appType": "desktop", "platforms": ["docker"], "iconUrl": "", "tags": ["browser"],
            "manifest": {"name": "firefox", "displayName": "Firefox", "description": "", "appType": "desktop",
-                        "platforms": ["docker"], "image": "firefox:1", "protocol": "vnc"},
+                        "platforms": ["docker"], "image": "firefox:1", "protocol": "vnc",
+                        "options": {"type": "object", "required": ["start"], "properties": {
+                            "start": {"type": "string", "title": "First page"}, "tabs": {"type": "integer", "default": 3}}}},
            "installCount": 7, "avgRating": 4.5, "ratingCount": 2, "repository": repository(),
            "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-02T00:00:00Z"})
 }
@@ -84,7 +86,15 @@ async fn the_catalog_is_searched() {
 async fn an_entry_is_shown_by_its_name_or_number() {
     let server = Fake::start(answer).await;
     let (out, err, _) = run(&server, &["catalog", "show", "firefox"]).await;
-    for word in ["firefox (12)", "docker", "firefox:1", "official", "Good"] {
+    for word in [
+        "firefox (12)",
+        "docker",
+        "firefox:1",
+        "official",
+        "Good",
+        "start string (needed)  First page",
+        "tabs integer [3]",
+    ] {
         assert!(out.contains(word), "{word} in {out} {err}");
     }
     let (out, err, _) = run(&server, &["catalog", "show", "--plugin", "3"]).await;

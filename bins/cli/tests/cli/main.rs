@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod apps;
 mod audit;
 mod catalog;
 // The client's own script server: one of them is enough.
@@ -15,6 +16,7 @@ mod homes;
 mod keys;
 mod people;
 mod person;
+mod plugins;
 mod program;
 mod sharing;
 mod terminal;

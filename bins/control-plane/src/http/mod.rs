@@ -3,6 +3,7 @@
 
 mod admin;
 mod agents;
+mod applications;
 mod audit;
 mod auth;
 mod browser;

@@ -6,8 +6,8 @@ use utoipa::{
 };
 
 use super::{
-    admin, agents, audit, auth, browser, catalog, content, events, groups, homes, invites, keys, members,
-    oauth, organizations, pages, plugins, quotas, sessions, tokens, users,
+    admin, agents, applications, audit, auth, browser, catalog, content, events, groups, homes, invites,
+    keys, members, oauth, organizations, pages, plugins, quotas, sessions, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -25,7 +25,7 @@ use super::{
         admin::users::change::update_user, admin::users::change::delete_user, admin::users::change::reset_password,
         plugins::list::list, plugins::list::get, plugins::upload::upload, plugins::change::update, plugins::change::uninstall,
         plugins::change::enable, plugins::change::disable, plugins::upload::upgrade, plugins::change::roll_back, plugins::install::install,
-        plugins::list::secret, plugins::deliveries::deliveries, plugins::deliveries::redeliver, plugins::ask::ask,
+        plugins::list::secret, plugins::icon::icon, plugins::deliveries::deliveries, plugins::deliveries::redeliver, plugins::ask::ask,
         tokens::list::list, tokens::revoke::revoke, oauth::code::code, oauth::token::token,
         organizations::create::create, organizations::list::list, organizations::get::get,
         organizations::update::update, organizations::delete::delete, organizations::transfer::transfer,
@@ -50,6 +50,10 @@ use super::{
         catalog::template_ratings::rate_template, catalog::template_ratings::unrate_template, catalog::icons::icon,
         catalog::plugins::plugins, catalog::plugins::plugin, catalog::plugins::versions, catalog::plugins::stats,
         catalog::plugin_ratings::plugin_ratings, catalog::plugin_ratings::rate_plugin, catalog::plugin_ratings::unrate_plugin,
+        applications::list::list, applications::list::list_user, applications::install::install, applications::get::get,
+        applications::update::update, applications::update::set_enabled, applications::remove::remove, applications::icon::icon,
+        applications::groups::list_groups, applications::groups::add_group, applications::groups::get_group,
+        applications::groups::set_group, applications::groups::remove_group,
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
         admin::rotate_key::rotate_key, admin::rotate_key::revoke_key, admin::change::update, admin::change::remove,
@@ -72,6 +76,7 @@ use super::{
         (name = "keys", description = "API keys of an organization, which programs bring as bearer token or in `X-API-Key`"),
         (name = "audit", description = "Who did what, with which credential, from where"),
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
+        (name = "applications", description = "Templates of the catalog that the organization installed, and who may use them"),
         (name = "events", description = "Changes of sessions, commands and agents as they happen"),
         (name = "agents", description = "What agents call, with their own key"),
         (name = "catalog", description = "Templates and plugins, and the repositories that they come from"),

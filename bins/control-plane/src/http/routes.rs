@@ -7,7 +7,7 @@ use actix_web::{
 };
 
 use super::{
-    Context, admin, agents, audit, auth, browser, catalog, content, events,
+    Context, admin, agents, applications, audit, auth, browser, catalog, content, events,
     gate::{bearer, member, operator, organization},
     groups, homes, invites, keys, members, oauth, organizations, pages, plugins, quotas, sessions, tokens,
     users,
@@ -145,6 +145,7 @@ fn api(api: &mut ServiceConfig) {
                 .default_service(to(content::by_path)),
         )
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
+        .service(scope("/applications").wrap(from_fn(member)).configure(of_applications))
         .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
         .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
@@ -258,6 +259,31 @@ fn of_sessions(inside: &mut ServiceConfig) {
         .service(resource("/{id}/shares/{shareId}").route(delete().to(sessions::revoke_share)));
 }
 
+fn of_applications(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("").route(get().to(applications::list)).route(post().to(applications::install)))
+        .service(resource("/user").route(get().to(applications::list_user)))
+        .service(
+            resource("/{id}")
+                .route(get().to(applications::get))
+                .route(put().to(applications::update))
+                .route(delete().to(applications::remove)),
+        )
+        .service(resource("/{id}/enabled").route(put().to(applications::set_enabled)))
+        .service(resource("/{id}/icon").route(get().to(applications::icon)))
+        .service(
+            resource("/{id}/groups")
+                .route(get().to(applications::list_groups))
+                .route(post().to(applications::add_group)),
+        )
+        .service(
+            resource("/{id}/groups/{groupId}")
+                .route(get().to(applications::get_group))
+                .route(patch().to(applications::set_group))
+                .route(delete().to(applications::remove_group)),
+        );
+}
+
 fn of_an_organization(inside: &mut ServiceConfig) {
     inside
         .service(
@@ -321,6 +347,7 @@ fn of_plugins(inside: &mut ServiceConfig) {
         .service(resource("/{id}/upgrade").route(post().to(plugins::upgrade)))
         .service(resource("/{id}/rollback").route(post().to(plugins::roll_back)))
         .service(resource("/{id}/secret").route(get().to(plugins::secret)))
+        .service(resource("/{id}/icon").route(get().to(plugins::icon)))
         .service(resource("/{id}/deliveries").route(get().to(plugins::deliveries)))
         .service(resource("/{id}/deliveries/{deliveryId}/redeliver").route(post().to(plugins::redeliver)));
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod agents;
+mod applications;
 mod audit;
 mod audited;
 mod browsers;
@@ -19,6 +20,7 @@ mod hostile;
 mod invite_pages;
 mod invites;
 mod keys;
+mod launched;
 mod limits;
 mod members;
 mod organizations;

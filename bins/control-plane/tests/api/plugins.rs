@@ -1,5 +1,7 @@
 //! Plugins by HTTP: brought by hand, asked, shown in a sandbox, and gone.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 use tidegate_model::OrgRole;
 
@@ -33,6 +35,30 @@ pub(crate) fn api_plugin(name: &str) -> Vec<u8> {
         0x0b, 0x04, 0x00, 0x42, 0x00, 0x0b,
     ];
     package(&[("plugin.json", manifest.to_string().as_bytes()), ("main.wasm", module)])
+}
+
+/// A zip of these files, deflated: the crate for it is where archives of strangers are unpacked.
+fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut entries, mut directory) = (Vec::new(), Vec::new());
+    let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
+    for (path, content) in files {
+        let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        deflated.write_all(content).unwrap();
+        let (deflated, mut crc) = (deflated.finish().unwrap(), flate2::Crc::new());
+        crc.update(content);
+        // Version and flags, deflated, no time, then what both lists say of it.
+        let mut said = vec![20, 0, 0, 0, 8, 0, 0, 0, 0x21, 0];
+        said.extend(crc.sum().to_le_bytes());
+        said.extend(size(&deflated).into_iter().chain(size(content)));
+        said.extend([u8::try_from(path.len()).unwrap(), 0, 0, 0]);
+        let offset = size(&entries);
+        directory
+            .extend([b"PK\x01\x02\x14\x00", said.as_slice(), &[0; 10], &offset, path.as_bytes()].concat());
+        entries.extend([b"PK\x03\x04", said.as_slice(), path.as_bytes(), &deflated].concat());
+    }
+    let count = [u8::try_from(files.len()).unwrap(), 0];
+    let end = [&[0; 4], count.as_slice(), &count, &size(&directory), &size(&entries), &[0; 2]].concat();
+    [entries.as_slice(), &directory, b"PK\x05\x06", &end].concat()
 }
 
 async fn upload(world: &World, token: &str, archive: &[u8], request: &Value) -> Answer {
@@ -83,6 +109,84 @@ async fn a_plugin_is_brought_by_hand_asked_disabled_and_uninstalled() {
     assert_eq!(world.call("DELETE", &path, &operator, None).await.status, 204);
     let listed = world.call("GET", "/api/v1/plugins", &operator, None).await;
     assert_eq!(listed.body, json!({"plugins": [], "total": 0, "nextCursor": null}));
+}
+
+#[tokio::test]
+async fn an_archive_of_any_kind_is_taken_and_what_is_no_plain_folder_is_refused() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    let manifest = |name: &str| json!({"name": name, "version": "1.0.0", "type": "theme", "entrypoints": {"ui": "a.css"}});
+    let gzip = |content: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(content).unwrap();
+        gzip.finish().unwrap()
+    };
+    let (zipped, gzipped) = (manifest("zipped").to_string(), manifest("gzipped").to_string());
+    let archives = [
+        ("zipped", zip(&[("plugin.json", zipped.as_bytes()), ("a.css", b"a{}")])),
+        ("gzipped", gzip(&package(&[("in/plugin.json", gzipped.as_bytes()), ("in/a.css", b"a{}")]))),
+    ];
+    for (name, archive) in archives {
+        let made = upload(&world, &operator, &archive, &json!({})).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let shown = world.raw("GET", &format!("/plugins/{name}/"), &[], b"").await;
+        assert_eq!((shown.status, shown.text.as_str()), (200, "a{}"));
+    }
+    let zeros = vec![0; 17 * 1024 * 1024];
+    for hostile in [
+        zip(&[("../plugin.json", zipped.as_bytes())]),
+        zip(&[("plugin.json", zipped.as_bytes()), ("a.css", &zeros)]),
+        gzip(&package(&[("plugin.json", gzipped.as_bytes()), ("a.css", &zeros)])),
+        b"PK\x03\x04 and nothing more".to_vec(),
+    ] {
+        let refused = upload(&world, &operator, &hostile, &json!({})).await;
+        assert_eq!(refused.refused(400, "E_INVALID").fields(), ["archive"]);
+    }
+}
+
+#[tokio::test]
+async fn the_icon_of_a_plugin_is_a_picture_that_does_nothing_and_is_kept() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    let member = world.member("acme", OrgRole::User).await;
+    let svg: &[u8] = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>";
+    let brought = |name: &str, icon: &str, content: &[u8]| {
+        let manifest = json!({"name": name, "version": "1.0.0", "type": "theme", "icon": icon, "entrypoints": {"ui": "a.css"}});
+        package(&[("plugin.json", manifest.to_string().as_bytes()), ("a.css", b"a{}"), ("icon.svg", content)])
+    };
+    let made = upload(&world, &operator, &brought("drawn", "./icon.svg", svg), &json!({})).await;
+    let (url, id) = (made.body["iconUrl"].as_str().unwrap().to_owned(), made.body["id"].as_i64().unwrap());
+    assert!(url.starts_with(&format!("/api/v1/plugins/{id}/icon?v=")), "{url}");
+    let ask = async |path: &str, token: &str, more: Option<(&'static str, String)>| {
+        let mut headers = vec![("Authorization", format!("Bearer {token}"))];
+        headers.extend(more);
+        world.raw("GET", path, &headers, b"").await
+    };
+    let shown = ask(&url, &operator, None).await;
+    assert_eq!((shown.status, shown.text.as_bytes()), (200, svg));
+    for (name, value) in [
+        ("content-type", "image/svg+xml"),
+        ("cache-control", "private, max-age=31536000, immutable"),
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+        ("content-disposition", "attachment; filename=\"icon.svg\""),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        assert_eq!(shown.header(name), Some(value), "{name}");
+    }
+    let tag = shown.header("etag").unwrap().to_owned();
+    let again = ask(&url, &operator, Some(("If-None-Match", tag))).await;
+    assert_eq!((again.status, again.text.as_str()), (304, ""));
+    let plain = ask(&format!("/api/v1/plugins/{id}/icon"), &operator, None).await;
+    assert_eq!((plain.status, plain.header("cache-control")), (200, Some("private, no-cache")));
+    assert_eq!(ask(&url, &member, None).await.status, 403);
+
+    let page = upload(&world, &operator, &brought("page", "icon.svg", b"<html></html>"), &json!({})).await;
+    assert_eq!(ask(page.body["iconUrl"].as_str().unwrap(), &operator, None).await.status, 404);
+    let none = upload(&world, &operator, &api_plugin("plain"), &json!({})).await;
+    assert_eq!(none.body["iconUrl"], json!(""));
+    let path = format!("/api/v1/plugins/{}/icon", none.body["id"]);
+    ask(&path, &operator, None).await.refused(404, "E_NOT_FOUND");
 }
 
 #[tokio::test]

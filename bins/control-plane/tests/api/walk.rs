@@ -9,6 +9,7 @@ use tidegate_model::{Operation, OrgId, OrgRole, Standing, SystemRole};
 use tidegate_test_support::{BOOTSTRAP_KEY, SocketAgent, eventually, new_key_of};
 
 use crate::{
+    applications,
     support::{Answer, Somebody, World, upgrade},
     walls::operations,
 };
@@ -138,6 +139,19 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sessions/{id}/vnc", Rule::Stream(Operation::OwnSessions)),
     ("GET /sessions/{id}/ports/{port}", Rule::Stream(Operation::OwnSessions)),
     ("GET /http/{id}/{path}", Rule::Stream(Operation::OwnSessions)),
+    ("GET /applications", Rule::Right(Operation::ReadApplications)),
+    ("POST /applications", Rule::Right(Operation::ManageApplications)),
+    ("GET /applications/user", Rule::Right(Operation::ReadApplications)),
+    ("GET /applications/{id}", Rule::Hidden(Operation::ManageApplications)),
+    ("PUT /applications/{id}", Rule::Hidden(Operation::ManageApplications)),
+    ("DELETE /applications/{id}", Rule::Hidden(Operation::ManageApplications)),
+    ("PUT /applications/{id}/enabled", Rule::Hidden(Operation::ManageApplications)),
+    ("GET /applications/{id}/icon", Rule::Hidden(Operation::ManageApplications)),
+    ("GET /applications/{id}/groups", Rule::Hidden(Operation::ManageApplications)),
+    ("POST /applications/{id}/groups", Rule::Hidden(Operation::ManageApplications)),
+    ("GET /applications/{id}/groups/{groupId}", Rule::Hidden(Operation::ManageApplications)),
+    ("PATCH /applications/{id}/groups/{groupId}", Rule::Hidden(Operation::ManageApplications)),
+    ("DELETE /applications/{id}/groups/{groupId}", Rule::Hidden(Operation::ManageApplications)),
     ("GET /homes", Rule::Right(Operation::OwnSessions)),
     ("DELETE /homes/{id}", Rule::Session(Operation::OwnSessions)),
     ("GET /plugins", Rule::Right(Operation::ManagePlugins)),
@@ -151,6 +165,7 @@ const RULES: &[(&str, Rule)] = &[
     ("POST /plugins/{id}/upgrade", Rule::Right(Operation::ManagePlugins)),
     ("POST /plugins/{id}/rollback", Rule::Right(Operation::ManagePlugins)),
     ("GET /plugins/{id}/secret", Rule::Right(Operation::ManagePlugins)),
+    ("GET /plugins/{id}/icon", Rule::Right(Operation::ManagePlugins)),
     ("GET /plugins/{id}/deliveries", Rule::Right(Operation::ManagePlugins)),
     ("POST /plugins/{id}/deliveries/{deliveryId}/redeliver", Rule::Right(Operation::ManagePlugins)),
     // Whoever is a member of anything uses what the platform has for everybody.
@@ -230,7 +245,8 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     ("GET /sessions/{id}/ports/{port}", 504),
     ("GET /http/{id}/{path}", 504),
     ("GET /sessions/{id}/logs", 504),
-    // Without an archive, a catalog, a version before and an event.
+    // Without an icon, an archive, a catalog, a version before and an event.
+    ("GET /plugins/{id}/icon", 404),
     ("POST /plugins", 400),
     ("POST /plugins/{id}/upgrade", 409),
     ("POST /plugins/{id}/rollback", 409),
@@ -464,6 +480,7 @@ impl Stage {
             "admin" | "catalog" => self.ask_as_platform(operation, &mut ask).await,
             "plugins" => self.ask_of_plugins(operation, &mut ask).await,
             "users" | "groups" | "quotas" => self.ask_of_users(operation, &mut ask).await,
+            "applications" => self.ask_of_applications(operation, &mut ask).await,
             "auth" => self.ask_of_logins(operation, who, &mut ask).await,
             "organizations" | "orgs" | "invites" | "keys" => {
                 self.ask_of_people(operation, who, &mut ask).await;
@@ -582,6 +599,40 @@ impl Stage {
                 self.done_by(self.token(who), "POST", &ask.path, json!({"rating": 4})).await;
             }
         }
+    }
+
+    async fn ask_of_applications(&self, operation: &str, ask: &mut Ask) {
+        let (method, pattern) = operation.split_once(' ').unwrap();
+        let template = applications::template(&self.world.db, "walked").await;
+        if pattern == "/applications" && method == "POST" {
+            ask.body = Some(json!({"catalogTemplateId": template}));
+        }
+        if !pattern.starts_with("/applications/{id}") {
+            return;
+        }
+        let group = self.done("POST", "/api/v1/groups", new_group()).await["id"].clone();
+        let wanted = json!({"catalogTemplateId": template, "groupIds": [group]});
+        let made = self.done("POST", "/api/v1/applications", wanted).await;
+        ask.fill("{id}", made["id"].as_str().unwrap());
+        ask.fill("{groupId}", group.as_str().unwrap());
+        let path = format!("/api/v1/applications/{}", made["id"].as_str().unwrap());
+        let installed = async || {
+            let seen = self.world.call("GET", &path, &self.of("Owner").token, None).await.body;
+            seen["installStatus"] == "installed"
+        };
+        eventually("it is installed", installed).await;
+        let other = if operation == "POST /applications/{id}/groups" {
+            self.done("POST", "/api/v1/groups", new_group()).await["id"].clone()
+        } else {
+            Value::Null
+        };
+        ask.body = match (method, pattern.rsplit('/').next().unwrap()) {
+            ("PUT", "enabled") => Some(json!({"enabled": false})),
+            ("PUT", _) => Some(json!({"displayName": "Walked"})),
+            ("POST", _) => Some(json!({"groupId": other})),
+            ("PATCH", _) => Some(json!({"accessLevel": "view"})),
+            _ => None,
+        };
     }
 
     async fn ask_of_sessions(&self, operation: &str, who: Who, own: bool, ask: &mut Ask) {

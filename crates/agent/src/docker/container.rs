@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Error, Program, SessionKey, SessionSpec,
-    platform::is_plain,
+    platform::{is_passed_on, is_plain},
     shims::tree::{MARK, MARK_AGENT, MARK_GENERATION},
 };
 
@@ -236,7 +236,7 @@ fn environment(spec: &SessionSpec, at_home: bool) -> Vec<String> {
         environment.insert("USER".to_owned(), spec.user.clone());
         environment.insert("LOGNAME".to_owned(), spec.user.clone());
     }
-    let wanted = spec.environment.iter().filter(|(name, _)| !name.starts_with("TIDEGATE_"));
+    let wanted = spec.environment.iter().filter(|(name, _)| is_passed_on(name));
     environment.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
     environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }

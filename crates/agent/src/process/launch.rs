@@ -16,7 +16,7 @@ use crate::{
     Error, Program, SessionSpec, descriptors,
     exec::ExecSpec,
     files::make_dir,
-    platform::SessionKey,
+    platform::{SessionKey, is_passed_on},
     shim::ShimSpec,
     shims::{
         PATH,
@@ -109,10 +109,7 @@ fn environment(spec: &SessionSpec, agent: &str, home: &Path, shell: &str) -> BTr
     let mut environment: BTreeMap<String, String> =
         base.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let wanted = spec.environment.iter().filter(|(name, value)| {
-        !name.is_empty()
-            && !name.contains(['=', '\0'])
-            && !value.contains('\0')
-            && !name.starts_with("TIDEGATE_")
+        !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') && is_passed_on(name)
     });
     environment.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
     environment.insert(MARK_AGENT.into(), agent.to_owned());
@@ -140,6 +137,7 @@ mod tests {
             environment: BTreeMap::from([
                 ("TIDEGATE_SESSION_ID".to_owned(), "other".to_owned()),
                 ("EDITOR".to_owned(), "vi".to_owned()),
+                ("TIDEGATE_OPTION_HOMEPAGE".to_owned(), "about:blank".to_owned()),
             ]),
             cpu_millis: None,
             memory_bytes: None,
@@ -151,5 +149,10 @@ mod tests {
             (Some("vi"), Some("/home/x"), Some("xterm-256color"))
         );
         assert_eq!((of(MARK), of(MARK_GENERATION)), (Some("s-1"), Some("3")));
+        assert_eq!(
+            of("TIDEGATE_OPTION_HOMEPAGE"),
+            Some("about:blank"),
+            "what a template's options say goes on"
+        );
     }
 }

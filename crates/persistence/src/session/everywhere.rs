@@ -44,6 +44,9 @@ pub async fn list_all(tx: &mut PlatformTx, page: &EveryPage) -> Result<(Vec<Sess
         if let Some(agent) = &page.filter.agent {
             query = query.filter(sessions::agent_handle.eq(agent.as_str().to_owned()));
         }
+        if let Some(application) = page.filter.application {
+            query = query.filter(sessions::installed_application_id.eq(application));
+        }
         query
     };
     let mut query = narrowed().select(Row::as_select());

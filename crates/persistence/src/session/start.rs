@@ -10,7 +10,8 @@ use futures_util::future::join5;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_model::{
-    AgentId, Hibernation, LimitSource, OrgId, Platform, Session, SessionId, SessionState, StreamKind, UserId,
+    AgentId, ApplicationId, Hibernation, LimitSource, OrgId, Platform, Session, SessionId, SessionState,
+    StreamKind, UserId,
 };
 
 use super::Row;
@@ -36,6 +37,8 @@ pub struct NewRow {
     pub name: String,
     /// Template name.
     pub template: String,
+    /// The installed application that it is of.
+    pub application_id: Option<ApplicationId>,
     /// Image of its container, where it is one.
     pub image: Option<String>,
     /// How it is watched.
@@ -86,7 +89,7 @@ impl NewRow {
             username: self.username.clone(),
             name: self.name.clone(),
             template: self.template.clone(),
-            application_id: None,
+            installed_application_id: self.application_id,
             agent_handle: Some(self.agent_handle.clone()),
             platform: self.platform,
             region: self.region.clone(),
@@ -129,11 +132,16 @@ pub struct Spec {
     pub environment: Option<Vec<u8>>,
     /// What is said of its container.
     pub options: Options,
+    /// The catalog's template, as agents are told of it.
+    pub manifest: Option<Value>,
 }
 
 impl Spec {
     fn is_empty(&self) -> bool {
-        self.command.is_none() && self.environment.is_none() && self.options == Options::default()
+        self.command.is_none()
+            && self.environment.is_none()
+            && self.options == Options::default()
+            && self.manifest.is_none()
     }
 }
 
@@ -154,8 +162,8 @@ fn insert_statement(new: NewRow) -> Statement<()> {
     statement::<()>(
         "INSERT INTO sessions (id, org_id, user_id, username, name, template, agent_id, agent_handle, platform, region, state,
              state_since, generation, cpu_millis, memory_bytes, storage_bytes, persistent_home, idle_seconds, max_seconds,
-             idle_source, max_source, tags, created_at, image, protocol)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             idle_source, max_source, tags, created_at, image, protocol, installed_application_id)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind::<Uuid, _>(new.id)
     .bind::<Uuid, _>(new.org_id)
@@ -182,6 +190,7 @@ fn insert_statement(new: NewRow) -> Statement<()> {
     .bind::<Timestamptz, _>(new.created_at)
     .bind::<Nullable<Text>, _>(new.image)
     .bind::<Text, _>(new.protocol)
+    .bind::<Nullable<Uuid>, _>(new.application_id)
 }
 
 /// Inserts a placed session with its spec, if it has one, the command that starts it and the line of the log that tells
@@ -205,13 +214,14 @@ pub async fn start(
         }
         let options = Some(spec.options).filter(|options| *options != Options::default());
         statement::<()>(
-            "INSERT INTO session_specs (org_id, session_id, command, environment, options) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO session_specs (org_id, session_id, command, environment, options, manifest) VALUES (?, ?, ?, ?, ?, ?)",
         )
         .bind::<Uuid, _>(org_id)
         .bind::<Uuid, _>(new.id)
         .bind::<Nullable<Jsonb>, _>(spec.command.clone().map(Value::from))
         .bind::<Nullable<Bytea>, _>(spec.environment.clone())
         .bind::<Nullable<Jsonb>, _>(options.and_then(|options| serde_json::to_value(options).ok()))
+        .bind::<Nullable<Jsonb>, _>(spec.manifest.clone())
         .execute(&mut second)
         .await
     };
@@ -254,14 +264,22 @@ fn home_statement(new: &NewRow) -> Statement<()> {
 
 /// A session's spec; empty when it has none.
 pub async fn find_spec(tx: &mut OrgTx, session: SessionId) -> Result<Spec> {
-    let rows: Vec<(Option<Value>, Option<Vec<u8>>, Option<Value>)> = session_specs::table
-        .select((session_specs::command, session_specs::environment, session_specs::options))
+    type Columns = (Option<Value>, Option<Vec<u8>>, Option<Value>, Option<Value>);
+    let rows: Vec<Columns> = session_specs::table
+        .select((
+            session_specs::command,
+            session_specs::environment,
+            session_specs::options,
+            session_specs::manifest,
+        ))
         .filter(session_specs::session_id.eq(session))
         .load(tx.conn()?)
         .await?;
-    let Some((command, environment, options)) = rows.into_iter().next() else { return Ok(Spec::default()) };
+    let Some((command, environment, options, manifest)) = rows.into_iter().next() else {
+        return Ok(Spec::default());
+    };
     let corrupt = |error: serde_json::Error| Error::corrupt("session spec", error);
     let command = command.map(serde_json::from_value).transpose().map_err(corrupt)?;
     let options = options.map(serde_json::from_value).transpose().map_err(corrupt)?.unwrap_or_default();
-    Ok(Spec { command, environment, options })
+    Ok(Spec { command, environment, options, manifest })
 }

@@ -158,7 +158,7 @@ async fn an_organization_reads_its_own_events_and_no_agents() {
     let _agent = test.online_agent("vm-1", 10).await;
     test.pending_session(&acme.admin).await;
     test.pending_session(&bolt.admin).await;
-    settled(&test, EventId::START, 4).await;
+    settled(&test, EventId::START, 6).await;
     for org in [&acme, &bolt] {
         let page = of(&test.db(), org, EventId::START, 1_000).await;
         assert_eq!(page.told.len(), 2);

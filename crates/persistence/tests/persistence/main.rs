@@ -118,6 +118,22 @@ async fn fill_plugins(test: &TestDb, org: &TestOrg) {
     .await;
 }
 
+/// An application that a group may launch.
+async fn fill_applications(test: &TestDb, org: &TestOrg, group: tidegate_model::GroupId) {
+    use tidegate_test_support::catalog::template;
+    let repository = test.repository(&format!("of-{}", org.name)).await;
+    test.sync(repository, &[template("editor", &serde_json::json!({}))], &[]).await;
+    let request = tidegate_model::InstallApplicationRequest {
+        catalog_template_id: test.template_id(repository, "editor").await,
+        display_name: None,
+        platform: None,
+        configuration: serde_json::Map::new(),
+        group_ids: vec![group],
+    };
+    let applications = &test.services().applications;
+    applications.install(org.admin.org().unwrap(), request, None, |_| ().into()).await.unwrap();
+}
+
 /// A group of one with a quota, beside quotas of its member and of the organization.
 async fn fill_groups(test: &TestDb, org: &TestOrg) {
     use tidegate_model::{
@@ -135,6 +151,7 @@ async fn fill_groups(test: &TestDb, org: &TestOrg) {
     let tidegate_service::MadeGroup::New(group) = made else { panic!("a new group") };
     let member = AddGroupMemberRequest { user_id: scope.user_id(), role: GroupRole::Owner };
     services.groups.add(scope, group.id, member).await.unwrap();
+    fill_applications(test, org, group.id).await;
     let many = PatchField::Set(1_000);
     let quota = SetQuotaRequest {
         limits: [many, PatchField::Absent, PatchField::Absent, PatchField::Absent],

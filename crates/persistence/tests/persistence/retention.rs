@@ -15,6 +15,7 @@ const END: &str = "SET session_replication_role = replica;
     UPDATE sessions SET state = 'terminated', ended_at = '2020-01-01'
         WHERE id NOT IN (SELECT session_id FROM session_shares UNION SELECT session_id FROM viewing_ends);
     UPDATE session_shares SET expires_at = '2020-01-01';
+    UPDATE installed_applications SET removed_at = '2020-01-01', install_due_at = NULL;
     UPDATE api_keys SET revoked_at = '2020-01-01';
     UPDATE mails SET status = 'sent', finished_at = '2020-01-01';
     INSERT INTO identity_attempts (state_hash, browser_hash, nonce_hash, provider, next, created_at, expires_at)
@@ -26,6 +27,7 @@ const END: &str = "SET session_replication_role = replica;
         VALUES (gen_random_uuid(), 1, 'session.running', '{}', 'delivered', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01');
     UPDATE pipe_operations SET status = 'done', finished_at = '2020-01-01';
     UPDATE nats_principals SET valid_until = '2020-01-01';
+    UPDATE installed_applications SET removed_at = '2020-01-01';
     INSERT INTO repositories (name, url, type, created_at, updated_at, removed_at)
         VALUES ('removed', 'https://example.com/a', 'git', '2020-01-01', '2020-01-01', '2020-01-01'),
                ('kept', 'https://example.com/b', 'git', '2020-01-01', '2020-01-01', NULL);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use tidegate_repositories::{Credential, Source};
+use tidegate_repositories::{Credential, Options, Source, files_of};
 use zip::write::SimpleFileOptions;
 
 use crate::{
@@ -40,6 +40,52 @@ fn stage() -> Stage {
     let mut stage = Stage::new();
     stage.options.private_networks = vec!["127.0.0.0/8".parse().unwrap()];
     stage
+}
+
+#[test]
+fn an_archive_that_somebody_brings_is_read_whole_whatever_kind_it_is() {
+    let files: [(&str, &[u8]); 2] = [("mine/plugin.json", b"{}"), ("mine/ui/a.js", b"1")];
+    let tar = tarred(&files).into_inner().unwrap();
+    for body in [zipped(&files), gzipped(&tar), tar] {
+        let read = files_of(&body, &Options::default()).unwrap();
+        let read: Vec<(&str, &[u8])> = read.iter().map(|(path, it)| (path.as_str(), it.as_slice())).collect();
+        assert_eq!(read, [("plugin.json", b"{}".as_slice()), ("ui/a.js", b"1")]);
+    }
+}
+
+#[test]
+fn of_an_archive_that_somebody_brings_nothing_is_left_out_in_silence() {
+    let options = Options { max_mebibytes: 1, max_files: 3, max_depth: 3, ..Options::default() };
+    let refused = |body: &[u8]| files_of(body, &options).unwrap_err().to_string();
+    let mut linked = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    linked.add_symlink("a", "/etc/passwd", SimpleFileOptions::default()).unwrap();
+    let linked = linked.finish().unwrap().into_inner();
+    let mut tar = tarred(&[]);
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "a", "/etc/passwd").unwrap();
+    for linked in [linked, tar.into_inner().unwrap()] {
+        assert_eq!(refused(&linked), "holds `a`, which is neither a file nor a folder");
+    }
+    for climbs in ["../a", "/a", "b/../a", "b\\a"] {
+        let told = refused(&zipped(&[(climbs, b"x")]));
+        assert!(told.ends_with("its name leads out of the folder"), "{climbs}: {told}");
+    }
+    let zeros = vec![0; 9 * 1024 * 1024];
+    let bomb = gzipped(&tarred(&[("a", &zeros)]).into_inner().unwrap());
+    assert!(bomb.len() < 64 * 1024 && refused(&bomb).contains("1 MiB"));
+    assert!(refused(&zipped(&[("a", &zeros)])).contains("1 MiB"));
+    let many: [(&str, &[u8]); 4] = [("a", b""), ("b", b""), ("c", b""), ("d", b"")];
+    assert!(refused(&zipped(&many)).contains("more than 3 files"));
+    assert!(refused(&tarred(&many).into_inner().unwrap()).contains("more than 3 files"));
+    assert!(refused(&zipped(&[("a/b/c/d", b"")])).contains("3 folders inside each other"));
+    let twice = tarred(&[("a", b"1"), ("a", b"2")]).into_inner().unwrap();
+    assert_eq!(refused(&twice), "holds `a`: it is there twice");
+    let whole = zipped(&[("a", b"1")]);
+    assert!(refused(&whole[..whole.len() / 2]).contains("damaged"));
+    assert!(refused(b"no archive at all").contains("neither a zip, nor a tar"));
+    assert!(refused(b"").contains("neither a zip, nor a tar"));
 }
 
 #[tokio::test]

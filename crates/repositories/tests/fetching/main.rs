@@ -6,4 +6,5 @@ mod examples;
 mod git;
 mod hostile;
 mod http_git;
+mod ssh;
 mod stage;

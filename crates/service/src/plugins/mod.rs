@@ -35,7 +35,7 @@ use package::Package;
 
 pub use options::PluginOptions;
 pub(crate) use runtime::Runtime;
-pub use serve::{PluginAnswer, PluginAsked, PluginFile};
+pub use serve::{PluginAnswer, PluginAsked, PluginFile, PluginIcon};
 
 /// Plugins of the platform and of its organizations.
 #[derive(Debug, Clone)]
@@ -82,13 +82,8 @@ impl Plugins {
         answer: impl Fn(&InstalledPlugin) -> Value + Send + Sync,
     ) -> Result<Made<InstalledPlugin>> {
         require_platform(Operation::ManagePlugins, caller)?;
-        let read = tokio::task::spawn_blocking(move || {
-            let package = Package::read(&archive).map_err(|error| FieldErrors::one("archive", error))?;
-            Ok((package.manifest()?, archive))
-        });
-        let (manifest, content) = read.await.map_err(Error::internal)?.map_err(Error::Invalid)?;
-        is_version(request.version.as_ref(), &manifest)?;
-        let source = Source { catalog: None, manifest, content };
+        let source = brought(archive).await?;
+        is_version(request.version.as_ref(), &source.manifest)?;
         self.install_from(caller, source, request, idempotency, &answer).await
     }
 
@@ -229,10 +224,9 @@ impl Plugins {
         request: UpgradePluginRequest,
     ) -> Result<InstalledPlugin> {
         require_platform(Operation::ManagePlugins, caller)?;
-        let package = self.package(archive.clone()).await?;
-        let manifest = package.manifest().map_err(Error::Invalid)?;
-        is_version(request.version.as_ref(), &manifest)?;
-        self.upgrade_to(caller, id, Source { catalog: None, manifest, content: archive }, request).await
+        let source = brought(archive).await?;
+        is_version(request.version.as_ref(), &source.manifest)?;
+        self.upgrade_to(caller, id, source, request).await
     }
 
     /// Brings it to what was found somewhere. Its configuration is carried over as far as the new version knows it; what
@@ -448,6 +442,17 @@ impl Plugins {
         self.0.nudges.send(Nudge::Plugins);
         Ok(changed)
     }
+}
+
+/// What an archive of any kind holds, as it is kept.
+async fn brought(archive: Vec<u8>) -> Result<Source> {
+    let read = tokio::task::spawn_blocking(move || {
+        let wrong = |complaint: String| FieldErrors::one("archive", complaint);
+        let package = Package::read(&archive).map_err(wrong)?;
+        let (manifest, content) = (package.manifest()?, package.to_tar().map_err(wrong)?);
+        Ok(Source { catalog: None, manifest, content })
+    });
+    read.await.map_err(Error::internal)?.map_err(Error::Invalid)
 }
 
 /// What a plugin is to become.

@@ -1,15 +1,23 @@
-//! What a plugin consists of: a tar of its folder, read into memory. Nothing of it is ever written to a disk.
+//! What a plugin consists of: the files of its folder, read into memory. Nothing of it is ever written to a disk. Archives
+//! that are brought by hand are unpacked as those of repositories are, and all are kept as a tar.
 
-use std::{collections::BTreeMap, io::Read};
+use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
-use tar::{Archive, EntryType};
+use tar::{Builder, EntryType, Header};
 use tidegate_model::{FieldErrors, FromFields, PluginManifest, validate_manifest_path};
+use tidegate_repositories::{Options, files_of};
 
+/// MiB of a package at most.
+const MEBIBYTES: u32 = 16;
 /// Bytes of a package at most.
-pub(crate) const LARGEST: usize = 16 * 1024 * 1024;
+pub(crate) const LARGEST: usize = MEBIBYTES as usize * 1024 * 1024;
 /// Files in it at most.
-const FILES: usize = 2_000;
+const FILES: u32 = 2_000;
+/// Folders inside each other at most: as many as any repository may have.
+const DEPTH: u32 = 256;
+/// Seconds that unpacking it may take.
+const SECONDS: u32 = 10;
 /// Bytes of a manifest at most.
 const MANIFEST: usize = 256 * 1024;
 
@@ -25,58 +33,43 @@ pub(crate) fn digest(content: &[u8]) -> Vec<u8> {
 }
 
 impl Package {
-    /// Reads a tar. Links, devices and paths that lead out of the folder are refused.
+    /// Reads a tar, a tar that gzip compressed, or a zip, of the folder or of what is in it. Links, devices and paths that
+    /// lead out of the folder are refused.
     pub(crate) fn read(content: &[u8]) -> Result<Self, String> {
         if content.len() > LARGEST {
             return Err(format!("must have at most {LARGEST} bytes"));
         }
-        let mut files = BTreeMap::new();
-        let mut archive = Archive::new(content);
-        let entries = archive.entries().map_err(|error| unreadable(&error))?;
-        for entry in entries {
-            let mut entry = entry.map_err(|error| unreadable(&error))?;
-            let path = String::from_utf8(entry.path_bytes().into_owned());
-            let path = path.map_err(|_| "holds a path that is not UTF-8".to_owned())?;
-            let shown: String = path.chars().filter(|c| !c.is_control()).take(100).collect();
-            match entry.header().entry_type() {
-                EntryType::Directory | EntryType::XGlobalHeader => continue,
-                EntryType::Regular | EntryType::Continuous => {}
-                _ => return Err(format!("holds `{shown}`, which is neither a file nor a folder")),
-            }
-            let path = path.strip_prefix("./").unwrap_or(&path);
-            validate_manifest_path(path)
-                .map_err(|complaint| format!("holds `{shown}`, which {complaint}"))?;
-            // What it says of its size is bounded by what is there.
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
-            if files.insert(path.to_owned(), bytes).is_some() {
-                return Err(format!("holds `{shown}` twice"));
-            }
-            if files.len() > FILES {
-                return Err(format!("must hold at most {FILES} files"));
-            }
+        let options = Options {
+            max_mebibytes: MEBIBYTES,
+            max_files: FILES,
+            max_depth: DEPTH,
+            fetch_seconds: SECONDS,
+            ..Options::default()
+        };
+        let files = files_of(content, &options).map_err(|error| error.to_string())?;
+        for path in files.keys() {
+            validate_manifest_path(path).map_err(|complaint| format!("holds `{path}`, which {complaint}"))?;
         }
-        Ok(Self { files }.without_top())
+        Ok(Self { files })
     }
 
-    /// Where everything lies in one folder, that is the plugin's.
-    fn without_top(self) -> Self {
-        let is_manifest = |path: &str| path == "plugin.json" || path == "manifest.json";
-        if self.files.keys().any(|path| is_manifest(path)) {
-            return self;
+    /// The files as a tar, the same one for the same files: what is kept of it.
+    pub(crate) fn to_tar(&self) -> Result<Vec<u8>, String> {
+        let unwritable = |error: std::io::Error| format!("cannot be kept: {error}");
+        let mut tar = Builder::new(Vec::new());
+        for (path, content) in &self.files {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(EntryType::Regular);
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, path, content.as_slice()).map_err(unwritable)?;
         }
-        let top =
-            self.files.keys().next().and_then(|path| path.split_once('/')).map(|(top, _)| format!("{top}/"));
-        match top {
-            Some(top) if self.files.keys().all(|path| path.starts_with(&top)) => Self {
-                files: self
-                    .files
-                    .into_iter()
-                    .map(|(path, bytes)| (path[top.len()..].to_owned(), bytes))
-                    .collect(),
-            },
-            _ => self,
+        let tar = tar.into_inner().map_err(unwritable)?;
+        // What the files take in it, with their names beside them, is what is kept.
+        if tar.len() > LARGEST {
+            return Err(format!("must have at most {LARGEST} bytes as a tar"));
         }
+        Ok(tar)
     }
 
     /// Its manifest.
@@ -109,14 +102,8 @@ impl Package {
     }
 }
 
-fn unreadable(error: &std::io::Error) -> String {
-    format!("cannot be read as a tar archive: {error}")
-}
-
 #[cfg(test)]
 mod tests {
-    use tar::{Builder, Header};
-
     use super::*;
 
     fn tar(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
@@ -162,7 +149,8 @@ mod tests {
             assert!(refused.starts_with("holds `"), "{path}: {refused}");
         }
         let twice = tar(&[("a", EntryType::Regular, "1"), ("./a", EntryType::Regular, "2")]);
-        assert_eq!(Package::read(&twice).unwrap_err(), "holds `./a` twice");
+        let refused = Package::read(&twice).unwrap_err();
+        assert_eq!(refused, "holds `a`: it is there twice");
     }
 
     #[test]
@@ -171,8 +159,10 @@ mod tests {
         let mut cut = tar(&[("plugin.json", EntryType::Regular, "{}")]);
         cut.truncate(513);
         assert!(Package::read(&cut).is_err());
-        let empty = Package::read(&[]).unwrap().manifest().unwrap_err();
-        assert_eq!(empty.to_string(), "archive: holds no plugin.json");
+        assert!(Package::read(&[]).unwrap_err().contains("neither a zip, nor a tar"));
+        let other = tar(&[("readme", EntryType::Regular, "")]);
+        let no_manifest = Package::read(&other).unwrap().manifest().unwrap_err();
+        assert_eq!(no_manifest.to_string(), "archive: holds no plugin.json");
     }
 
     #[test]

@@ -2,17 +2,18 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tidegate_model::{CredentialId, FieldErrors, NewSession, PluginType};
+use tidegate_model::{CredentialId, FieldErrors, InstalledPluginId, NewSession, Operation, PluginType};
 use tidegate_persistence::{
     Operator, OrgScope, OrgTx, PlatformTx,
     installed_plugin::{self, Running},
 };
+use tidegate_repositories::icon_type;
 
 use super::{
     Plugins, check,
     runtime::{self, Failed},
 };
-use crate::{Error, Result, error::Named};
+use crate::{Caller, Error, Result, error::Named, permissions::require_platform};
 
 /// A request to a plugin, without whatever proved who makes it.
 #[derive(Debug, Clone)]
@@ -45,6 +46,17 @@ pub struct PluginFile {
     pub content_type: &'static str,
     /// What is in it.
     pub content: Vec<u8>,
+}
+
+/// A picture that stands for a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginIcon {
+    /// What it is.
+    pub media_type: &'static str,
+    /// The picture.
+    pub content: Vec<u8>,
+    /// Another one where it may be another picture.
+    pub tag: String,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +138,20 @@ impl Plugins {
             found.named(format_args!("plugin {}", short(name)))?
         };
         self.file_of(&running, path).await
+    }
+
+    /// A plugin's icon, whether it runs or not. What it is, its first bytes say.
+    pub async fn icon(&self, caller: &Caller, id: InstalledPluginId) -> Result<PluginIcon> {
+        let operator = require_platform(Operation::ManagePlugins, caller)?;
+        let found = async |tx: &mut PlatformTx| installed_plugin::packaged(tx, id).await;
+        let found = self.0.db.in_platform(&operator, found).await.named(format_args!("plugin {id}"))?;
+        let loaded = runtime::loaded(&self.0, &found).await?;
+        let icon = found.manifest.icon_path().and_then(|path| loaded.package.file(path));
+        let none = || Error::not_found(format_args!("an icon of plugin {id}"));
+        let content = icon.ok_or_else(none)?;
+        let media_type = icon_type(content).ok_or_else(none)?;
+        let tag = installed_plugin::icon_tag(&found.package);
+        Ok(PluginIcon { media_type, content: content.to_vec(), tag })
     }
 
     async fn file_of(&self, running: &Running, path: &str) -> Result<PluginFile> {

@@ -111,9 +111,11 @@ impl Repositories {
         let operator = require_platform(tidegate_model::Operation::ManageRepositories, caller)?;
         let (lease, now) = self.lease();
         let claimed = self.core.db.in_platform(&operator, async |tx| {
-            let found = repository::find(tx, id).await.named(format_args!("repository {id}"))?;
-            let Some(claimed) = repository::claim(tx, id, lease, now).await? else { return Ok(None) };
-            super::audit_in(tx, "repository.sync", &found, serde_json::json!({}), now).await?;
+            let Some(claimed) = repository::claim(tx, id, lease, now).await? else {
+                repository::find(tx, id).await.named(format_args!("repository {id}"))?;
+                return Ok(None);
+            };
+            super::audit_in(tx, "repository.sync", id, serde_json::json!({}), now).await?;
             let known = catalog::known(tx, claimed.id).await?;
             Ok::<_, Error>(Some((claimed, known)))
         });
@@ -212,7 +214,7 @@ impl Repositories {
         let changes = self.prepare(&mut snapshot, &mut found, known).await?;
         let revision = snapshot.revision().to_owned();
         drop(snapshot);
-        self.write(claimed.id, holder, revision, found, changes).await
+        self.write(claimed, holder, revision, found, changes).await
     }
 
     fn source(&self, claimed: &Claimed) -> Result<Source, Failure> {
@@ -283,13 +285,13 @@ impl Repositories {
     /// All of it or nothing, and nothing where the lease is over.
     async fn write(
         &self,
-        id: RepositoryId,
+        claimed: &Claimed,
         holder: uuid::Uuid,
         revision: String,
         found: Found,
         changes: Changes,
     ) -> Result<SyncEnd, Failure> {
-        let now = self.core.clock.now();
+        let (id, now) = (claimed.id, self.core.clock.now());
         let problems = found.problems.into_list();
         let count = |items: usize| i32::try_from(items).unwrap_or(i32::MAX);
         let synced = Synced {
@@ -309,7 +311,10 @@ impl Repositories {
             catalog::upsert_templates(tx, id, &changes.templates, now).await?;
             catalog::upsert_plugins(tx, id, &changes.plugins, now).await?;
             let gone = catalog::withdraw(tx, id, changes.gone_templates, changes.gone_plugins, now).await?;
-            repository::put_problems(tx, id, &problems).await?;
+            // Where none were and none are, nothing is said of them.
+            if !problems.is_empty() || claimed.problems > 0 {
+                repository::put_problems(tx, id, &problems).await?;
+            }
             Ok::<_, tidegate_persistence::Error>(Some(gone))
         });
         let Some(withdrawn) = written.await.map_err(Error::from)? else { return Ok(SyncEnd::Overtaken) };

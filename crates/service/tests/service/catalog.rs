@@ -89,6 +89,40 @@ async fn a_search_finds_words_their_beginnings_stems_and_what_is_nearly_the_same
 }
 
 #[tokio::test]
+async fn of_what_all_entries_have_the_one_that_is_called_so_is_first_and_then_the_most_popular() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let of = test.repository("official").await;
+    test.sync(of, &[template("tide", &json!({"displayName": "Tide", "description": "x"}))], &[]).await;
+    test.execute(
+        "INSERT INTO catalog_templates (repository_id, name, display_name, description, category, app_type, platforms, tags, manifest,
+            digest, created_at, updated_at)
+         SELECT repository_id, 'tide-' || g, 'Tide ' || g, description, category, app_type, platforms, tags,
+            jsonb_set(manifest, '{name}', to_jsonb('tide-' || g)), digest, created_at, updated_at
+         FROM catalog_templates, generate_series(1, 10050) g;
+         INSERT INTO template_stats (template_id, install_count, updated_at)
+         SELECT id, id % 100, now() FROM catalog_templates WHERE name <> 'tide';
+         ANALYZE catalog_templates, template_stats",
+    )
+    .await;
+    let popular: String = test
+        .look(
+            "SELECT string_agg(name, ' ') FROM (SELECT name FROM catalog_templates JOIN template_stats ON template_id = id
+             ORDER BY install_count DESC, id DESC LIMIT 9) e",
+        )
+        .await;
+    let (services, mut seen, mut cursor) = (test.services(), Vec::new(), None);
+    for _ in 0..2 {
+        let paging = page(5, cursor.take());
+        let found = services.catalog.templates(&org.admin, looking_for("tide"), None, &paging).await.unwrap();
+        assert_eq!((found.total, found.total_is_exact), (10_000, false));
+        seen.extend(found.items.into_iter().map(|it| it.name));
+        cursor = found.next_cursor;
+    }
+    assert_eq!(seen.join(" "), format!("tide {popular}"));
+}
+
+#[tokio::test]
 async fn hostile_texts_find_nothing_and_break_nothing() {
     let (test, caller, _) = stocked().await;
     let catalog = &test.services().catalog;

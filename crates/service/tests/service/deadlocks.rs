@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 
 use tidegate_model::{AgentReportedStatus, AgentStatusUpdate, Clock, CommandId, SessionId, SessionState};
-use tidegate_persistence::session_end::{EndAll, end_all};
+use tidegate_persistence::session_end::{EndAll, EndOf, end_all};
 use tidegate_protocol::HeartbeatMessage;
 use tidegate_service::{Report, ReportKind};
 use tidegate_test_support::{SimAgent, TestDb, TestOrg, eventually};
@@ -102,7 +102,7 @@ async fn sessions_are_locked_in_the_order_of_their_ids_when_all_of_them_end() {
     let org = test.org_with_admin("acme").await;
     let (_agent, sessions) = pair(&test, &org).await;
     let (db, now) = (test.db(), test.manual_clock().now());
-    let end = EndAll { of: None, reason: "the end".into(), deadline: now, now };
+    let end = EndAll { of: EndOf::Organization, reason: "the end".into(), deadline: now, now };
     let ending = db.in_org(org.admin.org().unwrap(), async |tx| end_all(tx, end).await);
     sessions.locked_in_order(&test, ending).await;
 }

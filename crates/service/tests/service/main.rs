@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
 mod agent_commands;
+mod applications;
 mod attempts;
 mod audit;
 mod catalog;

@@ -1198,3 +1198,48 @@ async fn the_examples_of_pages_and_themes_are_shown() {
     services.plugins.disable(&console(), theme.id).await.unwrap();
     assert_eq!(services.plugins.theme().await.unwrap(), b"");
 }
+
+#[tokio::test]
+async fn what_plugins_have_of_an_organization_goes_with_it_and_nothing_of_others() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let (acme, bolt) = (test.org_with_admin("acme").await, test.org_with_admin("bolt").await);
+    let theme = |name: &str| {
+        let manifest =
+            json!({"name": name, "version": "1.0.0", "type": "theme", "entrypoints": {"ui": "a.css"}});
+        tar(&[("plugin.json", manifest.to_string().as_bytes()), ("a.css", name.as_bytes())])
+    };
+    let everybodys = install(services, theme("everybodys"), granted(&[], None)).await.unwrap();
+    install(services, theme("of-acme"), granted(&[], Some(acme.id))).await.unwrap();
+    install(services, theme("of-bolt"), granted(&[], Some(bolt.id))).await.unwrap();
+    let keep = async |org: Option<OrgId>| {
+        let org = org.map_or("NULL".to_owned(), |org| format!("'{org}'"));
+        let id = everybodys.id;
+        test.execute(&format!("INSERT INTO plugin_store VALUES ({id}, {org}, 'key', '1', now())")).await;
+    };
+    for org in [Some(acme.id), Some(bolt.id), None] {
+        keep(org).await;
+    }
+    services.all_organizations.delete(&console(), acme.id).await.unwrap();
+    let stored =
+        "SELECT concat_ws(' ', count(*) FILTER (WHERE org_id IS NULL), count(org_id)) FROM plugin_store";
+    assert_eq!(test.look::<String>(stored).await, "1 1", "its store is gone with it");
+    let of_acme = format!("SELECT count(*) FROM plugin_store WHERE org_id = '{}'", acme.id);
+    assert_eq!(test.look::<i64>(&of_acme).await, 0);
+    // One that ran at that moment wrote a little later.
+    keep(Some(acme.id)).await;
+    test.manual_clock().advance(TimeDelta::minutes(5));
+    services.operators.tidy().await.unwrap();
+    assert_eq!(test.look::<i64>(&of_acme).await, 0);
+    let names = "SELECT string_agg(name, ' ' ORDER BY name) FROM installed_plugins";
+    assert_eq!(
+        test.look::<String>(names).await,
+        "everybodys of-acme of-bolt",
+        "it may still hear of the end"
+    );
+    test.manual_clock().advance(TimeDelta::days(2));
+    services.operators.tidy().await.unwrap();
+    assert_eq!(test.look::<String>(names).await, "everybodys of-bolt");
+    assert_eq!(test.look::<String>(stored).await, "1 1");
+    assert_eq!(test.look::<i64>("SELECT count(*) FROM plugin_packages").await, 2, "its package is nobody's");
+}

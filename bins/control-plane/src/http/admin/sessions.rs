@@ -13,7 +13,7 @@ use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
     page::Page,
-    valid::{Body, Query, Segment},
+    valid::{Body, Query, Segment, parsed},
 };
 
 /// What the list is narrowed to, and which page of it.
@@ -31,6 +31,7 @@ impl FromFields for Wanted {
             state: fields.optional("state"),
             tag: fields.optional("tag"),
             agent: fields.optional("agent"),
+            application: parsed(fields, "application", "must be the id of an application"),
             shared: false,
         };
         let organization = fields.optional("organization");
@@ -72,6 +73,7 @@ impl From<Listed<Session>> for Found {
     ("state" = Option<tidegate_model::SessionState>, Query, description = "in this state only"),
     ("tag" = Option<String>, Query, description = "with this tag only"),
     ("agent" = Option<String>, Query, description = "on this agent only"),
+    ("application" = Option<String>, Query, description = "of this installed application only"),
     ("limit" = Option<u32>, Query, description = "1 to 100, default 50"),
     ("cursor" = Option<String>, Query, description = "`nextCursor` of the page before"),
 ), responses(

@@ -42,30 +42,54 @@ pub(crate) async fn icon(
     caller: Identified,
     digest: Segment<BlobDigest>,
 ) -> Result<HttpResponse, Problem> {
-    let tag = format!("\"{}\"", digest.0);
     let file = context.services.catalog.icon(&caller.0, digest.0).await?;
-    let known = TYPES.iter().find(|(media_type, _)| *media_type == file.media_type);
-    let (media_type, ending) =
-        known.ok_or_else(|| Problem::of_status(actix_web::http::StatusCode::NOT_FOUND))?;
-    let lines = request.headers().get_all(IF_NONE_MATCH).filter_map(|line| line.to_str().ok());
-    let kept = lines.flat_map(|line| line.split(',')).any(|item| {
-        let item = item.trim();
-        item == "*" || item.trim_start_matches("W/") == tag
-    });
-    let mut response = if kept { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response
-        // Only whoever is logged in gets it: no cache in between keeps it for others.
-        .insert_header((CACHE_CONTROL, "private, max-age=31536000, immutable"))
-        .insert_header((ETAG, tag))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header((CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"));
-    if kept {
-        return Ok(response.finish());
+    let icon = Picture { media_type: &file.media_type, content: file.content, tag: digest.0.to_string() };
+    icon.answer(&request, IMMUTABLE)
+}
+
+/// What never changes at its address. Only whoever is logged in gets it: no cache in between keeps it for others.
+pub(crate) const IMMUTABLE: &str = "private, max-age=31536000, immutable";
+/// What is asked for again each time, and not sent again where it is the same.
+pub(crate) const ASKED_AGAIN: &str = "private, no-cache";
+
+/// A picture of a stranger's.
+pub(crate) struct Picture<'a> {
+    pub(crate) media_type: &'a str,
+    pub(crate) content: Vec<u8>,
+    /// Another one for another picture.
+    pub(crate) tag: String,
+}
+
+impl Picture<'_> {
+    /// Serves it as a picture and nothing else; not found where it is none.
+    pub(crate) fn answer(
+        self,
+        request: &HttpRequest,
+        kept_for: &'static str,
+    ) -> Result<HttpResponse, Problem> {
+        let tag = format!("\"{}\"", self.tag);
+        let known = TYPES.iter().find(|(media_type, _)| *media_type == self.media_type);
+        let (media_type, ending) =
+            known.ok_or_else(|| Problem::of_status(actix_web::http::StatusCode::NOT_FOUND))?;
+        let lines = request.headers().get_all(IF_NONE_MATCH).filter_map(|line| line.to_str().ok());
+        let kept = lines.flat_map(|line| line.split(',')).any(|item| {
+            let item = item.trim();
+            item == "*" || item.trim_start_matches("W/") == tag
+        });
+        let mut response = if kept { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+        response
+            .insert_header((CACHE_CONTROL, kept_for))
+            .insert_header((ETAG, tag))
+            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+            .insert_header((CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"));
+        if kept {
+            return Ok(response.finish());
+        }
+        let disposition = format!("attachment; filename=\"icon.{ending}\"");
+        Ok(response
+            .insert_header((CONTENT_DISPOSITION, disposition))
+            .content_type(*media_type)
+            .body(self.content))
     }
-    let disposition = format!("attachment; filename=\"icon.{ending}\"");
-    Ok(response
-        .insert_header((CONTENT_DISPOSITION, disposition))
-        .content_type(*media_type)
-        .body(file.content))
 }

@@ -29,7 +29,7 @@ const LARGEST: usize = 17 * 1024 * 1024;
 #[schema(as = PluginUpload)]
 #[expect(dead_code, reason = "the shape of the parts, for the OpenAPI document")]
 pub(crate) struct Upload {
-    /// A tar of the plugin's folder, at most 16 MiB.
+    /// A tar, a tar that gzip compressed, or a zip of the plugin's folder, at most 16 MiB, packed or not.
     #[schema(value_type = String, format = Binary)]
     archive: Vec<u8>,
     /// JSON; without it everything is as it is by default, and nothing is granted.
@@ -41,7 +41,7 @@ pub(crate) struct Upload {
 #[schema(as = PluginUpgradeUpload)]
 #[expect(dead_code, reason = "the shape of the parts, for the OpenAPI document")]
 pub(crate) struct UpgradeUpload {
-    /// A tar of the plugin's folder, at most 16 MiB.
+    /// A tar, a tar that gzip compressed, or a zip of the plugin's folder, at most 16 MiB, packed or not.
     #[schema(value_type = String, format = Binary)]
     archive: Vec<u8>,
     /// JSON; without it everything is as it is by default, and no more is granted.

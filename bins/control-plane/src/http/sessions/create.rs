@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::answer::{Accepted, changed};
 use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, idempotency::idempotency, valid::Body};
 
-/// What is asked for; all but the template may be left out.
+/// What is asked for; all but the template, or an application in its place, may be left out.
 #[derive(Debug, ToSchema)]
 #[schema(as = NewSession, rename_all = "camelCase")]
 #[expect(
@@ -18,9 +18,14 @@ use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, idempotency::
     reason = "the shape of `NewSession`, which is read field by field, for the OpenAPI document"
 )]
 pub(crate) struct New {
-    /// Template name: `shell` or `command`.
+    /// Name of a built-in template (`shell`, `command`, `desktop`, `web`) or of one of the catalog, as `repository/name` where
+    /// several repositories have it. A template of the catalog says itself what runs: `command`, `image`, `platform` and `port`
+    /// are no part of such a request.
     #[schema(example = "shell")]
-    template: String,
+    template: Option<String>,
+    /// The installed application that it is of, instead of a template. Later ones win: its template, its configuration, this
+    /// request.
+    application_id: Option<tidegate_model::ApplicationId>,
     /// For people, 1–100 characters; made up when absent.
     name: Option<String>,
     /// Program and arguments, for template `command`.
@@ -67,8 +72,8 @@ pub(crate) struct NewResources {
         (status = 400, description = "bad fields, each named", body = ErrorAnswer),
         (status = 401, description = "not logged in", body = ErrorAnswer),
         (status = 403, description = "the role or the organization's state does not allow it", body = ErrorAnswer),
-        (status = 404, description = "no such template or organization", body = ErrorAnswer),
-        (status = 409, description = "the key was used with another body, or its first request still runs", body = ErrorAnswer),
+        (status = 404, description = "no such template, application or organization", body = ErrorAnswer),
+        (status = 409, description = "the application is disabled or not installed, several repositories have the template, the key was used with another body, or its first request still runs", body = ErrorAnswer),
         (status = 413, description = "the body is too large", body = ErrorAnswer),
         (status = 503, description = "no agent has room, with a reason per agent", body = ErrorAnswer),
     ))]

@@ -27,6 +27,7 @@ impl FromFields for Wanted {
             state: fields.optional("state"),
             tag: fields.optional("tag"),
             agent: fields.optional("agent"),
+            application: parsed(fields, "application", "must be the id of an application"),
             shared: parsed(fields, "shared", "must be true or false").unwrap_or(false),
         };
         Some(Self { filter, paging: Page::from_fields(fields)?.0 })
@@ -67,6 +68,7 @@ impl From<Listed<Session>> for Found {
     ("state" = Option<tidegate_model::SessionState>, Query, description = "in this state only"),
     ("tag" = Option<String>, Query, description = "with this tag only"),
     ("agent" = Option<String>, Query, description = "on this agent only"),
+    ("application" = Option<String>, Query, description = "of this installed application only"),
     ("shared" = Option<bool>, Query, description = "`true`: of others, shared with the caller, only"),
     ("limit" = Option<u32>, Query, description = "1 to 100, default 50"),
     ("cursor" = Option<String>, Query, description = "`nextCursor` of the page before"),

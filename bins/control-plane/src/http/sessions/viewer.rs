@@ -122,7 +122,8 @@ async fn revalidation(nudges: &mut broadcast::Receiver<Nudge>) {
                 | Nudge::Revoked(_)
                 | Nudge::SessionEnded(_)
                 | Nudge::Mail
-                | Nudge::Plugins,
+                | Nudge::Plugins
+                | Nudge::Installation,
             ) => {}
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
