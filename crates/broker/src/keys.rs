@@ -164,7 +164,7 @@ mod tests {
         assert_ne!(key(1, 1), key(1, 2));
         assert_ne!(key(1, 1), key(2, 1));
         // Pinned: another value would leave every credential that was revoked in NATS open again.
-        assert_eq!(key(1, 1).as_str(), "PINNED");
+        assert_eq!(key(1, 1).as_str(), "UD5NA5NJ33DCEJIP2CPKEIEOH27DNIS7F7NZW7EKH7Q2JGSHVTS6MHRT");
     }
 
     #[test]

@@ -53,10 +53,11 @@ fn user(seed: &str) -> UserKey {
 #[test]
 fn the_operators_token_is_the_references() {
     let golden = Golden::read();
+    let system = account(&golden.system_seed);
     let claims = OperatorClaims {
         name: "tidegate",
         signing_keys: &[operator(&golden.operator_signing_seed).public().clone()],
-        system_account: account(&golden.system_seed).public(),
+        system_account: system.public(),
     };
     assert_eq!(claims.encode(&operator(&golden.operator_seed), golden.issued_at()).unwrap(), golden.operator);
 }
@@ -101,10 +102,11 @@ fn an_accounts_token_with_limits_revocations_and_mappings_is_the_references() {
 fn a_users_token_is_the_references() {
     let golden = Golden::read();
     let publish = vec!["acme.me.*.*.me".to_owned(), "acme.*.*.inbox.me".to_owned()];
+    let (user, account_key) = (user(&golden.user_seed), account(&golden.account_seed));
     let claims = UserClaims {
-        user: user(&golden.user_seed).public(),
+        user: user.public(),
         name: "credential",
-        account: account(&golden.account_seed).public(),
+        account: account_key.public(),
         permissions: &Permissions {
             publish: SubjectRules::only(publish),
             subscribe: SubjectRules::only(vec!["_INBOX_me.*".to_owned()]),
