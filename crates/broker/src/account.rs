@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::Result;
-use crate::ingest::Ingest;
 use crate::jwt::{AccountClaims, Limits, Permissions, Revocations, UserClaims, UserToken};
 use crate::keys::{AccountKey, AccountPublic, UserPublic};
+use crate::listened;
 use crate::org::MAX_WIRE_BYTES;
 
 /// What our own connections are called in NATS's own tools.
@@ -22,15 +22,13 @@ pub struct AccountAuthority {
     signing: AccountKey,
 }
 
-/// An account together with what our own connection to it needs.
+/// An account, and whose it is: what our own connection to it needs.
 #[derive(Debug, Clone)]
 pub struct OrgAccount {
     /// The organization.
     pub organization: Uuid,
     /// Its account.
     pub authority: AccountAuthority,
-    /// The prefix its streams listen below.
-    pub ingest: Ingest,
 }
 
 impl AccountAuthority {
@@ -63,12 +61,7 @@ impl AccountAuthority {
     }
 
     /// What the operator shall say of the account: nobody revoked; set [`AccountClaims::revocations`] before it is signed.
-    pub fn claims(&self, organization: Uuid, ingest: &Ingest, limits: Limits) -> AccountClaims {
-        let org = organization.simple();
-        let published = format!("{org}.*.*.*.*");
-        let stored = ingest.below(&format!(
-            "{org}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}.{{{{wildcard(3)}}}}.{{{{wildcard(4)}}}}"
-        ));
+    pub fn claims(&self, organization: Uuid, limits: Limits) -> AccountClaims {
         AccountClaims {
             account: self.identity.clone(),
             name: organization.to_string(),
@@ -76,7 +69,7 @@ impl AccountAuthority {
             limits: Some(limits),
             revocations: Revocations::new(),
             payload_bytes: Some(MAX_WIRE_BYTES),
-            mappings: BTreeMap::from([(published, stored)]),
+            mappings: BTreeMap::from([listened::mapping(organization)]),
         }
     }
 

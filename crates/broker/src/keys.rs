@@ -135,16 +135,16 @@ keys! {
 /// The key of a credential: always the same for the same credential, so that it is never stored and can be revoked by the
 /// credential's id alone. `derived_key` is a key of its own, derived from the master key for this use.
 pub fn user_key(derived_key: &[u8; 32], credential: Uuid) -> Result<UserKey> {
-    let seed = keyed_hash(derived_key, USER_KEY_LABEL, credential);
+    let seed = keyed_hash(derived_key, credential);
     let pair = KeyPair::new_from_raw(KeyPairType::User, seed)
         .map_err(|_| Error::invalid("the key of the user", "cannot be derived"))?;
     Ok(UserKey::of(pair))
 }
 
-/// HMAC-SHA-256 of a label and an id.
-pub(crate) fn keyed_hash(key: &[u8; 32], label: &[u8], id: Uuid) -> [u8; 32] {
+/// HMAC-SHA-256 of the label and an id.
+fn keyed_hash(key: &[u8; 32], id: Uuid) -> [u8; 32] {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    context.update(label);
+    context.update(USER_KEY_LABEL);
     context.update(id.as_bytes());
     let tag = context.sign();
     let mut bytes = [0; 32];

@@ -6,22 +6,22 @@
 //!
 //! ```
 //! use chrono::{TimeZone, Utc};
-//! use tidegate_broker::{AccountAuthority, Authority, Ingest, Limits, Principal, user_key};
+//! use tidegate_broker::{AccountAuthority, Authority, Limits, Principal, user_key};
 //! use uuid::Uuid;
 //!
 //! # fn main() -> Result<(), tidegate_broker::Error> {
 //! let now = Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).single().unwrap_or_default();
 //! // Made once, kept encrypted.
 //! let authority = Authority::generate();
-//! let (organization, ingest) = (Uuid::from_u128(1), Ingest::derive(&[7; 32], Uuid::from_u128(1)));
+//! let organization = Uuid::from_u128(1);
 //! let account = AccountAuthority::generate();
 //! // What is pushed to NATS.
-//! let claims = account.claims(organization, &ingest, Limits::default());
+//! let claims = account.claims(organization, Limits::default());
 //! let token = authority.sign_account(&claims, now)?;
 //! assert_eq!(token.account(), account.public());
 //! // What a caller gets for five minutes.
 //! let key = user_key(&[9; 32], Uuid::from_u128(2))?;
-//! let permissions = Principal::new(organization, Uuid::from_u128(3)).permissions(&[])?;
+//! let permissions = Principal::new(Uuid::from_u128(3)).permissions(&[])?;
 //! let jwt = account.mint(key.public(), "credential", &permissions, now, chrono::TimeDelta::minutes(5))?;
 //! assert!(jwt.len() < tidegate_broker::MAX_TOKEN_BYTES);
 //! # Ok(())
@@ -32,9 +32,9 @@ mod account;
 mod authority;
 mod connect;
 mod error;
-mod ingest;
 mod jwt;
 mod keys;
+mod listened;
 mod name;
 mod options;
 mod org;
@@ -46,7 +46,6 @@ mod version;
 pub use account::{AccountAuthority, OrgAccount};
 pub use authority::{Authority, Trust};
 pub use error::{Error, Full, Missing};
-pub use ingest::Ingest;
 pub use jwt::{
     AccountClaims, AccountToken, Limits, MAX_TOKEN_BYTES, Permissions, Revocations, Revoked, SubjectRules,
     UserToken,

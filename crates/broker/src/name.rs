@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::{Error, Result};
+use crate::{Error, Result, listened};
 
 /// The greatest length of a stream's name in bytes; it becomes a folder's name.
 const MAX_STREAM_NAME: usize = 128;
@@ -46,23 +46,41 @@ impl fmt::Display for StreamName {
 
 /// Where a pipe is published to: organization, the source's creator, handle and pipe.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PipeSubject(String);
+pub struct PipeSubject {
+    organization: Uuid,
+    /// Creator, handle and pipe.
+    tokens: String,
+}
 
 impl PipeSubject {
     /// Checks handle and pipe, which are a token of the subject each.
     pub fn new(organization: Uuid, creator: Uuid, handle: &str, pipe: &str) -> Result<Self> {
         let (handle, pipe) = (token("handle", handle)?, token("pipe", pipe)?);
-        Ok(Self(format!("{}.{}.{handle}.{pipe}", organization.simple(), creator.simple())))
+        Ok(Self { organization, tokens: format!("{}.{handle}.{pipe}", creator.simple()) })
     }
 
     /// What `sender` publishes to: `<org>.<creator>.<handle>.<pipe>.<sender>`.
     pub fn from_sender(&self, sender: Uuid) -> String {
-        format!("{}.{}", self.0, sender.simple())
+        self.with(&sender.simple().to_string())
     }
 
     /// What the pipe's stream holds: `<org>.<creator>.<handle>.<pipe>.*`.
     pub fn all_senders(&self) -> String {
-        format!("{}.*", self.0)
+        self.with("*")
+    }
+
+    /// The stored subject, whose sender is the one wildcard of [`PipeSubject::listened`].
+    pub(crate) fn stored(&self) -> String {
+        self.with("{{wildcard(1)}}")
+    }
+
+    /// What the pipe's stream listens to.
+    pub(crate) fn listened(&self) -> String {
+        listened::below(&format!("{}.*", self.tokens))
+    }
+
+    fn with(&self, sender: &str) -> String {
+        format!("{}.{}.{sender}", self.organization.simple(), self.tokens)
     }
 }
 

@@ -4,16 +4,17 @@
 use uuid::Uuid;
 
 use crate::jwt::{Permissions, SubjectRules};
+use crate::listened;
 use crate::name::token;
 use crate::{Error, Result};
 
 /// How many explicit write grants one token carries.
 pub const MAX_GRANTS: usize = 256;
 
-/// A user in an organization, as NATS sees them: `<me>` is the user's id in simple form.
+/// A user in an organization's account, as NATS sees them: `<me>` is the user's id in simple form. The organization is the
+/// account, whichever signs the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Principal {
-    organization: Uuid,
     user: Uuid,
 }
 
@@ -28,14 +29,14 @@ pub struct WriteGrant(String);
 impl WriteGrant {
     /// The right to publish to `pipe` of the source `handle`.
     pub fn new(handle: &str, pipe: &str) -> Result<Self> {
-        Ok(Self(format!("*.*.{}.{}", token("handle", handle)?, token("pipe", pipe)?)))
+        Ok(Self(listened::below(&format!("*.{}.{}", token("handle", handle)?, token("pipe", pipe)?))))
     }
 }
 
 impl Principal {
-    /// The user `user` in the organization `organization`.
-    pub const fn new(organization: Uuid, user: Uuid) -> Self {
-        Self { organization, user }
+    /// The user of this id.
+    pub const fn new(user: Uuid) -> Self {
+        Self { user }
     }
 
     /// The name of every reader of this principal, `<me>`.
@@ -54,10 +55,10 @@ impl Principal {
         if grants.len() > MAX_GRANTS {
             return Err(Error::TooManyGrants { count: grants.len(), limit: MAX_GRANTS });
         }
-        let (org, me) = (self.organization.simple(), self.user.simple());
+        let me = self.user.simple();
         let mut publish = vec![
-            format!("{org}.{me}.*.*.{me}"),
-            format!("{org}.*.*.inbox.{me}"),
+            listened::below(&format!("{me}.*.*.{me}")),
+            listened::below(&format!("*.*.inbox.{me}")),
             format!("$JS.API.CONSUMER.MSG.NEXT.*.{me}"),
             format!("$JS.API.CONSUMER.INFO.*.{me}"),
             format!("$JS.ACK.*.{me}.>"),

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -64,7 +66,20 @@ impl System {
                 description: "JetStream is off on this server; turn it on".to_owned(),
             });
         }
+        system.check_trust().await?;
         Ok(system)
+    }
+
+    /// An account that is signed by a key the server does not trust would be taken, and believed by nobody.
+    async fn check_trust(&self) -> Result<()> {
+        let doing = "trust our signing key";
+        let known: Vars = self.ask("say whom it trusts", "$SYS.REQ.SERVER.PING.VARZ", String::new()).await?;
+        let signing = self.authority.signing().public().as_str();
+        if known.trusted_operators.iter().any(|operator| claims_of(operator).contains(signing)) {
+            return Ok(());
+        }
+        let description = "restart it with the current token of the operator".to_owned();
+        Err(Error::Refused { doing, code: 403, description })
     }
 
     /// The server at the other end.
@@ -127,10 +142,12 @@ impl System {
         Ok(())
     }
 
-    /// What an account does right now; [`Missing::Account`] where nobody of it was there since the server started.
+    /// What an account does right now. The server does not answer for one that nobody was connected to since it started,
+    /// which is [`Error::Unavailable`] here.
     pub async fn load(&self, account: &AccountPublic) -> Result<AccountLoad> {
-        let subject = format!("$SYS.REQ.ACCOUNT.{account}.CONNS");
-        self.ask("count connections", &subject, String::new()).await
+        let (doing, subject) = ("count connections", format!("$SYS.REQ.ACCOUNT.{account}.CONNS"));
+        let answer = self.connection.request(doing, &subject, Bytes::new(), None, Missing::Account).await?;
+        serde_json::from_slice(&answer.payload).map_err(|error| Error::unavailable(doing, error))
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -168,6 +185,18 @@ enum Answer<T> {
 struct Refusal {
     code: u64,
     description: String,
+}
+
+#[derive(Deserialize)]
+struct Vars {
+    #[serde(rename = "trusted_operators_jwt", default)]
+    trusted_operators: Vec<String>,
+}
+
+/// The claims of a token as they stand there.
+fn claims_of(token: &str) -> String {
+    let claims = token.split('.').nth(1).unwrap_or_default();
+    String::from_utf8(URL_SAFE_NO_PAD.decode(claims).unwrap_or_default()).unwrap_or_default()
 }
 
 #[derive(Deserialize)]

@@ -11,15 +11,11 @@ use std::thread;
 use async_nats::{Client, ConnectError, ConnectOptions, Event};
 use tempfile::TempDir;
 use tidegate_broker::{
-    AccountAuthority, Authority, Ingest, Limits, OrgAccount, OrgBroker, Permissions as Rights, System,
-    UserKey,
+    AccountAuthority, Authority, Limits, OrgAccount, OrgBroker, Permissions as Rights, System, UserKey,
 };
 use tidegate_engines::nats::{Nats, Options, Trust};
 use tidegate_model::{Clock, SystemClock};
 use uuid::Uuid;
-
-/// The key that ingest prefixes of tests are derived from.
-const INGEST_KEY: [u8; 32] = [5; 32];
 
 /// A nats-server for tests, and whom it trusts.
 #[derive(Debug)]
@@ -68,9 +64,8 @@ impl TestNats {
     /// A new organization with an account of these limits that the server knows.
     pub async fn organization_with(&self, limits: Limits) -> TestOrgAccount {
         let organization = Uuid::new_v4();
-        let ingest = Ingest::derive(&INGEST_KEY, organization);
-        let account = OrgAccount { organization, authority: AccountAuthority::generate(), ingest };
-        let claims = account.authority.claims(organization, &account.ingest, limits);
+        let account = OrgAccount { organization, authority: AccountAuthority::generate() };
+        let claims = account.authority.claims(organization, limits);
         let token = self.authority.sign_account(&claims, clock().now()).unwrap();
         self.system().await.push(&token).await.unwrap();
         let broker = OrgBroker::connect(&self.options(), account.clone(), clock()).await.unwrap();

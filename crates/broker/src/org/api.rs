@@ -1,5 +1,6 @@
 //! Calls of JetStream's API, and what its refusals mean.
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +82,7 @@ pub(super) fn parse<T: DeserializeOwned>(doing: &'static str, payload: &[u8]) ->
 }
 
 impl OrgBroker {
-    /// One call of the API: `subject` is what follows `$JS.API.`.
+    /// One call of the API with a request: `subject` is what follows `$JS.API.`.
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
         doing: &'static str,
@@ -89,9 +90,17 @@ impl OrgBroker {
         request: &impl Serialize,
     ) -> Result<T> {
         let body = serde_json::to_vec(request).map_err(|error| Error::unavailable(doing, error))?;
+        self.send(doing, subject, body.into()).await
+    }
+
+    /// One call of the API that says all with its subject.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, doing: &'static str, subject: &str) -> Result<T> {
+        self.send(doing, subject, Bytes::new()).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, doing: &'static str, subject: &str, body: Bytes) -> Result<T> {
         let subject = format!("$JS.API.{subject}");
-        let answer = self.connection.request(doing, &subject, body.into(), None, Missing::Account).await;
-        match answer {
+        match self.connection.request(doing, &subject, body, None, Missing::Account).await {
             Ok(answer) => parse(doing, &answer.payload),
             // The API itself has no listener while a server starts.
             Err(Error::NotFound(Missing::Account)) => Err(Error::late(doing)),

@@ -21,14 +21,12 @@ pub use reader::{Position, ReaderState};
 pub use stream::{Retention, StreamInForce, StreamSpec, Usage};
 
 use crate::connect::Connection;
-use crate::ingest::Ingest;
 use crate::{Options, OrgAccount, Result};
 
 /// A connection to one organization's account. Cheap to clone; made again when it breaks.
 #[derive(Clone)]
 pub struct OrgBroker {
     connection: Connection,
-    ingest: Ingest,
     replicas: usize,
 }
 
@@ -39,7 +37,7 @@ impl OrgBroker {
         let authority = account.authority;
         let mint = move |user: &_| authority.mint_own(user, clock.now());
         let connection = Connection::open(options, &name, mint).await?;
-        Ok(Self { connection, ingest: account.ingest, replicas: options.replicas })
+        Ok(Self { connection, replicas: options.replicas })
     }
 }
 

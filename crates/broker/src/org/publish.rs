@@ -86,12 +86,19 @@ fn header_map(sender: Uuid, id: &str, headers: Vec<(String, String)>) -> Result<
     let mut map = HeaderMap::new();
     map.insert(async_nats::header::NATS_MESSAGE_ID, value(&id)?);
     for (name, text) in headers {
-        let is_reserved =
-            name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED));
-        let name = HeaderName::from_str(&name).ok().filter(|_| !is_reserved);
-        let name = name
-            .ok_or_else(|| Error::invalid("the header's name", "must be a token and not begin with Nats-"))?;
-        map.append(name, value(&text)?);
+        map.append(header_name(&name)?, value(&text)?);
     }
     Ok(map)
+}
+
+fn header_name(name: &str) -> Result<HeaderName> {
+    let is_token =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let is_reserved = name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED));
+    let refused =
+        || Error::invalid("the header's name", "must be of a-z, A-Z, 0-9, - and _, and not begin with Nats-");
+    if !is_token || is_reserved {
+        return Err(refused());
+    }
+    HeaderName::from_str(name).map_err(|_| refused())
 }

@@ -89,7 +89,7 @@ impl OrgBroker {
     pub async fn reader(&self, stream: &StreamName, name: &str) -> Result<Option<ReaderState>> {
         check_name(name)?;
         let subject = format!("CONSUMER.INFO.{stream}.{name}");
-        match self.call("look at a reader", &subject, &()).await {
+        match self.ask("look at a reader", &subject).await {
             Ok(info) => Ok(Some(ReaderState::of(&info))),
             Err(Error::NotFound(Missing::Reader)) => Ok(None),
             Err(error) => Err(error),
@@ -116,7 +116,7 @@ impl OrgBroker {
     pub async fn delete_reader(&self, stream: &StreamName, name: &str) -> Result<bool> {
         check_name(name)?;
         let subject = format!("CONSUMER.DELETE.{stream}.{name}");
-        match self.call::<Done>("delete a reader", &subject, &()).await {
+        match self.ask::<Done>("delete a reader", &subject).await {
             Ok(done) => Ok(done.success),
             Err(Error::NotFound(Missing::Reader | Missing::Stream)) => Ok(false),
             Err(error) => Err(error),

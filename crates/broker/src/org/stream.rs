@@ -91,7 +91,7 @@ impl OrgBroker {
 
     /// The stream as it is; none where there is none.
     pub async fn stream(&self, name: &StreamName) -> Result<Option<StreamInForce>> {
-        match self.call("look at a stream", &format!("STREAM.INFO.{name}"), &()).await {
+        match self.ask("look at a stream", &format!("STREAM.INFO.{name}")).await {
             Ok(info) => StreamInForce::of(info).map(Some),
             Err(Error::NotFound(Missing::Stream)) => Ok(None),
             Err(error) => Err(error),
@@ -121,7 +121,7 @@ impl OrgBroker {
     /// Deletes a stream with its messages and readers; whether there was one.
     pub async fn delete_stream(&self, name: &StreamName) -> Result<bool> {
         let doing = "delete a stream";
-        match self.call::<Done>(doing, &format!("STREAM.DELETE.{name}"), &()).await {
+        match self.ask::<Done>(doing, &format!("STREAM.DELETE.{name}")).await {
             Ok(done) => Ok(done.success),
             Err(Error::NotFound(Missing::Stream)) => Ok(false),
             Err(error) => Err(error),
@@ -130,13 +130,13 @@ impl OrgBroker {
 
     /// Deletes all messages of a stream and answers how many; readers go on after them.
     pub async fn purge(&self, name: &StreamName) -> Result<u64> {
-        let done: Done = self.call("purge a stream", &format!("STREAM.PURGE.{name}"), &()).await?;
+        let done: Done = self.ask("purge a stream", &format!("STREAM.PURGE.{name}")).await?;
         Ok(done.purged)
     }
 
     /// What the account uses.
     pub async fn usage(&self) -> Result<Usage> {
-        let info: AccountInfo = self.call("look at an account", "INFO", &()).await?;
+        let info: AccountInfo = self.ask("look at an account", "INFO").await?;
         Ok(Usage {
             stored_bytes: info.storage,
             promised_bytes: info.reserved_storage,
@@ -176,11 +176,10 @@ impl OrgBroker {
                 .filter(|value| *value > 0)
                 .ok_or_else(|| Error::invalid(what, "must be 1 or more"))
         };
-        let stored = spec.subject.all_senders();
-        let listened = self.ingest.below(&stored);
+        let listened = spec.subject.listened();
         Ok(StreamConfig {
             name: spec.name.to_string(),
-            subject_transform: Some(Transform { src: listened.clone(), dest: plain(&stored) }),
+            subject_transform: Some(Transform { src: listened.clone(), dest: spec.subject.stored() }),
             subjects: vec![listened],
             retention: "limits".to_owned(),
             storage: "file".to_owned(),
@@ -195,11 +194,6 @@ impl OrgBroker {
             deny_delete: true,
         })
     }
-}
-
-/// The subject a message is stored under: the one its client used.
-fn plain(stored: &str) -> String {
-    stored.replace('*', "{{wildcard(1)}}")
 }
 
 pub(super) fn nanos(duration: Duration) -> Result<i64> {
@@ -226,13 +220,11 @@ fn check(wanted: &StreamConfig, in_force: &StreamConfig) -> Result<()> {
     if wanted == in_force {
         return Ok(());
     }
-    // Subjects hold the secret prefix: they are compared, never shown.
-    let (wanted_text, other) = ("the configuration of this version".to_owned(), "another one".to_owned());
     Err(Error::Mismatch {
         stream: wanted.name.clone(),
-        field: "its other settings",
-        wanted: wanted_text,
-        in_force: other,
+        field: "configuration",
+        wanted: format!("{wanted:?}"),
+        in_force: format!("{in_force:?}"),
     })
 }
 

@@ -48,13 +48,12 @@ pub(crate) fn message(pipe: &Pipe, sender: Uuid, id: &str, payload: &str) -> Out
 /// A user's program as it is after the exchange, and what the server said to it.
 pub(crate) struct Person {
     pub(crate) client: Client,
-    pub(crate) id: Uuid,
     refusals: mpsc::UnboundedReceiver<String>,
 }
 
 impl Person {
     pub(crate) async fn of(org: &TestOrgAccount, id: Uuid, grants: &[WriteGrant]) -> Self {
-        let principal = Principal::new(org.account.organization, id);
+        let principal = Principal::new(id);
         let rights = principal.permissions(grants).unwrap();
         let (sender, refusals) = mpsc::unbounded_channel();
         let inbox_prefix = principal.inbox_prefix();
@@ -63,7 +62,7 @@ impl Person {
                 sender.send(error.to_string()).ok();
             }
         };
-        Self { client: org.client_with(&rights, &inbox_prefix, tell).await, id, refusals }
+        Self { client: org.client_with(&rights, &inbox_prefix, tell).await, refusals }
     }
 
     /// What the server says to a request without an answer.
@@ -92,24 +91,26 @@ impl Person {
     pub(crate) async fn may_not_publish(&mut self, subject: &str) {
         self.refusals().await;
         self.client.publish(subject.to_owned(), Bytes::from_static(b"{}")).await.unwrap();
-        let refusal = self.next_refusal(subject).await;
-        assert!(refusal.to_lowercase().contains("publish"), "{refusal}");
+        self.is_refused("Publish", subject).await;
     }
 
     /// Asserts that the server refuses to let this person subscribe there, in words.
     pub(crate) async fn may_not_subscribe(&mut self, subject: &str) {
         self.refusals().await;
         let subscription = self.client.subscribe(subject.to_owned()).await.unwrap();
-        let refusal = self.next_refusal(subject).await;
-        assert!(refusal.to_lowercase().contains("subscription"), "{refusal}");
+        self.is_refused("Subscription", subject).await;
         drop(subscription);
     }
 
-    async fn next_refusal(&mut self, subject: &str) -> String {
+    /// Asserts that the server's next words to this person are a refusal of this kind and subject. Subjects of pipes are
+    /// named by it as they are mapped, without the organization.
+    pub(crate) async fn is_refused(&mut self, what: &str, subject: &str) {
         let next = tokio::time::timeout(tidegate_test_support::DEADLINE, self.refusals.recv());
-        let refusal = next.await.unwrap_or_else(|_| panic!("{subject} was not refused")).unwrap();
-        assert!(refusal.contains(subject), "{refusal} is not about {subject}");
-        refusal
+        let refusal =
+            next.await.unwrap_or_else(|_| panic!("{subject} was not refused")).unwrap().to_lowercase();
+        let end = subject.split_once('.').map_or(subject, |(_, rest)| rest).to_lowercase();
+        assert!(refusal.contains("violation") && refusal.contains(&what.to_lowercase()), "{refusal}");
+        assert!(refusal.contains(&end), "{refusal} is not about {subject}");
     }
 }
 
