@@ -7,7 +7,8 @@
 //! One kind of reply subject is refused from every client, before anything else is done: those below `_R_.`, which the
 //! server uses for answers between accounts. So streams listen there. The account maps what clients publish to
 //! `<org>.<creator>.<handle>.<pipe>.<sender>` to `_R_.<creator>.<handle>.<pipe>.<sender>`; permissions are checked on that;
-//! and streams store it under the plain subject again, which is all that readers see.
+//! and streams store it under the plain subject again, which is all that readers see. Answers of JetStream to a plain
+//! subject are not mapped and reach nobody. Answers that come from another account are: no client may ask for one.
 
 use uuid::Uuid;
 

@@ -51,6 +51,10 @@ impl Principal {
 
     /// What a token of this principal allows: its own pipes, open inboxes, `grants`, and reading through the readers
     /// that were made for it. More than [`MAX_GRANTS`] are refused.
+    ///
+    /// `CONSUMER.INFO` is not among it: its answer, unlike all others here, comes from the system account, and NATS maps
+    /// the reply subject of such an answer as if a client had published to it, so that it could be stored in anybody's
+    /// pipe under anybody's name. What it tells stands in each delivery too, and in [`crate::OrgBroker::reader`].
     pub fn permissions(&self, grants: &[WriteGrant]) -> Result<Permissions> {
         if grants.len() > MAX_GRANTS {
             return Err(Error::TooManyGrants { count: grants.len(), limit: MAX_GRANTS });
@@ -60,7 +64,6 @@ impl Principal {
             listened::below(&format!("{me}.*.*.{me}")),
             listened::below(&format!("*.*.inbox.{me}")),
             format!("$JS.API.CONSUMER.MSG.NEXT.*.{me}"),
-            format!("$JS.API.CONSUMER.INFO.*.{me}"),
             format!("$JS.ACK.*.{me}.>"),
         ];
         publish.extend(grants.iter().map(|grant| format!("{}.{me}", grant.0)));

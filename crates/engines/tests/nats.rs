@@ -118,7 +118,7 @@ async fn started_as_root_the_server_runs_as_somebody_else() {
     let folder = folder();
     let nats = Nats::start(options(folder.path())).await.unwrap();
     let owner = fs::metadata(format!("/proc/{}", nats.pid().unwrap())).unwrap().uid();
-    assert_eq!(owner == 0, false, "it runs as root");
+    assert_ne!(owner, 0, "it runs as root");
     assert_eq!(fs::metadata(folder.path().join("data/nats")).unwrap().uid(), owner);
     if Uid::effective().is_root() {
         let root = Options { run_as: Some("root".to_owned()), ..options(&folder.path().join("other")) };

@@ -42,6 +42,13 @@ pub struct Fetched {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ack(pub(super) Subject);
 
+impl Ack {
+    /// The subject that an acknowledgement is sent to.
+    pub fn subject(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Fetched {
     /// Reads what a pull brought. Where it was delivered from stands in its reply subject:
     /// `$JS.ACK.[<domain>.<account hash>.]<stream>.<reader>.<deliveries>.<sequence>.<…>.<time>.<pending>[.<token>]`.

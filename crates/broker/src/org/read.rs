@@ -172,7 +172,7 @@ fn finish(ask: &Ask<'_>, status: StatusCode, answer: &Message, found: Vec<Messag
         StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(found),
         status if status.as_u16() == END_OF_BATCH => Ok(found),
         // 409 says many things; some of them only that this is as much as fits.
-        _ if text.contains("MaxBytes") => Ok(found),
+        _ if text.contains("Batch Completed") || text.contains("MaxBytes") => Ok(found),
         _ if text.contains("Consumer Deleted") => Err(Error::NotFound(Missing::Reader)),
         _ if text.contains("Leadership Change") || text.contains("Server Shutdown") => {
             Err(Error::late(ask.doing))

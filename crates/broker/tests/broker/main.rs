@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
 mod accounts;
+mod cluster;
 mod isolation;
 mod messages;
 mod support;
+mod survival;
