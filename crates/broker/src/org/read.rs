@@ -23,6 +23,8 @@ const MAX_MESSAGES: usize = 100;
 const MAX_BYTES: usize = 2 * 1024 * 1024;
 /// The status that ends a batch read from a stream.
 const END_OF_BATCH: u16 = 204;
+/// Tells how many of the messages of a pull did not go out.
+const PULL_LEFT: &str = "Nats-Pending-Messages";
 /// How much sooner than us the server ends a pull, so that no message is on its way to nobody.
 const HEAD_START: Duration = Duration::from_millis(500);
 
@@ -143,14 +145,14 @@ impl OrgBroker {
             .await
             .map_err(|error| gone(error.into()))?;
         let deadline = Instant::now() + wait.max(HEAD_START);
-        let mut found = Vec::new();
-        while found.len() < limit {
+        let (mut found, mut expected) = (Vec::new(), limit);
+        while found.len() < expected {
             let answer = timeout_at(deadline, answers.next()).await.map_err(|_| Error::late(doing))?;
             let Some(answer) = answer else { return Err(Error::late(doing)) };
             match answer.status {
                 None => found.push(answer),
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
-                Some(status) => return finish(ask, status, &answer, found),
+                Some(status) => expected = expected.min(end_of(ask, status, &answer, limit, found.len())?),
             }
         }
         Ok(found)
@@ -164,15 +166,21 @@ struct Ask<'a> {
     missing: Missing,
 }
 
-/// What a status means after so many messages.
-fn finish(ask: &Ask<'_>, status: StatusCode, answer: &Message, found: Vec<Message>) -> Result<Vec<Message>> {
+/// How many messages there are when a status says that there are no more than so many, of which so many have come.
+///
+/// Of a pull it says how many of those asked for did not go out. Those that did may still be on their way: in a cluster,
+/// a delivery waits for the other servers, and the status does not.
+fn end_of(ask: &Ask<'_>, status: StatusCode, answer: &Message, limit: usize, found: usize) -> Result<usize> {
     let text = answer.description.as_deref().unwrap_or_default();
+    let left = answer.headers.as_ref().and_then(|headers| headers.get(PULL_LEFT));
+    let left = left.and_then(|left| left.as_str().parse().ok());
+    let expected = left.map_or(found, |left: usize| limit.saturating_sub(left));
     match status {
         StatusCode::NO_RESPONDERS => Err(Error::NotFound(ask.missing)),
-        StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(found),
+        StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(expected),
         status if status.as_u16() == END_OF_BATCH => Ok(found),
         // 409 says many things; some of them only that this is as much as fits.
-        _ if text.contains("Batch Completed") || text.contains("MaxBytes") => Ok(found),
+        _ if text.contains("Batch Completed") || text.contains("MaxBytes") => Ok(expected),
         _ if text.contains("Consumer Deleted") => Err(Error::NotFound(Missing::Reader)),
         _ if text.contains("Leadership Change") || text.contains("Server Shutdown") => {
             Err(Error::late(ask.doing))
