@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use tidegate_broker::{
     Error, Full, Limits, MAX_GRANTS, MAX_TOKEN_BYTES, OLDEST_SERVER, Principal, Revocations, Revoked, System,
     UserKey, WriteGrant, check_version, user_key,
@@ -12,7 +12,7 @@ use tidegate_test_support::eventually;
 use tidegate_test_support::nats::{TestNats, TestOrgAccount};
 use uuid::Uuid;
 
-use crate::support::{RETENTION, open_pipe, pipe_of, spec};
+use crate::support::{RETENTION, now, open_pipe, pipe_of, spec};
 
 fn claims(org: &TestOrgAccount) -> tidegate_broker::AccountClaims {
     org.account.authority.claims(org.account.organization, Limits::default())
@@ -48,7 +48,7 @@ async fn a_forgotten_account_lets_nobody_in() {
     let nats = TestNats::shared();
     let (system, org) = (nats.system().await, nats.organization().await);
     let account = org.account.authority.public().clone();
-    system.forget(&[account.clone()]).await.unwrap();
+    system.forget(std::slice::from_ref(&account)).await.unwrap();
     assert!(!system.accounts().await.unwrap().contains(&account));
     let key = UserKey::generate();
     let rights = Principal::new(Uuid::new_v4()).permissions(&[]).unwrap();
@@ -88,8 +88,8 @@ async fn closed_after(nats: &TestNats, org: &TestOrgAccount, whom: Revoked, key:
         .unwrap();
     let system = nats.system().await;
     let mut claims = claims(org);
-    claims.revocations = Revocations::from_iter([(whom, Utc::now() + TimeDelta::seconds(1))]);
-    let token = nats.authority.sign_account(&claims, Utc::now()).unwrap();
+    claims.revocations = Revocations::from_iter([(whom, now() + TimeDelta::seconds(1))]);
+    let token = nats.authority.sign_account(&claims, now()).unwrap();
     let asked = Instant::now();
     system.push(&token).await.unwrap();
     let at = tokio::time::timeout(tidegate_test_support::DEADLINE, closed.recv()).await.unwrap().unwrap();
@@ -131,10 +131,10 @@ async fn a_suspended_organization_is_cut_off_whole_and_comes_back_with_its_messa
     let none = Limits { connections: Some(0), ..Limits::default() };
     let suspended = org.account.authority.claims(org.account.organization, none);
     let system = nats.system().await;
-    system.push(&nats.authority.sign_account(&suspended, Utc::now()).unwrap()).await.unwrap();
+    system.push(&nats.authority.sign_account(&suspended, now()).unwrap()).await.unwrap();
     let rights = Principal::new(me).permissions(&[]).unwrap();
     assert!(org.client_as(&UserKey::generate(), &rights, "_INBOX_x").await.is_err());
-    system.push(&nats.authority.sign_account(&claims(&org), Utc::now()).unwrap()).await.unwrap();
+    system.push(&nats.authority.sign_account(&claims(&org), now()).unwrap()).await.unwrap();
     let back = async || org.broker.stream(&pipe.stream).await.is_ok_and(|stream| stream.is_some());
     eventually("our own connection comes back", back).await;
     assert_eq!(&org.broker.last(&pipe.stream).await.unwrap().unwrap().payload[..], b"kept");
@@ -142,7 +142,7 @@ async fn a_suspended_organization_is_cut_off_whole_and_comes_back_with_its_messa
 
 #[tokio::test]
 async fn what_an_expired_token_was_revoked_for_is_forgotten() {
-    let now = Utc::now();
+    let now = now();
     let (old, new) = (UserKey::generate(), UserKey::generate());
     let mut revocations = Revocations::from_iter([
         (Revoked::User(old.public().clone()), now - TimeDelta::minutes(10)),
@@ -163,8 +163,7 @@ async fn a_token_is_of_bounded_size_and_the_server_reads_the_largest() {
     let rights = principal.permissions(&grants).unwrap();
     let key = UserKey::generate();
     let lifetime = TimeDelta::minutes(5);
-    let token =
-        org.account.authority.mint(key.public(), "credential", &rights, Utc::now(), lifetime).unwrap();
+    let token = org.account.authority.mint(key.public(), "credential", &rights, now(), lifetime).unwrap();
     println!("token without grants and with {MAX_GRANTS}: {} bytes", token.len());
     assert!(token.len() <= MAX_TOKEN_BYTES);
     org.client_as(&key, &rights, &principal.inbox_prefix()).await.unwrap().flush().await.unwrap();
@@ -174,7 +173,7 @@ async fn a_token_is_of_bounded_size_and_the_server_reads_the_largest() {
     assert!(matches!(error, Error::TooManyGrants { count: 257, limit: 256 }), "{error}");
     let longest = WriteGrant::new(&"h".repeat(32), &"p".repeat(32)).unwrap();
     let rights = principal.permissions(&vec![longest; MAX_GRANTS]).unwrap();
-    let error = org.account.authority.mint(key.public(), "x", &rights, Utc::now(), lifetime).unwrap_err();
+    let error = org.account.authority.mint(key.public(), "x", &rights, now(), lifetime).unwrap_err();
     assert!(matches!(error, Error::TokenTooLarge { .. }), "{error}");
 }
 
@@ -184,7 +183,7 @@ async fn an_expired_token_lets_nobody_in() {
     let org = nats.organization().await;
     let rights = Principal::new(Uuid::new_v4()).permissions(&[]).unwrap();
     let key = UserKey::generate();
-    let before = Utc::now() - TimeDelta::minutes(6);
+    let before = now() - TimeDelta::minutes(6);
     let token =
         org.account.authority.mint(key.public(), "x", &rights, before, TimeDelta::minutes(5)).unwrap();
     let refused = tidegate_test_support::nats::connect(&nats.url, token.as_str(), &key, "_INBOX_x").await;

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use chrono::Utc;
 use tempfile::TempDir;
 use tidegate_broker::{
     AccountAuthority, Authority, Limits, Options, OrgAccount, OrgBroker, Outgoing, PipeSubject, Position,
@@ -17,7 +16,7 @@ use tidegate_model::SystemClock;
 use tidegate_test_support::{eventually, eventually_some, nats::trust};
 use uuid::Uuid;
 
-use crate::support::RETENTION;
+use crate::support::{RETENTION, now};
 
 struct Cluster {
     servers: Vec<Child>,
@@ -91,7 +90,7 @@ async fn every_acknowledged_message_is_there_once_after_one_of_three_servers_was
     .await;
     let account = OrgAccount { organization: Uuid::new_v4(), authority: AccountAuthority::generate() };
     let claims = account.authority.claims(account.organization, Limits::default());
-    system.push(&authority.sign_account(&claims, Utc::now()).unwrap()).await.unwrap();
+    system.push(&authority.sign_account(&claims, now()).unwrap()).await.unwrap();
     let broker = eventually_some("the account is known", async || {
         OrgBroker::connect(&options, account.clone(), clock.clone()).await.ok()
     })

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::Utc;
 use tidegate_broker::{
     Error, MAX_MESSAGE_BYTES, Missing, OrgBroker, Outgoing, Position, Retention, StreamName,
 };
 use tidegate_test_support::nats::TestNats;
 use uuid::Uuid;
 
-use crate::support::{RETENTION, message, open_pipe, pipe_of, spec};
+use crate::support::{RETENTION, message, now, open_pipe, pipe_of, spec};
 
 const READER: &str = "reader";
 
@@ -74,7 +73,7 @@ async fn a_message_is_stored_once_however_often_it_is_sent_and_ids_are_each_send
     let last = org.broker.last(&pipe.stream).await.unwrap().unwrap();
     assert_eq!((last.sender, last.sequence, &last.payload[..]), (Some(other), 2, &b"b"[..]));
     assert_eq!(last.subject, pipe.subject.from_sender(other));
-    assert!((Utc::now() - last.time).num_seconds().abs() < 60);
+    assert!((now() - last.time).num_seconds().abs() < 60);
 }
 
 #[tokio::test]

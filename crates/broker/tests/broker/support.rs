@@ -5,12 +5,19 @@ use std::time::Duration;
 use async_nats::client::RequestErrorKind;
 use async_nats::{Client, Event};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use tidegate_broker::{
     MAX_MESSAGE_BYTES, Outgoing, PipeSubject, Principal, Retention, StreamName, StreamSpec, WriteGrant,
 };
+use tidegate_model::{Clock as _, SystemClock};
 use tidegate_test_support::nats::TestOrgAccount;
 use tokio::sync::mpsc;
 use uuid::Uuid;
+
+/// The present.
+pub(crate) fn now() -> DateTime<Utc> {
+    SystemClock::new().now()
+}
 
 /// A pipe of a user, with its stream's name.
 #[derive(Debug, Clone)]

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use chrono::Utc;
 use tempfile::TempDir;
 use tidegate_broker::{
     AccountAuthority, AccountClaims, Authority, Limits, OperatorKey, Options, OrgAccount, OrgBroker,
@@ -18,7 +17,7 @@ use tidegate_test_support::nats::{connect, trust};
 use tidegate_test_support::{DEADLINE, eventually};
 use uuid::Uuid;
 
-use crate::support::RETENTION;
+use crate::support::{RETENTION, now};
 
 /// An organization on a server of the test's own.
 struct World {
@@ -50,7 +49,7 @@ impl World {
     }
 
     async fn push(&self, nats: &Nats, claims: &AccountClaims) {
-        let token = self.authority.sign_account(claims, Utc::now()).unwrap();
+        let token = self.authority.sign_account(claims, now()).unwrap();
         self.system(nats).await.push(&token).await.unwrap();
     }
 
@@ -63,7 +62,7 @@ impl World {
     async fn lets_in(&self, nats: &Nats, key: &UserKey) -> bool {
         let rights = Principal::new(Uuid::new_v4()).permissions(&[]).unwrap();
         let lifetime = chrono::TimeDelta::minutes(5);
-        let token = self.account.authority.mint(key.public(), "x", &rights, Utc::now(), lifetime).unwrap();
+        let token = self.account.authority.mint(key.public(), "x", &rights, now(), lifetime).unwrap();
         connect(&nats.url(), token.as_str(), key, "_INBOX_x").await.is_ok()
     }
 
@@ -109,7 +108,7 @@ async fn accounts_messages_readers_and_revocations_survive_a_killed_server() {
     let mut claims = world.claims();
     claims.revocations = Revocations::from_iter([(
         Revoked::User(revoked.public().clone()),
-        Utc::now() + chrono::TimeDelta::minutes(1),
+        now() + chrono::TimeDelta::minutes(1),
     )]);
     world.push(&nats, &claims).await;
     let broker = world.broker(&nats).await;
@@ -177,10 +176,10 @@ async fn a_new_signing_key_of_the_operator_loses_no_message_and_the_old_one_open
     let nats = world.start().await;
     let broker = world.broker(&nats).await;
     assert_eq!(broker.stream(&spec.name).await.unwrap().unwrap().messages, 1);
-    let forged = old.sign_account(&world.claims(), Utc::now()).unwrap();
+    let forged = old.sign_account(&world.claims(), now()).unwrap();
     let stranger = OrgAccount { organization: Uuid::new_v4(), authority: AccountAuthority::generate() };
     let unseen = old
-        .sign_account(&stranger.authority.claims(stranger.organization, Limits::default()), Utc::now())
+        .sign_account(&stranger.authority.claims(stranger.organization, Limits::default()), now())
         .unwrap();
     assert_ne!(forged.as_str(), unseen.as_str());
     world.system(&nats).await.push(&unseen).await.ok();
