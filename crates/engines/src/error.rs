@@ -10,7 +10,7 @@ pub enum Error {
     /// No usable program of the engine is installed.
     #[error("{wanted} was not found (looked in {searched}); install it with `{install}`")]
     Missing {
-        /// What was looked for: `PostgreSQL 15 or newer`, the exact major version a cluster needs, `nats-server 2.11 or newer`.
+        /// What was looked for: `PostgreSQL 15 or newer`, the exact major version a cluster needs, `nats-server 2.11.15 or newer`.
         wanted: String,
         /// The folders that were looked into, and the versions found there.
         searched: String,

