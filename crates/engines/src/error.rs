@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No usable PostgreSQL is installed.
+    /// No usable program of the engine is installed.
     #[error("{wanted} was not found (looked in {searched}); install it with `{install}`")]
     Missing {
-        /// What was looked for: `PostgreSQL 15 or newer`, or the exact major version a cluster needs.
+        /// What was looked for: `PostgreSQL 15 or newer`, the exact major version a cluster needs, `nats-server 2.11.15 or newer`.
         wanted: String,
         /// The folders that were looked into, and the versions found there.
         searched: String,
@@ -35,12 +35,12 @@ pub enum Error {
         /// The greatest length in bytes.
         limit: usize,
     },
-    /// The database user cannot reach the data or run directory.
+    /// The engine's user cannot reach the data or run directory.
     #[error("{} cannot be entered by the user {user}; run `chmod o+x {}` or choose another directory", folder.display(), folder.display())]
     Closed {
         /// The folder that is closed to the user.
         folder: PathBuf,
-        /// The user that PostgreSQL runs as.
+        /// The user that the engine runs as.
         user: String,
     },
     /// A setting is not usable.
@@ -76,8 +76,10 @@ pub enum Error {
         output: String,
     },
     /// The server did not come up.
-    #[error("PostgreSQL did not start: {reason}; the end of {} says:\n{log_tail}", log.display())]
+    #[error("{engine} did not start: {reason}; the end of {} says:\n{log_tail}", log.display())]
     NotStarted {
+        /// The engine's name.
+        engine: &'static str,
         /// Exit status or deadline.
         reason: String,
         /// The server's log file.
@@ -90,12 +92,15 @@ pub enum Error {
     Orphans {
         /// The processes.
         pids: Vec<i32>,
-        /// The cluster's folder.
+        /// The folder they work in.
         cluster: PathBuf,
     },
     /// The supervisor ended without its work done, for instance because its runtime was dropped.
-    #[error("the supervisor of PostgreSQL ended early; start it again")]
-    SupervisorLost,
+    #[error("the supervisor of {engine} ended early; start it again")]
+    SupervisorLost {
+        /// The engine's name.
+        engine: &'static str,
+    },
 }
 
 fn holder(pid: Option<u32>) -> String {

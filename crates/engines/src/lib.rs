@@ -1,8 +1,8 @@
-//! Engines: finds, starts and supervises the private PostgreSQL that Tidegate runs when no database is configured.
+//! Engines: finds, starts and supervises the private PostgreSQL and nats-server that Tidegate runs when none is configured.
 //!
 //! What is never kept here: anything that knows what is stored in the engine. This crate depends on no other
 //! crate of the project, knows no table and no role beyond the names it is given, and reads no settings but
-//! its own [`postgres::Options`].
+//! its own [`postgres::Options`] and [`nats::Options`].
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -22,8 +22,16 @@
 //! ```
 
 mod error;
+mod folder;
+mod identity;
+mod leftovers;
+mod log;
+pub mod nats;
 pub mod postgres;
+mod process;
+mod programs;
 pub mod secrets;
+mod supervise;
 
 pub use error::Error;
 

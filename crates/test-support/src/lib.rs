@@ -25,6 +25,7 @@ mod database;
 mod external;
 mod frozen;
 mod identity_provider;
+pub mod nats;
 mod people;
 mod wait;
 

@@ -6,14 +6,14 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::Durability;
 use super::SUPERUSER;
 use super::binaries::Binaries;
-use super::identity::Identity;
 use super::layout::Layout;
-use super::{Durability, programs};
-use crate::Result;
 use crate::error::Context;
+use crate::identity::Identity;
 use crate::secrets::{self, Password};
+use crate::{Result, programs};
 
 /// Prefix of the folders in which a cluster is made.
 const DRAFT: &str = "postgres.draft-";

@@ -1,14 +1,15 @@
-//! Where everything lies: cluster, sockets, log, passwords and the lock that makes one process the owner.
+//! Where everything lies: cluster, sockets, log and passwords.
 //! Never the cluster's content.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::identity::Identity;
 use crate::error::Context;
+use crate::folder::create_folder;
+use crate::identity::Identity;
 use crate::{Error, Result};
 
 /// Bytes of a Unix socket's path without its final zero: 107 on Linux, 103 on the BSDs and macOS.
@@ -100,37 +101,5 @@ impl Layout {
     /// The file that holds a role's password.
     pub(super) fn password_file(&self, role: &str) -> PathBuf {
         self.secrets.join(format!("{role}.password"))
-    }
-}
-
-fn create_folder(path: &Path, mode: u32) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(path).context("create the folder", path)
-}
-
-/// The lock on a data directory; ends with this value or with the process, whatever ends it.
-#[derive(Debug)]
-pub(super) struct OwnerLock(#[expect(dead_code, reason = "held for its lock alone")] File);
-
-impl OwnerLock {
-    /// Takes the data directory, or says who has it.
-    pub(super) fn take(data_dir: &Path) -> Result<Self> {
-        let path = data_dir.join("postgres.lock");
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let mut file = options.context("open the lock", &path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // a holder that has not written its pid yet is still a holder
-                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(Error::Owned { data_dir: data_dir.to_owned(), pid });
-            }
-            Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
-        }
-        let pid = format!("{}\n", std::process::id());
-        let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        written.and_then(|_| file.write_all(pid.as_bytes())).context("write the lock", &path)?;
-        Ok(Self(file))
     }
 }

@@ -9,15 +9,11 @@
 
 mod access;
 mod binaries;
-mod identity;
 mod initdb;
 mod layout;
-mod log;
 mod postmaster;
-mod programs;
 mod recover;
 mod sql;
-mod supervise;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,14 +25,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::access::Access;
 pub use self::binaries::{Binaries, OLDEST_MAJOR, find};
-use self::identity::Identity;
-use self::layout::{Layout, OwnerLock};
-use self::log::Log;
+use self::layout::Layout;
 use self::postmaster::Launch;
-pub use self::supervise::Status;
-use self::supervise::Supervisor;
+use crate::folder::OwnerLock;
+use crate::identity::{Engine, Identity};
+use crate::log::Log;
 use crate::secrets::{self, Password};
+pub use crate::supervise::Status;
+use crate::supervise::{Launcher as _, Supervisor};
 use crate::{Error, Result};
+
+/// Who this is and who may run it.
+const ENGINE: Engine = Engine { name: "PostgreSQL", users: ["postgres", "nobody"] };
 
 /// The cluster's superuser, which only [`Postgres`] itself and operators use.
 pub const SUPERUSER: &str = "postgres";
@@ -140,7 +140,7 @@ impl Postgres {
     pub async fn start(options: Options) -> Result<Self> {
         let (prepared, lock) = prepare_off_runtime(options.clone()).await?;
         let Prepared { launch, superuser, passwords } = prepared;
-        recover::clear(&launch).await?;
+        launch.clear().await?;
         initdb::remove_drafts(&launch.layout.data_dir)?;
         if launch.layout.cluster_major()?.is_none() {
             initdb::make_cluster(
@@ -182,7 +182,7 @@ impl Postgres {
     /// Stops the server and returns when it has ended and the data directory is free for the next owner.
     pub async fn stop(self) -> Result<()> {
         drop(self.stop);
-        self.supervisor.await.map_err(|_| Error::SupervisorLost)?
+        self.supervisor.await.map_err(|_| Error::SupervisorLost { engine: ENGINE.name })?
     }
 }
 
@@ -202,17 +202,19 @@ struct Prepared {
 }
 
 async fn prepare_off_runtime(options: Options) -> Result<(Prepared, OwnerLock)> {
-    spawn_blocking(move || prepare(&options)).await.map_err(|_| Error::SupervisorLost)?
+    spawn_blocking(move || prepare(&options))
+        .await
+        .map_err(|_| Error::SupervisorLost { engine: ENGINE.name })?
 }
 
 fn prepare(options: &Options) -> Result<(Prepared, OwnerLock)> {
     let layout = Layout::new(&options.data_dir, &options.run_dir)?;
     let major = layout.cluster_major()?;
     let binaries = find(options.bin_dirs.as_deref(), major)?;
-    let identity = Identity::resolve(options.run_as.as_deref(), &layout.cluster)?;
+    let identity = Identity::resolve(&ENGINE, options.run_as.as_deref(), &layout.cluster)?;
     layout.create_data_dir()?;
     identity.can_reach(&layout.data_dir)?;
-    let lock = OwnerLock::take(&layout.data_dir)?;
+    let lock = OwnerLock::take(&layout.data_dir, "postgres.lock")?;
     layout.create_sockets(&identity)?;
     let superuser = superuser_password(&layout)?;
     let mut passwords = BTreeMap::from([(SUPERUSER.to_owned(), superuser.clone())]);

@@ -7,11 +7,10 @@ use std::path::Path;
 
 use super::SUPERUSER;
 use super::binaries::Binaries;
-use super::identity::clean_command;
 use super::layout::{Layout, PORT};
-use super::programs;
-use crate::Result;
+use crate::identity::clean_command;
 use crate::secrets::Password;
+use crate::{Result, programs};
 
 /// Runs `sql` in `database` as the superuser and returns the rows, a line each, columns separated by `|`.
 /// Stops at the first error. `variables` can be used as `:'name'`.

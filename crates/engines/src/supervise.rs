@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::layout::OwnerLock;
-use super::postmaster::{Launch, Postmaster};
-use super::recover;
 use crate::Result;
+use crate::folder::OwnerLock;
+use crate::log::Log;
+use crate::process::Server;
 
 /// The first pause before a restart that follows a failed one; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -34,22 +34,47 @@ pub enum Status {
     Stopped,
 }
 
-/// The task that owns the server and the lock.
-pub(super) struct Supervisor {
-    pub(super) launch: Launch,
-    pub(super) status: watch::Sender<Status>,
-    pub(super) stop: CancellationToken,
-    pub(super) lock: OwnerLock,
+/// What the supervisor has to know of an engine: PostgreSQL and NATS are the two.
+pub(crate) trait Launcher: Send + Sync + 'static {
+    /// What people call it.
+    const NAME: &'static str;
+
+    /// Where it writes.
+    fn log(&self) -> &Log;
+
+    /// How long it may take to end politely.
+    fn shutdown_timeout(&self) -> Duration;
+
+    /// Clears away what an earlier run left.
+    fn clear(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Starts the server; it is not ready yet.
+    fn spawn(&self) -> Result<Server>;
+
+    /// Waits until the server accepts connections. With no limit it waits as long as recovery takes.
+    fn until_ready(
+        &self,
+        server: &mut Server,
+        limit: Option<Duration>,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
-impl Supervisor {
+/// The task that owns the server and the lock.
+pub(crate) struct Supervisor<L> {
+    pub(crate) launch: L,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) lock: OwnerLock,
+}
+
+impl<L: Launcher> Supervisor<L> {
     /// Runs until told to stop; then stops the server and, last of all, lets go of the lock.
-    pub(super) async fn run(self, mut server: Postmaster) -> Result<()> {
+    pub(crate) async fn run(self, mut server: Server) -> Result<()> {
         let mut pause = Duration::ZERO;
         let outcome = loop {
             let born = tokio::time::Instant::now();
             if self.stay(&mut server).await == Ended::ByOrder {
-                break server.stop(self.launch.shutdown_timeout).await;
+                break server.stop(self.launch.shutdown_timeout()).await;
             }
             self.status.send_replace(Status::Restarting);
             if born.elapsed() > HEALTHY {
@@ -66,7 +91,7 @@ impl Supervisor {
     }
 
     /// Stays with a ready server until it dies or is to be stopped.
-    async fn stay(&self, server: &mut Postmaster) -> Ended {
+    async fn stay(&self, server: &mut Server) -> Ended {
         let mut log_check = interval(LOG_CHECK);
         log_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -74,7 +99,7 @@ impl Supervisor {
                 biased;
                 () = self.stop.cancelled() => return Ended::ByOrder,
                 status = server.ended() => {
-                    tracing::error!(pid = server.pid(), ?status, "PostgreSQL died; starting it again");
+                    tracing::error!(engine = L::NAME, pid = server.pid(), ?status, "the server died; starting it again");
                     return Ended::ByItself;
                 }
                 _ = log_check.tick() => self.keep_log_bound().await,
@@ -83,7 +108,7 @@ impl Supervisor {
     }
 
     /// Starts servers until one is ready; none when told to stop.
-    async fn replace(&self, pause: &mut Duration) -> Option<Postmaster> {
+    async fn replace(&self, pause: &mut Duration) -> Option<Server> {
         loop {
             tokio::select! {
                 biased;
@@ -94,15 +119,15 @@ impl Supervisor {
             match self.start_again().await {
                 Ok(server) => return server,
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "PostgreSQL did not come back");
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(engine = L::NAME, error, "the server did not come back");
                 }
             }
         }
     }
 
-    async fn start_again(&self) -> Result<Option<Postmaster>> {
-        // backends that outlived a killed server hold its memory; a new one refuses to start beside them
-        recover::clear(&self.launch).await?;
+    async fn start_again(&self) -> Result<Option<Server>> {
+        self.launch.clear().await?;
         let mut server = self.launch.spawn()?;
         let ready = tokio::select! {
             biased;
@@ -110,24 +135,25 @@ impl Supervisor {
             ready = self.launch.until_ready(&mut server, None) => Some(ready),
         };
         match ready {
-            None => server.stop(self.launch.shutdown_timeout).await.map(|()| None),
+            None => server.stop(self.launch.shutdown_timeout()).await.map(|()| None),
             Some(Ok(())) => {
-                tracing::info!(pid = server.pid(), "PostgreSQL is back");
+                tracing::info!(engine = L::NAME, pid = server.pid(), "the server is back");
                 self.status.send_replace(Status::Ready { pid: server.pid() });
                 Ok(Some(server))
             }
             Some(Err(error)) => {
-                server.stop(self.launch.shutdown_timeout).await?;
+                server.stop(self.launch.shutdown_timeout()).await?;
                 Err(error)
             }
         }
     }
 
     async fn keep_log_bound(&self) {
-        let log = self.launch.log.clone();
+        let log = self.launch.log().clone();
         let kept = tokio::task::spawn_blocking(move || log.keep_bound()).await;
         if let Ok(Err(error)) = kept {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the log of PostgreSQL keeps growing");
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(engine = L::NAME, error, "the server's log keeps growing");
         }
     }
 }

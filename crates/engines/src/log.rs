@@ -5,31 +5,30 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::programs;
-use crate::Result;
 use crate::error::Context;
+use crate::{Result, programs};
 
 /// How much of the log an error quotes, in bytes.
 const QUOTED: usize = 2000;
 
 /// The log file and its bound.
 #[derive(Clone, Debug)]
-pub(super) struct Log {
+pub(crate) struct Log {
     path: PathBuf,
     limit: u64,
 }
 
 impl Log {
-    pub(super) fn new(path: PathBuf, limit: u64) -> Self {
+    pub(crate) fn new(path: PathBuf, limit: u64) -> Self {
         Self { path, limit }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Opens the log for a server to write to, and says where its part begins.
-    pub(super) fn open(&self) -> Result<(File, u64)> {
+    pub(crate) fn open(&self) -> Result<(File, u64)> {
         self.keep_bound()?;
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
         let file = file.context("open the log", &self.path)?;
@@ -39,7 +38,7 @@ impl Log {
 
     /// Moves a log past its bound to `….log.1`, in place of the one before. The server holds the file open, so its
     /// content is copied and the file emptied; appending, it goes on at the new end.
-    pub(super) fn keep_bound(&self) -> Result<()> {
+    pub(crate) fn keep_bound(&self) -> Result<()> {
         let length = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
         if length > self.limit {
             fs::copy(&self.path, self.path.with_extension("log.1")).context("copy the log", &self.path)?;
@@ -50,7 +49,7 @@ impl Log {
     }
 
     /// The end of what was logged from `start` on.
-    pub(super) fn tail_since(&self, start: u64) -> String {
+    pub(crate) fn tail_since(&self, start: u64) -> String {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut file = File::open(&self.path)?;
             let length = file.metadata()?.len();

@@ -14,7 +14,7 @@ const SHOWN: usize = 2000;
 
 /// Runs `command` with `input` and returns what it wrote to its standard output.
 /// Dropping the future kills the program.
-pub(super) async fn run(program: &'static str, mut command: Command, input: &str) -> Result<String> {
+pub(crate) async fn run(program: &'static str, mut command: Command, input: &str) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let path = Path::new(program);
     let mut child = command.spawn().context("run", path)?;
@@ -39,7 +39,7 @@ pub(super) async fn run(program: &'static str, mut command: Command, input: &str
 }
 
 /// The last `limit` bytes of a text, from a whole character on.
-pub(super) fn tail(text: &str, limit: usize) -> &str {
+pub(crate) fn tail(text: &str, limit: usize) -> &str {
     let mut start = text.len().saturating_sub(limit);
     while !text.is_char_boundary(start) {
         start += 1;

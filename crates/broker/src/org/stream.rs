@@ -1,0 +1,258 @@
+//! Streams: one per pipe, made to be exactly what was asked for.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::OrgBroker;
+use super::api::STREAM_NAME_TAKEN;
+use super::publish::MAX_WIRE_BYTES;
+use super::wire::{AccountInfo, Done, PageRequest, StreamConfig, StreamInfo, StreamPage, Transform};
+use crate::name::{PipeSubject, StreamName};
+use crate::{Error, Full, Missing, Result};
+
+/// Within this time a message with an id that was stored already is not stored again; never longer than messages live.
+const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
+
+/// How long and how much a stream keeps: the oldest goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How long a message is kept.
+    pub age: Duration,
+    /// How many messages are kept.
+    pub messages: u64,
+    /// How many bytes are kept. They are promised when the stream is made, and count against the account's limit.
+    pub bytes: u64,
+}
+
+/// What a stream shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSpec {
+    /// Its name.
+    pub name: StreamName,
+    /// The pipe whose messages it holds.
+    pub subject: PipeSubject,
+    /// What it keeps.
+    pub retention: Retention,
+}
+
+/// What a stream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInForce {
+    /// Its name.
+    pub name: StreamName,
+    /// The subject it stores messages under, with a wildcard for the sender: [`PipeSubject::all_senders`].
+    pub subject: String,
+    /// What it keeps.
+    pub retention: Retention,
+    /// When it was made: with the name, its incarnation. A cursor of another incarnation counts for nothing.
+    pub created: DateTime<Utc>,
+    /// How many messages it has.
+    pub messages: u64,
+    /// How many bytes they take.
+    pub bytes: u64,
+    /// The sequence of the oldest message; one past [`StreamInForce::last`] when there is none.
+    pub first: u64,
+    /// The sequence of the newest message ever; 0 when there never was one.
+    pub last: u64,
+    /// How many readers it has.
+    pub readers: u64,
+}
+
+/// What an account uses and may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes on disk.
+    pub stored_bytes: u64,
+    /// Bytes promised to streams.
+    pub promised_bytes: u64,
+    /// Bytes that may be promised; none is unlimited.
+    pub limit_bytes: Option<u64>,
+    /// Streams.
+    pub streams: u64,
+    /// How many streams there may be; none is unlimited.
+    pub limit_streams: Option<u64>,
+    /// Readers.
+    pub readers: u64,
+}
+
+impl OrgBroker {
+    /// Makes a stream, or changes the one that is there, and answers what is in force. When that is not what was asked for,
+    /// this fails with [`Error::Mismatch`]; when there is no room for it, with [`Error::Full`].
+    pub async fn ensure_stream(&self, spec: &StreamSpec) -> Result<StreamInForce> {
+        let wanted = self.config(spec)?;
+        let info = match self.put_stream("CREATE", &wanted).await {
+            Err(Error::Refused { code: STREAM_NAME_TAKEN, .. }) => self.put_stream("UPDATE", &wanted).await?,
+            outcome => outcome?,
+        };
+        check(&wanted, &info.config)?;
+        StreamInForce::of(info)
+    }
+
+    /// The stream as it is; none where there is none.
+    pub async fn stream(&self, name: &StreamName) -> Result<Option<StreamInForce>> {
+        match self.ask("look at a stream", &format!("STREAM.INFO.{name}")).await {
+            Ok(info) => StreamInForce::of(info).map(Some),
+            Err(Error::NotFound(Missing::Stream)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All streams of the organization, by name.
+    pub async fn streams(&self) -> Result<Vec<StreamInForce>> {
+        let mut found = Vec::new();
+        loop {
+            let request = PageRequest { offset: found.len() };
+            let page: StreamPage = self.call("list streams", "STREAM.LIST", &request).await?;
+            let streams = page.streams.unwrap_or_default();
+            // A page that is empty before its time would be asked for forever.
+            if streams.is_empty() {
+                return Ok(found);
+            }
+            for info in streams {
+                found.push(StreamInForce::of(info)?);
+            }
+            if found.len() >= page.total {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Deletes a stream with its messages and readers; whether there was one.
+    pub async fn delete_stream(&self, name: &StreamName) -> Result<bool> {
+        let doing = "delete a stream";
+        match self.ask::<Done>(doing, &format!("STREAM.DELETE.{name}")).await {
+            Ok(done) => Ok(done.success),
+            Err(Error::NotFound(Missing::Stream)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes all messages of a stream and answers how many; readers go on after them.
+    pub async fn purge(&self, name: &StreamName) -> Result<u64> {
+        let done: Done = self.ask("purge a stream", &format!("STREAM.PURGE.{name}")).await?;
+        Ok(done.purged)
+    }
+
+    /// What the account uses.
+    pub async fn usage(&self) -> Result<Usage> {
+        let info: AccountInfo = self.ask("look at an account", "INFO").await?;
+        Ok(Usage {
+            stored_bytes: info.storage,
+            promised_bytes: info.reserved_storage,
+            limit_bytes: u64::try_from(info.limits.max_storage).ok(),
+            streams: info.streams,
+            limit_streams: u64::try_from(info.limits.max_streams).ok(),
+            readers: info.consumers,
+        })
+    }
+
+    async fn put_stream(&self, verb: &str, wanted: &StreamConfig) -> Result<StreamInfo> {
+        let subject = format!("STREAM.{verb}.{}", wanted.name);
+        match self.call("make a stream", &subject, wanted).await {
+            Err(Error::Full { limit: Full::ServerStorage, description }) => {
+                Err(Error::Full { limit: self.whose_storage(wanted).await, description })
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// NATS says with the same code that the account's promise is exhausted, and that the server's is.
+    async fn whose_storage(&self, wanted: &StreamConfig) -> Full {
+        let asked = u64::try_from(wanted.max_bytes).unwrap_or_default();
+        match self.usage().await {
+            Ok(Usage { promised_bytes, limit_bytes: Some(limit), .. }) if promised_bytes + asked > limit => {
+                Full::AccountStorage
+            }
+            _ => Full::ServerStorage,
+        }
+    }
+
+    fn config(&self, spec: &StreamSpec) -> Result<StreamConfig> {
+        let Retention { age, messages, bytes } = spec.retention;
+        let number = |what, value: u64| {
+            i64::try_from(value)
+                .ok()
+                .filter(|value| *value > 0)
+                .ok_or_else(|| Error::invalid(what, "must be 1 or more"))
+        };
+        let listened = spec.subject.listened();
+        Ok(StreamConfig {
+            name: spec.name.to_string(),
+            subject_transform: Some(Transform { src: listened.clone(), dest: spec.subject.stored() }),
+            subjects: vec![listened],
+            retention: "limits".to_owned(),
+            storage: "file".to_owned(),
+            discard: "old".to_owned(),
+            max_msgs: number("the number of messages", messages)?,
+            max_bytes: number("the number of bytes", bytes)?,
+            max_age: nanos(age)?,
+            max_msg_size: i64::from(MAX_WIRE_BYTES),
+            num_replicas: self.replicas,
+            duplicate_window: nanos(age.min(DUPLICATE_WINDOW))?,
+            allow_direct: true,
+            deny_delete: true,
+        })
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> Result<i64> {
+    i64::try_from(duration.as_nanos())
+        .ok()
+        .filter(|nanos| *nanos > 0)
+        .ok_or_else(|| Error::invalid("the duration", "must be more than nothing and less than 292 years"))
+}
+
+/// Compares what is in force with what was asked for, setting by setting.
+fn check(wanted: &StreamConfig, in_force: &StreamConfig) -> Result<()> {
+    let settings = [
+        ("max_age", wanted.max_age.to_string(), in_force.max_age.to_string()),
+        ("max_msgs", wanted.max_msgs.to_string(), in_force.max_msgs.to_string()),
+        ("max_bytes", wanted.max_bytes.to_string(), in_force.max_bytes.to_string()),
+        ("storage", wanted.storage.clone(), in_force.storage.clone()),
+        ("num_replicas", wanted.num_replicas.to_string(), in_force.num_replicas.to_string()),
+    ];
+    let mut settings = settings.into_iter();
+    if let Some((field, wanted_value, in_force)) = settings.find(|(_, wanted, in_force)| wanted != in_force) {
+        let stream = wanted.name.clone();
+        return Err(Error::Mismatch { stream, field, wanted: wanted_value, in_force });
+    }
+    if wanted == in_force {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        stream: wanted.name.clone(),
+        field: "configuration",
+        wanted: format!("{wanted:?}"),
+        in_force: format!("{in_force:?}"),
+    })
+}
+
+impl StreamInForce {
+    fn of(info: StreamInfo) -> Result<Self> {
+        let StreamInfo { config, created, state } = info;
+        let subject =
+            config.subject_transform.map(|transform| transform.dest.replace("{{wildcard(1)}}", "*"));
+        let subject = subject.or_else(|| config.subjects.into_iter().next()).unwrap_or_default();
+        Ok(Self {
+            name: StreamName::parse(&config.name)?,
+            subject,
+            retention: Retention {
+                age: Duration::from_nanos(unsigned(config.max_age)),
+                messages: unsigned(config.max_msgs),
+                bytes: unsigned(config.max_bytes),
+            },
+            created,
+            messages: state.messages,
+            bytes: state.bytes,
+            first: state.first_seq,
+            last: state.last_seq,
+            readers: state.consumer_count,
+        })
+    }
+}
+
+/// Without a limit, JetStream says -1.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
