@@ -12,6 +12,7 @@ mod people;
 mod plugins;
 mod run;
 mod sharing;
+mod sources;
 mod tokens;
 mod users;
 
@@ -35,6 +36,7 @@ pub(crate) use self::{
     plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
     run::{Resume, RunApplication, RunArgs, RunFlags, RunWhat, RunWords},
     sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
+    sources::{GrantedTo, PipeVerb, RevokeArgs, RevokedOf, SourceVerb},
     tokens::TokenVerb,
     users::{LoginsVerb, NewUserArgs, PasswdArgs, UserChanges, UserVerb},
 };
@@ -150,6 +152,12 @@ pub(crate) enum Verb {
     Logs(LogArgs),
     /// Show what changes as it happens: sessions, their commands, and agents
     Events(EventArgs),
+    /// Handles that messages are sent to: make them, and say who may read and type
+    #[command(subcommand)]
+    Source(SourceVerb),
+    /// Pipes of a source, and what they keep
+    #[command(subcommand)]
+    Pipe(PipeVerb),
     /// Persistent homes: what they take, and their end
     #[command(subcommand)]
     Homes(HomeVerb),
@@ -332,6 +340,16 @@ mod tests {
     #[test]
     fn the_help_of_events_names_every_flag() {
         insta::assert_snapshot!(help(&["events"]));
+    }
+
+    #[test]
+    fn the_help_of_source_grant_names_every_flag() {
+        insta::assert_snapshot!(help(&["source", "grant"]));
+    }
+
+    #[test]
+    fn the_help_of_pipe_set_names_every_flag() {
+        insta::assert_snapshot!(help(&["pipe", "set"]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod plugins;
 mod ports;
 mod run;
 mod sharing;
+mod sources;
 mod stop;
 mod tokens;
 mod users;
@@ -53,6 +54,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Users(verb) => users::users(&Context::new(&global)?, verb).await,
         Verb::Passwd(words) => users::passwd(&Context::new(&global)?, words).await,
         Verb::Logins(verb) => users::logins(&Context::new(&global)?, verb).await,
+        Verb::Source(verb) => sources::source(&Context::new(&global)?, verb).await,
+        Verb::Pipe(verb) => sources::pipe(&Context::new(&global)?, verb).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);

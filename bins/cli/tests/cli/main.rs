@@ -19,6 +19,7 @@ mod person;
 mod plugins;
 mod program;
 mod sharing;
+mod sources;
 mod terminal;
 mod users;
 
