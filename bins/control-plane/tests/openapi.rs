@@ -28,6 +28,7 @@ fn registered() -> BTreeSet<String> {
             "api" => "/api/v1",
             "of_groups" => "/api/v1/groups",
             "of_applications" => "/api/v1/applications",
+            "of_sources" => "/api/v1/sources",
             "of_sessions" => "/api/v1/sessions",
             "of_an_organization" => "/api/v1/organizations/{id}",
             "of_plugins" => "/api/v1/plugins",

@@ -77,6 +77,13 @@ impl Problem {
         Self { fields: Some(fields), ..Self::new(StatusCode::BAD_REQUEST, "E_INVALID", message) }
     }
 
+    /// The same refusal under the word that the first of these fields has which is bad.
+    pub(crate) fn worded(self, words: &[(&str, &'static str)]) -> Self {
+        let bad = |name: &str| self.fields.iter().flat_map(FieldErrors::iter).any(|(field, _)| field == name);
+        let word = words.iter().find(|(field, _)| bad(field)).map(|(_, word)| *word);
+        Self { code: word.unwrap_or(self.code), ..self }
+    }
+
     pub(crate) fn too_large(limit: usize) -> Self {
         let message = format!("the request's body may have {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "E_TOO_LARGE", message)

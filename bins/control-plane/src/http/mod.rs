@@ -34,6 +34,7 @@ mod scopes;
 mod sessions;
 mod socket;
 mod source;
+mod sources;
 mod tokens;
 mod users;
 mod valid;

@@ -7,7 +7,7 @@ use utoipa::{
 
 use super::{
     admin, agents, applications, audit, auth, browser, catalog, content, events, groups, homes, invites,
-    keys, members, oauth, organizations, pages, plugins, quotas, sessions, tokens, users,
+    keys, members, oauth, organizations, pages, plugins, quotas, sessions, sources, tokens, users,
 };
 
 #[derive(OpenApi)]
@@ -54,6 +54,9 @@ use super::{
         applications::update::update, applications::update::set_enabled, applications::remove::remove, applications::icon::icon,
         applications::groups::list_groups, applications::groups::add_group, applications::groups::get_group,
         applications::groups::set_group, applications::groups::remove_group,
+        sources::list::list, sources::create::create, sources::get::get, sources::delete::delete,
+        sources::pipes::list_pipes, sources::pipes::create_pipe, sources::pipes::update_pipe, sources::pipes::delete_pipe,
+        sources::grants::list_grants, sources::grants::grant, sources::grants::revoke_grant,
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,
         admin::rotate_key::rotate_key, admin::rotate_key::revoke_key, admin::change::update, admin::change::remove,
@@ -77,6 +80,7 @@ use super::{
         (name = "audit", description = "Who did what, with which credential, from where"),
         (name = "sessions", description = "Sessions of the organization of the request (header `X-Tidegate-Org`)"),
         (name = "applications", description = "Templates of the catalog that the organization installed, and who may use them"),
+        (name = "sources", description = "Handles that messages are sent to, their pipes, and who may use them"),
         (name = "events", description = "Changes of sessions, commands and agents as they happen"),
         (name = "agents", description = "What agents call, with their own key"),
         (name = "catalog", description = "Templates and plugins, and the repositories that they come from"),

@@ -9,8 +9,8 @@ use actix_web::{
 use super::{
     Context, admin, agents, applications, audit, auth, browser, catalog, content, events,
     gate::{bearer, member, operator, organization},
-    groups, homes, invites, keys, members, oauth, organizations, pages, plugins, quotas, sessions, tokens,
-    users,
+    groups, homes, invites, keys, members, oauth, organizations, pages, plugins, quotas, sessions, sources,
+    tokens, users,
 };
 
 /// Where the API lives.
@@ -146,6 +146,7 @@ fn api(api: &mut ServiceConfig) {
         )
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
         .service(scope("/applications").wrap(from_fn(member)).configure(of_applications))
+        .service(scope("/sources").wrap(from_fn(member)).configure(of_sources))
         .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
         .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
@@ -282,6 +283,28 @@ fn of_applications(inside: &mut ServiceConfig) {
                 .route(patch().to(applications::set_group))
                 .route(delete().to(applications::remove_group)),
         );
+}
+
+fn of_sources(inside: &mut ServiceConfig) {
+    inside
+        .service(resource("").route(get().to(sources::list)).route(post().to(sources::create)))
+        .service(resource("/{handle}").route(get().to(sources::get)).route(delete().to(sources::delete)))
+        .service(
+            resource("/{handle}/pipes")
+                .route(get().to(sources::list_pipes))
+                .route(post().to(sources::create_pipe)),
+        )
+        .service(
+            resource("/{handle}/pipes/{name}")
+                .route(patch().to(sources::update_pipe))
+                .route(delete().to(sources::delete_pipe)),
+        )
+        .service(
+            resource("/{handle}/grants")
+                .route(get().to(sources::list_grants))
+                .route(post().to(sources::grant)),
+        )
+        .service(resource("/{handle}/grants/{grantId}").route(delete().to(sources::revoke_grant)));
 }
 
 fn of_an_organization(inside: &mut ServiceConfig) {

@@ -24,6 +24,8 @@ const STREAMS: Needs = Needs::Scope(Scope::Streams);
 const KEYS: Needs = Needs::Scope(Scope::Keys);
 const ORG_READ: Needs = Needs::Scope(Scope::OrgRead);
 const ORG_WRITE: Needs = Needs::Scope(Scope::OrgWrite);
+const PIPES_READ: Needs = Needs::Scope(Scope::PipesRead);
+const PIPES_WRITE: Needs = Needs::Scope(Scope::PipesWrite);
 const ADMIN: Needs = Needs::Scope(Scope::Admin);
 
 /// Method, path under the prefix, and what a key needs for it.
@@ -136,6 +138,17 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("GET", "/applications/{id}/groups/{groupId}", ORG_READ),
     ("PATCH", "/applications/{id}/groups/{groupId}", ORG_WRITE),
     ("DELETE", "/applications/{id}/groups/{groupId}", ORG_WRITE),
+    ("GET", "/sources", PIPES_READ),
+    ("POST", "/sources", PIPES_WRITE),
+    ("GET", "/sources/{handle}", PIPES_READ),
+    ("DELETE", "/sources/{handle}", PIPES_WRITE),
+    ("GET", "/sources/{handle}/pipes", PIPES_READ),
+    ("POST", "/sources/{handle}/pipes", PIPES_WRITE),
+    ("PATCH", "/sources/{handle}/pipes/{name}", PIPES_WRITE),
+    ("DELETE", "/sources/{handle}/pipes/{name}", PIPES_WRITE),
+    ("GET", "/sources/{handle}/grants", PIPES_READ),
+    ("POST", "/sources/{handle}/grants", PIPES_WRITE),
+    ("DELETE", "/sources/{handle}/grants/{grantId}", PIPES_WRITE),
     ("GET", "/homes", READ),
     ("DELETE", "/homes/{id}", WRITE),
     ("GET", "/catalog/repositories", ADMIN),

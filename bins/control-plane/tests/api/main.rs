@@ -35,6 +35,7 @@ mod sessions;
 mod setup;
 mod shares;
 mod sign_in;
+mod sources;
 mod support;
 mod terminal;
 mod users;

@@ -29,6 +29,8 @@ enum Rule {
     Session(Operation),
     /// A stream: the owner's alone under the right; who manages sessions sees it and is refused.
     Stream(Operation),
+    /// A source, which every member finds: one's own under the right, those of others for who manages sources.
+    Source(Operation),
     /// An agent's key; no user's credential is one.
     Agent,
 }
@@ -152,6 +154,17 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /applications/{id}/groups/{groupId}", Rule::Hidden(Operation::ManageApplications)),
     ("PATCH /applications/{id}/groups/{groupId}", Rule::Hidden(Operation::ManageApplications)),
     ("DELETE /applications/{id}/groups/{groupId}", Rule::Hidden(Operation::ManageApplications)),
+    ("GET /sources", Rule::Right(Operation::ReadSources)),
+    ("POST /sources", Rule::Right(Operation::MakeSources)),
+    ("GET /sources/{handle}", Rule::Right(Operation::ReadSources)),
+    ("DELETE /sources/{handle}", Rule::Source(Operation::MakeSources)),
+    ("GET /sources/{handle}/pipes", Rule::Right(Operation::ReadSources)),
+    ("POST /sources/{handle}/pipes", Rule::Source(Operation::MakeSources)),
+    ("PATCH /sources/{handle}/pipes/{name}", Rule::Source(Operation::MakeSources)),
+    ("DELETE /sources/{handle}/pipes/{name}", Rule::Source(Operation::MakeSources)),
+    ("GET /sources/{handle}/grants", Rule::Source(Operation::ReadSources)),
+    ("POST /sources/{handle}/grants", Rule::Source(Operation::MakeSources)),
+    ("DELETE /sources/{handle}/grants/{grantId}", Rule::Source(Operation::MakeSources)),
     ("GET /homes", Rule::Right(Operation::OwnSessions)),
     ("DELETE /homes/{id}", Rule::Session(Operation::OwnSessions)),
     ("GET /plugins", Rule::Right(Operation::ManagePlugins)),
@@ -305,7 +318,11 @@ fn expected(operation: &str, rule: Rule, who: Who, own: bool) -> Expected {
         (Rule::Agent, _) | (_, Who::Nobody) => Expected::Refused(401),
         (Rule::Right(_), Who::Stranger) if !there => Expected::Refused(404),
         (Rule::Right(right), _) => by_right(right),
-        (Rule::Hidden(_) | Rule::Session(_) | Rule::Stream(_), Who::Stranger) => Expected::Refused(404),
+        (Rule::Hidden(_) | Rule::Session(_) | Rule::Stream(_) | Rule::Source(_), Who::Stranger) => {
+            Expected::Refused(404)
+        }
+        (Rule::Source(right), _) if own => by_right(right),
+        (Rule::Source(_), _) => by_right(Operation::ManageSources),
         (Rule::Hidden(right), _) if right.allows(who.standing()) => Expected::LetIn,
         (Rule::Session(right) | Rule::Stream(right), _) if own => by_right(right),
         (Rule::Session(_), _) if Operation::ManageSessions.allows(who.standing()) => Expected::LetIn,
@@ -481,6 +498,7 @@ impl Stage {
             "plugins" => self.ask_of_plugins(operation, &mut ask).await,
             "users" | "groups" | "quotas" => self.ask_of_users(operation, &mut ask).await,
             "applications" => self.ask_of_applications(operation, &mut ask).await,
+            "sources" => self.ask_of_sources(operation, who, own, &mut ask).await,
             "auth" => self.ask_of_logins(operation, who, &mut ask).await,
             "organizations" | "orgs" | "invites" | "keys" => {
                 self.ask_of_people(operation, who, &mut ask).await;
@@ -631,6 +649,41 @@ impl Stage {
             ("PUT", _) => Some(json!({"displayName": "Walked"})),
             ("POST", _) => Some(json!({"groupId": other})),
             ("PATCH", _) => Some(json!({"accessLevel": "view"})),
+            _ => None,
+        };
+    }
+
+    /// A source of the caller or of a colleague, with a pipe and a grant.
+    async fn ask_of_sources(&self, operation: &str, who: Who, own: bool, ask: &mut Ask) {
+        let handle = unique("source");
+        if operation == "POST /sources" {
+            ask.body = Some(json!({"handle": handle}));
+        }
+        if !operation.contains("{handle}") {
+            return;
+        }
+        let theirs = own && !matches!(who, Who::Nobody | Who::Stranger);
+        let name = if theirs { format!("{who:?}") } else { "Colleague".to_owned() };
+        let owner = self.of(&name);
+        let member = format!("{ORG}/members/{}", owner.id);
+        if name == "Viewer" {
+            self.done("PATCH", &member, json!({"role": "user"})).await;
+        }
+        self.done_by(&owner.token, "POST", "/api/v1/sources", json!({"handle": handle})).await;
+        let path = format!("/api/v1/sources/{handle}");
+        self.done_by(&owner.token, "POST", &format!("{path}/pipes"), json!({"name": "room"})).await;
+        let right = json!({"everyone": true, "right": "read"});
+        let grant = self.done_by(&owner.token, "POST", &format!("{path}/grants"), right).await;
+        if name == "Viewer" {
+            self.done("PATCH", &member, json!({"role": "viewer"})).await;
+        }
+        ask.fill("{handle}", &handle);
+        ask.fill("{name}", "room");
+        ask.fill("{grantId}", grant["id"].as_str().unwrap());
+        ask.body = match operation {
+            "POST /sources/{handle}/pipes" => Some(json!({"name": "hall"})),
+            "PATCH /sources/{handle}/pipes/{name}" => Some(json!({"ttlSeconds": 60})),
+            "POST /sources/{handle}/grants" => Some(json!({"everyone": true, "right": "write"})),
             _ => None,
         };
     }
@@ -951,7 +1004,7 @@ async fn every_operation_answers_five_callers_as_the_matrix_says() {
             assert!(callers.len() > FIVE.len(), "{operation}: nobody is let in, so nothing is shown");
         }
         for who in callers {
-            let others = matches!(rule, Rule::Session(_) | Rule::Stream(_))
+            let others = matches!(rule, Rule::Session(_) | Rule::Stream(_) | Rule::Source(_))
                 && !matches!(who, Who::Nobody | Who::Stranger);
             if others {
                 wrong.extend(stage.walk(&operation, rule, who, false).await);

@@ -119,6 +119,8 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("GET /api/v1/applications", "lists what the caller's organization has"),
     ("GET /api/v1/applications/user", "lists what the caller's organization has"),
     ("POST /api/v1/applications", "makes one in the caller's own organization"),
+    ("GET /api/v1/sources", "lists what the caller's organization has, asserted empty in sources.rs"),
+    ("POST /api/v1/sources", "makes one in the caller's own organization"),
     ("GET /api/v1/homes", "lists what the caller's organization has"),
     ("POST /api/v1/sessions", "makes one in the caller's own organization"),
     ("GET /api/v1/events", "tells what the caller may see, asserted in events.rs"),
@@ -173,6 +175,8 @@ pub(crate) fn fill(path: &str, id: &str) -> String {
         .replace("{sessionId}", id)
         .replace("{username}", "nobody")
         .replace("{name}", "nobody")
+        .replace("{handle}", "nobody")
+        .replace("{grantId}", id)
         .replace("{deliveryId}", id)
 }
 
