@@ -109,7 +109,7 @@ async fn a_pipe_keeps_what_it_is_told_and_the_default_for_the_rest() {
     let kept = json!({"ttlSeconds": 86_400, "maxMsgs": 7, "maxBytes": 2_048});
     assert_eq!((changed.status, &changed.body["retention"]), (200, &kept), "{changed:?}");
     let bad = stand.ask("PATCH", &format!("{pipes}/room"), json!({"maxMsgs": -1, "name": "x"})).await;
-    assert_eq!(bad.refused(400, "E_INVALID_PIPE").fields(), ["maxMsgs", "name"]);
+    assert_eq!(bad.refused(400, "E_INVALID").fields(), ["maxMsgs", "name"]);
 
     let listed = stand.ask_as(&stand.friend, "GET", pipes, Value::Null).await.body;
     let names: Vec<&str> =
