@@ -8,6 +8,14 @@ use crate::output;
 
 /// Something did not work.
 pub(crate) const FAILURE: u8 = 1;
+/// It is not there, or not for the caller.
+pub(crate) const REFUSED: u8 = 3;
+/// Nobody answered: whether it happened is not known.
+pub(crate) const NO_ANSWER: u8 = 4;
+/// It is too large, or no room is left for it.
+pub(crate) const NO_ROOM: u8 = 5;
+/// There was nothing to read.
+pub(crate) const NOTHING: u8 = 6;
 /// Something did not work while running somebody else's program, whose own codes are 0 to 124 and 126 to 255.
 pub(crate) const RUN_FAILURE: u8 = 125;
 /// What a shell calls a program that wrote into a closed pipe.

@@ -116,6 +116,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn once(mut self) -> Self {
+        self.repeat = Repeat::Unsent;
+        self
+    }
+
     pub(crate) fn streaming(mut self) -> Self {
         self.limit = Limit::Opening;
         self

@@ -39,6 +39,7 @@ mod homes;
 mod invites;
 mod keys;
 mod logs;
+mod messages;
 mod organizations;
 mod plugins;
 mod port;
@@ -66,6 +67,7 @@ pub use homes::{HomeLeaving, HomePage};
 pub use invites::{InviteList, Joined, NewInvite};
 pub use keys::{KeyPage, MadeKey};
 pub use logs::{LogChunk, Logs};
+pub use messages::{Message, MessageList, MessageQuery, MessageToSend, NatsAccess};
 pub use organizations::{
     MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
 };

@@ -37,6 +37,11 @@ impl IdempotencyKey {
         }
     }
 
+    /// The key itself.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
     pub(crate) fn into_header(self) -> HeaderValue {
         self.0
     }

@@ -7,6 +7,7 @@ mod events;
 mod groups;
 mod homes;
 mod keys;
+mod messages;
 mod parse;
 mod people;
 mod plugins;
@@ -31,6 +32,7 @@ pub(crate) use self::{
     groups::{GroupVerb, Limits, QuotaVerb, Whose},
     homes::HomeVerb,
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
+    messages::{Address, ReadArgs, SendArgs},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
     plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
@@ -158,6 +160,10 @@ pub(crate) enum Verb {
     /// Pipes of a source, and what they keep
     #[command(subcommand)]
     Pipe(PipeVerb),
+    /// Send a message to a source, and hear that it is stored
+    Send(SendArgs),
+    /// Read messages of a source
+    Read(ReadArgs),
     /// Persistent homes: what they take, and their end
     #[command(subcommand)]
     Homes(HomeVerb),
@@ -350,6 +356,16 @@ mod tests {
     #[test]
     fn the_help_of_pipe_set_names_every_flag() {
         insta::assert_snapshot!(help(&["pipe", "set"]));
+    }
+
+    #[test]
+    fn the_help_of_send_names_every_exit_code() {
+        insta::assert_snapshot!(help(&["send"]));
+    }
+
+    #[test]
+    fn the_help_of_read_names_every_exit_code() {
+        insta::assert_snapshot!(help(&["read"]));
     }
 
     #[test]

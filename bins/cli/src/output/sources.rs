@@ -1,7 +1,7 @@
 //! Tables of sources, pipes and grants.
 
-use tidegate_client::MadePipe;
-use tidegate_model::{Clock, ListedPipe, Quantity, Retention, Source, SourceGrant, SystemClock};
+use tidegate_client::{MadePipe, Message};
+use tidegate_model::{Clock, ListedPipe, Payload, Quantity, Retention, Source, SourceGrant, SystemClock};
 
 use super::{age, named, plain, table, time};
 
@@ -95,6 +95,17 @@ pub(crate) fn pipe(handle: &str, made: &MadePipe) -> String {
     let late =
         late.map_or_else(String::new, |found| format!("; not yet in force: {}", kept(&found).join(", ")));
     format!("{handle}/{} keeps {time}, {messages} messages, {bytes}{late}", made.pipe.name)
+}
+
+/// A message with where it stands, from whom, and what it says.
+pub(crate) fn message(message: &Message) -> String {
+    let at = time(message.stored_at.unwrap_or(message.created_at));
+    let reply = message.in_reply_to.map_or_else(String::new, |id| format!(" in reply to {id}"));
+    let text = match &message.payload {
+        Payload::Text(text) => plain(text),
+        Payload::Bytes(bytes) => plain(&String::from_utf8_lossy(bytes)),
+    };
+    format!("{}  {at}  {}{reply}\n{}", message.sequence, message.sender, text.trim_end_matches('\n'))
 }
 
 /// Whom a right is given to.

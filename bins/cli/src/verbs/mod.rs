@@ -14,6 +14,7 @@ mod keys;
 mod list;
 mod login;
 mod logs;
+mod messages;
 mod people;
 mod plugins;
 mod ports;
@@ -56,6 +57,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Logins(verb) => users::logins(&Context::new(&global)?, verb).await,
         Verb::Source(verb) => sources::source(&Context::new(&global)?, verb).await,
         Verb::Pipe(verb) => sources::pipe(&Context::new(&global)?, verb).await,
+        Verb::Send(words) => messages::send(&Context::new(&global)?, words).await,
+        Verb::Read(words) => messages::read(&Context::new(&global)?, words).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);

@@ -1,0 +1,116 @@
+//! The words of `send` and `read`.
+
+use std::{path::PathBuf, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use clap::Args as ClapArgs;
+use tidegate_model::{Handle, INBOX, MessageId};
+
+/// `send`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    tidegate send build \"the tests are green\"\n  \
+    make 2>&1 | tidegate send build/results\n  \
+    tidegate send build --file report.json --key nightly-17\n\n\
+    Exit codes:\n  \
+    0  stored: the broker has acknowledged it\n  \
+    1  something else did not work\n  \
+    2  the command line is wrong\n  \
+    3  refused: no such source or pipe, or not for you, or no longer logged in\n  \
+    4  not acknowledged in time: send it again with the same --key, and it is stored once\n  \
+    5  too large, or no room is left")]
+pub(crate) struct SendArgs {
+    /// A source's handle for its inbox, or HANDLE/PIPE.
+    #[arg(value_name = "HANDLE[/PIPE]")]
+    pub(crate) to: Address,
+    /// What to say; standard input where absent. What is no UTF-8 is sent as bytes.
+    #[arg(conflicts_with = "file")]
+    pub(crate) text: Option<String>,
+    /// Send what is in this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The message that this answers.
+    #[arg(long, value_name = "ID")]
+    pub(crate) reply_to: Option<MessageId>,
+    /// Ask to hear that it was read.
+    #[arg(long)]
+    pub(crate) ack: bool,
+    /// What a repeat is known by, within two minutes; a random one where absent.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// For how many seconds to try again where the broker does not answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) timeout: u64,
+}
+
+/// `read`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    tidegate read build\n  \
+    tidegate read build --follow\n  \
+    tidegate read build/results --after 0 --limit 100\n\n\
+    Without --after and --since every message is given once, to whichever program of yours reads first. With them nothing\n\
+    moves, and the same messages can be read again. With --json every message is a line.\n\n\
+    Exit codes:\n  \
+    0  there were messages\n  \
+    1  something else did not work\n  \
+    2  the command line is wrong\n  \
+    3  refused: no such source or pipe, or not for you to read, or no longer logged in\n  \
+    4  no answer from the broker\n  \
+    6  no message was there")]
+pub(crate) struct ReadArgs {
+    /// A source's handle for its inbox, or HANDLE/PIPE.
+    #[arg(value_name = "HANDLE[/PIPE]")]
+    pub(crate) from: Address,
+    /// Read those behind this sequence, 0 for all that are kept; your place does not move.
+    #[arg(long, value_name = "SEQUENCE", conflicts_with = "since")]
+    pub(crate) after: Option<u64>,
+    /// Read those stored at this moment or later, for example 2026-01-31T12:00:00Z; your place does not move.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<DateTime<Utc>>,
+    /// At most so many at a time, 1 to 100.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub(crate) limit: usize,
+    /// Wait so many seconds for a message where there is none.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "follow")]
+    pub(crate) wait: Option<u64>,
+    /// Go on with what comes, until it is ended.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+/// A source and one of its pipes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) handle: Handle,
+    pub(crate) pipe: String,
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (handle, pipe) = text.split_once('/').unwrap_or((text, INBOX));
+        let handle = handle.parse().map_err(|error| format!("a handle {error}"))?;
+        if pipe.is_empty() {
+            return Err("must be HANDLE or HANDLE/PIPE, for example build/results".to_owned());
+        }
+        Ok(Self { handle, pipe: pipe.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_an_inbox_or_a_pipe() {
+        let address = |text: &str| text.parse::<Address>().map(|it| (it.handle.to_string(), it.pipe));
+        assert_eq!(address("build"), Ok(("build".to_owned(), "inbox".to_owned())));
+        assert_eq!(address("build/stdout"), Ok(("build".to_owned(), "stdout".to_owned())));
+        assert!(address("build/").unwrap_err().contains("build/results"));
+        for bad in ["", "/room", "Build", "stdin", "a.b/room"] {
+            assert!(address(bad).unwrap_err().starts_with("a handle"), "{bad}");
+        }
+    }
+}

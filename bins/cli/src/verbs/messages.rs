@@ -1,0 +1,196 @@
+//! `send` and `read`, whose exit codes tell scripts what to do next.
+
+use std::{
+    io::{self, Read, Write},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tidegate_client::{
+    Error, IdempotencyKey, Message, MessageList, MessageQuery, MessageToSend, StatusCode,
+};
+use tidegate_model::Payload;
+
+use crate::{
+    args::{Address, ReadArgs, SendArgs},
+    context::Context,
+    exit,
+    output::{self, plain},
+};
+
+/// The most that is read to be sent: base64 makes more of it than an envelope may have.
+const LARGEST: u64 = 64 * 1_024;
+/// The wait before a message is sent, or asked for, once more.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Seconds that one look waits while messages are followed.
+const LOOK: u64 = 20;
+/// Failures in a row after which a follower gives up.
+const FAILURES: u32 = 60;
+
+pub(super) async fn send(context: &Context, words: SendArgs) -> anyhow::Result<ExitCode> {
+    let key = match &words.key {
+        Some(key) => IdempotencyKey::new(key)?,
+        None => IdempotencyKey::random(),
+    };
+    let Some(payload) = payload(&words)? else {
+        let error = anyhow::anyhow!("a message may have 64 KiB with its envelope: send less, or send parts of it");
+        return Ok(exit::report(&error, context.output.json, exit::NO_ROOM));
+    };
+    let message = MessageToSend { payload, in_reply_to: words.reply_to, ack_requested: words.ack };
+    let Address { handle, pipe } = &words.to;
+    let until = Instant::now() + Duration::from_secs(words.timeout);
+    loop {
+        let error = match context.client.send_message(handle, pipe, &message, key.clone()).await {
+            Ok(sent) => {
+                let text = || format!("{} is stored in {handle}/{} at {}", sent.id, plain(pipe), sent.sequence);
+                context.output.answer(&sent, text)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(error) => error,
+        };
+        if error.is_passing() && Instant::now() + AGAIN < until {
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        }
+        let code = code(&error);
+        let error = if code == exit::NO_ANSWER {
+            let known = key.as_str().to_owned();
+            anyhow::Error::new(error).context(format!(
+                "it is not known whether the message is stored: send it again with --key {known}, and it is stored once"
+            ))
+        } else {
+            anyhow::Error::new(error)
+        };
+        return Ok(exit::report(&error, context.output.json, code));
+    }
+}
+
+/// What to say; `None` where it is certainly too large.
+fn payload(words: &SendArgs) -> anyhow::Result<Option<Payload>> {
+    let bytes = match (&words.text, &words.file) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(file)) => {
+            let opened = std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+            whole(opened)?
+        }
+        (None, None) => whole(io::stdin().lock())?,
+    };
+    if bytes.len() as u64 > LARGEST {
+        return Ok(None);
+    }
+    Ok(Some(match String::from_utf8(bytes) {
+        Ok(text) => Payload::Text(text),
+        Err(error) => Payload::Bytes(error.into_bytes()),
+    }))
+}
+
+/// Reads to the end, or until it is too much.
+fn whole(from: impl Read) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(LARGEST + 1).read_to_end(&mut bytes).context("cannot read what to send")?;
+    Ok(bytes)
+}
+
+pub(super) async fn read(context: &Context, words: ReadArgs) -> anyhow::Result<ExitCode> {
+    let mut query = MessageQuery {
+        after: words.after,
+        since: words.since,
+        limit: Some(words.limit),
+        wait: if words.follow { Some(LOOK) } else { words.wait },
+    };
+    let until = Instant::now() + Duration::from_secs(words.wait.unwrap_or(0));
+    let mut reading = Reading { context, from: words.from, incarnation: None, failures: 0 };
+    loop {
+        let page = match reading.next(&query, words.follow).await {
+            Ok(Some(page)) => page,
+            Ok(None) => continue,
+            Err(error) => {
+                let code = code(&error);
+                return Ok(exit::report(&error.into(), context.output.json, code));
+            }
+        };
+        if reading.is_anew(&page) && query.after.is_some() {
+            context.output.note("the pipe was made anew, it begins with its first message");
+            query.after = Some(0);
+            continue;
+        }
+        for message in &page.messages {
+            write(context, message)?;
+        }
+        if let Some(unread) = page.unread.filter(|unread| *unread > 0 && !words.follow) {
+            context.output.note(&format!("{unread} more to read"));
+        }
+        // Whoever reads from a place of their own goes on behind what they had.
+        if query.after.is_some() || query.since.is_some() {
+            if let Some(last) = page.last {
+                (query.after, query.since) = (Some(last), None);
+            }
+        }
+        if words.follow {
+            continue;
+        }
+        if !page.messages.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let left = until.saturating_duration_since(Instant::now()).as_secs();
+        if left == 0 {
+            context.output.note("no message is there");
+            return Ok(ExitCode::from(exit::NOTHING));
+        }
+        query.wait = Some(left);
+    }
+}
+
+/// A pipe that is read.
+struct Reading<'a> {
+    context: &'a Context,
+    from: Address,
+    incarnation: Option<chrono::DateTime<chrono::Utc>>,
+    failures: u32,
+}
+
+impl Reading<'_> {
+    /// The next messages; `None` where a follower is to ask again.
+    async fn next(&mut self, query: &MessageQuery, follow: bool) -> Result<Option<MessageList>, Error> {
+        match self.context.client.messages(&self.from.handle, &self.from.pipe, query).await {
+            Ok(page) => {
+                self.failures = 0;
+                Ok(Some(page))
+            }
+            Err(error) if follow && error.is_passing() && self.failures < FAILURES => {
+                self.failures += 1;
+                tokio::time::sleep(AGAIN * self.failures.min(10)).await;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether sequences mean other messages than before.
+    fn is_anew(&mut self, page: &MessageList) -> bool {
+        let before = std::mem::replace(&mut self.incarnation, page.incarnation.or(self.incarnation));
+        before.is_some() && before != self.incarnation
+    }
+}
+
+/// A line, or what was sent as it was sent where nobody looks at it.
+fn write(context: &Context, message: &Message) -> anyhow::Result<()> {
+    if context.output.json {
+        return output::json_line(message);
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", output::message(message))?;
+    Ok(out.flush()?)
+}
+
+/// What a failure tells scripts.
+fn code(error: &Error) -> u8 {
+    match error.status() {
+        _ if error.is_passing() => exit::NO_ANSWER,
+        Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => exit::REFUSED,
+        Some(StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE) => exit::NO_ROOM,
+        None if matches!(error, Error::NotLoggedIn(_) | Error::LoginEnded) => exit::REFUSED,
+        _ => exit::FAILURE,
+    }
+}

@@ -1,0 +1,149 @@
+//! Messages of pipes: sending them so that each is stored once, and reading them.
+
+use chrono::{DateTime, Utc};
+use reqwest::header::HeaderName;
+use serde::{Deserialize, Serialize};
+use tidegate_model::{Handle, MessageId, OrgId, Payload, Secret, UserId};
+
+use crate::{Client, Error, IdempotencyKey, call::Call};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A message to send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MessageToSend {
+    /// What it says.
+    pub payload: Payload,
+    /// The message that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_reply_to: Option<MessageId>,
+    /// Whether the sender wants to hear that it was read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ack_requested: bool,
+}
+
+/// A message in its pipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The message's id.
+    pub id: MessageId,
+    /// Who sent it, as the broker knows it.
+    pub sender: UserId,
+    /// What it was sent to.
+    pub subject: String,
+    /// What it says.
+    pub payload: Payload,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// The message that it answers.
+    #[serde(default)]
+    pub in_reply_to: Option<MessageId>,
+    /// Whether its sender wants to hear that it was read.
+    #[serde(default)]
+    pub ack_requested: bool,
+    /// Its place in the pipe.
+    pub sequence: u64,
+    /// When it was stored; `None` in the answer to whoever sends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_at: Option<DateTime<Utc>>,
+}
+
+/// Some messages of a pipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageList {
+    /// The oldest first.
+    pub messages: Vec<Message>,
+    /// The sequence of the last thing that was looked at.
+    pub last: Option<u64>,
+    /// How many the caller has still not read, where their place is looked at.
+    pub unread: Option<u64>,
+    /// Things on the way that are no messages, which were passed over.
+    pub skipped: u64,
+    /// Which stream it is: sequences of another one mean other messages.
+    pub incarnation: Option<DateTime<Utc>>,
+}
+
+/// Which messages: those the caller has not read yet, whose place moves, where neither `after` nor `since` is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageQuery {
+    /// Those behind this sequence; nothing moves.
+    pub after: Option<u64>,
+    /// Those stored at this moment or later; nothing moves.
+    pub since: Option<DateTime<Utc>>,
+    /// At most so many, 1 to 100; 10 where absent.
+    pub limit: Option<usize>,
+    /// Seconds to wait for one where there is none, at most 20, so that the answer comes before the client gives up.
+    pub wait: Option<u64>,
+}
+
+/// What opens NATS, and the API beside it, for five minutes.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NatsAccess {
+    /// A bearer token for the API.
+    pub jwt: Secret<String>,
+    /// Where NATS is.
+    pub nats_url: String,
+    /// The organization.
+    pub account_id: OrgId,
+    /// Its name.
+    pub account_name: String,
+    /// When both tokens end.
+    pub expires_at: DateTime<Utc>,
+    /// The user's token for NATS.
+    pub nats_user_jwt: Secret<String>,
+    /// The user's seed, which signs what NATS asks.
+    pub nats_user_seed: Secret<String>,
+    /// The prefix that the client's inboxes must have.
+    pub inbox_prefix: String,
+}
+
+/// The longest that an answer is waited for.
+const LONGEST: u64 = 20;
+
+impl Client {
+    /// `POST sources/{handle}/pipes/{name}/messages`. It is stored when this succeeds. An answer that was lost is asked for
+    /// again under the same key, which stores it once within two minutes.
+    pub async fn send_message(
+        &self,
+        handle: &Handle,
+        pipe: &str,
+        message: &MessageToSend,
+        key: IdempotencyKey,
+    ) -> Result<Message, Error> {
+        let call = Call::post(&["sources", handle.as_str(), "pipes", pipe, "messages"]).json(message)?;
+        self.fetch(call.header(IDEMPOTENCY_KEY, key.into_header()).repeatable()).await
+    }
+
+    /// `GET sources/{handle}/pipes/{name}/messages`.
+    ///
+    /// Where the caller's place moves, an answer that was lost is not asked for again: its messages were read, and are found
+    /// with `after` or `since`.
+    pub async fn messages(
+        &self,
+        handle: &Handle,
+        pipe: &str,
+        query: &MessageQuery,
+    ) -> Result<MessageList, Error> {
+        let call = Call::get(&["sources", handle.as_str(), "pipes", pipe, "messages"])
+            .query_if("after", query.after)
+            .query_if("since", query.since.map(|since| since.to_rfc3339()))
+            .query_if("limit", query.limit)
+            .query_if("wait", query.wait.map(|wait| wait.min(LONGEST)));
+        let moves = query.after.is_none() && query.since.is_none();
+        self.fetch(if moves { call.once() } else { call }).await
+    }
+
+    /// `POST auth/exchange`: a credential for one that opens NATS, in the credential's own organization or in `account`.
+    pub async fn exchange(
+        &self,
+        credential: &Secret<String>,
+        account: Option<&str>,
+    ) -> Result<NatsAccess, Error> {
+        let mut body = serde_json::json!({"api_key": credential.expose()});
+        if let Some(account) = account {
+            body["account_id"] = account.into();
+        }
+        self.fetch(Call::post(&["auth", "exchange"]).json(&body)?.without_bearer().repeatable()).await
+    }
+}
