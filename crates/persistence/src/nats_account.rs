@@ -1,6 +1,6 @@
 //! Accounts of organizations on NATS, and the operator that signs them. Seeds come in and go out sealed.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{CredentialId, OrgId, OrgStatus, UserId};
@@ -260,30 +260,49 @@ pub async fn operator(tx: &mut PlatformTx) -> Result<Option<NatsOperator>> {
     ))
 }
 
-/// Notes that a credential of whoever opened the transaction got a token for NATS until then.
+/// Notes that a credential of whoever opened the transaction gets a token for NATS, and gives the second it is to be issued
+/// at: after every revocation. What it allows is to be read after this, so that none of it is taken away unseen.
 pub async fn note_principal(
     tx: &mut OrgTx,
     credential: CredentialId,
     now: DateTime<Utc>,
-    valid_until: DateTime<Utc>,
-) -> Result<()> {
+    lifetime: TimeDelta,
+) -> Result<DateTime<Utc>> {
     let (org, user) = (tx.org_id(), tx.user_id()?);
-    statement::<()>(
+    let rows: Vec<DateTime<Utc>> = statement::<Timestamptz>(
         "INSERT INTO nats_principals AS p (org_id, credential, user_id, renewed_at, valid_until) VALUES (?, ?, ?, ?, ?)
          ON CONFLICT (org_id, credential) DO UPDATE
-         SET renewed_at = GREATEST(p.renewed_at, EXCLUDED.renewed_at), valid_until = GREATEST(p.valid_until, EXCLUDED.valid_until)",
+         SET renewed_at = GREATEST(p.renewed_at, EXCLUDED.renewed_at, date_trunc('second', p.revoked_at) + interval '1 second'),
+             valid_until = GREATEST(p.valid_until, EXCLUDED.valid_until, date_trunc('second', p.revoked_at) + interval '1 second'
+                + (EXCLUDED.valid_until - EXCLUDED.renewed_at)),
+             narrowed = p.narrowed AND (p.revoked_at IS NULL OR p.revoked_at < p.renewed_at)
+         RETURNING renewed_at",
     )
     .bind::<Uuid, _>(org)
     .bind::<Text, _>(credential)
     .bind::<Uuid, _>(user)
     .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(valid_until)
+    .bind::<Timestamptz, _>(now + lifetime)
+    .load(tx.conn()?)
+    .await?;
+    rows.into_iter().next().ok_or(Error::NotFound)
+}
+
+/// Notes how many grants of others the token carries that [`note_principal`] announced.
+pub async fn note_grants(tx: &mut OrgTx, credential: CredentialId, grants: i32) -> Result<()> {
+    let org = tx.org_id();
+    statement::<()>(
+        "UPDATE nats_principals SET grants = GREATEST(grants, ?) WHERE org_id = ? AND credential = ?",
+    )
+    .bind::<Integer, _>(grants)
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(credential)
     .execute(tx.conn()?)
     .await?;
     Ok(())
 }
 
-/// Revokes what a credential holds; false where that was done since it was last renewed.
+/// Revokes what a credential holds, tokens that were issued ahead of the time included; false where that was done since it was last renewed.
 pub async fn revoke_principal(
     tx: &mut PlatformTx,
     org: OrgId,
@@ -291,7 +310,7 @@ pub async fn revoke_principal(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let changed = statement::<()>(
-        "UPDATE nats_principals SET revoked_at = ? WHERE org_id = ? AND credential = ? AND (revoked_at IS NULL OR revoked_at < renewed_at)",
+        "UPDATE nats_principals SET revoked_at = GREATEST(?, renewed_at) WHERE org_id = ? AND credential = ? AND (revoked_at IS NULL OR revoked_at < renewed_at)",
     )
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(org)

@@ -135,3 +135,22 @@ pub async fn publishable(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec
     .await?;
     Ok(rows.into_iter().map(|(creator, handle, right)| Publishable { creator, handle, right }).collect())
 }
+
+/// Every pipe of others that a member may write to by a grant, with its source's handle, in their order; at most `limit`.
+pub async fn write_targets(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec<(String, String)>> {
+    let org = tx.org_id();
+    Ok(statement::<(Text, Text)>(
+        "SELECT DISTINCT s.handle, t.pipe FROM source_rights(?, ?) r JOIN sources s ON s.org_id = ? AND s.id = r.source_id
+         CROSS JOIN LATERAL (
+            SELECT unnest(ARRAY['stdin', 'stdctrl']) AS pipe WHERE r.allows = 'type' AND s.kind = 'pty'
+            UNION ALL SELECT p.name FROM pipes p WHERE r.allows = 'write' AND p.org_id = s.org_id AND p.source_id = s.id) t
+         WHERE s.created_by <> ? ORDER BY 1, 2 LIMIT ?",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(user)
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(user)
+    .bind::<BigInt, _>(limit)
+    .load(tx.conn()?)
+    .await?)
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use chrono::TimeDelta;
+use tidegate_broker::{Error as BrokerError, Missing};
 use tidegate_model::{FieldErrors, QuotaBound, SessionId, SessionState};
 use tidegate_persistence::{Constraint, Error as DbError};
 
@@ -62,6 +63,23 @@ pub enum Error {
     /// The database cannot be reached: nothing happened, try again.
     #[error("the service is not available for a moment, try again")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What carries pipes cannot be reached, or is not there: a repeat may succeed, and does nothing twice.
+    #[error("pipes are not available for a moment, try again")]
+    BrokerUnavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something is being made that this waits for: a repeat completes it.
+    #[error("{0} is not ready yet: ask again in a moment")]
+    NotReady(String),
+    /// No room is left to store it.
+    #[error("{message}")]
+    StorageFull {
+        /// What is full, with the numbers, and what can be done.
+        message: String,
+        /// The numbers by name.
+        figures: FieldErrors,
+    },
+    /// It is larger than it may be.
+    #[error("{0}")]
+    TooLarge(String),
     /// Whoever vouches for people does not answer: try again, or come in another way.
     #[error("{provider} does not answer as it should: try again in a moment, or log in another way")]
     ProviderUnavailable {
@@ -111,6 +129,31 @@ impl Error {
     /// Whether a repeat may succeed without anything being changed.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<BrokerError> for Error {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            // An account that NATS does not know is pushed again by the reconciler.
+            BrokerError::Unavailable { .. }
+            | BrokerError::Busy { .. }
+            | BrokerError::NotFound(Missing::Account) => Self::BrokerUnavailable(Box::new(error)),
+            BrokerError::Full { limit, description } => {
+                let mut figures = FieldErrors::new();
+                figures.add("limit", limit);
+                figures.add("reason", &description);
+                let message = format!(
+                    "{limit} is full ({description}): delete pipes, let them keep less, or ask an operator for more"
+                );
+                Self::StorageFull { message, figures }
+            }
+            BrokerError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            BrokerError::TooManyGrants { .. } => {
+                Self::Conflict { code: "E_TOO_MANY_GRANTS", message: error.to_string() }
+            }
+            other => Self::internal(other),
+        }
     }
 }
 

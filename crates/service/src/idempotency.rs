@@ -58,6 +58,11 @@ impl Idempotency {
         Ok(Self { key, body_hash: digest.to_vec() })
     }
 
+    /// The key itself, where somebody else keeps what it stands for.
+    pub(crate) fn text(&self) -> &str {
+        &self.key.key
+    }
+
     /// The kept answer, if this is a repeat.
     pub(crate) async fn find_in(&self, tx: &mut OrgTx, now: DateTime<Utc>) -> Result<Option<Replay>> {
         self.replay(idempotency::find(tx, &self.key, now - KEPT).await?)

@@ -13,6 +13,7 @@ mod all_users;
 mod applications;
 mod audit;
 mod bearer_tokens;
+mod broker;
 mod browsers;
 mod caller;
 mod catalog;
@@ -77,6 +78,10 @@ pub use all_users::AllUsers;
 pub use applications::{Applications, ApplicationsPage, ChangedAccess, Removal};
 pub use audit::{Audit, Export, ExportFormat, ExportWriter, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
+pub use broker::{
+    Broker, BrokerOptions, BrokerTls, Connected, Drift, Exchange, Exchanged, Messages, MessagesPage, MessagesRead, MessagesWanted,
+    OLDEST_NATS, Operator as NatsOperator, PipeRoute, Published, ReadMessage, Trust as NatsTrust,
+};
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
 pub use catalog::{Catalog, CatalogSearch};
@@ -149,6 +154,7 @@ pub(crate) struct Core {
     pub(crate) uses: keys::Uses<ApiKeyId>,
     pub(crate) token_uses: keys::Uses<BearerTokenId>,
     pub(crate) views: catalog::Views,
+    pub(crate) broker: broker::Slot,
 }
 
 /// Every use case, wired once. Cheap to clone.
@@ -210,6 +216,12 @@ pub struct Services {
     pub sources: Sources,
     /// Pipes of sources.
     pub pipes: Pipes,
+    /// NATS, which carries pipes.
+    pub broker: Broker,
+    /// Sending and reading messages.
+    pub messages: Messages,
+    /// Credentials for NATS.
+    pub exchange: Exchange,
     /// Tickets and rights of streams.
     pub streams: Streams,
     /// Changes of sessions, commands and agents, as a stream.
@@ -249,6 +261,7 @@ impl Services {
             uses: keys::Uses::default(),
             token_uses: keys::Uses::default(),
             views: catalog::Views::default(),
+            broker: broker::Slot::default(),
             db,
             clock,
             options,
@@ -282,6 +295,9 @@ impl Services {
             shares: Shares(Arc::clone(&core)),
             sources: Sources(Arc::clone(&core)),
             pipes: Pipes(Arc::clone(&core)),
+            broker: Broker(Arc::clone(&core)),
+            messages: Messages(Arc::clone(&core)),
+            exchange: Exchange(Arc::clone(&core)),
             streams: Streams(Arc::clone(&core)),
             events: Events(Arc::clone(&core)),
             agents: Agents(Arc::clone(&core)),

@@ -45,9 +45,30 @@ pub struct LoggedIn {
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
     sub: UserId,
-    sid: LoginSessionId,
+    /// The login, where it is one that this is good for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<LoginSessionId>,
+    /// Any other credential, as [`CredentialId`] is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cred: Option<String>,
     iat: i64,
     exp: i64,
+}
+
+impl Claims {
+    fn of(sub: UserId, credential: CredentialId, now: DateTime<Utc>, expires_at: DateTime<Utc>) -> Self {
+        let sid = credential.login();
+        let cred = sid.is_none().then(|| credential.to_string());
+        Self { sub, sid, cred, iat: now.timestamp(), exp: expires_at.timestamp() }
+    }
+
+    fn credential(&self) -> Option<CredentialId> {
+        match (self.sid, &self.cred) {
+            (Some(sid), None) => Some(CredentialId::Login(sid)),
+            (None, Some(cred)) => cred.parse().ok(),
+            (Some(_), Some(_)) | (None, None) => None,
+        }
+    }
 }
 
 const NOT_GOOD: Error = Error::Unauthenticated("the token is missing, wrong or has ended: log in again");
@@ -241,7 +262,7 @@ impl Logins {
         if claims.exp <= now.timestamp() {
             return Err(NOT_GOOD);
         }
-        let caller = self.caller(CredentialId::Login(claims.sid), wanted).await?;
+        let caller = self.caller(claims.credential().ok_or(NOT_GOOD)?, wanted).await?;
         if caller.user.user_id() == claims.sub { Ok(caller) } else { Err(NOT_GOOD) }
     }
 
@@ -299,11 +320,19 @@ impl Logins {
         let core = &self.0;
         let now = core.clock.now();
         let expires_at = now + Options::seconds(core.options.token_minutes * 60);
-        let claims = Claims { sub, sid, iat: now.timestamp(), exp: expires_at.timestamp() };
-        let key = EncodingKey::from_secret(core.vault.jwt());
-        let token =
-            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(Error::internal)?;
+        let token = self.sign(&Claims::of(sub, CredentialId::Login(sid), now, expires_at))?;
         Ok(LoggedIn { token, expires_at, refresh_token, user })
+    }
+
+    /// A token that stands for a credential which was looked at just now, and is good no longer than it.
+    pub(crate) fn short_token(&self, caller: &Caller, expires_at: DateTime<Utc>) -> Result<String> {
+        let now = self.0.clock.now();
+        self.sign(&Claims::of(caller.user.user_id(), caller.credential(), now, expires_at))
+    }
+
+    fn sign(&self, claims: &Claims) -> Result<String> {
+        let key = EncodingKey::from_secret(self.0.vault.jwt());
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).map_err(Error::internal)
     }
 }
 

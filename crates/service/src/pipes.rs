@@ -124,7 +124,8 @@ impl Pipes {
         change: &RetentionChange,
     ) -> Result<(Pipe, Vec<PipeOperationId>)> {
         let now = self.0.clock.now();
-        self.0
+        let updated = self
+            .0
             .db
             .in_org_locked(scope, async |tx, locked| {
                 let role = locked.named("organization")?.role;
@@ -151,13 +152,16 @@ impl Pipes {
                 audit_in(tx, "pipe.update", handle, detail, now).await?;
                 Ok((pipe::find_by_name(tx, source.id, name).await?, pending_in(tx, &source, name).await?))
             })
-            .await
+            .await;
+        self.0.broker.wake();
+        updated
     }
 
     /// Ends a pipe with its messages, for the same people. Gives the operations that have to be done for that.
     pub async fn delete(&self, scope: &OrgScope, handle: &str, name: &str) -> Result<Vec<PipeOperationId>> {
         let now = self.0.clock.now();
-        self.0
+        let deleted = self
+            .0
             .db
             .in_org_locked(scope, async |tx, locked| {
                 let role = locked.named("organization")?.role;
@@ -169,7 +173,9 @@ impl Pipes {
                 audit_in(tx, "pipe.delete", handle, json!({"before": shown}), now).await?;
                 pending_in(tx, &source, name).await
             })
-            .await
+            .await;
+        self.0.broker.wake();
+        deleted
     }
 
     /// The pipes of a source: those of its kind first, then those that were made, by name. For every member.

@@ -44,6 +44,7 @@ pub struct Vault {
     jwt: Secret<[u8; 32]>,
     digests: hmac::Key,
     seal: RandomizedNonceKey,
+    nats_users: Secret<[u8; 32]>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -79,6 +80,7 @@ impl Vault {
             jwt: Secret::new(derive(master, "jwt")?),
             digests: hmac::Key::new(hmac::HMAC_SHA256, &derive(master, "digest")?),
             seal,
+            nats_users: Secret::new(derive(master, "nats users")?),
         })
     }
 
@@ -90,6 +92,11 @@ impl Vault {
 
     pub(crate) fn jwt(&self) -> &[u8; 32] {
         self.jwt.expose()
+    }
+
+    /// What the keys of credentials on NATS are made of.
+    pub(crate) fn nats_users(&self) -> &[u8; 32] {
+        self.nats_users.expose()
     }
 
     /// The keyed digest under which a random secret is stored.

@@ -16,7 +16,7 @@ use tidegate_persistence::{
 };
 
 use crate::{
-    Core, Error, Idempotency, Listed, Made, Paging, Result,
+    Core, Error, Idempotency, Listed, Made, Nudge, Paging, Result,
     error::Named,
     members::Person,
     permissions::{may, require, standing},
@@ -111,7 +111,8 @@ impl Sources {
     /// sources. A source of the same handle that comes later starts empty.
     pub async fn delete(&self, scope: &OrgScope, handle: &str) -> Result<()> {
         let now = self.0.clock.now();
-        self.0
+        let deleted = self
+            .0
             .db
             .in_org_locked(scope, async |tx, locked| {
                 let role = locked.named("organization")?.role;
@@ -120,7 +121,16 @@ impl Sources {
                 let shown = json!({"id": source.id, "kind": source.kind, "createdBy": source.created_by});
                 audit_in(tx, "source.delete", handle, json!({"before": shown}), now).await
             })
-            .await
+            .await;
+        self.told(deleted)
+    }
+
+    /// NATS is to follow at once, and whoever holds a token for what is gone gets another one.
+    fn told(&self, changed: Result<()>) -> Result<()> {
+        changed?;
+        self.0.nudges.send(Nudge::Revalidate);
+        self.0.broker.wake();
+        Ok(())
     }
 
     /// Gives a member, a group or everyone a right to a source: for whoever made it, and for those who manage sources.
@@ -192,7 +202,8 @@ impl Sources {
     /// Takes a right away: whoever read by it alone reads no more, their place in the pipes is gone.
     pub async fn revoke_grant(&self, scope: &OrgScope, handle: &str, id: SourceGrantId) -> Result<()> {
         let now = self.0.clock.now();
-        self.0
+        let revoked = self
+            .0
             .db
             .in_org_locked(scope, async |tx, locked| {
                 let role = locked.named("organization")?.role;
@@ -207,7 +218,8 @@ impl Sources {
                 let detail = json!({"before": shown_grant(&source, &before), "readersEnded": ended});
                 audit_in(tx, "source.revoke", handle, detail, now).await
             })
-            .await
+            .await;
+        self.told(revoked)
     }
 }
 

@@ -201,6 +201,19 @@ impl From<Error> for Problem {
                     .with_retry(5)
                     .with_cause(silent)
             }
+            silent @ Error::BrokerUnavailable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "E_PIPES_UNAVAILABLE", said)
+                    .with_retry(1)
+                    .with_cause(silent)
+            }
+            Error::NotReady(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "E_NOT_READY", said).with_retry(1)
+            }
+            Error::StorageFull { figures, .. } => {
+                let full = Self::new(StatusCode::INSUFFICIENT_STORAGE, "E_STORAGE_FULL", said);
+                Self { fields: Some(figures), ..full }
+            }
+            Error::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "E_TOO_LARGE", said),
             Error::PluginFailed(..) => Self::new(StatusCode::BAD_GATEWAY, "E_PLUGIN", said),
             internal @ (Error::Internal(_) | Error::AskPlugins) => Self::fault(internal),
         }

@@ -1,6 +1,7 @@
 DROP FUNCTION list_lapsed_principals(timestamptz, integer);
 DROP FUNCTION list_nats_organizations(uuid, integer);
 DROP TRIGGER organization_moved ON organizations;
+DROP TRIGGER role_moved ON memberships;
 DROP TRIGGER group_hung ON groups;
 DROP TRIGGER right_gone ON group_memberships;
 DROP TABLE pipe_operations;
@@ -17,4 +18,5 @@ DROP FUNCTION tidegate_stream_gone();
 DROP FUNCTION tidegate_reader_gone();
 DROP FUNCTION tidegate_right_gone();
 DROP FUNCTION tidegate_group_hung();
+DROP FUNCTION tidegate_role_moved();
 DROP FUNCTION tidegate_org_moved();

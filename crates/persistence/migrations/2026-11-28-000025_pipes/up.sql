@@ -138,6 +138,9 @@ CREATE TABLE nats_principals (
     valid_until timestamptz NOT NULL,
     -- Tokens up to then are refused.
     revoked_at  timestamptz,
+    -- How many grants of others its tokens carry, and whether what they allow was made less since.
+    grants      integer NOT NULL DEFAULT 0 CHECK (grants >= 0),
+    narrowed    boolean NOT NULL DEFAULT false,
     PRIMARY KEY (org_id, credential)
 ) WITH (fillfactor = 80);
 CREATE INDEX nats_principals_valid ON nats_principals (valid_until);
@@ -204,7 +207,7 @@ GRANT SELECT, INSERT (org_id, public_key, signing_key, account_jwt, identity_see
 GRANT SELECT, UPDATE (account_jwt, signed_by, max_disk_bytes, max_streams, max_consumers, max_connections, updated_at, pushed_at)
     ON nats_accounts TO tidegate_platform;
 GRANT SELECT, INSERT, UPDATE (signing_key, signing_seed, retired_keys, updated_at) ON nats_operator TO tidegate_platform;
-GRANT SELECT, INSERT, UPDATE (renewed_at, valid_until) ON nats_principals TO tidegate_org;
+GRANT SELECT, INSERT, UPDATE (renewed_at, valid_until, grants, narrowed) ON nats_principals TO tidegate_org;
 GRANT SELECT, UPDATE (revoked_at), DELETE ON nats_principals TO tidegate_platform;
 GRANT SELECT, INSERT ON pipe_operations TO tidegate_org;
 GRANT SELECT, INSERT, UPDATE (status, attempts, next_at, finished_at, reason), DELETE ON pipe_operations TO tidegate_platform;
@@ -213,6 +216,9 @@ GRANT SELECT, INSERT, UPDATE (status, attempts, next_at, finished_at, reason), D
 CREATE POLICY owner ON pipe_operations FOR INSERT TO CURRENT_USER WITH CHECK (true);
 CREATE POLICY owner_reads ON read_cursors FOR SELECT TO CURRENT_USER USING (true);
 CREATE POLICY owner_reads ON nats_accounts FOR SELECT TO CURRENT_USER USING (true);
+-- And note whose tokens for NATS allow more than their owners may.
+CREATE POLICY owner_reads ON nats_principals FOR SELECT TO CURRENT_USER USING (true);
+CREATE POLICY owner_narrows ON nats_principals FOR UPDATE TO CURRENT_USER USING (true) WITH CHECK (true);
 
 -- Whatever takes a stream's row away, its source or itself, takes the stream away.
 CREATE FUNCTION tidegate_stream_gone() RETURNS trigger
@@ -242,14 +248,16 @@ $$;
 CREATE TRIGGER reader_gone AFTER DELETE ON read_cursors REFERENCING OLD TABLE AS gone
     FOR EACH STATEMENT EXECUTE FUNCTION tidegate_reader_gone();
 
--- Whatever takes a right to read away, a grant, a place in a group or a group's place below another, has the readers looked
--- through.
+-- Whatever takes a right away, a grant, a place in a group or a group's place below another, has the readers looked through,
+-- and tokens that carry grants made anew.
 CREATE FUNCTION tidegate_right_gone() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
     INSERT INTO pipe_operations (id, org_id, kind, topic, next_at, created_at)
     SELECT tidegate_uuid_v7(clock_timestamp()), g.org_id, 'review_readers', 'readers', 'epoch', clock_timestamp()
     FROM (SELECT DISTINCT org_id FROM gone) g WHERE EXISTS (SELECT 1 FROM read_cursors c WHERE c.org_id = g.org_id);
+    UPDATE nats_principals p SET narrowed = true
+    WHERE p.org_id IN (SELECT org_id FROM gone) AND p.grants > 0 AND NOT p.narrowed;
     RETURN NULL;
 END
 $$;
@@ -263,11 +271,23 @@ BEGIN
     INSERT INTO pipe_operations (id, org_id, kind, topic, next_at, created_at)
     SELECT tidegate_uuid_v7(clock_timestamp()), NEW.org_id, 'review_readers', 'readers', 'epoch', clock_timestamp()
     WHERE EXISTS (SELECT 1 FROM read_cursors c WHERE c.org_id = NEW.org_id);
+    UPDATE nats_principals p SET narrowed = true WHERE p.org_id = NEW.org_id AND p.grants > 0 AND NOT p.narrowed;
     RETURN NULL;
 END
 $$;
 CREATE TRIGGER group_hung AFTER UPDATE ON groups FOR EACH ROW WHEN (OLD.parent_id IS DISTINCT FROM NEW.parent_id)
     EXECUTE FUNCTION tidegate_group_hung();
+
+-- Another role may send less.
+CREATE FUNCTION tidegate_role_moved() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    UPDATE nats_principals p SET narrowed = true WHERE p.org_id = NEW.org_id AND p.user_id = NEW.user_id AND NOT p.narrowed;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER role_moved AFTER UPDATE ON memberships FOR EACH ROW WHEN (OLD.role IS DISTINCT FROM NEW.role)
+    EXECUTE FUNCTION tidegate_role_moved();
 
 -- An organization that is suspended, ended or let in again is so on NATS, too.
 CREATE FUNCTION tidegate_org_moved() RETURNS trigger
@@ -310,7 +330,7 @@ BEGIN
         JOIN users u ON u.id = p.user_id JOIN organizations o ON o.id = p.org_id
         LEFT JOIN memberships m ON m.org_id = p.org_id AND m.user_id = p.user_id
         WHERE p.valid_until > at AND (p.revoked_at IS NULL OR p.revoked_at < p.renewed_at)
-          AND (NOT u.active OR u.deleted_at IS NOT NULL OR o.status <> 'active' OR m.user_id IS NULL
+          AND (p.narrowed OR NOT u.active OR u.deleted_at IS NOT NULL OR o.status <> 'active' OR m.user_id IS NULL
                OR NOT CASE split_part(p.credential, ':', 1)
                     WHEN 'login' THEN EXISTS (SELECT 1 FROM login_sessions l WHERE l.id = split_part(p.credential, ':', 2)::uuid
                         AND l.revoked_at IS NULL AND l.expires_at > at)
@@ -330,7 +350,8 @@ BEGIN
 END
 $$;
 
-REVOKE EXECUTE ON FUNCTION tidegate_stream_gone(), tidegate_reader_gone(), tidegate_right_gone(), tidegate_group_hung(), tidegate_org_moved(),
+REVOKE EXECUTE ON FUNCTION tidegate_stream_gone(), tidegate_reader_gone(), tidegate_right_gone(), tidegate_group_hung(), tidegate_role_moved(),
+    tidegate_org_moved(),
     source_rights(uuid, uuid), list_lapsed_principals(timestamptz, integer), list_nats_organizations(uuid, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION source_rights(uuid, uuid) TO tidegate_org;
 GRANT EXECUTE ON FUNCTION list_lapsed_principals(timestamptz, integer), list_nats_organizations(uuid, integer) TO tidegate_app;

@@ -49,7 +49,7 @@ pub(crate) async fn fill(test: &TestDb, org: &TestOrg, reader: UserId) {
         source_grant::insert(tx, grant_to(id, Some(reader), SourceRight::Read)).await?;
         read_cursor::put(tx, reader, at_place(id, "room", None, 0)).await?;
         nats_account::set(tx, new_account(letter, now())).await?;
-        nats_account::note_principal(tx, scope.credential(), now(), now()).await?;
+        nats_account::note_principal(tx, scope.credential(), now(), TimeDelta::zero()).await?;
         Ok::<_, Error>(())
     });
     work.await.unwrap();
@@ -447,9 +447,9 @@ async fn a_suspended_organization_and_a_lapsed_credential_are_told_to_nats() {
     let valid = tidegate_model::Clock::now(stage.test.manual_clock().as_ref());
     let work = db.in_org(stage.scope(), async |tx| {
         nats_account::set(tx, new_account('A', now())).await?;
-        nats_account::note_principal(tx, credential, valid, valid + TimeDelta::minutes(5)).await?;
+        nats_account::note_principal(tx, credential, valid, TimeDelta::minutes(5)).await?;
         let unknown = CredentialId::Login(LoginSessionId::new());
-        nats_account::note_principal(tx, unknown, valid, valid + TimeDelta::minutes(5)).await?;
+        nats_account::note_principal(tx, unknown, valid, TimeDelta::minutes(5)).await?;
         Ok::<_, Error>(unknown)
     });
     let unknown = work.await.unwrap();

@@ -21,7 +21,7 @@ pub(crate) async fn healthz() -> &'static str {
     (status = 503, description = "not ready, and why", body = Readiness),
 ))]
 pub(crate) async fn readyz(context: Data<Context>) -> HttpResponse {
-    let readiness = context.probe.look(context.services.db(), context.shutdown.is_cancelled()).await;
+    let readiness = context.probe.look(&context.services, context.shutdown.is_cancelled()).await;
     let mut response = if readiness.ready {
         HttpResponse::Ok().json(readiness)
     } else {

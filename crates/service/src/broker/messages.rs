@@ -1,0 +1,201 @@
+//! Sending: access from the rows at this moment, the sender from the credential, success after JetStream's word.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_broker::{
+    Error as BrokerError, Missing, OrgBroker, Outgoing, PipeSubject as BrokerSubject, Position, Principal,
+    Receipt, StreamName,
+};
+use tidegate_model::{Envelope, EnvelopeError, MessageId, NewMessage, SourceId};
+use tidegate_persistence::{
+    OrgScope,
+    pipe_stream::PipeStream,
+    source::{LastMessage, PREVIEW},
+};
+
+use super::{
+    accounts::{Tenant, connection},
+    ready::{made_anew, ready, settle_all},
+    reading,
+};
+use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result};
+
+/// Messages of an organization's pipes.
+#[derive(Debug, Clone)]
+pub struct Messages(pub(crate) Arc<Core>);
+
+/// A message that is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// The message as it is stored.
+    pub envelope: Envelope,
+    /// Its place in the pipe.
+    pub sequence: u64,
+    /// Whether it was stored by an earlier request with the same key.
+    pub repeated: bool,
+}
+
+/// How a client of NATS uses a pipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipeRoute {
+    /// What it publishes to.
+    pub subject: String,
+    /// The pipe's stream.
+    pub stream: String,
+    /// Its reader there, which is asked with `$JS.API.CONSUMER.MSG.NEXT.<stream>.<reader>`; none for writing.
+    pub reader: Option<String>,
+    /// The prefix that its inboxes must have.
+    pub inbox_prefix: String,
+}
+
+impl Messages {
+    /// Sends a message: refused where the caller may not, done once JetStream has it on disk. With a key, a repeat within
+    /// two minutes is the first message, and another message under the same key is refused.
+    pub async fn publish(
+        &self,
+        scope: &OrgScope,
+        handle: &str,
+        pipe: &str,
+        message: NewMessage,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Published> {
+        let core = &self.0;
+        let live = core.broker.live()?;
+        let opened = Pipes(Arc::clone(core)).open(scope, handle, pipe, PipeUse::Write).await?;
+        live.disk.as_ref().map_or(Ok(()), super::disk::Guard::check)?;
+        let (me, id, now) = (scope.user_id(), MessageId::new(), core.clock.now());
+        let preview = message.payload.preview(PREVIEW);
+        let envelope = Envelope::new(id, &opened.subject(me), message, now);
+        let payload = encoded(&envelope)?;
+        let outgoing = Outgoing {
+            pipe: subject_of(&opened)?,
+            sender: me.as_uuid(),
+            id: idempotency.map_or_else(|| id.to_string(), |key| key.text().to_owned()),
+            headers: Vec::new(),
+            payload,
+        };
+        let (receipt, broker) = self.stored(scope, &opened, outgoing).await?;
+        let sequence = receipt.sequence;
+        if receipt.repeated {
+            let envelope = first(&broker, &receipt, envelope).await?;
+            return Ok(Published { envelope, sequence, repeated: true });
+        }
+        let news = LastMessage { at: now, pipe: opened.name, text: preview };
+        core.broker.noted.note(scope, opened.source.id, news);
+        Ok(Published { envelope, sequence, repeated: false })
+    }
+
+    /// Stores it in the pipe's stream, which is made where it is not.
+    async fn stored(
+        &self,
+        scope: &OrgScope,
+        opened: &OpenPipe,
+        outgoing: Outgoing,
+    ) -> Result<(Receipt, OrgBroker)> {
+        let core = &self.0;
+        ready(core, scope, opened).await?;
+        let broker = connection(core, Tenant::Member(scope)).await?;
+        let receipt = match broker.publish(outgoing.clone()).await {
+            // Somebody took it away behind our back.
+            Err(BrokerError::NotFound(Missing::Stream)) => {
+                made_anew(core, scope, opened.source.id, &opened.name).await?;
+                broker.publish(outgoing).await?
+            }
+            outcome => outcome?,
+        };
+        Ok((receipt, broker))
+    }
+
+    /// How the caller's own client of NATS writes to a pipe: its stream is there when this returns.
+    pub async fn write_route(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<PipeRoute> {
+        let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Write).await?;
+        ready(&self.0, scope, &opened).await?;
+        self.route(scope, &opened, None)
+    }
+
+    /// How it reads one: its reader is there when this returns, where it was or at the oldest message.
+    pub async fn read_route(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<PipeRoute> {
+        let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Read).await?;
+        let stream = ready(&self.0, scope, &opened).await?;
+        let broker = connection(&self.0, Tenant::Member(scope)).await?;
+        let reader = reading::made(&self.0, scope, &broker, &stream).await?;
+        self.route(scope, &opened, Some(reader))
+    }
+
+    /// The same for whoever wants nothing of before: a fresh shell never gets what was typed into another one.
+    pub async fn read_route_anew(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<PipeRoute> {
+        let route = self.read_route(scope, handle, pipe).await?;
+        let broker = connection(&self.0, Tenant::Member(scope)).await?;
+        if let Some(reader) = &route.reader {
+            broker.move_reader(&StreamName::parse(&route.stream)?, reader, Position::Newest).await?;
+        }
+        Ok(route)
+    }
+
+    /// Waits until NATS has followed changes of pipes, which [`Pipes::update`] and [`Pipes::delete`] gave; a repeat of
+    /// what is refused here as not ready completes it.
+    pub async fn settled(
+        &self,
+        scope: &OrgScope,
+        operations: &[tidegate_model::PipeOperationId],
+    ) -> Result<()> {
+        if operations.is_empty() {
+            return Ok(());
+        }
+        settle_all(&self.0, scope, operations).await
+    }
+
+    /// Writes down what was last sent to sources; called every moment by the platform itself, and by whoever wants to see it
+    /// at once. Gives how many changed.
+    pub async fn write_noted(&self) -> Result<usize> {
+        self.0.broker.noted.write(&self.0).await
+    }
+
+    fn route(&self, scope: &OrgScope, opened: &OpenPipe, reader: Option<String>) -> Result<PipeRoute> {
+        Ok(PipeRoute {
+            subject: opened.subject(scope.user_id()).to_string(),
+            stream: stream_of(opened.source.id, &opened.name)?.to_string(),
+            reader,
+            inbox_prefix: Principal::new(scope.user_id().as_uuid()).inbox_prefix(),
+        })
+    }
+}
+
+fn encoded(envelope: &Envelope) -> Result<Bytes> {
+    match envelope.encode() {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error @ EnvelopeError::TooLarge(_)) => Err(Error::TooLarge(error.to_string())),
+        Err(error @ EnvelopeError::Malformed(_)) => Err(Error::internal(error)),
+    }
+}
+
+fn subject_of(opened: &OpenPipe) -> Result<BrokerSubject> {
+    let source = &opened.source;
+    let (org, creator) = (source.org_id.as_uuid(), source.created_by.as_uuid());
+    Ok(BrokerSubject::new(org, creator, source.handle.as_str(), &opened.name)?)
+}
+
+/// The stream of a source's pipe.
+pub(super) fn stream_of(source: SourceId, pipe: &str) -> Result<StreamName> {
+    Ok(StreamName::of_pipe(source.as_uuid(), pipe)?)
+}
+
+/// The message that an earlier request with the same key stored; `second` where it is gone by now.
+async fn first(broker: &OrgBroker, receipt: &Receipt, second: Envelope) -> Result<Envelope> {
+    let stored = broker.message(&receipt.stream, receipt.sequence).await?;
+    let Some(first) = stored.as_ref().and_then(reading::envelope) else { return Ok(second) };
+    let said = |envelope: &Envelope| {
+        (envelope.payload.clone(), envelope.in_reply_to, envelope.ack_requested)
+    };
+    if said(&first) == said(&second) {
+        return Ok(first);
+    }
+    let message = "this Idempotency-Key was used with another body: use a new key for a new request".to_owned();
+    Err(Error::Conflict { code: "E_IDEMPOTENCY_MISMATCH", message })
+}
+
+/// What a stream's row says of its incarnation, for cursors.
+pub(super) fn incarnation(stream: &PipeStream) -> Option<chrono::DateTime<chrono::Utc>> {
+    stream.in_force.map(|found| found.incarnation)
+}

@@ -1,0 +1,61 @@
+//! The operator of our NATS: made once for the platform, its seeds sealed with the master key.
+
+use tidegate_broker::{AccountKey, Authority, OperatorKey, OperatorPublic, Seed};
+use tidegate_persistence::{
+    Operator,
+    nats_account::{self, NatsOperator},
+};
+
+use crate::{Core, Error, Result};
+
+const IDENTITY: &[u8] = b"nats operator identity";
+const SIGNING: &[u8] = b"nats operator signing";
+const SYSTEM: &[u8] = b"nats system account";
+
+/// The operator that is kept; without one, `offered` or a new one becomes it. Whoever comes first wins.
+pub(super) async fn kept(core: &Core, offered: Option<Authority>) -> Result<Authority> {
+    let system = Operator::system();
+    let found = core.db.in_platform(&system, async |tx| nats_account::operator(tx).await).await?;
+    let row = match found {
+        Some(row) => row,
+        None => {
+            let new = sealed(core, &offered.unwrap_or_else(Authority::generate))?;
+            let now = core.clock.now();
+            core.db
+                .in_platform(&system, async |tx| nats_account::set_operator(tx, new.clone(), now).await)
+                .await?
+        }
+    };
+    opened(core, &row)
+}
+
+fn sealed(core: &Core, authority: &Authority) -> Result<NatsOperator> {
+    let seal = |place, seed: Seed| core.vault.seal(place, seed.expose().as_bytes());
+    Ok(NatsOperator {
+        identity_key: authority.identity().public().to_string(),
+        signing_key: authority.signing().public().to_string(),
+        system_key: authority.system().public().to_string(),
+        identity_seed: seal(IDENTITY, authority.identity().seed()?)?,
+        signing_seed: seal(SIGNING, authority.signing().seed()?)?,
+        system_seed: seal(SYSTEM, authority.system().seed()?)?,
+        retired_keys: Vec::new(),
+    })
+}
+
+fn opened(core: &Core, row: &NatsOperator) -> Result<Authority> {
+    let open = |place, sealed| seed(core, place, sealed);
+    let authority = Authority::new(
+        OperatorKey::from_seed(&open(IDENTITY, &row.identity_seed)?)?,
+        OperatorKey::from_seed(&open(SIGNING, &row.signing_seed)?)?,
+        AccountKey::from_seed(&open(SYSTEM, &row.system_seed)?)?,
+    );
+    let retired: Vec<OperatorPublic> =
+        row.retired_keys.iter().map(|key| OperatorPublic::parse(key)).collect::<Result<_, _>>()?;
+    Ok(authority.still_trusting(retired))
+}
+
+/// A seed that was sealed for this place.
+pub(super) fn seed(core: &Core, place: &[u8], sealed: &[u8]) -> Result<Seed> {
+    let plain = core.vault.open(place, sealed)?;
+    Ok(Seed::new(String::from_utf8(plain).map_err(Error::internal)?))
+}

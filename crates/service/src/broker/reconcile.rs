@@ -1,0 +1,284 @@
+//! Rows and NATS beside each other: what is missing there is made, what is too much is deleted, what differs is made to be
+//! what the row says. Everything that was found is counted, logged and written into the organization's log.
+
+use std::collections::BTreeMap;
+
+use metrics::{counter, gauge};
+use serde_json::json;
+use tidegate_broker::{OrgBroker, StreamInForce};
+use tidegate_model::pipe_of_stream;
+use tidegate_persistence::{
+    Operator, OrgTx, SystemScope, audit,
+    pipe_operation::{self, Operation},
+    pipe_stream::{self, PipeStream},
+};
+
+use super::{
+    Broker,
+    accounts::{Tenant, account, connection, push},
+    operations::{find_in, in_force, spec},
+};
+use crate::{Core, Error, Result};
+
+/// Organizations, and rows of one, that are read at one time.
+const PAGE: i32 = 500;
+const ROWS: i64 = 5_000;
+/// Names that the log tells.
+const TOLD: usize = 20;
+
+/// What was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Organizations that were looked at.
+    pub organizations: usize,
+    /// Those that could not be looked at.
+    pub failed: usize,
+    /// Accounts that NATS did not know, or knew by another token.
+    pub accounts: usize,
+    /// Streams that should be there and were not.
+    pub missing: usize,
+    /// Streams that should not be there and were.
+    pub extra: usize,
+    /// Streams that were not what they should be.
+    pub different: usize,
+    /// Streams that are no pipe's at all: left alone.
+    pub foreign: usize,
+}
+
+impl Drift {
+    /// Whether anything was to be repaired.
+    pub const fn is_some(&self) -> bool {
+        self.accounts + self.missing + self.extra + self.different + self.foreign > 0
+    }
+
+    fn add(&mut self, other: Self) {
+        self.organizations += other.organizations;
+        self.failed += other.failed;
+        self.accounts += other.accounts;
+        self.missing += other.missing;
+        self.extra += other.extra;
+        self.different += other.different;
+        self.foreign += other.foreign;
+    }
+}
+
+impl Broker {
+    /// Compares every organization's rows with NATS and has the differences repaired, which [`Broker::apply_pending`] does.
+    /// One that cannot be compared keeps no other from it.
+    pub async fn reconcile(&self) -> Result<Drift> {
+        let core = &self.0;
+        core.broker.live()?.system().await?;
+        let (mut all, mut after) = (Drift::default(), None);
+        loop {
+            let page = core.db.nats_organizations(after, PAGE).await?;
+            for scope in &page {
+                match reconcile(core, scope).await {
+                    Ok(drift) => all.add(drift),
+                    Err(error @ Error::Unavailable(_)) => return Err(error),
+                    Err(error) => {
+                        all.failed += 1;
+                        tracing::warn!(org = %scope.org_id(), %error, "pipes could not be compared with NATS");
+                    }
+                }
+            }
+            after = page.last().map(SystemScope::org_id);
+            if i32::try_from(page.len()).is_ok_and(|found| found < PAGE) {
+                break;
+            }
+        }
+        self.report(all).await?;
+        core.broker.wake();
+        Ok(all)
+    }
+
+    async fn report(&self, drift: Drift) -> Result<()> {
+        for (kind, found) in [
+            ("account", drift.accounts),
+            ("missing", drift.missing),
+            ("extra", drift.extra),
+            ("different", drift.different),
+            ("foreign", drift.foreign),
+        ] {
+            counter!("tidegate_pipe_drift_total", "kind" => kind).increment(found as u64);
+        }
+        if drift.is_some() {
+            tracing::warn!(?drift, "pipes and NATS differed");
+        }
+        let system = Operator::system();
+        let (waiting, _) =
+            self.0.db.in_platform(&system, async |tx| pipe_operation::backlog(tx).await).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        gauge!("tidegate_pipe_operations_waiting").set(waiting as f64);
+        Ok(())
+    }
+}
+
+async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
+    let mut drift = Drift { organizations: 1, ..Drift::default() };
+    let tenant = Tenant::System(scope);
+    if !account_agrees(core, tenant).await? {
+        drift.accounts += 1;
+        push(core, scope.org_id()).await?;
+    }
+    if !tenant.within(&core.db, is_active).await? {
+        // Nobody connects, we do not either: its streams are looked at when it is let in again.
+        return Ok(drift);
+    }
+    let broker = connection(core, tenant).await?;
+    // NATS first: a stream is wanted before it is made, so that what has no row afterwards is too much.
+    let mut there: BTreeMap<String, StreamInForce> =
+        broker.streams().await?.into_iter().map(|stream| (stream.name.to_string(), stream)).collect();
+    let mut names = Vec::new();
+    let mut after = None;
+    loop {
+        let rows = tenant
+            .within(&core.db, async |tx| Ok(pipe_stream::list(tx, after.clone(), ROWS).await?))
+            .await?;
+        for row in &rows {
+            let name = tidegate_model::stream_name(row.source_id, &row.pipe);
+            let found = there.remove(&name);
+            match repair(core, tenant, &broker, row, found).await? {
+                Repair::None => {}
+                Repair::Missing => {
+                    drift.missing += 1;
+                    names.push(name);
+                }
+                Repair::Different => {
+                    drift.different += 1;
+                    names.push(name);
+                }
+            }
+        }
+        after = rows.last().map(|row| (row.source_id, row.pipe.clone()));
+        if i64::try_from(rows.len()).is_ok_and(|found| found < ROWS) {
+            break;
+        }
+    }
+    for name in there.into_keys() {
+        match remove(core, tenant, &name).await? {
+            Removal::Known => {}
+            Removal::Extra => {
+                drift.extra += 1;
+                names.push(name);
+            }
+            Removal::Foreign => drift.foreign += 1,
+        }
+    }
+    if drift.is_some() {
+        write_down(core, tenant, drift, names).await?;
+    }
+    Ok(drift)
+}
+
+/// Whether NATS has the token that the row has.
+async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<bool> {
+    let live = core.broker.live()?;
+    let row =
+        tenant.within(&core.db, async |tx| Ok(tidegate_persistence::nats_account::find(tx).await?)).await?;
+    let known = account(core, tenant).await?;
+    let told = live.system().await?.account(known.authority.public()).await?;
+    let signed_now = row.signed_by == live.authority.signing().public().as_str();
+    Ok(signed_now && told.as_deref() == Some(row.account_jwt.as_str()))
+}
+
+async fn is_active(tx: &mut OrgTx) -> Result<bool> {
+    let status = tidegate_persistence::organization::find(tx).await?.status;
+    Ok(status == tidegate_model::OrgStatus::Active)
+}
+
+enum Repair {
+    None,
+    Missing,
+    Different,
+}
+
+/// Asks for whatever makes a stream what its row says, unless that was asked for already.
+async fn repair(
+    core: &Core,
+    tenant: Tenant<'_>,
+    broker: &OrgBroker,
+    row: &PipeStream,
+    found: Option<StreamInForce>,
+) -> Result<Repair> {
+    let wanted = spec(tenant.org_id(), row)?;
+    let found = match found {
+        // It may be younger than the list.
+        None => broker.stream(&wanted.name).await?,
+        found => found,
+    };
+    let (missing, agrees) = match &found {
+        None => (true, false),
+        Some(found) => {
+            let subject = wanted.subject.all_senders();
+            (false, found.retention == wanted.retention && found.subject == subject)
+        }
+    };
+    let now = core.clock.now();
+    let (source, pipe) = (row.source_id, row.pipe.as_str());
+    if let (Some(found), true) = (&found, agrees) {
+        let found = in_force(found);
+        if row.in_force != Some(found) {
+            // The same stream as wanted, and news only to the row.
+            tenant
+                .within(&core.db, async |tx| Ok(pipe_stream::note(tx, source, pipe, found, now).await?))
+                .await?;
+        }
+        return Ok(Repair::None);
+    }
+    let asked = tenant
+        .within(&core.db, async |tx| {
+            if find_in(tx, source, pipe).await?.is_none() || is_pending(tx, source, pipe).await? {
+                return Ok(false);
+            }
+            pipe_operation::insert(tx, &Operation::EnsureStream(source, pipe.to_owned()), now).await?;
+            Ok(true)
+        })
+        .await?;
+    Ok(match (asked, missing) {
+        (false, _) => Repair::None,
+        (true, true) => Repair::Missing,
+        (true, false) => Repair::Different,
+    })
+}
+
+enum Removal {
+    Known,
+    Extra,
+    Foreign,
+}
+
+/// Asks for a stream to be deleted that no row wants, unless that was asked for already.
+async fn remove(core: &Core, tenant: Tenant<'_>, name: &str) -> Result<Removal> {
+    let Some((source, pipe)) = pipe_of_stream(name) else { return Ok(Removal::Foreign) };
+    let now = core.clock.now();
+    let asked = tenant
+        .within(&core.db, async |tx| {
+            if find_in(tx, source, pipe).await?.is_some() || is_pending(tx, source, pipe).await? {
+                return Ok(false);
+            }
+            pipe_operation::insert(tx, &Operation::DeleteStream(source, pipe.to_owned()), now).await?;
+            Ok(true)
+        })
+        .await?;
+    Ok(if asked { Removal::Extra } else { Removal::Known })
+}
+
+async fn is_pending(tx: &mut OrgTx, source: tidegate_model::SourceId, pipe: &str) -> Result<bool> {
+    let topic = tidegate_model::stream_name(source, pipe);
+    Ok(!pipe_operation::pending(tx, Some(topic), 1).await?.is_empty())
+}
+
+async fn write_down(core: &Core, tenant: Tenant<'_>, drift: Drift, mut names: Vec<String>) -> Result<()> {
+    names.truncate(TOLD);
+    let entry = audit::Entry {
+        action: "pipes.reconcile",
+        resource: format!("organization:{}", tenant.org_id()),
+        address: None,
+        detail: json!({
+            "missing": drift.missing, "extra": drift.extra, "different": drift.different, "foreign": drift.foreign,
+            "accountPushed": drift.accounts > 0, "streams": names,
+        }),
+        at: core.clock.now(),
+    };
+    tenant.within(&core.db, async |tx| Ok(audit::insert_org(tx, entry).await?)).await
+}

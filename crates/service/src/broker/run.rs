@@ -1,0 +1,148 @@
+//! What goes on beside requests, in every process: operations, revocations, news of sources, drift, connections nobody uses.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Broker;
+use crate::{Nudge, Result};
+
+/// How often operations are looked for without a hint: for what other processes asked for, and for what is tried again.
+const APPLY: Duration = Duration::from_millis(500);
+/// How often ended credentials are looked for without a hint.
+const REVOKE: Duration = Duration::from_millis(500);
+/// How often news of sources are written.
+const NOTE: Duration = Duration::from_millis(100);
+/// How often connections that nobody uses are closed.
+const SWEEP: Duration = Duration::from_secs(30);
+
+impl Broker {
+    /// Makes NATS follow until `shutdown`; what is left then is left to whoever comes. Without NATS it does nothing.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let Ok(live) = self.0.broker.live() else { return };
+        let compare = live.reconcile;
+        let noted = async {
+            self.every(NOTE, &shutdown, "news of sources were not written", async || {
+                self.0.broker.noted.write(&self.0).await
+            })
+            .await;
+            // What was sent until the very end.
+            drop(self.0.broker.noted.write(&self.0).await);
+        };
+        let swept = self.every(SWEEP, &shutdown, "connections were not closed", async || {
+            live.pool.sweep().await;
+            Ok(0)
+        });
+        let compared = self.every(compare, &shutdown, "pipes were not compared with NATS", async || {
+            self.reconcile().await.map(|drift| drift.organizations)
+        });
+        futures_util::future::join5(
+            self.apply(&shutdown),
+            self.revoke(&shutdown),
+            noted,
+            swept,
+            compared,
+        )
+        .await;
+    }
+
+    async fn apply(&self, shutdown: &CancellationToken) {
+        let (mut ticks, mut fault) = (ticks(APPLY), Fault::new("NATS was not made to follow the pipes"));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.0.broker.woken() => {}
+                () = shutdown.cancelled() => return,
+            }
+            // Outside of the select: work on the database is never cut half-way.
+            while !shutdown.is_cancelled() && fault.of(self.apply_pending().await).is_some_and(|done| done > 0) {}
+        }
+    }
+
+    async fn revoke(&self, shutdown: &CancellationToken) {
+        let mut nudges = self.0.nudges.subscribe();
+        let (mut ticks, mut fault) = (ticks(REVOKE), Fault::new("ended credentials are still on NATS"));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = nudged(&mut nudges) => self.0.broker.wake(),
+                () = shutdown.cancelled() => return,
+            }
+            fault.of(self.revoke_lapsed().await);
+        }
+    }
+
+    async fn every(
+        &self,
+        period: Duration,
+        shutdown: &CancellationToken,
+        complaint: &'static str,
+        work: impl AsyncFn() -> Result<usize>,
+    ) {
+        let (mut ticks, mut fault) = (ticks(period), Fault::new(complaint));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            fault.of(work().await);
+        }
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Tells of an outage once, and not every time.
+struct Fault {
+    complaint: &'static str,
+    failing: bool,
+}
+
+impl Fault {
+    const fn new(complaint: &'static str) -> Self {
+        Self { complaint, failing: false }
+    }
+
+    fn of<T>(&mut self, outcome: Result<T>) -> Option<T> {
+        match outcome {
+            Ok(done) => {
+                self.failing = false;
+                Some(done)
+            }
+            Err(error) => {
+                if !self.failing {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, cause, "{}, tried again", self.complaint);
+                }
+                self.failing = true;
+                None
+            }
+        }
+    }
+}
+
+/// Waits until somebody may have lost a right.
+async fn nudged(nudges: &mut Receiver<Nudge>) {
+    loop {
+        match nudges.recv().await {
+            Ok(Nudge::Revalidate) | Err(RecvError::Lagged(_)) => return,
+            Ok(
+                Nudge::Commands(_)
+                | Nudge::Revoked(_)
+                | Nudge::SessionEnded(_)
+                | Nudge::Mail
+                | Nudge::Plugins
+                | Nudge::Installation,
+            ) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What this process has of NATS: the connection to the system account, those to organizations, and what is worth
+//! remembering between two requests. Never a row's state: accounts that were made never change their keys.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tidegate_broker::{Authority, Options, OrgAccount, Pool, System};
+use tidegate_model::{Clock, OrgId};
+use tokio::sync::{Notify, OnceCell};
+
+use super::{BrokerOptions, disk::Guard, noted::Noted};
+use crate::{Error, Result};
+
+/// How long nobody tries to connect after somebody could not: those who wait would do so one after the other.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Accounts that are remembered at most.
+const ACCOUNTS: usize = 10_000;
+
+/// NATS, once it is set.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    live: OnceLock<Live>,
+    /// That something is to be told to NATS.
+    work: Arc<Notify>,
+    /// What was last sent to sources, not written down yet.
+    pub(crate) noted: Noted,
+}
+
+/// What NATS says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// The server's version.
+    pub version: String,
+    /// Organizations that this process is connected to.
+    pub organizations: usize,
+}
+
+/// NATS, as it was set.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) pool: Pool,
+    pub(crate) url: String,
+    pub(crate) reconcile: Duration,
+    pub(crate) disk: Option<Guard>,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    system: OnceCell<System>,
+    failed: Mutex<Option<Instant>>,
+    accounts: Mutex<HashMap<OrgId, OrgAccount>>,
+}
+
+impl Slot {
+    pub(crate) fn set(
+        &self,
+        options: BrokerOptions,
+        authority: Authority,
+        clock: Arc<dyn Clock>,
+    ) -> Result<()> {
+        let BrokerOptions { urls, public_url, tls, replicas, disk, reconcile } = options;
+        let url = public_url.or_else(|| urls.first().cloned()).unwrap_or_default();
+        let options = Options { tls, replicas, ..Options::new(urls) };
+        let live = Live {
+            authority: Arc::new(authority),
+            pool: Pool::new(options.clone(), Arc::clone(&clock)),
+            url,
+            reconcile,
+            disk: disk.map(|(folder, least)| Guard::new(folder, least)),
+            options,
+            clock,
+            system: OnceCell::new(),
+            failed: Mutex::default(),
+            accounts: Mutex::default(),
+        };
+        self.live.set(live).map_err(|_| Error::internal("NATS was set twice"))
+    }
+
+    /// NATS, or that there is none.
+    pub(crate) fn live(&self) -> Result<&Live> {
+        self.live.get().ok_or_else(|| Error::BrokerUnavailable("this process was given no NATS".into()))
+    }
+
+    /// Says that something committed which NATS is to be told.
+    pub(crate) fn wake(&self) {
+        self.work.notify_one();
+    }
+
+    /// Waits until somebody says so.
+    pub(crate) async fn woken(&self) {
+        self.work.notified().await;
+    }
+}
+
+impl Live {
+    /// The connection to the system account, made when it is first needed.
+    pub(crate) async fn system(&self) -> Result<&System> {
+        let connect = async || {
+            if locked(&self.failed).is_some_and(|at| at.elapsed() < PAUSE) {
+                return Err(Error::BrokerUnavailable("it could not be reached a moment ago".into()));
+            }
+            let connected =
+                System::connect(&self.options, Arc::clone(&self.authority), Arc::clone(&self.clock)).await;
+            connected.map_err(|error| {
+                *locked(&self.failed) = Some(Instant::now());
+                // Whatever it says of itself, pipes cannot be used until somebody has seen to it.
+                Error::BrokerUnavailable(Box::new(error))
+            })
+        };
+        self.system.get_or_try_init(connect).await
+    }
+
+    /// An account that was used before in this process.
+    pub(crate) fn known(&self, org: OrgId) -> Option<OrgAccount> {
+        locked(&self.accounts).get(&org).cloned()
+    }
+
+    pub(crate) fn remember(&self, org: OrgId, account: OrgAccount) {
+        let mut accounts = locked(&self.accounts);
+        // All anew now and then, rather than an order to keep.
+        if accounts.len() >= ACCOUNTS {
+            accounts.clear();
+        }
+        accounts.insert(org, account);
+    }
+
+    /// Looks at the account's row again the next time.
+    pub(crate) fn forget(&self, org: OrgId) {
+        locked(&self.accounts).remove(&org);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
