@@ -7,9 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tidegate_client::{
-    Error, IdempotencyKey, Message, MessageList, MessageQuery, MessageToSend, StatusCode,
-};
+use tidegate_client::{Error, IdempotencyKey, Message, MessageList, MessageQuery, MessageToSend, StatusCode};
 use tidegate_model::Payload;
 
 use crate::{
@@ -34,7 +32,8 @@ pub(super) async fn send(context: &Context, words: SendArgs) -> anyhow::Result<E
         None => IdempotencyKey::random(),
     };
     let Some(payload) = payload(&words)? else {
-        let error = anyhow::anyhow!("a message may have 64 KiB with its envelope: send less, or send parts of it");
+        let error =
+            anyhow::anyhow!("a message may have 64 KiB with its envelope: send less, or send parts of it");
         return Ok(exit::report(&error, context.output.json, exit::NO_ROOM));
     };
     let message = MessageToSend { payload, in_reply_to: words.reply_to, ack_requested: words.ack };
@@ -43,7 +42,8 @@ pub(super) async fn send(context: &Context, words: SendArgs) -> anyhow::Result<E
     loop {
         let error = match context.client.send_message(handle, pipe, &message, key.clone()).await {
             Ok(sent) => {
-                let text = || format!("{} is stored in {handle}/{} at {}", sent.id, plain(pipe), sent.sequence);
+                let text =
+                    || format!("{} is stored in {handle}/{} at {}", sent.id, plain(pipe), sent.sequence);
                 context.output.answer(&sent, text)?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -71,7 +71,8 @@ fn payload(words: &SendArgs) -> anyhow::Result<Option<Payload>> {
     let bytes = match (&words.text, &words.file) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(file)) => {
-            let opened = std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let opened =
+                std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
             whole(opened)?
         }
         (None, None) => whole(io::stdin().lock())?,
@@ -169,7 +170,8 @@ impl Reading<'_> {
 
     /// Whether sequences mean other messages than before.
     fn is_anew(&mut self, page: &MessageList) -> bool {
-        let before = std::mem::replace(&mut self.incarnation, page.incarnation.or(self.incarnation));
+        let before = self.incarnation;
+        self.incarnation = page.incarnation.or(before);
         before.is_some() && before != self.incarnation
     }
 }

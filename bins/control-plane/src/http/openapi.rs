@@ -17,7 +17,7 @@ use super::{
     security(("bearer" = []), ("apiKey" = [])),
     paths(
         auth::login::login, auth::refresh::refresh, auth::logout::logout, auth::setup_status::setup_status, auth::setup::setup,
-        auth::switch::switch, auth::providers::providers, browser::sign_in::github, browser::sign_in::github_callback,
+        auth::switch::switch, auth::exchange::exchange, auth::providers::providers, browser::sign_in::github, browser::sign_in::github_callback,
         browser::sign_in::oidc, browser::sign_in::oidc_callback, auth::password::password, auth::forgotten::reset_password, auth::forgotten::new_password, auth::logins::logins, auth::logins::revoke_login,
         users::me::me, users::me::update_me, users::permissions::permissions, users::list::list, users::create::create,
         users::one::get, users::one::update, users::one::delete, users::one::sessions,
@@ -56,6 +56,7 @@ use super::{
         applications::groups::set_group, applications::groups::remove_group,
         sources::list::list, sources::create::create, sources::get::get, sources::delete::delete,
         sources::pipes::list_pipes, sources::pipes::create_pipe, sources::pipes::update_pipe, sources::pipes::delete_pipe,
+        sources::messages::send, sources::messages::read,
         sources::grants::list_grants, sources::grants::grant, sources::grants::revoke_grant,
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,
         admin::list::list, admin::get::get, admin::decide::approve, admin::decide::reject,

@@ -79,6 +79,7 @@ fn api(api: &mut ServiceConfig) {
         .service(resource("/auth/github/callback").route(get().to(browser::sign_in::github_callback)))
         .service(resource("/auth/oidc/{provider}").route(get().to(browser::sign_in::oidc)))
         .service(resource("/auth/oidc/{provider}/callback").route(get().to(browser::sign_in::oidc_callback)))
+        .service(resource("/auth/exchange").route(post().to(auth::exchange)))
         .service(resource("/auth/logout").wrap(from_fn(bearer)).route(post().to(auth::logout)))
         .service(resource("/auth/switch").wrap(from_fn(bearer)).route(post().to(auth::switch)))
         .service(resource("/auth/password").wrap(from_fn(bearer)).route(post().to(auth::password)))
@@ -298,6 +299,11 @@ fn of_sources(inside: &mut ServiceConfig) {
             resource("/{handle}/pipes/{name}")
                 .route(patch().to(sources::update_pipe))
                 .route(delete().to(sources::delete_pipe)),
+        )
+        .service(
+            resource("/{handle}/pipes/{name}/messages")
+                .route(get().to(sources::read))
+                .route(post().to(sources::send)),
         )
         .service(
             resource("/{handle}/grants")

@@ -146,6 +146,8 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/sources/{handle}/pipes", PIPES_WRITE),
     ("PATCH", "/sources/{handle}/pipes/{name}", PIPES_WRITE),
     ("DELETE", "/sources/{handle}/pipes/{name}", PIPES_WRITE),
+    ("GET", "/sources/{handle}/pipes/{name}/messages", PIPES_READ),
+    ("POST", "/sources/{handle}/pipes/{name}/messages", PIPES_WRITE),
     ("GET", "/sources/{handle}/grants", PIPES_READ),
     ("POST", "/sources/{handle}/grants", PIPES_WRITE),
     ("DELETE", "/sources/{handle}/grants/{grantId}", PIPES_WRITE),

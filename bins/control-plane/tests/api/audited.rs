@@ -48,6 +48,7 @@ const TABLE: &[(&str, Writes)] = &[
     ("POST /auth/setup", Line("platform.bootstrap", After, Each)),
     ("POST /auth/login", Line("login.create", Nothing, Platform)),
     ("POST /auth/refresh", No("goes on with a login whose line stands; a replay has one of its own")),
+    ("POST /auth/exchange", No("a token of five minutes for what its owner may do anyway")),
     ("POST /auth/logout", Line("login.end", Nothing, Platform)),
     ("POST /auth/switch", Line("auth.switch", Both, Platform)),
     (
@@ -126,6 +127,10 @@ const TABLE: &[(&str, Writes)] = &[
     ("POST /sources/{handle}/pipes", Line("pipe.create", After, Organization)),
     ("PATCH /sources/{handle}/pipes/{name}", Line("pipe.update", Both, Organization)),
     ("DELETE /sources/{handle}/pipes/{name}", Line("pipe.delete", Before, Organization)),
+    (
+        "POST /sources/{handle}/pipes/{name}/messages",
+        No("a message is kept with its sender in the pipe itself, and there are too many of them for a log"),
+    ),
     ("POST /sources/{handle}/grants", Line("source.grant", After, Organization)),
     ("DELETE /sources/{handle}/grants/{grantId}", Line("source.revoke", Before, Organization)),
     ("DELETE /homes/{id}", Line("home.delete", Before, Organization)),

@@ -42,6 +42,7 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /metrics", Rule::Open),
     ("POST /auth/login", Rule::Open),
     ("POST /auth/refresh", Rule::Open),
+    ("POST /auth/exchange", Rule::Open),
     ("POST /auth/password/reset", Rule::Open),
     ("POST /auth/password/new", Rule::Open),
     ("POST /auth/setup", Rule::Open),
@@ -162,6 +163,8 @@ const RULES: &[(&str, Rule)] = &[
     ("POST /sources/{handle}/pipes", Rule::Source(Operation::MakeSources)),
     ("PATCH /sources/{handle}/pipes/{name}", Rule::Source(Operation::MakeSources)),
     ("DELETE /sources/{handle}/pipes/{name}", Rule::Source(Operation::MakeSources)),
+    ("GET /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::ReadSources)),
+    ("POST /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::SendMessages)),
     ("GET /sources/{handle}/grants", Rule::Source(Operation::ReadSources)),
     ("POST /sources/{handle}/grants", Rule::Source(Operation::MakeSources)),
     ("DELETE /sources/{handle}/grants/{grantId}", Rule::Source(Operation::MakeSources)),
@@ -258,6 +261,9 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     ("GET /sessions/{id}/ports/{port}", 504),
     ("GET /http/{id}/{path}", 504),
     ("GET /sessions/{id}/logs", 504),
+    // The server of the test has no NATS.
+    ("GET /sources/{handle}/pipes/{name}/messages", 503),
+    ("POST /sources/{handle}/pipes/{name}/messages", 503),
     // Without an icon, an archive, a catalog, a version before and an event.
     ("GET /plugins/{id}/icon", 404),
     ("POST /plugins", 400),
@@ -678,12 +684,15 @@ impl Stage {
             self.done("PATCH", &member, json!({"role": "viewer"})).await;
         }
         ask.fill("{handle}", &handle);
-        ask.fill("{name}", "room");
+        // Everyone reads the one and sends to the other.
+        let sends = operation == "POST /sources/{handle}/pipes/{name}/messages";
+        ask.fill("{name}", if sends { "inbox" } else { "room" });
         ask.fill("{grantId}", grant["id"].as_str().unwrap());
         ask.body = match operation {
             "POST /sources/{handle}/pipes" => Some(json!({"name": "hall"})),
             "PATCH /sources/{handle}/pipes/{name}" => Some(json!({"ttlSeconds": 60})),
             "POST /sources/{handle}/grants" => Some(json!({"everyone": true, "right": "write"})),
+            _ if sends => Some(json!({"payload": "walked"})),
             _ => None,
         };
     }

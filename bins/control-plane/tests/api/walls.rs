@@ -14,6 +14,7 @@ pub(crate) const OPEN: &[(&str, &str)] = &[
     ("GET /readyz", "a probe has no credential and is told four booleans"),
     ("GET /metrics", "loopback alone, or a token of its own: see errors.rs"),
     ("POST /api/v1/auth/login", "the credential is in the body"),
+    ("POST /api/v1/auth/exchange", "the credential is in the body"),
     ("POST /api/v1/auth/refresh", "the credential is in the body"),
     (
         "POST /api/v1/auth/password/reset",

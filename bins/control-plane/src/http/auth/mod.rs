@@ -1,5 +1,6 @@
 //! Logging in and out.
 
+pub(crate) mod exchange;
 pub(crate) mod forgotten;
 pub(crate) mod login;
 pub(crate) mod logins;
@@ -11,6 +12,7 @@ pub(crate) mod setup;
 pub(crate) mod setup_status;
 pub(crate) mod switch;
 
+pub(crate) use exchange::exchange;
 pub(crate) use forgotten::{new_password, reset_password};
 pub(crate) use login::login;
 pub(crate) use logins::{logins, revoke_login};

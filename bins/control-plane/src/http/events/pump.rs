@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(750);
 
 /// Why a client's stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// The client left.
     Left,
     /// Its login, or its right to what it sees, ended.
@@ -50,7 +50,7 @@ impl Ending {
     }
 
     /// What the client is told.
-    pub(super) const fn sentence(self) -> &'static str {
+    pub(crate) const fn sentence(self) -> &'static str {
         match self {
             Self::Left => "",
             Self::LoginEnded => "the login that opened the stream has ended, or may do something else now",
@@ -151,7 +151,7 @@ async fn write<C: Client>(
 }
 
 /// Looks at the client's login again and again until the stream is over, and says why it must end.
-pub(super) async fn watch(
+pub(crate) async fn watch(
     context: Context,
     caller: Caller,
     stop: oneshot::Sender<Ending>,

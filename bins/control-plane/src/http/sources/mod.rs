@@ -2,9 +2,11 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+mod follow;
 pub(crate) mod get;
 pub(crate) mod grants;
 pub(crate) mod list;
+pub(crate) mod messages;
 pub(crate) mod pipes;
 
 pub(crate) use create::create;
@@ -12,6 +14,7 @@ pub(crate) use delete::delete;
 pub(crate) use get::get;
 pub(crate) use grants::{grant, list_grants, revoke_grant};
 pub(crate) use list::list;
+pub(crate) use messages::{read, send};
 pub(crate) use pipes::{create_pipe, delete_pipe, list_pipes, update_pipe};
 
 use crate::http::Problem;

@@ -140,6 +140,7 @@ pub(crate) struct Change {
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "somebody else's source", body = ErrorAnswer),
     (status = 404, description = "no such source or pipe", body = ErrorAnswer),
+    (status = 503, description = "changed, and the broker has not followed yet (`E_NOT_READY`) or does not answer: ask again", body = ErrorAnswer),
 ))]
 pub(crate) async fn update_pipe(
     context: Data<Context>,
@@ -150,8 +151,9 @@ pub(crate) async fn update_pipe(
 ) -> Result<Json<Kept>, Problem> {
     let (services, org) = (&context.services, caller.org()?);
     let wanted = body.after(async || listed(services, org, &handle.0, &name.0).await.map(drop)).await?;
-    let (pipe, _) =
+    let (pipe, operations) =
         services.pipes.update(org, &handle.0, &name.0, &wanted.retention).await.map_err(worded)?;
+    services.messages.settled(org, &operations).await?;
     let in_force = listed(services, org, &handle.0, &name.0).await?.in_force;
     Ok(Json(Kept::new(pipe, in_force)))
 }
@@ -164,6 +166,7 @@ pub(crate) async fn update_pipe(
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "somebody else's source", body = ErrorAnswer),
     (status = 404, description = "no such source or pipe", body = ErrorAnswer),
+    (status = 503, description = "ended, and the broker has not followed yet (`E_NOT_READY`) or does not answer: ask again", body = ErrorAnswer),
 ))]
 pub(crate) async fn delete_pipe(
     context: Data<Context>,
@@ -171,7 +174,9 @@ pub(crate) async fn delete_pipe(
     handle: Segment<String>,
     name: Last<String>,
 ) -> Result<HttpResponse, Problem> {
-    context.services.pipes.delete(caller.org()?, &handle.0, &name.0).await.map_err(worded)?;
+    let (services, org) = (&context.services, caller.org()?);
+    let operations = services.pipes.delete(org, &handle.0, &name.0).await.map_err(worded)?;
+    services.messages.settled(org, &operations).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
