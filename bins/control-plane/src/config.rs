@@ -44,6 +44,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// The private PostgreSQL that runs when `database.url` is not set.
     pub postgres: PostgresConfig,
+    /// NATS, which carries pipes: where it is, or how the private one is run.
+    pub nats: NatsConfig,
     /// Where secrets are.
     pub secrets: SecretsConfig,
     /// Who may vouch for people who sign in: `[auth.github]`, and `[[auth.oidc]]` as often as needed.
@@ -82,6 +84,7 @@ impl Default for Config {
             workers: None,
             database: DatabaseConfig::default(),
             postgres: PostgresConfig::default(),
+            nats: NatsConfig::default(),
             secrets: SecretsConfig::default(),
             auth: tidegate_service::SignInOptions::default(),
             service: tidegate_service::Options::default(),
@@ -178,6 +181,95 @@ pub struct PostgresConfig {
 impl Default for PostgresConfig {
     fn default() -> Self {
         Self { run_as: None, bin_dirs: None, max_connections: 100 }
+    }
+}
+
+/// NATS, which carries pipes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsConfig {
+    /// Whether there are pipes at all. Default true; `false` runs no NATS, and pipes answer 503.
+    pub enabled: bool,
+    /// Servers to use, for example `tls://nats-1.example.org,tls://nats-2.example.org`: they must trust the operator that
+    /// `tidegate-admin nats trust` prints. Without it a private nats-server is run.
+    pub url: Option<String>,
+    /// The address that clients are told. Default: that of `url`, else the private server's, which this machine alone
+    /// reaches.
+    pub public_url: Option<String>,
+    /// Whether a connection without TLS is refused. Default false.
+    pub tls_required: bool,
+    /// PEM certificates of CAs that are trusted beside the machine's.
+    pub ca_files: Vec<PathBuf>,
+    /// How many copies of each stream a cluster keeps: 1, 3 or 5. Default 1.
+    pub replicas: usize,
+    /// How often rows and NATS are compared, in seconds. Default 300.
+    pub reconcile_seconds: u64,
+    /// The private server's port on 127.0.0.1. Default: the one of its last start, else a free one.
+    pub port: Option<u16>,
+    /// The user the private server runs as when this program is root. Default: the owner of its data, else `nats` or
+    /// `nobody`.
+    pub run_as: Option<String>,
+    /// Folders with nats-server. Default: PATH and the usual folders.
+    pub bin_dirs: Option<Vec<PathBuf>>,
+    /// Whether an acknowledged message of the private server survives a power cut: `full`, the default, or `relaxed`, which
+    /// is faster and loses up to two minutes then.
+    pub durability: NatsDurability,
+    /// Bytes that must stay free on the private server's disk: with fewer, messages are refused with 507. Default 1 GiB.
+    pub min_free_bytes: u64,
+}
+
+/// Whether an acknowledged message survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NatsDurability {
+    /// It does.
+    Full,
+    /// It survives killed programs alone.
+    Relaxed,
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            url: None,
+            public_url: None,
+            tls_required: false,
+            ca_files: Vec::new(),
+            replicas: 1,
+            reconcile_seconds: 300,
+            port: None,
+            run_as: None,
+            bin_dirs: None,
+            durability: NatsDurability::Full,
+            min_free_bytes: 1 << 30,
+        }
+    }
+}
+
+impl NatsConfig {
+    /// The servers of `url`.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let url = self.url.as_deref().unwrap_or_default();
+        url.split(',').map(str::trim).filter(|url| !url.is_empty()).map(ToOwned::to_owned).collect()
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.url.is_some() && self.urls().is_empty() {
+            return Err(Error::Setting(
+                "`nats.url` names no server: set it to an address such as nats://nats.example.org:4222, or leave it out for a private server"
+                    .into(),
+            ));
+        }
+        if ![1, 3, 5].contains(&self.replicas) {
+            return Err(Error::Setting(format!("`nats.replicas` is {}, it must be 1, 3 or 5", self.replicas)));
+        }
+        if self.url.is_none() && self.replicas > 1 {
+            return Err(Error::Setting(
+                "`nats.replicas` needs a cluster: set `nats.url` to its servers, or leave it at 1".into(),
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -386,6 +478,7 @@ impl Config {
                 "`streams.domain` is `{domain}`, it must be a name such as apps.example.org, without `*.`"
             )));
         }
+        self.nats.check()?;
         self.retention.check().map_err(|errors| Error::Setting(errors.to_string()))?;
         self.service.retention = self.retention.clone();
         let policy = self.service.session_policy.check(tidegate_model::LimitRules::default());

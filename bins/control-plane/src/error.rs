@@ -50,6 +50,15 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// NATS, or what is kept of it, cannot be used at the start.
+    #[error("NATS cannot be used: {doing}")]
+    Nats {
+        /// What was tried.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The HTTP server ended by itself.
     #[error("the HTTP server ended by itself")]
     Server(#[source] Box<dyn std::error::Error + Send + Sync>),

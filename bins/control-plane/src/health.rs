@@ -1,14 +1,16 @@
-//! Whether this process can serve: the database answers, its schema is current, the clocks agree.
+//! Whether this process can serve: the database and NATS answer, the schema is current, the clocks agree.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use tidegate_model::{Clock, SystemClock};
-use tidegate_service::{Db, health};
+use tidegate_service::{Broker, Services, health};
 use tokio::{sync::Mutex, time::Instant};
 
 /// How long an answer is good for, so that probes cannot load the database.
 const GOOD_FOR: Duration = Duration::from_secs(1);
+/// How long NATS may be silent.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How far the clocks may be apart.
 const SKEW: TimeDelta = TimeDelta::seconds(5);
 
@@ -25,6 +27,8 @@ pub(crate) struct Readiness {
     pub migrated: bool,
     /// Whether its clock and this machine's differ by 5 s at most.
     pub clock: bool,
+    /// Whether NATS answers; `null` where this server has none.
+    pub nats: Option<bool>,
     /// Whether this process is on its way out.
     pub stopping: bool,
 }
@@ -36,12 +40,12 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    pub(crate) async fn look(&self, db: &Db, stopping: bool) -> Readiness {
+    pub(crate) async fn look(&self, services: &Services, stopping: bool) -> Readiness {
         let mut last = self.last.lock().await;
         let readiness = match *last {
             Some((at, readiness)) if at.elapsed() < GOOD_FOR => readiness,
             _ => {
-                let fresh = read(db).await;
+                let fresh = read(services).await;
                 *last = Some((Instant::now(), fresh));
                 fresh
             }
@@ -50,7 +54,8 @@ impl Probe {
     }
 }
 
-async fn read(db: &Db) -> Readiness {
+async fn read(services: &Services) -> Readiness {
+    let db = services.db();
     let machine = SystemClock::new();
     let before = machine.now();
     let (database, clock) = match db.now().await {
@@ -59,5 +64,15 @@ async fn read(db: &Db) -> Readiness {
         Err(_) => (false, false),
     };
     let migrated = database && health(db).await.is_ok_and(|health| health.migrated);
-    Readiness { ready: database && migrated && clock, database, migrated, clock, stopping: false }
+    let nats = nats(&services.broker).await;
+    let ready = database && migrated && clock && nats != Some(false);
+    Readiness { ready, database, migrated, clock, nats, stopping: false }
+}
+
+async fn nats(broker: &Broker) -> Option<bool> {
+    if !broker.is_open() {
+        return None;
+    }
+    // Whatever it does, a probe wants to know soon.
+    Some(tokio::time::timeout(SILENCE, broker.check()).await.is_ok_and(|checked| checked.is_ok()))
 }

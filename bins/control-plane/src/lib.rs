@@ -21,13 +21,15 @@ mod limits;
 pub mod log;
 mod mail;
 mod metrics;
+mod nats;
 mod repositories;
 mod retention;
 mod server;
 mod tls;
 
 pub use config::{
-    Config, DatabaseConfig, HubConfig, Limits, LogConfig, LogFormat, MetricsConfig, PostgresConfig,
+    Config, DatabaseConfig, HubConfig, Limits, LogConfig, LogFormat, MetricsConfig, NatsConfig,
+    NatsDurability, PostgresConfig,
     SecretsConfig, StreamsConfig, TlsConfig,
 };
 pub use descriptors::raise_descriptors;

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error, activity, clock, database, departure,
     http::{self, Context},
-    installations, keep_alive, key_uses, limits, mail, repositories, retention, tls,
+    installations, keep_alive, key_uses, limits, mail, nats, repositories, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -25,6 +25,16 @@ const BACKLOG: u32 = 2_048;
 /// The program: opens the database, serves until `shutdown`, closes everything in order.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let foundation = database::open(&config).await?;
+    let nats = match nats::open(&config, &foundation.services).await {
+        Ok(nats) => nats,
+        Err(error) => {
+            if let Some(postgres) = foundation.postgres {
+                // Why it could not begin matters more than how it ended.
+                drop(postgres.stop().await);
+            }
+            return Err(error);
+        }
+    };
     let served = match Server::start(&config, foundation.services, foundation.clock) {
         Ok(mut handle) => {
             tracing::info!(url = handle.url(), "serving");
@@ -37,9 +47,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         }
         Err(error) => Err(error),
     };
+    let quiet = match nats {
+        Some(nats) => nats.stop().await,
+        None => Ok(()),
+    };
     if let Some(postgres) = foundation.postgres {
         postgres.stop().await?;
     }
+    quiet?;
     tracing::info!("stopped");
     served
 }
@@ -80,6 +95,7 @@ impl Server {
         let (events, until) = (services.events.clone(), shutdown.clone());
         let syncs = services.repositories.clone();
         let plugins = services.plugins.clone();
+        let broker = services.broker.clone();
         let (applications, hints) = (services.applications.clone(), services.nudges().subscribe());
         let (session_limits, typed) = (services.limits.clone(), services.activity.clone());
         let period = Duration::from_secs(u64::from(config.service.activity_seconds.max(1)));
@@ -140,6 +156,8 @@ impl Server {
         tasks.spawn(async move { events.run(until).await });
         let until = shutdown.clone();
         tasks.spawn(async move { plugins.run(until).await });
+        let until = shutdown.clone();
+        tasks.spawn(async move { broker.run(until).await });
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })
     }
 }

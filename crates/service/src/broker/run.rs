@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join5;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::{MissedTickBehavior, interval},
@@ -24,30 +25,16 @@ impl Broker {
     /// Makes NATS follow until `shutdown`; what is left then is left to whoever comes. Without NATS it does nothing.
     pub async fn run(&self, shutdown: CancellationToken) {
         let Ok(live) = self.0.broker.live() else { return };
-        let compare = live.reconcile;
         let noted = async {
-            self.every(NOTE, &shutdown, "news of sources were not written", async || {
-                self.0.broker.noted.write(&self.0).await
-            })
-            .await;
+            self.every(NOTE, Chore::Note, &shutdown).await;
             // What was sent until the very end.
             drop(self.0.broker.noted.write(&self.0).await);
         };
-        let swept = self.every(SWEEP, &shutdown, "connections were not closed", async || {
-            live.pool.sweep().await;
-            Ok(0)
-        });
-        let compared = self.every(compare, &shutdown, "pipes were not compared with NATS", async || {
-            self.reconcile().await.map(|drift| drift.organizations)
-        });
-        futures_util::future::join5(
-            self.apply(&shutdown),
-            self.revoke(&shutdown),
-            noted,
-            swept,
-            compared,
-        )
-        .await;
+        let (swept, compared) = (
+            self.every(SWEEP, Chore::Sweep, &shutdown),
+            self.every(live.reconcile, Chore::Compare, &shutdown),
+        );
+        join5(self.apply(&shutdown), self.revoke(&shutdown), noted, swept, compared).await;
     }
 
     async fn apply(&self, shutdown: &CancellationToken) {
@@ -76,20 +63,43 @@ impl Broker {
         }
     }
 
-    async fn every(
-        &self,
-        period: Duration,
-        shutdown: &CancellationToken,
-        complaint: &'static str,
-        work: impl AsyncFn() -> Result<usize>,
-    ) {
-        let (mut ticks, mut fault) = (ticks(period), Fault::new(complaint));
+    async fn every(&self, period: Duration, chore: Chore, shutdown: &CancellationToken) {
+        let (mut ticks, mut fault) = (ticks(period), Fault::new(chore.complaint()));
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            fault.of(work().await);
+            fault.of(self.once(chore).await);
+        }
+    }
+
+    async fn once(&self, chore: Chore) -> Result<()> {
+        match chore {
+            Chore::Note => self.0.broker.noted.write(&self.0).await.map(drop),
+            Chore::Sweep => {
+                self.0.broker.live()?.pool.sweep().await;
+                Ok(())
+            }
+            Chore::Compare => self.reconcile().await.map(drop),
+        }
+    }
+}
+
+/// What is done again and again.
+#[derive(Debug, Clone, Copy)]
+enum Chore {
+    Note,
+    Sweep,
+    Compare,
+}
+
+impl Chore {
+    const fn complaint(self) -> &'static str {
+        match self {
+            Self::Note => "news of sources were not written",
+            Self::Sweep => "connections were not closed",
+            Self::Compare => "pipes were not compared with NATS",
         }
     }
 }

@@ -97,19 +97,20 @@ impl Slot {
 impl Live {
     /// The connection to the system account, made when it is first needed.
     pub(crate) async fn system(&self) -> Result<&System> {
-        let connect = async || {
-            if locked(&self.failed).is_some_and(|at| at.elapsed() < PAUSE) {
-                return Err(Error::BrokerUnavailable("it could not be reached a moment ago".into()));
-            }
-            let connected =
-                System::connect(&self.options, Arc::clone(&self.authority), Arc::clone(&self.clock)).await;
-            connected.map_err(|error| {
-                *locked(&self.failed) = Some(Instant::now());
-                // Whatever it says of itself, pipes cannot be used until somebody has seen to it.
-                Error::BrokerUnavailable(Box::new(error))
-            })
-        };
-        self.system.get_or_try_init(connect).await
+        self.system.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<System> {
+        if locked(&self.failed).is_some_and(|at| at.elapsed() < PAUSE) {
+            return Err(Error::BrokerUnavailable("it could not be reached a moment ago".into()));
+        }
+        let connected =
+            System::connect(&self.options, Arc::clone(&self.authority), Arc::clone(&self.clock)).await;
+        connected.map_err(|error| {
+            *locked(&self.failed) = Some(Instant::now());
+            // Whatever it says of itself, pipes cannot be used until somebody has seen to it.
+            Error::BrokerUnavailable(Box::new(error))
+        })
     }
 
     /// An account that was used before in this process.

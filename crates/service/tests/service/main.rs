@@ -5,6 +5,7 @@ mod agent_commands;
 mod applications;
 mod attempts;
 mod audit;
+mod broker;
 mod catalog;
 mod deadlocks;
 mod devices;
