@@ -14,6 +14,7 @@ mod fake;
 mod groups;
 mod homes;
 mod keys;
+mod messages;
 mod people;
 mod person;
 mod plugins;
