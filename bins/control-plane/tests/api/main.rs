@@ -23,6 +23,7 @@ mod keys;
 mod launched;
 mod limits;
 mod members;
+mod messages;
 mod organizations;
 mod outage;
 mod plugins;

@@ -13,9 +13,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_control_plane::{Config, Handle, Server};
 use tidegate_model::{OrgRole, SystemClock, SystemRole};
-use tidegate_service::{Options, Services};
+use tidegate_service::{BrokerOptions, Options, Services};
 use tidegate_test_support::{
-    SocketAgent, SocketOptions, TestDb, TestUser, eventually, eventually_some, new_key_of,
+    SocketAgent, SocketOptions, TestDb, TestUser, eventually, eventually_some, nats::TestNats, new_key_of,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -109,6 +109,17 @@ impl World {
         let clock = Arc::new(SystemClock::new());
         let services = db.services_with_clock(options, Arc::clone(&clock) as _);
         Self::start(toml, db, services, clock)
+    }
+
+    /// A server whose pipes are carried by the nats-server of the tests.
+    pub(crate) async fn with_nats() -> Self {
+        let db = TestDb::new().await;
+        let clock = Arc::new(SystemClock::new());
+        let services = db.services_with_clock(TestDb::options(), Arc::clone(&clock) as _);
+        let nats = TestNats::shared();
+        services.broker.adopt((*nats.authority).clone()).await.unwrap();
+        services.broker.open(BrokerOptions::new([nats.url.clone()])).await.unwrap();
+        Self::start("", db, services, clock)
     }
 
     /// A server whose decisions follow a clock that stands still until the test moves it.

@@ -1,6 +1,6 @@
 //! `sources/{handle}/pipes/{name}/messages`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -25,6 +25,8 @@ use crate::http::{
 const MOST: usize = 100;
 /// Seconds that one waits for a message at most.
 const LONGEST: u64 = 30;
+/// How long one look waits.
+const LOOK: Duration = Duration::from_secs(2);
 /// Where programs that come back say what they had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
@@ -215,8 +217,31 @@ pub(crate) async fn read(
     if follows(&request) {
         return follow::follow(&context, caller, handle.0, name.0, wanted).await;
     }
-    let page = services.messages.read(org, &handle.0, &name.0, wanted).await?;
+    let page = patiently(&context, &caller, &handle.0, &name.0, wanted).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(Found::from(page)))
+}
+
+/// Reads in looks so short that neither a shutdown nor the end of the login waits for a message to come.
+async fn patiently(
+    context: &Context,
+    caller: &Identified,
+    handle: &str,
+    pipe: &str,
+    wanted: MessagesWanted,
+) -> Result<MessagesPage, Problem> {
+    let (services, org) = (&context.services, caller.org()?);
+    let until = Instant::now() + wanted.wait.unwrap_or_default();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let look = MessagesWanted { wait: Some(left.min(LOOK)), ..wanted };
+        let page = services.messages.read(org, handle, pipe, look).await?;
+        if page.last.is_some() || left <= LOOK || context.shutdown.is_cancelled() {
+            return Ok(page);
+        }
+        if !services.logins.still_stands(&caller.0).await? {
+            return Err(Problem::unauthenticated("the login has ended: log in again"));
+        }
+    }
 }
 
 /// Whether a stream of events is asked for, by name: everything else is answered as JSON.
