@@ -255,13 +255,9 @@ async fn a_credential_is_exchanged_for_one_that_opens_nats() {
 
     let key =
         tidegate_broker::UserKey::from_seed(&tidegate_broker::Seed::new(text("nats_user_seed"))).unwrap();
-    let client = tidegate_test_support::nats::connect(
-        &text("nats_url"),
-        &text("nats_user_jwt"),
-        &key,
-        &text("inbox_prefix"),
-    );
-    assert!(client.await.is_ok(), "NATS lets it in");
+    let (url, token, prefix) = (text("nats_url"), text("nats_user_jwt"), text("inbox_prefix"));
+    let client = tidegate_test_support::nats::connect(&url, &token, &key, &prefix).await;
+    assert!(client.is_ok(), "NATS lets it in");
 
     exchange(json!({"api_key": "ppz_wrong"})).await.refused(401, "E_UNAUTHENTICATED");
     let other = json!({"api_key": stand.friend.token, "account_id": "rival"});
