@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use tidegate_model::{
     AccessLevel, ApplicationId, InstallApplicationRequest, InstallStatus, InstalledApplication, Operation,
-    OrgRole, SessionState, TemplateManifest, TemplatePlatform, UpdateApplicationRequest,
+    OrgRole, Scope, SessionState, TemplateManifest, TemplatePlatform, UpdateApplicationRequest,
 };
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx,
@@ -180,13 +180,15 @@ impl Applications {
             limit: paging.rows(),
         };
         let (items, total) = self.0.db.in_org(scope, async |tx| application::list(tx, &page).await).await?;
+        let items = items.into_iter().map(|application| for_key(scope, application)).collect();
         Ok(paging.page(items, total, |application| application.name.clone()))
     }
 
     /// One application, for whoever may see it.
     pub async fn get(&self, scope: &OrgScope, id: ApplicationId) -> Result<InstalledApplication> {
         let right = looking(scope, scope.role());
-        self.0.db.in_org(scope, async |tx| Ok(whole(seen_in(tx, id, right).await?))).await
+        let found = self.0.db.in_org(scope, async |tx| seen_in(tx, id, right).await).await?;
+        Ok(for_key(scope, whole(found)))
     }
 
     /// The picture of an application, for whoever may see it.
@@ -347,6 +349,15 @@ fn whole(found: Found) -> InstalledApplication {
     let changes = found.application.access == AccessLevel::Admin;
     let manifest = serde_json::to_string(&found.manifest).ok().filter(|_| changes);
     InstalledApplication { manifest, ..found.application }
+}
+
+/// The same for an API key: one that was made to start sessions learns nothing of what its owner may change.
+fn for_key(scope: &OrgScope, application: InstalledApplication) -> InstalledApplication {
+    let scopes = scope.scopes();
+    if scopes.allow(Scope::OrgRead) || scopes.allow(Scope::OrgWrite) {
+        return application;
+    }
+    InstalledApplication { configuration: None, manifest: None, groups: None, ..application }
 }
 
 /// An application that the caller may see: what cannot be launched is seen by those alone who may change it.

@@ -154,10 +154,16 @@ pub(crate) async fn of_application_in(
 fn may_launch(found: &Found) -> Result<()> {
     let application = &found.application;
     let name = &application.display_name;
+    let ready = application.enabled && application.install_status == InstallStatus::Installed;
     if application.access < AccessLevel::Launch {
-        return Err(Error::Forbidden(format!(
-            "you may see application {name} and not start it: ask an org_admin or maintainer for access to launch it"
-        )));
+        // Nobody is told of what they are not shown.
+        return Err(if ready {
+            Error::Forbidden(format!(
+                "you may see application {name} and not start it: ask an org_admin or maintainer for access to launch it"
+            ))
+        } else {
+            Error::not_found(format_args!("application {}", application.id))
+        });
     }
     match (application.install_status, application.enabled) {
         (InstallStatus::Installed, true) => Ok(()),
@@ -166,8 +172,10 @@ fn may_launch(found: &Found) -> Result<()> {
             Err(conflict("E_APPLICATION_DISABLED", &message))
         }
         (status, _) => {
-            let why =
-                application.install_message.as_deref().map(|why| format!(", {why}")).unwrap_or_default();
+            // Why is for those who can do something about it.
+            let changes = application.access == AccessLevel::Admin;
+            let why = application.install_message.as_deref().filter(|_| changes);
+            let why = why.map(|why| format!(", {why}")).unwrap_or_default();
             let message = format!("application {name} is not installed: its installation is {status}{why}");
             Err(conflict("E_APPLICATION_NOT_INSTALLED", &message))
         }

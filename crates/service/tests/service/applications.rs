@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tidegate_model::{
     AccessLevel, AddGroupAccessRequest, AddGroupMemberRequest, ApplicationId, CatalogTemplateId, Clock,
     CreateGroupRequest, FromFields, GroupId, GroupRole, InstallApplicationRequest, InstallStatus,
-    InstalledApplication, NewSession, OrgRole, RepositoryId, SessionState, UpdateApplicationRequest,
+    InstalledApplication, NewSession, OrgRole, RepositoryId, Scope, SessionState, UpdateApplicationRequest,
 };
 use tidegate_persistence::application::{self, Brought, Claimed};
 use tidegate_service::{
@@ -15,7 +15,10 @@ use tidegate_service::{
 };
 use tidegate_test_support::{SimAgent, TestDb, TestOrg, catalog::template, eventually};
 
-use crate::{queued, state};
+use crate::{
+    keys::{mint, wanted},
+    queued, state,
+};
 
 struct Stage {
     test: TestDb,
@@ -542,4 +545,56 @@ async fn what_an_organization_installed_ends_with_it() {
     let kept =
         "SELECT count(*) FROM installed_applications WHERE removed_at IS NULL OR configuration <> '{}'";
     assert_eq!(stage.test.look::<i64>(kept).await, 0);
+}
+
+#[tokio::test]
+async fn a_key_that_starts_sessions_does_not_learn_what_applications_are_set_to() {
+    let stage = Stage::new().await;
+    let id = stage.installed(json!({"whom": "secret"})).await;
+    let crew = stage.group("crew", None).await;
+    stage.give(id, crew, AccessLevel::Launch).await;
+    let paging = Paging { limit: 100, cursor: None };
+    for (scopes, learns) in [
+        (&[Scope::SessionsRead, Scope::SessionsWrite][..], false),
+        (&[Scope::SessionsRead, Scope::OrgRead], true),
+        (&[Scope::SessionsRead, Scope::OrgWrite], true),
+    ] {
+        let (_, key) = mint(&stage.services().keys, &stage.org.admin, &wanted(scopes)).await.unwrap();
+        let key = stage.services().logins.authenticate(&key, None).await.unwrap();
+        let (applications, scope) = (&stage.services().applications, key.org().unwrap());
+        let one = applications.get(scope, id).await.unwrap();
+        let list = applications.list(scope, ApplicationsPage::Organization, &paging).await.unwrap().items;
+        assert_eq!(one.manifest.is_some(), learns, "{scopes:?}");
+        for seen in [&one, &list[0]] {
+            assert_eq!((seen.configuration.is_some(), seen.groups.is_some()), (learns, learns), "{scopes:?}");
+        }
+        if !learns {
+            queued(stage.launch(&key, id).await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_launch_tells_nobody_of_what_they_are_not_shown() {
+    let stage = Stage::new().await;
+    let id = stage.installed(json!({})).await;
+    let crew = stage.group("crew", None).await;
+    stage.join(crew).await;
+    stage.give(id, crew, AccessLevel::View).await;
+    let off = "UPDATE installed_applications SET enabled = false";
+    stage.test.execute(off).await;
+    assert!(matches!(stage.launch(&stage.user, id).await, Err(Error::NotFound(_))), "it is hidden");
+    stage.give(id, crew, AccessLevel::Launch).await;
+    let refused = stage.launch(&stage.user, id).await;
+    assert!(matches!(refused, Err(Error::Conflict { code: "E_APPLICATION_DISABLED", .. })), "{refused:?}");
+    let failed =
+        "UPDATE installed_applications SET install_status = 'failed', install_message = 'inside knowledge'";
+    stage.test.execute(failed).await;
+    for (who, learns) in [(&stage.user, false), (&stage.org.admin, true)] {
+        let refused = stage.launch(who, id).await;
+        let Err(Error::Conflict { code: "E_APPLICATION_NOT_INSTALLED", message }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(message.contains("inside knowledge"), learns, "{message}");
+    }
 }
