@@ -529,7 +529,7 @@ async fn more_plugins_than_are_looked_at_together_are_not_installed() {
     let bring = async |name: &str| {
         let config = config(&json!({"url": "https://receiver.example"}));
         let request = InstallPluginRequest { config, ..InstallPluginRequest::default() };
-        install(&services, plain(&webhook(name, "1.0.0")), request).await
+        install(services, plain(&webhook(name, "1.0.0")), request).await
     };
     bring("first").await.unwrap();
     test.execute(
