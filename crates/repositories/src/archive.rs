@@ -48,6 +48,9 @@ pub fn files_of(archive: &[u8], options: &Options) -> Result<BTreeMap<String, Ve
     let (listing, content) = Into::new(Vec::new(), options).take_in(io::Cursor::new(archive))?;
     if let Some(problem) = listing.problems.as_slice().first() {
         let reason = problem.reason.split(", and ").next().unwrap_or_default();
+        if problem.path.is_empty() {
+            return Err(Error::refused(reason.to_owned()));
+        }
         return Err(Error::refused(format!("holds `{}`: {reason}", problem.path)));
     }
     if listing.left_out > 0 {
@@ -158,6 +161,10 @@ fn unzip<W: Write>(archive: impl Read + Seek, into: &mut Into<'_, W>) -> Result<
     let mut archive = BufReader::new(archive);
     count_entries(&mut archive, into.options)?;
     let mut archive = ZipArchive::new(archive).map_err(damaged_zip)?;
+    if archive.has_duplicate_names() {
+        // Its list of names has each once: which ones they are is not known any more.
+        into.listing.problems.add("", None, "it holds files of one name, and the last one of each is taken");
+    }
     for index in 0..archive.len() {
         let name = archive.by_index_raw(index).map_err(damaged_zip)?.name_raw().to_vec();
         let Ok(mut entry) = archive.by_index(index) else {
