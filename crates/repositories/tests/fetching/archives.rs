@@ -244,7 +244,13 @@ async fn an_archive_that_says_little_and_holds_much_is_found_out() {
     }
     let body = many.finish().unwrap().into_inner();
     stage.options.max_files = 1_000;
-    let server = Server::start(move |_| Answer::ok(body.clone()));
-    let told = stage.fetch(&stage.archive(&server.url("/"))).await.unwrap_err().to_string();
-    assert!(told.contains("more than 1000 files"), "{told}");
+    // What its end states, honest and forged.
+    let end = body.windows(4).rposition(|it| it == b"PK\x05\x06").unwrap();
+    let mut forged = body.clone();
+    forged[end + 8..end + 12].copy_from_slice(&[1, 0, 1, 0]);
+    for body in [body, forged] {
+        let server = Server::start(move |_| Answer::ok(body.clone()));
+        let told = stage.fetch(&stage.archive(&server.url("/"))).await.unwrap_err().to_string();
+        assert!(told.contains("more than 1000 files"), "{told}");
+    }
 }
