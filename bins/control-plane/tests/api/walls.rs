@@ -50,6 +50,7 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("POST /api/v1/plugins/{id}/upgrade", "operators only, 403 for anybody else"),
     ("POST /api/v1/plugins/{id}/rollback", "operators only, 403 for anybody else"),
     ("GET /api/v1/plugins/{id}/secret", "operators only, 403 for anybody else"),
+    ("GET /api/v1/plugins/{id}/icon", "operators only, 403 for anybody else"),
     ("GET /api/v1/plugins/{id}/deliveries", "operators only, 403 for anybody else"),
     ("POST /api/v1/plugins/{id}/deliveries/{deliveryId}/redeliver", "operators only, 403 for anybody else"),
     ("POST /api/v1/plugins/catalog/{id}/install", "operators only, 403 for anybody else"),
