@@ -347,6 +347,25 @@ pub async fn remove(tx: &mut OrgTx, id: ApplicationId, now: DateTime<Utc>) -> Re
     if gone == [1] { Ok(()) } else { Err(Error::NotFound) }
 }
 
+/// Removes every application of the organization that ends, as [`remove`] does one.
+pub async fn remove_all(tx: &mut OrgTx, now: DateTime<Utc>) -> Result<()> {
+    let org = tx.org_id();
+    statement::<()>(
+        "WITH gone AS (
+             UPDATE installed_applications SET removed_at = ?, updated_at = ?, enabled = false, configuration = '{}', icon = NULL,
+                 icon_media_type = NULL, install_due_at = NULL
+             WHERE org_id = ? AND removed_at IS NULL)
+         DELETE FROM application_groups WHERE org_id = ?",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(org)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
 /// How many sessions of an application are in one of these states; past a hundred they are not counted.
 pub async fn sessions_in(tx: &mut OrgTx, id: ApplicationId, states: &[SessionState]) -> Result<i64> {
     let org = tx.org_id();

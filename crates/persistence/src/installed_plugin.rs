@@ -216,7 +216,10 @@ pub async fn forget_packages(tx: &mut PlatformTx) -> Result<()> {
     Ok(())
 }
 
-/// Every plugin, by name: there are few. With an organization: its own and the platform's.
+/// Plugins that may be installed: all of them are looked at together, whoever changes one.
+pub const MOST: usize = 1_000;
+
+/// Every plugin, by name: there are at most [`MOST`]. With an organization: its own and the platform's.
 pub async fn list(tx: &mut PlatformTx, org: Option<OrgId>) -> Result<Vec<Stored>> {
     let rows: Vec<Row> = statement::<Columns>(of_plugins!(
         "WHERE ?::uuid IS NULL OR p.org_id IS NULL OR p.org_id = ? ORDER BY p.name, p.id LIMIT 1000"

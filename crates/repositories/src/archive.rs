@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::Path,
     time::Instant,
 };
@@ -48,6 +48,9 @@ pub fn files_of(archive: &[u8], options: &Options) -> Result<BTreeMap<String, Ve
     let (listing, content) = Into::new(Vec::new(), options).take_in(io::Cursor::new(archive))?;
     if let Some(problem) = listing.problems.as_slice().first() {
         let reason = problem.reason.split(", and ").next().unwrap_or_default();
+        if problem.path.is_empty() {
+            return Err(Error::refused(reason.to_owned()));
+        }
         return Err(Error::refused(format!("holds `{}`: {reason}", problem.path)));
     }
     if listing.left_out > 0 {
@@ -158,6 +161,10 @@ fn unzip<W: Write>(archive: impl Read + Seek, into: &mut Into<'_, W>) -> Result<
     let mut archive = BufReader::new(archive);
     count_entries(&mut archive, into.options)?;
     let mut archive = ZipArchive::new(archive).map_err(damaged_zip)?;
+    if archive.has_duplicate_names() {
+        // Its list of names has each once: which ones they are is not known any more.
+        into.listing.problems.add("", None, "it holds files of one name, and the last one of each is taken");
+    }
     for index in 0..archive.len() {
         let name = archive.by_index_raw(index).map_err(damaged_zip)?.name_raw().to_vec();
         let Ok(mut entry) = archive.by_index(index) else {
@@ -179,32 +186,41 @@ fn unzip<W: Write>(archive: impl Read + Seek, into: &mut Into<'_, W>) -> Result<
     Ok(())
 }
 
-/// The number of entries that the end of a zip states, before anything is made of it.
-fn count_entries(archive: &mut (impl Read + Seek), options: &Options) -> Result<(), Error> {
-    let length = archive.seek(SeekFrom::End(0))?;
-    let tail = length.min(64 * 1024 + 22 + 76);
-    archive.seek(SeekFrom::End(-i64::try_from(tail).map_err(|_| Error::Ended)?))?;
-    let mut bytes = Vec::new();
-    archive.take(tail).read_to_end(&mut bytes)?;
+/// Counts what can be an entry of a zip, before its whole list is made: what the end of an archive states can be forged, and a
+/// list of millions of empty files is small on disk and large in memory. An archive that lies uncompressed in it counts, too;
+/// hence twice as many.
+fn count_entries(archive: &mut (impl BufRead + Seek), options: &Options) -> Result<(), Error> {
+    let most = u64::from(options.max_files);
+    let mut found = 0;
+    let mut seen = 0;
     archive.seek(SeekFrom::Start(0))?;
-    let number = |at: usize, width: usize| {
-        let field = bytes.get(at..at + width)?;
-        Some(field.iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)))
-    };
-    let find = |mark: &[u8; 4]| bytes.windows(4).rposition(|window| window == mark);
-    let count = match (find(b"PK\x05\x06"), find(b"PK\x06\x06")) {
-        (_, Some(at)) => number(at + 32, 8),
-        (Some(at), None) => number(at + 10, 2),
-        (None, None) => None,
-    };
-    match count {
-        None => Err(Error::refused("the archive is damaged")),
-        Some(count) if count > u64::from(options.max_files) => {
-            let most = options.max_files;
-            Err(Error::refused(format!("it has more than {most} files, the most that are read of one")))
+    loop {
+        let bytes = archive.fill_buf()?;
+        if bytes.is_empty() {
+            break;
         }
-        Some(_) => Ok(()),
+        for byte in bytes {
+            seen = match (seen, byte) {
+                (1, b'K') => 2,
+                (2, 1) => 3,
+                (3, 2) => {
+                    found += 1;
+                    0
+                }
+                (_, b'P') => 1,
+                (_, _) => 0,
+            };
+        }
+        let length = bytes.len();
+        archive.consume(length);
+        if found > 2 * most {
+            return Err(Error::refused(format!(
+                "it has more than {most} files, the most that are read of one"
+            )));
+        }
     }
+    archive.seek(SeekFrom::Start(0))?;
+    Ok(())
 }
 
 /// Refuses to read on after so many bytes, or so much time.

@@ -4,16 +4,16 @@
 mod groups;
 mod install;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use tidegate_model::{
     AccessLevel, ApplicationId, InstallApplicationRequest, InstallStatus, InstalledApplication, Operation,
-    OrgRole, SessionState, TemplateManifest, UpdateApplicationRequest,
+    OrgRole, Scope, SessionState, TemplateManifest, TemplatePlatform, UpdateApplicationRequest,
 };
 use tidegate_persistence::{
-    OrgScope, OrgTx,
+    Error as DbError, OrgScope, OrgTx,
     application::{self, Change, Found, Icon, Looking, NewApplication, Page},
     audit, group,
     session_end::EndOf,
@@ -68,7 +68,13 @@ impl Applications {
     ) -> Result<Made<InstalledApplication>> {
         let (core, now) = (&self.0, self.0.clock.now());
         require(Operation::ManageApplications, standing(scope, scope.role()))?;
-        let new = self.read(scope, &request, now).await?;
+        let new = match self.read(scope, &request, now).await {
+            Ok(new) => new,
+            // What was installed by the first request may not be offered any more.
+            Err(error) => {
+                return Idempotency::replay_or(idempotency, core, scope, error).await.map(Made::Replay);
+            }
+        };
         let made = core
             .db
             .in_org_locked(scope, async |tx, locked| {
@@ -174,13 +180,15 @@ impl Applications {
             limit: paging.rows(),
         };
         let (items, total) = self.0.db.in_org(scope, async |tx| application::list(tx, &page).await).await?;
+        let items = items.into_iter().map(|application| for_key(scope, application)).collect();
         Ok(paging.page(items, total, |application| application.name.clone()))
     }
 
     /// One application, for whoever may see it.
     pub async fn get(&self, scope: &OrgScope, id: ApplicationId) -> Result<InstalledApplication> {
         let right = looking(scope, scope.role());
-        self.0.db.in_org(scope, async |tx| Ok(whole(seen_in(tx, id, right).await?))).await
+        let found = self.0.db.in_org(scope, async |tx| seen_in(tx, id, right).await).await?;
+        Ok(for_key(scope, whole(found)))
     }
 
     /// The picture of an application, for whoever may see it.
@@ -204,13 +212,12 @@ impl Applications {
         request: UpdateApplicationRequest,
     ) -> Result<InstalledApplication> {
         let (core, now) = (&self.0, self.0.clock.now());
-        let settled = match &request.configuration {
+        let (settled, fits) = match &request.configuration {
             Some(given) => {
-                let right = looking(scope, scope.role());
-                let found = core.db.in_org(scope, async |tx| changeable_in(tx, id, right).await).await?;
-                Some(settled(&found.manifest, given, found.application.platform)?)
+                let (manifest, platform) = self.to_fit(scope, id).await?;
+                (Some(settled(&manifest, given, platform)?), Some(manifest))
             }
-            None => None,
+            None => (None, None),
         };
         let changed = core
             .db
@@ -223,6 +230,13 @@ impl Applications {
                         let message =
                             format!("application {name} is being installed: configure it in a moment");
                         return Err(conflict("E_APPLICATION_INSTALLING", &message));
+                    }
+                    // Installed anew since they were held against what it was.
+                    InstallStatus::Installed if fits.is_some_and(|fits| fits != before.manifest) => {
+                        let name = &before.application.display_name;
+                        let message =
+                            format!("application {name} was installed meanwhile: look at it, and try again");
+                        return Err(conflict("E_APPLICATION_CHANGED", &message));
                     }
                     InstallStatus::Failed => true,
                     InstallStatus::Pending | InstallStatus::Creating | InstallStatus::Installed => false,
@@ -240,8 +254,10 @@ impl Applications {
                 application::update(tx, id, change, now).await?;
                 let retried = again && application::retry(tx, id, now).await?;
                 let after = application::find(tx, id, right).await?;
-                let detail =
-                    json!({"before": shown(&before), "after": shown(&after), "installedAgain": retried});
+                let detail = json!({
+                    "before": shown(&before), "after": shown(&after), "changedOptions": changed_options(&before, &after),
+                    "installedAgain": retried,
+                });
                 audit_in(tx, action, id, detail, now).await?;
                 Ok::<_, Error>(whole(after))
             })
@@ -250,6 +266,32 @@ impl Applications {
             core.nudges.send(Nudge::Installation);
         }
         Ok(changed)
+    }
+
+    /// What the options of an application must fit: the template as it was installed. One that is still to be installed, or
+    /// came to nothing, is given the catalog's as it is now, if it is there.
+    async fn to_fit(
+        &self,
+        scope: &OrgScope,
+        id: ApplicationId,
+    ) -> Result<(TemplateManifest, TemplatePlatform)> {
+        let right = looking(scope, scope.role());
+        self.0
+            .db
+            .in_org(scope, async |tx| {
+                let Found { application, manifest, .. } = changeable_in(tx, id, right).await?;
+                let manifest = match application.install_status {
+                    InstallStatus::Installed => manifest,
+                    InstallStatus::Pending | InstallStatus::Creating | InstallStatus::Failed => {
+                        match application::offered(tx, application.catalog_template_id).await {
+                            Err(DbError::NotFound) => manifest,
+                            offered => offered?.manifest,
+                        }
+                    }
+                };
+                Ok((manifest, application.platform))
+            })
+            .await
     }
 
     /// Removes an application, with everybody's access to it.
@@ -295,7 +337,7 @@ fn looking(scope: &OrgScope, role: OrgRole) -> Looking {
 fn settled(
     manifest: &TemplateManifest,
     given: &Map<String, Value>,
-    platform: tidegate_model::TemplatePlatform,
+    platform: TemplatePlatform,
 ) -> Result<Map<String, Value>> {
     let configuration = launch::settle(manifest, given)?;
     launch::check(&Source { manifest, configuration: &configuration, platform, application: None })?;
@@ -307,6 +349,15 @@ fn whole(found: Found) -> InstalledApplication {
     let changes = found.application.access == AccessLevel::Admin;
     let manifest = serde_json::to_string(&found.manifest).ok().filter(|_| changes);
     InstalledApplication { manifest, ..found.application }
+}
+
+/// The same for an API key: one that was made to start sessions learns nothing of what its owner may change.
+fn for_key(scope: &OrgScope, application: InstalledApplication) -> InstalledApplication {
+    let scopes = scope.scopes();
+    if scopes.allow(Scope::OrgRead) || scopes.allow(Scope::OrgWrite) {
+        return application;
+    }
+    InstalledApplication { configuration: None, manifest: None, groups: None, ..application }
 }
 
 /// An application that the caller may see: what cannot be launched is seen by those alone who may change it.
@@ -341,13 +392,22 @@ async fn managed_in(
     Ok(found)
 }
 
-/// What the audit log says of an application.
+/// What the audit log says of an application: which options are set, and not to what. They may be secrets, and the log is
+/// read by more people, told to plugins, and kept longer.
 fn shown(found: &Found) -> Value {
     let it = &found.application;
     json!({
         "name": it.name, "displayName": it.display_name, "template": it.template_name, "catalogTemplateId": it.catalog_template_id,
-        "platform": it.platform, "enabled": it.enabled, "installStatus": it.install_status, "configuration": found.configuration,
+        "platform": it.platform, "enabled": it.enabled, "installStatus": it.install_status,
+        "options": found.configuration.keys().collect::<Vec<_>>(),
     })
+}
+
+/// The names of the options that are not what they were.
+fn changed_options(before: &Found, after: &Found) -> Vec<String> {
+    let (before, after) = (&before.configuration, &after.configuration);
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
 }
 
 async fn audit_in(

@@ -20,7 +20,11 @@ use tidegate_persistence::{
 
 pub(crate) use self::views::Views;
 use crate::{
-    Caller, Core, Error, Listed, Paging, Result, error::Named, page, page::bad_cursor, permissions::require,
+    Caller, Core, Error, Listed, Paging, Result,
+    error::Named,
+    page,
+    page::{bad_cursor, known_moment},
+    permissions::require,
 };
 
 /// The catalog as people see it.
@@ -80,6 +84,9 @@ fn read_key(text: &str, sort: CatalogSort) -> Option<Key> {
     }
     let mut number = || parts.next()?.parse::<i64>().ok();
     let (first, second, id) = (number()?, number()?, number()?);
+    if sort == CatalogSort::Newest {
+        known_moment(first)?;
+    }
     Some(Key { first, second, id, name: parts.next()?.to_owned() })
 }
 

@@ -3,9 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tidegate_model::CredentialId;
-use tidegate_persistence::{OrgTx, PlatformTx, UserTx, idempotency};
+use tidegate_persistence::{OrgScope, OrgTx, PlatformTx, UserTx, idempotency};
 
-use crate::{Error, Result};
+use crate::{Core, Error, Result};
 
 /// A client's `Idempotency-Key` with the body it came with.
 #[derive(Debug, Clone)]
@@ -66,6 +66,19 @@ impl Idempotency {
     /// The kept answer, if this is a repeat.
     pub(crate) async fn find_in(&self, tx: &mut OrgTx, now: DateTime<Utc>) -> Result<Option<Replay>> {
         self.replay(idempotency::find(tx, &self.key, now - KEPT).await?)
+    }
+
+    /// The kept answer to a request that cannot be carried out any more: a repeat does not depend on what became of the
+    /// things that the first one named. Else the reason why it cannot.
+    pub(crate) async fn replay_or(
+        key: Option<&Self>,
+        core: &Core,
+        scope: &OrgScope,
+        why: Error,
+    ) -> Result<Replay> {
+        let Some(key) = key else { return Err(why) };
+        let now = core.clock.now();
+        core.db.in_org(scope, async |tx| key.find_in(tx, now).await).await?.ok_or(why)
     }
 
     /// The same of what somebody does as themselves.

@@ -26,7 +26,9 @@ use tidegate_persistence::{
 pub(crate) use self::{plaintext::is_key, uses::Uses};
 pub use plaintext::{generate_plaintext_key, hash_api_key, key_prefix, verify_api_key};
 
-use crate::{Core, Error, Idempotency, Nudge, Replay, Result, error::Named, secrets::Purpose};
+use crate::{
+    Core, Error, Idempotency, Nudge, Replay, Result, error::Named, page::known_moment, secrets::Purpose,
+};
 
 /// API keys of an organization.
 #[derive(Debug, Clone)]
@@ -385,6 +387,6 @@ fn read_cursor(cursor: &str) -> Result<After> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| bad())?;
     let text = String::from_utf8(bytes).map_err(|_| bad())?;
     let [part, micros, id] = text.split('/').collect::<Vec<_>>()[..] else { return Err(bad()) };
-    let created_at = micros.parse().ok().and_then(DateTime::from_timestamp_micros).ok_or_else(bad)?;
+    let created_at = micros.parse().ok().and_then(known_moment).ok_or_else(bad)?;
     Ok(After { revoked: part == "1", created_at, id: id.parse().map_err(|_| bad())? })
 }

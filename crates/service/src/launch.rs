@@ -25,6 +25,8 @@ const OPTION: &str = "TIDEGATE_OPTION_";
 /// Bytes of one variable or argument, and of all variables, at most.
 const LONGEST: usize = 64 * 1_024;
 const ALL: usize = 192 * 1_024;
+/// Bytes of all that an agent is told to run, as JSON, at most: it takes no frame above 512 KiB.
+const TOLD: usize = 384 * 1_024;
 /// Labels of a session at most.
 const TAGS: usize = 32;
 
@@ -152,10 +154,16 @@ pub(crate) async fn of_application_in(
 fn may_launch(found: &Found) -> Result<()> {
     let application = &found.application;
     let name = &application.display_name;
+    let ready = application.enabled && application.install_status == InstallStatus::Installed;
     if application.access < AccessLevel::Launch {
-        return Err(Error::Forbidden(format!(
-            "you may see application {name} and not start it: ask an org_admin or maintainer for access to launch it"
-        )));
+        // Nobody is told of what they are not shown.
+        return Err(if ready {
+            Error::Forbidden(format!(
+                "you may see application {name} and not start it: ask an org_admin or maintainer for access to launch it"
+            ))
+        } else {
+            Error::not_found(format_args!("application {}", application.id))
+        });
     }
     match (application.install_status, application.enabled) {
         (InstallStatus::Installed, true) => Ok(()),
@@ -164,8 +172,10 @@ fn may_launch(found: &Found) -> Result<()> {
             Err(conflict("E_APPLICATION_DISABLED", &message))
         }
         (status, _) => {
-            let why =
-                application.install_message.as_deref().map(|why| format!(", {why}")).unwrap_or_default();
+            // Why is for those who can do something about it.
+            let changes = application.access == AccessLevel::Admin;
+            let why = application.install_message.as_deref().filter(|_| changes);
+            let why = why.map(|why| format!(", {why}")).unwrap_or_default();
             let message = format!("application {name} is not installed: its installation is {status}{why}");
             Err(conflict("E_APPLICATION_NOT_INSTALLED", &message))
         }
@@ -211,6 +221,11 @@ pub(crate) fn of_catalog(source: &Source<'_>, new: &NewSession) -> Result<Bluepr
     }
     let (command, mut environment) = resolved(source)?;
     environment.extend(new.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let told = told(manifest, image.as_deref());
+    if !is_tellable(command.as_deref(), &environment, &told) {
+        let complaint = "makes all that an agent is told longer than it takes: shorten its values";
+        return Err(Error::Invalid(FieldErrors::one("environment", complaint)));
+    }
     let streams = manifest.protocol != StreamKind::Terminal && image.is_some();
     Ok(Blueprint {
         template: manifest.name.clone(),
@@ -224,7 +239,7 @@ pub(crate) fn of_catalog(source: &Source<'_>, new: &NewSession) -> Result<Bluepr
         resources: resources(manifest, new),
         suggested: (manifest.idle_timeout, manifest.max_session_duration),
         tags: tags(&manifest.tags, &new.tags),
-        manifest: Some(told(manifest, image.as_deref())),
+        manifest: Some(told),
         image,
     })
 }
@@ -282,7 +297,7 @@ fn resolved(source: &Source<'_>) -> Result<(Option<Vec<String>>, BTreeMap<String
     let Source { manifest, configuration, .. } = *source;
     let declared = declared(&manifest.options);
     let put = |text: &String| expand(text, &declared, configuration);
-    let command = manifest.command.as_ref().map(|argv| argv.iter().map(put).collect()).transpose()?;
+    let command = manifest.command.as_ref().map(|argv| arguments(argv, put)).transpose()?;
     let mut environment = BTreeMap::new();
     for (name, value) in &manifest.env {
         environment.insert(name.clone(), put(value)?);
@@ -297,9 +312,36 @@ fn resolved(source: &Source<'_>) -> Result<(Option<Vec<String>>, BTreeMap<String
     Ok((command, environment))
 }
 
+/// Program and arguments, as long as they are not too long together.
+fn arguments(argv: &[String], put: impl Fn(&String) -> Result<String>) -> Result<Vec<String>> {
+    let mut bytes = 0;
+    let mut whole = Vec::with_capacity(argv.len());
+    for argument in argv {
+        let argument = put(argument)?;
+        bytes += argument.len();
+        if bytes > ALL {
+            return Err(too_long("the arguments"));
+        }
+        whole.push(argument);
+    }
+    Ok(whole)
+}
+
+/// Whether an agent takes it all in one frame.
+fn is_tellable(command: Option<&[String]>, environment: &BTreeMap<String, String>, told: &Value) -> bool {
+    json!({"command": command, "environment": environment, "templateManifest": told}).to_string().len()
+        <= TOLD
+}
+
 /// Checks that what a template runs can be told with this configuration.
 pub(crate) fn check(source: &Source<'_>) -> Result<()> {
-    resolved(source).map(drop)
+    let (command, environment) = resolved(source)?;
+    let told = told(source.manifest, source.manifest.image.as_deref());
+    if is_tellable(command.as_deref(), &environment, &told) {
+        Ok(())
+    } else {
+        Err(too_long("arguments and variables"))
+    }
 }
 
 fn too_long(what: &str) -> Error {

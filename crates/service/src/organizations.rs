@@ -10,7 +10,8 @@ use tidegate_model::{
     UpdateOrganizationRequest, UserId, default_namespace,
 };
 use tidegate_persistence::{
-    Error as DbError, OrgScope, OrgTx, audit, bearer_token, installed_plugin, login_session, membership,
+    Error as DbError, OrgScope, OrgTx, application, audit, bearer_token, installed_plugin, login_session,
+    membership,
     organization::{self, NewOrganization},
     session_end::{self, EndAll, EndOf},
 };
@@ -282,6 +283,7 @@ pub(crate) async fn delete_in(
     let agents = end_sessions_in(core, tx, EndOf::Organization, "the organization was deleted", now).await?;
     organization::delete(tx, now).await.named("organization")?;
     installed_plugin::forget_store(tx).await?;
+    application::remove_all(tx, now).await?;
     let detail = json!({"before": {"status": before.status}, "after": {"status": "deleted"}});
     audit::insert_org(tx, entry("organization.delete", &before.name, detail, now)).await?;
     Ok(agents)

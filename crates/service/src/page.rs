@@ -58,7 +58,7 @@ impl Paging {
         let Some(text) = self.after()? else { return Ok(None) };
         let read = || {
             let (micros, id) = text.split_once(' ')?;
-            Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
+            Some((known_moment(micros.parse().ok()?)?, id.parse().ok()?))
         };
         read().map(Some).ok_or_else(bad_cursor)
     }
@@ -81,6 +81,13 @@ impl Paging {
 /// A cursor's text for a moment and an id.
 pub(crate) fn moment(at: DateTime<Utc>, id: impl std::fmt::Display) -> String {
     format!("{} {id}", at.timestamp_micros())
+}
+
+/// A moment that a cursor may hold: the database knows fewer of them than this program, and nothing was before 1970.
+pub(crate) fn known_moment(micros: i64) -> Option<DateTime<Utc>> {
+    // The end of the year 9999.
+    const LAST: i64 = 253_402_300_799_999_999;
+    (0..=LAST).contains(&micros).then(|| DateTime::from_timestamp_micros(micros)).flatten()
 }
 
 pub(crate) fn bad_cursor() -> Error {

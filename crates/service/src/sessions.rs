@@ -90,7 +90,13 @@ impl Sessions {
         plugins: Asked,
     ) -> Result<Changed> {
         let core = &self.0;
-        let plan = launch::plan(core, scope, new).await?;
+        let plan = match launch::plan(core, scope, new).await {
+            Ok(plan) => plan,
+            // The template may not be offered any more that the first request named.
+            Err(error) => {
+                return Idempotency::replay_or(idempotency, core, scope, error).await.map(Changed::Replay);
+            }
+        };
         let now = core.clock.now();
         let mut placed_on = None;
         let placed = &mut placed_on;

@@ -104,6 +104,30 @@ async fn what_is_asked_wrongly_is_named() {
 }
 
 #[tokio::test]
+async fn a_cursor_with_a_moment_that_the_database_does_not_know_is_none() {
+    let world = World::new().await;
+    let [template, ..] = stocked(&world).await;
+    let user = world.somebody("acme", OrgRole::Admin).await;
+    for (path, cursor) in [
+        // `newest -8000000000000000000 0 1 ` and `newest 9000000000000000000 0 1 `.
+        ("catalog/templates?sort=newest".to_owned(), "bmV3ZXN0IC04MDAwMDAwMDAwMDAwMDAwMDAwIDAgMSA"),
+        ("catalog/templates?sort=newest".to_owned(), "bmV3ZXN0IDkwMDAwMDAwMDAwMDAwMDAwMDAgMCAxIA"),
+        // `-8000000000000000000 1` and `9000000000000000000 1`.
+        (format!("catalog/templates/{template}/ratings?limit=1"), "LTgwMDAwMDAwMDAwMDAwMDAwMDAgMQ"),
+        (format!("catalog/templates/{template}/ratings?limit=1"), "OTAwMDAwMDAwMDAwMDAwMDAwMCAx"),
+        // `0/9000000000000000000/…`.
+        (
+            "organizations/acme/keys?limit=1".to_owned(),
+            "MC85MDAwMDAwMDAwMDAwMDAwMDAwLzAxYTIyMTY5LWQwNDUtNzFmZi1iZjNhLTVkYWJjZDcxZDdhZQ",
+        ),
+    ] {
+        let path = format!("/api/v1/{path}&cursor={cursor}");
+        let answer = world.call("GET", &path, &user.token, None).await;
+        assert_eq!(answer.refused(400, "E_INVALID").fields(), ["cursor"], "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_icon_is_a_picture_and_nothing_else() {
     let world = World::new().await;
     let [_, _, icon] = stocked(&world).await;

@@ -106,6 +106,8 @@ async fn a_plugin_is_brought_by_hand_asked_disabled_and_uninstalled() {
     let off = world.call("POST", &format!("{path}/disable"), &operator, None).await;
     assert_eq!((off.status, &off.body["enabled"]), (200, &json!(false)));
     world.call("GET", ask, &member, None).await.refused(404, "E_NOT_FOUND");
+    let unnamed = world.call("GET", "/api/v1/plugins/session%00list/api/all", &member, None).await;
+    unnamed.refused(404, "E_NOT_FOUND");
     assert_eq!(world.call("DELETE", &path, &operator, None).await.status, 204);
     let listed = world.call("GET", "/api/v1/plugins", &operator, None).await;
     assert_eq!(listed.body, json!({"plugins": [], "total": 0, "nextCursor": null}));
@@ -132,11 +134,17 @@ async fn an_archive_of_any_kind_is_taken_and_what_is_no_plain_folder_is_refused(
         let shown = world.raw("GET", &format!("/plugins/{name}/"), &[], b"").await;
         assert_eq!((shown.status, shown.text.as_str()), (200, "a{}"));
     }
+    // Two entries of one name, which no tool writes.
+    let mut twice = zip(&[("plugin.json", zipped.as_bytes()), ("a.css", b"a{}"), ("b.css", b"b{}")]);
+    while let Some(at) = twice.windows(5).position(|name| name == b"b.css") {
+        twice[at] = b'a';
+    }
     let zeros = vec![0; 17 * 1024 * 1024];
     for hostile in [
         zip(&[("../plugin.json", zipped.as_bytes())]),
         zip(&[("plugin.json", zipped.as_bytes()), ("a.css", &zeros)]),
         gzip(&package(&[("plugin.json", gzipped.as_bytes()), ("a.css", &zeros)])),
+        twice,
         b"PK\x03\x04 and nothing more".to_vec(),
     ] {
         let refused = upload(&world, &operator, &hostile, &json!({})).await;
@@ -190,6 +198,20 @@ async fn the_icon_of_a_plugin_is_a_picture_that_does_nothing_and_is_kept() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_is_not_there_is_said_before_what_is_wrong_with_the_body() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    for (method, path) in [
+        ("PATCH", "/api/v1/plugins/999999"),
+        ("POST", "/api/v1/plugins/999999/upgrade"),
+        ("POST", "/api/v1/plugins/catalog/999999/install"),
+    ] {
+        let answer = world.call(method, path, &operator, Some(json!({"config": 1}))).await;
+        assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_of_a_plugin_is_shown_in_a_sandbox_and_nothing_beside_it() {
     let world = World::new().await;
     let operator = world.operator().await;
@@ -205,10 +227,18 @@ async fn a_page_of_a_plugin_is_shown_in_a_sandbox_and_nothing_beside_it() {
         assert!(policy.contains(part), "{policy}");
     }
     assert_eq!(shown.header("x-content-type-options"), Some("nosniff"));
-    for hidden in
-        ["plugin.json", "../board/index.html", "%2e%2e/index.html", "..%2findex.html", "%00", "gone.html"]
-    {
-        let answer = world.raw("GET", &format!("/plugins/board/{hidden}"), &[], b"").await;
+    for hidden in [
+        "board/plugin.json",
+        "board/./plugin.json",
+        "board/%2e/plugin.json",
+        "board/../board/index.html",
+        "board/%2e%2e/index.html",
+        "board/..%2findex.html",
+        "board/%00",
+        "board/gone.html",
+        "bo%00ard/index.html",
+    ] {
+        let answer = world.raw("GET", &format!("/plugins/{hidden}"), &[], b"").await;
         assert!(matches!(answer.status, 400 | 404), "{hidden}: {answer:?}");
     }
 }

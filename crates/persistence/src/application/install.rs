@@ -50,8 +50,10 @@ pub async fn first_served(
 pub struct Claimed {
     /// The application.
     pub id: ApplicationId,
-    /// Which try this is, from 1 on: the fence of whoever claimed it.
+    /// Which try this is, from 1 on. Whoever asks once more has them counted anew.
     pub attempt: i32,
+    /// Until when nobody else is at it. With the try it is the fence of whoever claimed it: no two have both.
+    pub lease: DateTime<Utc>,
     /// The template.
     pub template: CatalogTemplateId,
     /// The name it has in the organization.
@@ -88,13 +90,13 @@ pub async fn claim(
     now: DateTime<Utc>,
     lease: DateTime<Utc>,
 ) -> Result<Option<Claimed>> {
-    type Columns = (Integer, BigInt, Text, Text, Jsonb);
-    type Tuple = (i32, CatalogTemplateId, String, TemplatePlatform, Value);
+    type Columns = (Integer, Timestamptz, BigInt, Text, Text, Jsonb);
+    type Tuple = (i32, DateTime<Utc>, CatalogTemplateId, String, TemplatePlatform, Value);
     let org = tx.org_id();
     let rows: Vec<Tuple> = statement::<Columns>(
         "UPDATE installed_applications SET install_status = 'creating', install_attempt = install_attempt + 1, install_due_at = ?
          WHERE org_id = ? AND id = ? AND removed_at IS NULL AND install_status = ANY(?) AND install_due_at <= ?
-         RETURNING install_attempt, catalog_template_id, name, platform, configuration",
+         RETURNING install_attempt, install_due_at, catalog_template_id, name, platform, configuration",
     )
     .bind::<Timestamptz, _>(lease)
     .bind::<Uuid, _>(org)
@@ -103,11 +105,12 @@ pub async fn claim(
     .bind::<Timestamptz, _>(now)
     .load(tx.conn()?)
     .await?;
-    let Some((attempt, template, name, platform, configuration)) = rows.into_iter().next() else {
+    // The lease as it is kept, which may be rounded.
+    let Some((attempt, lease, template, name, platform, configuration)) = rows.into_iter().next() else {
         return Ok(None);
     };
     let configuration = serde_json::from_value(configuration).map_err(corrupt)?;
-    Ok(Some(Claimed { id, attempt, template, name, platform, configuration }))
+    Ok(Some(Claimed { id, attempt, lease, template, name, platform, configuration }))
 }
 
 /// A template of the catalog as it can be installed at this moment.
@@ -178,20 +181,15 @@ pub struct Brought {
     pub icon: Option<Icon>,
 }
 
-/// Ends an installation that was claimed as this try; false where another try began, or ended it, or it was removed.
-pub async fn finish(
-    tx: &mut OrgTx,
-    (id, attempt): (ApplicationId, i32),
-    brought: Brought,
-    now: DateTime<Utc>,
-) -> Result<bool> {
+/// Ends an installation that was claimed so; false where another try began, or ended it, or it was removed.
+pub async fn finish(tx: &mut OrgTx, claimed: &Claimed, brought: Brought, now: DateTime<Utc>) -> Result<bool> {
     let org = tx.org_id();
     let manifest = serde_json::to_value(&brought.manifest).map_err(corrupt)?;
     let (media_type, content) = brought.icon.map(|icon| (icon.media_type, icon.content)).unzip();
     let ended = statement::<()>(
         "UPDATE installed_applications SET install_status = 'installed', install_message = NULL, install_due_at = NULL, manifest = ?,
                 configuration = ?, template_display_name = ?, description = ?, category = ?, app_type = ?, icon = ?, icon_media_type = ?, updated_at = ?
-         WHERE org_id = ? AND id = ? AND install_attempt = ? AND install_status = ANY(?) AND removed_at IS NULL",
+         WHERE org_id = ? AND id = ? AND install_attempt = ? AND install_due_at = ? AND install_status = ANY(?) AND removed_at IS NULL",
     )
     .bind::<Jsonb, _>(manifest)
     .bind::<Jsonb, _>(Value::Object(brought.configuration))
@@ -203,8 +201,9 @@ pub async fn finish(
     .bind::<Nullable<Text>, _>(media_type)
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(org)
-    .bind::<Uuid, _>(id)
-    .bind::<Integer, _>(attempt)
+    .bind::<Uuid, _>(claimed.id)
+    .bind::<Integer, _>(claimed.attempt)
+    .bind::<Timestamptz, _>(claimed.lease)
     .bind::<Array<Text>, _>(InstallStatus::Installed.predecessors().to_vec())
     .execute(tx.conn()?)
     .await?;
@@ -212,7 +211,7 @@ pub async fn finish(
         statement::<()>("SELECT catalog_template_installed(catalog_template_id, ?) FROM installed_applications WHERE org_id = ? AND id = ?")
             .bind::<Timestamptz, _>(now)
             .bind::<Uuid, _>(org)
-            .bind::<Uuid, _>(id)
+            .bind::<Uuid, _>(claimed.id)
             .execute(tx.conn()?)
             .await?;
     }
@@ -220,22 +219,18 @@ pub async fn finish(
 }
 
 /// Ends one that comes to nothing, with what is said of it to people; false as for [`finish`].
-pub async fn fail(
-    tx: &mut OrgTx,
-    (id, attempt): (ApplicationId, i32),
-    message: &str,
-    now: DateTime<Utc>,
-) -> Result<bool> {
+pub async fn fail(tx: &mut OrgTx, claimed: &Claimed, message: &str, now: DateTime<Utc>) -> Result<bool> {
     let org = tx.org_id();
     let ended = statement::<()>(
         "UPDATE installed_applications SET install_status = 'failed', install_message = ?, install_due_at = NULL, updated_at = ?
-         WHERE org_id = ? AND id = ? AND install_attempt = ? AND install_status = ANY(?) AND removed_at IS NULL",
+         WHERE org_id = ? AND id = ? AND install_attempt = ? AND install_due_at = ? AND install_status = ANY(?) AND removed_at IS NULL",
     )
     .bind::<Text, _>(message.to_owned())
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(org)
-    .bind::<Uuid, _>(id)
-    .bind::<Integer, _>(attempt)
+    .bind::<Uuid, _>(claimed.id)
+    .bind::<Integer, _>(claimed.attempt)
+    .bind::<Timestamptz, _>(claimed.lease)
     .bind::<Array<Text>, _>(InstallStatus::Failed.predecessors().to_vec())
     .execute(tx.conn()?)
     .await?;

@@ -30,6 +30,15 @@ fn tarred(files: &[(&str, &[u8])]) -> tar::Builder<Vec<u8>> {
     tar
 }
 
+/// Two files of one name, which no tool writes.
+fn twice_zipped() -> Vec<u8> {
+    let mut archive = zipped(&[("same", b"1"), ("some", b"2")]);
+    while let Some(at) = archive.windows(4).position(|name| name == b"some") {
+        archive[at + 1] = b'a';
+    }
+    archive
+}
+
 fn gzipped(content: &[u8]) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(content).unwrap();
@@ -82,6 +91,7 @@ fn of_an_archive_that_somebody_brings_nothing_is_left_out_in_silence() {
     assert!(refused(&zipped(&[("a/b/c/d", b"")])).contains("3 folders inside each other"));
     let twice = tarred(&[("a", b"1"), ("a", b"2")]).into_inner().unwrap();
     assert_eq!(refused(&twice), "holds `a`: it is there twice");
+    assert_eq!(refused(&twice_zipped()), "it holds files of one name");
     let whole = zipped(&[("a", b"1")]);
     assert!(refused(&whole[..whole.len() / 2]).contains("damaged"));
     assert!(refused(b"no archive at all").contains("neither a zip, nor a tar"));
@@ -234,7 +244,13 @@ async fn an_archive_that_says_little_and_holds_much_is_found_out() {
     }
     let body = many.finish().unwrap().into_inner();
     stage.options.max_files = 1_000;
-    let server = Server::start(move |_| Answer::ok(body.clone()));
-    let told = stage.fetch(&stage.archive(&server.url("/"))).await.unwrap_err().to_string();
-    assert!(told.contains("more than 1000 files"), "{told}");
+    // What its end states, honest and forged.
+    let end = body.windows(4).rposition(|it| it == b"PK\x05\x06").unwrap();
+    let mut forged = body.clone();
+    forged[end + 8..end + 12].copy_from_slice(&[1, 0, 1, 0]);
+    for body in [body, forged] {
+        let server = Server::start(move |_| Answer::ok(body.clone()));
+        let told = stage.fetch(&stage.archive(&server.url("/"))).await.unwrap_err().to_string();
+        assert!(told.contains("more than 1000 files"), "{told}");
+    }
 }

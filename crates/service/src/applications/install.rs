@@ -53,11 +53,10 @@ impl Applications {
             self.bring(scope, &claimed).await?
         };
         let now = core.clock.now();
-        let place = (id, claimed.attempt);
         core.db
             .in_org_as_system(scope, async |tx| match outcome {
                 Outcome::Brought(brought) => {
-                    if !application::finish(tx, place, *brought, now).await? {
+                    if !application::finish(tx, &claimed, *brought, now).await? {
                         return Ok(false);
                     }
                     let detail = json!({"after": {"installStatus": "installed"}, "name": claimed.name});
@@ -66,7 +65,7 @@ impl Applications {
                 }
                 Outcome::Nothing(why) => {
                     let why: String = why.chars().take(MESSAGE).collect();
-                    if !application::fail(tx, place, &why, now).await? {
+                    if !application::fail(tx, &claimed, &why, now).await? {
                         return Ok(false);
                     }
                     let after = json!({"installStatus": "failed", "installMessage": why});

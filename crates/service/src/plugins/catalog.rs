@@ -6,7 +6,10 @@ use tidegate_model::{
     CatalogPluginId, FieldErrors, InstallPluginRequest, InstalledPlugin, InstalledPluginId, Operation,
     UpgradePluginRequest,
 };
-use tidegate_persistence::{Operator, PlatformTx, catalog};
+use tidegate_persistence::{
+    Operator, PlatformTx,
+    catalog::{self, StoredPlugin},
+};
 
 use super::{Plugins, Source, find};
 use crate::{Caller, Error, Idempotency, Made, Result, error::Named, permissions::require_platform};
@@ -30,6 +33,13 @@ impl Plugins {
         }
         let source = self.source(&operator, id, request.version.as_ref()).await?;
         self.install_from(caller, source, request, idempotency, &answer).await
+    }
+
+    /// Whether the catalog has a plugin, withdrawn or not: else it is not found.
+    pub async fn is_in_catalog(&self, caller: &Caller, id: CatalogPluginId) -> Result<()> {
+        let operator = require_platform(Operation::ManagePlugins, caller)?;
+        let read = async |tx: &mut PlatformTx| entry(tx, id).await.map(drop);
+        self.0.db.in_platform(&operator, read).await
     }
 
     /// Brings it to another version of the catalog: the newest, or the one that is asked for.
@@ -58,7 +68,7 @@ impl Plugins {
         version: Option<&Version>,
     ) -> Result<Source> {
         let read = async |tx: &mut PlatformTx| {
-            let entry = catalog::plugin(tx, id).await.named(format_args!("plugin {id} of the catalog"))?;
+            let entry = entry(tx, id).await?;
             let newest = entry.plugin.version.clone();
             let wanted = version.unwrap_or(&newest);
             if entry.plugin.withdrawn_at.is_some() && version.is_none() {
@@ -68,6 +78,14 @@ impl Plugins {
                 );
                 return Err(Error::Conflict { code: "E_PLUGIN_WITHDRAWN", message });
             }
+            let of = &entry.plugin.repository;
+            if !of.enabled && version.is_none() {
+                let (name, of) = (&entry.plugin.name, &of.name);
+                let message = format!(
+                    "{name} is of the repository {of}, which is disabled: enable it, or name the version if you want it all the same"
+                );
+                return Err(Error::Conflict { code: "E_REPOSITORY_DISABLED", message });
+            }
             let name = format!("version {wanted} of {}", entry.plugin.name);
             let found = catalog::plugin_version(tx, id, wanted).await.named(name)?;
             let content = catalog::blob(tx, found.package).await?.content;
@@ -75,4 +93,8 @@ impl Plugins {
         };
         self.0.db.in_platform(operator, read).await
     }
+}
+
+async fn entry(tx: &mut PlatformTx, id: CatalogPluginId) -> Result<StoredPlugin> {
+    catalog::plugin(tx, id).await.named(format_args!("plugin {id} of the catalog"))
 }

@@ -139,6 +139,12 @@ impl Plugins {
                 }) {
                     return Err(installed_already(&name));
                 }
+                if there.len() >= installed_plugin::MOST {
+                    let most = installed_plugin::MOST;
+                    let message =
+                        format!("{most} plugins are installed, the most there may be: uninstall one first");
+                    return Err(Error::Conflict { code: "E_PLUGIN_LIMIT", message });
+                }
                 let place = Place { name: &name, manifest: &written.manifest, org };
                 check::dependencies(&place, &there).into_result().map_err(Error::Invalid)?;
                 installed_plugin::put_package(tx, digest, content, now).await?;

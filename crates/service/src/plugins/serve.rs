@@ -121,6 +121,7 @@ impl Plugins {
     }
 
     async fn running(&self, scope: &OrgScope, name: &str, kinds: &[PluginType]) -> Result<Running> {
+        may_be_called(name)?;
         let found =
             self.0.db.in_org(scope, async |tx: &mut OrgTx| installed_plugin::running_in(tx, name).await);
         let found = found.await.named(format_args!("plugin {}", short(name)))?;
@@ -133,6 +134,7 @@ impl Plugins {
         let running = if let Some(scope) = scope {
             self.running(scope, name, &[PluginType::Ui, PluginType::Theme]).await?
         } else {
+            may_be_called(name)?;
             let find = async |tx: &mut PlatformTx| installed_plugin::running_everywhere(tx, name).await;
             let found = self.0.db.in_platform(&Operator::system(), find).await;
             found.named(format_args!("plugin {}", short(name)))?
@@ -158,6 +160,8 @@ impl Plugins {
         let name = running.name.as_str();
         let first = check::first_file(&running.manifest).ok_or_else(|| not_found(name))?;
         let wanted = if path.is_empty() { first } else { path };
+        // One name alone for each file: what is hidden has no other one.
+        let wanted = wanted.strip_prefix("./").unwrap_or(wanted);
         let loaded = runtime::loaded(&self.0, running).await?;
         let missing = || Error::not_found(format_args!("{} of plugin {}", short(path), short(name)));
         // Its manifest is between it and the operators; a path is looked up, and never opened.
@@ -230,6 +234,11 @@ fn short(text: &str) -> String {
 
 fn not_found(name: &str) -> Error {
     Error::not_found(format_args!("plugin {}", short(name)))
+}
+
+/// No plugin has NUL in its name, and the database refuses to look for it.
+fn may_be_called(name: &str) -> Result<()> {
+    if name.contains('\0') { Err(not_found(name)) } else { Ok(()) }
 }
 
 /// What files may be, by the end of their names. What is not in it is not shown.

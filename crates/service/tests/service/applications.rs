@@ -1,18 +1,24 @@
 //! Installed applications: crashes between the states, who may launch at the moment of the launch, and what a session
 //! remembers when catalog and application are gone.
 
-use serde_json::{Value, json};
+use chrono::TimeDelta;
+use serde_json::{Map, Value, json};
 use tidegate_model::{
-    AccessLevel, AddGroupAccessRequest, AddGroupMemberRequest, ApplicationId, CatalogTemplateId,
+    AccessLevel, AddGroupAccessRequest, AddGroupMemberRequest, ApplicationId, CatalogTemplateId, Clock,
     CreateGroupRequest, FromFields, GroupId, GroupRole, InstallApplicationRequest, InstallStatus,
-    InstalledApplication, NewSession, OrgRole, SessionState, UpdateApplicationRequest,
+    InstalledApplication, NewSession, OrgRole, RepositoryId, Scope, SessionState, UpdateApplicationRequest,
 };
+use tidegate_persistence::application::{self, Brought, Claimed};
 use tidegate_service::{
-    ApplicationsPage, Caller, Changed, ChangedAccess, Error, Made, MadeGroup, Paging, Removal, Services,
+    ApplicationsPage, Caller, Changed, ChangedAccess, Error, Idempotency, Made, MadeGroup, Paging, Removal,
+    Services,
 };
-use tidegate_test_support::{SimAgent, TestDb, TestOrg, catalog::template};
+use tidegate_test_support::{SimAgent, TestDb, TestOrg, catalog::template, eventually};
 
-use crate::{queued, state};
+use crate::{
+    keys::{mint, wanted},
+    queued, state,
+};
 
 struct Stage {
     test: TestDb,
@@ -30,6 +36,10 @@ fn greeter() -> Value {
         "env": {"MOOD": "${mood}"}, "tags": ["greeter"],
         "options": {"whom": {"type": "string", "default": "world"}, "mood": {"enum": ["glad", "sad"], "default": "glad"}},
     })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    serde_json::from_value(value).unwrap()
 }
 
 impl Stage {
@@ -335,4 +345,256 @@ async fn what_was_removed_goes_with_the_last_session_that_came_from_it() {
         .await;
     stage.services().operators.tidy().await.unwrap();
     assert_eq!(stage.test.look::<i64>("SELECT count(*) FROM installed_applications").await, 0);
+}
+
+#[tokio::test]
+async fn whoever_stalled_in_an_earlier_asking_does_not_end_a_later_one() {
+    let stage = Stage::new().await;
+    let id = stage.ask(json!({"whom": "first"})).await.unwrap().id;
+    let db = stage.test.db();
+    let claim = async || {
+        let now = stage.test.manual_clock().now();
+        let due = db.due_installations(now, 10).await.unwrap();
+        let (scope, _) = due.into_iter().find(|(_, due)| *due == id).unwrap();
+        let lease = now + TimeDelta::seconds(60);
+        let claimed =
+            db.in_org_as_system(&scope, async |tx| application::claim(tx, id, now, lease).await).await;
+        (scope, claimed.unwrap().unwrap())
+    };
+    // The first one stalls; another one goes on, and says that it came to nothing.
+    let (scope, stalled) = claim().await;
+    stage.test.manual_clock().advance(TimeDelta::minutes(2));
+    stage.test.execute("UPDATE catalog_templates SET withdrawn_at = now()").await;
+    assert_eq!(stage.services().applications.install_due().await.unwrap(), 1);
+    stage.test.execute("UPDATE catalog_templates SET withdrawn_at = NULL").await;
+    // Asked for once more, with something else, and somebody is at it.
+    let change = UpdateApplicationRequest {
+        configuration: Some(object(json!({"whom": "second"}))),
+        ..UpdateApplicationRequest::default()
+    };
+    stage.services().applications.update(stage.org.admin.org().unwrap(), id, change).await.unwrap();
+    let (_, current) = claim().await;
+    assert_eq!(current.configuration["whom"], "second");
+    let brought = |claimed: &Claimed| Brought {
+        manifest: template(GREETER, &greeter()).manifest,
+        configuration: claimed.configuration.clone(),
+        icon: None,
+    };
+    let now = stage.test.manual_clock().now();
+    let late = db
+        .in_org_as_system(&scope, async |tx| application::finish(tx, &stalled, brought(&stalled), now).await);
+    assert!(!late.await.unwrap(), "it ended what it did not begin");
+    let late = db.in_org_as_system(&scope, async |tx| application::fail(tx, &stalled, "too late", now).await);
+    assert!(!late.await.unwrap(), "it ended what it did not begin");
+    let ended = db
+        .in_org_as_system(&scope, async |tx| application::finish(tx, &current, brought(&current), now).await);
+    assert!(ended.await.unwrap());
+    assert_eq!(stage.get(id).await.configuration.unwrap()["whom"], "second");
+}
+
+#[tokio::test]
+async fn an_application_whose_options_do_not_fit_any_more_is_given_ones_that_do() {
+    let stage = Stage::new().await;
+    let id = stage.ask(json!({"whom": "tide"})).await.unwrap().id;
+    let repository = "SELECT id FROM repositories WHERE name = 'tests'";
+    let repository = RepositoryId::from_number(stage.test.look(repository).await);
+    let mut changed = greeter();
+    changed["options"] = json!({"who": {"type": "string", "maxLength": 9}});
+    changed["command"] = json!(["greet", "${who}"]);
+    let mut next = template(GREETER, &changed);
+    next.digest = vec![2];
+    stage.test.sync(repository, &[next], &[]).await;
+    stage.services().applications.install_due().await.unwrap();
+    let failed = stage.get(id).await;
+    assert_eq!(failed.install_status, InstallStatus::Failed);
+    assert!(failed.install_message.unwrap().contains("configuration.whom"));
+    let change = |configuration: Value| UpdateApplicationRequest {
+        configuration: Some(object(configuration)),
+        ..UpdateApplicationRequest::default()
+    };
+    let (applications, scope) = (&stage.services().applications, stage.org.admin.org().unwrap());
+    let refused = applications.update(scope, id, change(json!({"whom": "tide"}))).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "as the catalog has it now: {refused:?}");
+    applications.update(scope, id, change(json!({"who": "moon"}))).await.unwrap();
+    applications.install_due().await.unwrap();
+    let seen = stage.get(id).await;
+    assert_eq!((seen.install_status, seen.install_message), (InstallStatus::Installed, None));
+    assert_eq!(seen.configuration.unwrap()["who"], "moon");
+}
+
+#[tokio::test]
+async fn options_that_were_held_against_what_it_was_are_not_set_on_what_it_became() {
+    let stage = Stage::new().await;
+    let id = stage.ask(json!({})).await.unwrap().id;
+    let (applications, scope) = (&stage.services().applications, stage.org.admin.org().unwrap());
+    let change = UpdateApplicationRequest {
+        configuration: Some(object(json!({"whom": "tide"}))),
+        ..UpdateApplicationRequest::default()
+    };
+    let update = applications.update(scope, id, change.clone());
+    // Whoever has the organization's lock lets the change wait between its look and its write.
+    let db = stage.test.db();
+    let meanwhile = db.in_org_locked(scope, async |_, _| {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        eventually("the change waits", async || stage.test.look::<i64>(waiting).await > 0).await;
+        let repository = RepositoryId::from_number(stage.test.look("SELECT id FROM repositories").await);
+        let mut changed = greeter();
+        changed["options"] = json!({"who": {"type": "string", "default": "moon"}});
+        let mut next = template(GREETER, &changed);
+        next.digest = vec![2];
+        stage.test.sync(repository, &[next], &[]).await;
+        // Nothing that does not fit any more was asked for.
+        stage.test.execute("UPDATE installed_applications SET configuration = '{}'").await;
+        assert_eq!(applications.install_due().await.unwrap(), 1);
+        Ok::<_, tidegate_persistence::Error>(())
+    });
+    let (meanwhile, updated) = tokio::join!(meanwhile, update);
+    meanwhile.unwrap();
+    assert!(matches!(updated, Err(Error::Conflict { code: "E_APPLICATION_CHANGED", .. })), "{updated:?}");
+    assert_eq!(stage.get(id).await.configuration.unwrap(), object(json!({"who": "moon"})));
+    let again = applications.update(scope, id, change).await;
+    assert!(matches!(again, Err(Error::Invalid(_))), "as it is now: {again:?}");
+}
+
+#[tokio::test]
+async fn the_log_and_whoever_is_told_of_it_learn_which_options_are_set_and_not_to_what() {
+    let stage = Stage::new().await;
+    let id = stage.installed(json!({"whom": "license-4711"})).await;
+    let change = UpdateApplicationRequest {
+        configuration: Some(object(json!({"whom": "license-4712"}))),
+        ..UpdateApplicationRequest::default()
+    };
+    let (applications, scope) = (&stage.services().applications, stage.org.admin.org().unwrap());
+    applications.update(scope, id, change).await.unwrap();
+    applications.remove(scope, id, Removal::Refused).await.unwrap();
+    let said = "SELECT count(*) FROM audit_log WHERE concat(before, after, detail) LIKE '%license-47%'";
+    assert_eq!(stage.test.look::<i64>(said).await, 0);
+    let options = "SELECT after->'options' = '[\"mood\", \"whom\"]' AND detail->'changedOptions' = '[\"whom\"]' \
+                   FROM audit_log WHERE action = 'application.update'";
+    assert!(stage.test.look::<bool>(options).await);
+}
+
+#[tokio::test]
+async fn a_repeat_gets_its_answer_whatever_became_of_the_template_meanwhile() {
+    let stage = Stage::new().await;
+    let scope = stage.org.admin.org().unwrap();
+    let key = |route| Idempotency::new(scope.credential(), route, "again", b"the same").unwrap();
+    let (installing, starting) = (key("POST applications"), key("POST sessions"));
+    let body = json!({"catalogTemplateId": stage.template});
+    let install = async || {
+        let request = InstallApplicationRequest::from_json(body.clone()).unwrap();
+        stage.services().applications.install(scope, request, Some(&installing), |made| json!(made.id)).await
+    };
+    let start = async || {
+        let new = NewSession::of(GREETER);
+        stage.services().sessions.create(scope, new, Some(&starting), |made, _| json!(made.id)).await
+    };
+    let Made::New(made) = install().await.unwrap() else { panic!("the first") };
+    let session = queued(start().await.unwrap());
+    stage.test.execute("UPDATE catalog_templates SET withdrawn_at = now()").await;
+    let again = install().await;
+    assert!(matches!(&again, Ok(Made::Replay(kept)) if kept.body == json!(made.id)), "{again:?}");
+    let again = start().await;
+    assert!(matches!(&again, Ok(Changed::Replay(kept)) if kept.body == json!(session.id)), "{again:?}");
+    let other = NewSession::of(GREETER);
+    let other = stage.services().sessions.create(scope, other, None, |_, _| json!(null)).await;
+    assert!(matches!(other, Err(Error::NotFound(_))), "{other:?}");
+}
+
+#[tokio::test]
+async fn what_an_agent_is_told_at_once_has_bounds() {
+    let stage = Stage::new().await;
+    let mut swelling = greeter();
+    swelling["command"] = json!(vec!["${whom}"; 500]);
+    let repository = stage.test.repository("swelling").await;
+    stage.test.sync(repository, &[template("swelling", &swelling)], &[]).await;
+    let swelling = stage.test.template_id(repository, "swelling").await;
+    let stage = Stage { template: swelling, ..stage };
+    let refused = stage.ask(json!({"whom": "x".repeat(2_000)})).await;
+    let Err(Error::Invalid(errors)) = refused else { panic!("{refused:?}") };
+    assert_eq!(errors.iter().map(|(field, _)| field).collect::<Vec<_>>(), ["configuration"]);
+    // What is written longer than it is, counts as it is written.
+    let refused = stage.ask(json!({"whom": "\u{1}".repeat(300)})).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    let id = stage.installed(json!({"whom": "x".repeat(300)})).await;
+    let new = NewSession {
+        environment: [("LONG".to_owned(), "\u{1}".repeat(60_000))].into(),
+        ..NewSession::of_application(id)
+    };
+    let scope = stage.org.admin.org().unwrap();
+    let refused = stage.services().sessions.create(scope, new, None, |_, _| json!(null)).await;
+    let Err(Error::Invalid(errors)) = refused else { panic!("{refused:?}") };
+    assert_eq!(errors.iter().map(|(field, _)| field).collect::<Vec<_>>(), ["environment"]);
+    queued(stage.launch(&stage.org.admin, id).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_an_organization_installed_ends_with_it() {
+    let stage = Stage::new().await;
+    stage.installed(json!({"whom": "secret"})).await;
+    stage.ask(json!({"whom": "secret"})).await.unwrap();
+    let scope = stage.org.admin.org().unwrap();
+    let owner = format!(
+        "UPDATE organizations SET owner_user_id = '{}' WHERE id = '{}'",
+        scope.user_id(),
+        scope.org_id()
+    );
+    stage.test.execute(&owner).await;
+    stage.services().organizations.delete(scope).await.unwrap();
+    assert_eq!(stage.services().applications.install_due().await.unwrap(), 0, "nobody waits for it");
+    let kept =
+        "SELECT count(*) FROM installed_applications WHERE removed_at IS NULL OR configuration <> '{}'";
+    assert_eq!(stage.test.look::<i64>(kept).await, 0);
+}
+
+#[tokio::test]
+async fn a_key_that_starts_sessions_does_not_learn_what_applications_are_set_to() {
+    let stage = Stage::new().await;
+    let id = stage.installed(json!({"whom": "secret"})).await;
+    let crew = stage.group("crew", None).await;
+    stage.give(id, crew, AccessLevel::Launch).await;
+    let paging = Paging { limit: 100, cursor: None };
+    for (scopes, learns) in [
+        (&[Scope::SessionsRead, Scope::SessionsWrite][..], false),
+        (&[Scope::SessionsRead, Scope::OrgRead], true),
+        (&[Scope::SessionsRead, Scope::OrgWrite], true),
+    ] {
+        let (_, key) = mint(&stage.services().keys, &stage.org.admin, &wanted(scopes)).await.unwrap();
+        let key = stage.services().logins.authenticate(&key, None).await.unwrap();
+        let (applications, scope) = (&stage.services().applications, key.org().unwrap());
+        let one = applications.get(scope, id).await.unwrap();
+        let list = applications.list(scope, ApplicationsPage::Organization, &paging).await.unwrap().items;
+        assert_eq!(one.manifest.is_some(), learns, "{scopes:?}");
+        for seen in [&one, &list[0]] {
+            assert_eq!((seen.configuration.is_some(), seen.groups.is_some()), (learns, learns), "{scopes:?}");
+        }
+        if !learns {
+            queued(stage.launch(&key, id).await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_launch_tells_nobody_of_what_they_are_not_shown() {
+    let stage = Stage::new().await;
+    let id = stage.installed(json!({})).await;
+    let crew = stage.group("crew", None).await;
+    stage.join(crew).await;
+    stage.give(id, crew, AccessLevel::View).await;
+    let off = "UPDATE installed_applications SET enabled = false";
+    stage.test.execute(off).await;
+    assert!(matches!(stage.launch(&stage.user, id).await, Err(Error::NotFound(_))), "it is hidden");
+    stage.give(id, crew, AccessLevel::Launch).await;
+    let refused = stage.launch(&stage.user, id).await;
+    assert!(matches!(refused, Err(Error::Conflict { code: "E_APPLICATION_DISABLED", .. })), "{refused:?}");
+    let failed =
+        "UPDATE installed_applications SET install_status = 'failed', install_message = 'inside knowledge'";
+    stage.test.execute(failed).await;
+    for (who, learns) in [(&stage.user, false), (&stage.org.admin, true)] {
+        let refused = stage.launch(who, id).await;
+        let Err(Error::Conflict { code: "E_APPLICATION_NOT_INSTALLED", message }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(message.contains("inside knowledge"), learns, "{message}");
+    }
 }

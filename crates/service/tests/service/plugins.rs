@@ -498,6 +498,53 @@ async fn a_plugin_of_the_catalog_is_installed_upgraded_and_stays_when_it_is_with
 }
 
 #[tokio::test]
+async fn nothing_is_installed_or_upgraded_by_itself_out_of_a_repository_that_is_disabled() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let repository = test.repository("ours").await;
+    let manifest = |version: &str| json!({"name": "says", "version": version, "type": "api", "entrypoints": {"api": "main.wasm"}});
+    catalogue(&test, repository, &manifest("1.0.0"), r#"{"body":"one"}"#, 1).await;
+    let id = test.plugin_id(repository, "says").await;
+    let from = async |request: InstallPluginRequest| {
+        let made = services.plugins.install(&console(), id, request, None, |made| json!(made)).await?;
+        let Made::New(made) = made else { panic!("{made:?}") };
+        Ok::<_, Error>(made)
+    };
+    test.execute("UPDATE repositories SET enabled = false").await;
+    let refused = from(granted(&[], None)).await.unwrap_err();
+    assert!(matches!(refused, Error::Conflict { code: "E_REPOSITORY_DISABLED", .. }), "{refused:?}");
+    let named = InstallPluginRequest { version: "1.0.0".parse().ok(), ..granted(&[], None) };
+    let made = from(named).await.unwrap();
+    catalogue(&test, repository, &manifest("2.0.0"), r#"{"body":"two"}"#, 2).await;
+    let refused = services.plugins.upgrade(&console(), made.id, UpgradePluginRequest::default()).await;
+    assert!(matches!(refused, Err(Error::Conflict { code: "E_REPOSITORY_DISABLED", .. })), "{refused:?}");
+    test.execute("UPDATE repositories SET enabled = true").await;
+    services.plugins.upgrade(&console(), made.id, UpgradePluginRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn more_plugins_than_are_looked_at_together_are_not_installed() {
+    let test = TestDb::new().await;
+    let services = test.services();
+    let bring = async |name: &str| {
+        let config = config(&json!({"url": "https://receiver.example"}));
+        let request = InstallPluginRequest { config, ..InstallPluginRequest::default() };
+        install(services, plain(&webhook(name, "1.0.0")), request).await
+    };
+    bring("first").await.unwrap();
+    test.execute(
+        "INSERT INTO installed_plugins (name, version, plugin_type, enabled, config, manifest, package, permissions, events, ordered,
+                vetoes, installed_by, installed_at, updated_at)
+         SELECT 'copy-' || n, p.version, p.plugin_type, p.enabled, p.config, p.manifest, p.package, p.permissions, p.events, p.ordered,
+                p.vetoes, p.installed_by, p.installed_at, p.updated_at FROM installed_plugins p, generate_series(1, 998) n",
+    )
+    .await;
+    bring("last").await.unwrap();
+    let refused = bring("more").await.unwrap_err();
+    assert!(matches!(refused, Error::Conflict { code: "E_PLUGIN_LIMIT", .. }), "{refused:?}");
+}
+
+#[tokio::test]
 async fn what_waits_for_a_dead_endpoint_is_not_looked_at_until_it_is_due() {
     const WAIT: i64 = 5_000;
     let test = TestDb::new().await;

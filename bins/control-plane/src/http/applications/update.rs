@@ -36,7 +36,7 @@ pub(crate) struct Change {
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "not an org_admin or maintainer, and in no group with access `admin`", body = ErrorAnswer),
     (status = 404, description = "no such application, or not for the caller", body = ErrorAnswer),
-    (status = 409, description = "it is being installed", body = ErrorAnswer),
+    (status = 409, description = "it is being installed, or was meanwhile", body = ErrorAnswer),
 ))]
 pub(crate) async fn update(
     context: Data<Context>,

@@ -28,7 +28,10 @@ pub(crate) async fn update(
     id: Segment<InstalledPluginId>,
     body: Body<UpdatePluginRequest>,
 ) -> Result<Json<InstalledPlugin>, Problem> {
-    Ok(Json(context.services.plugins.update(&caller.0, id.0, body.valid()?).await?))
+    let plugins = &context.services.plugins;
+    let there = async || Ok(plugins.get(&caller.0, id.0).await.map(drop)?);
+    let wanted = body.after(there).await?;
+    Ok(Json(plugins.update(&caller.0, id.0, wanted).await?))
 }
 
 /// Lets a plugin run, on every control plane from this moment on.

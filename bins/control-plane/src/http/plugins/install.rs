@@ -33,9 +33,10 @@ pub(crate) async fn install(
 ) -> Result<HttpResponse, Problem> {
     let whole = [id.0.to_string().as_bytes(), body.bytes()].concat();
     let key = idempotency(&request, &caller, "POST plugins/catalog/install", &whole)?;
-    let wanted = body.valid()?;
-    let made =
-        context.services.plugins.install(&caller.0, id.0, wanted, key.as_ref(), |made| json!(made)).await?;
+    let plugins = &context.services.plugins;
+    let there = async || Ok(plugins.is_in_catalog(&caller.0, id.0).await?);
+    let wanted = body.after(there).await?;
+    let made = plugins.install(&caller.0, id.0, wanted, key.as_ref(), |made| json!(made)).await?;
     Ok(match made {
         Made::New(made) => HttpResponse::Created().json(made),
         Made::Replay(replay) => again(replay),

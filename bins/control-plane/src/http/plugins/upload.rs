@@ -142,6 +142,8 @@ pub(crate) async fn upgrade(
 ) -> Result<Json<InstalledPlugin>, Problem> {
     let plugins = &context.services.plugins;
     let bytes = body(&context, payload, LARGEST).await?;
+    // What is not there is said before what is wrong with the body.
+    plugins.get(&caller.0, id.0).await?;
     let Some(boundary) = multipart::boundary(request.headers()) else {
         let wanted = whole(&bytes).and_then(UpgradePluginRequest::from_json).map_err(Problem::invalid)?;
         return Ok(Json(plugins.upgrade(&caller.0, id.0, wanted).await?));
