@@ -89,13 +89,7 @@ impl Stage {
         self.services.messages.publish(scope(from), handle, pipe, text(say), None).await
     }
 
-    async fn read(
-        &self,
-        by: &Caller,
-        handle: &str,
-        pipe: &str,
-        read: MessagesRead,
-    ) -> Result<MessagesPage> {
+    async fn read(&self, by: &Caller, handle: &str, pipe: &str, read: MessagesRead) -> Result<MessagesPage> {
         let wanted = MessagesWanted { read, ..MessagesWanted::default() };
         self.services.messages.read(scope(by), handle, pipe, wanted).await
     }
@@ -202,7 +196,8 @@ async fn a_repeat_stores_once_and_too_large_is_refused() {
     // The same key of another sender is another message.
     let key = Idempotency::new(stage.owner.credential(), "messages", "k 1", b"").unwrap();
     let messages = &stage.services.messages;
-    let mine = messages.publish(scope(&stage.owner), "build", "inbox", text("mine"), Some(&key)).await.unwrap();
+    let mine =
+        messages.publish(scope(&stage.owner), "build", "inbox", text("mine"), Some(&key)).await.unwrap();
     assert_eq!((mine.sequence, mine.repeated), (2, false));
     let large = stage.send(&stage.friend, "build", "inbox", &"x".repeat(64 * 1024)).await.unwrap_err();
     assert!(matches!(large, Error::TooLarge(_)), "{large:?}");
@@ -229,14 +224,14 @@ async fn of_many_replicas_that_make_an_account_at_once_one_does() {
     let stage = Stage::new().await;
     let others = [replica(&stage.test).await, replica(&stage.test).await, replica(&stage.test).await];
     let exchanged =
-        futures_util::future::join_all(others.iter().map(|one| one.exchange.exchange_for(&stage.owner))).await;
+        futures_util::future::join_all(others.iter().map(|one| one.exchange.exchange_for(&stage.owner)))
+            .await;
     for exchanged in exchanged {
         client!(exchanged.unwrap()).expect("whoever made the account, its users connect");
     }
     let made: i64 = stage.test.look("SELECT count(*) FROM audit_log WHERE action = 'nats.account'").await;
     assert_eq!(made, 1);
-    let pushed: i64 =
-        stage.test.look("SELECT count(*) FROM nats_accounts WHERE pushed_at IS NOT NULL").await;
+    let pushed: i64 = stage.test.look("SELECT count(*) FROM nats_accounts WHERE pushed_at IS NOT NULL").await;
     assert_eq!(pushed, 1);
 }
 
@@ -299,12 +294,9 @@ async fn whoever_logs_out_is_cut_off_from_nats_at_once() {
     let began = Instant::now();
     stage.services.logins.logout(&stage.friend).await.unwrap();
     let ended = Instant::now();
-    eventually("the connection is closed", async || client.connection_state().to_string() != "connected").await;
-    eprintln!(
-        "logged out in {:?}, disconnected {:?} after that",
-        ended - began,
-        ended.elapsed()
-    );
+    eventually("the connection is closed", async || client.connection_state().to_string() != "connected")
+        .await;
+    eprintln!("logged out in {:?}, disconnected {:?} after that", ended - began, ended.elapsed());
     eventually("the token is refused", async || client!(exchanged).is_err()).await;
     assert_eq!(mine.connection_state().to_string(), "connected", "others stay");
 }
@@ -365,7 +357,10 @@ async fn what_differs_is_found_and_repaired_in_both_directions() {
     assert!(!stage.services.broker.reconcile().await.unwrap().is_some());
     let of = |handle: &str| format!("source_id = (SELECT id FROM sources WHERE handle = '{handle}')");
     // Its stream is deleted, and its row stands.
-    stage.test.execute(&format!("CREATE TABLE kept AS SELECT * FROM pipe_streams WHERE {}", of("missing"))).await;
+    stage
+        .test
+        .execute(&format!("CREATE TABLE kept AS SELECT * FROM pipe_streams WHERE {}", of("missing")))
+        .await;
     stage.test.execute(&format!("DELETE FROM pipe_streams WHERE {}", of("missing"))).await;
     stage.apply().await;
     stage.test.execute("INSERT INTO pipe_streams SELECT * FROM kept; DROP TABLE kept").await;
@@ -384,8 +379,7 @@ async fn what_differs_is_found_and_repaired_in_both_directions() {
         .look("SELECT count(*) FROM pipe_streams WHERE force_max_msgs IS DISTINCT FROM max_msgs")
         .await;
     assert_eq!(wrong, 0);
-    let told: i64 =
-        stage.test.look("SELECT count(*) FROM audit_log WHERE action = 'pipes.reconcile'").await;
+    let told: i64 = stage.test.look("SELECT count(*) FROM audit_log WHERE action = 'pipes.reconcile'").await;
     assert_eq!(told, 1);
     let kept = stage.read(&stage.owner, "same", "inbox", MessagesRead::After(0)).await.unwrap();
     assert_eq!(said(&kept), ["hi"]);
