@@ -190,8 +190,8 @@ impl Default for PostgresConfig {
 pub struct NatsConfig {
     /// Whether there are pipes at all. Default true; `false` runs no NATS, and pipes answer 503.
     pub enabled: bool,
-    /// Servers to use, for example `tls://nats-1.example.org,tls://nats-2.example.org`: they must trust the operator that
-    /// `tidegate-admin nats trust` prints. Without it a private nats-server is run.
+    /// Servers to use, for example `tls://nats-1.example.org,tls://nats-2.example.org`: they must trust this platform's
+    /// operator, whose configuration the log shows while they do not. Without it a private nats-server is run.
     pub url: Option<String>,
     /// The address that clients are told. Default: that of `url`, else the private server's, which this machine alone
     /// reaches.
@@ -262,7 +262,10 @@ impl NatsConfig {
             ));
         }
         if ![1, 3, 5].contains(&self.replicas) {
-            return Err(Error::Setting(format!("`nats.replicas` is {}, it must be 1, 3 or 5", self.replicas)));
+            return Err(Error::Setting(format!(
+                "`nats.replicas` is {}, it must be 1, 3 or 5",
+                self.replicas
+            )));
         }
         if self.url.is_none() && self.replicas > 1 {
             return Err(Error::Setting(

@@ -29,8 +29,7 @@ mod tls;
 
 pub use config::{
     Config, DatabaseConfig, HubConfig, Limits, LogConfig, LogFormat, MetricsConfig, NatsConfig,
-    NatsDurability, PostgresConfig,
-    SecretsConfig, StreamsConfig, TlsConfig,
+    NatsDurability, PostgresConfig, SecretsConfig, StreamsConfig, TlsConfig,
 };
 pub use descriptors::raise_descriptors;
 pub use error::{Error, chain};

@@ -26,7 +26,9 @@ pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<
     let mut private = None;
     if nats.url.is_none() {
         if !config.is_embedded() {
-            tracing::warn!("a private NATS beside a shared database serves this process alone: set `nats.url` where there are others");
+            tracing::warn!(
+                "a private NATS beside a shared database serves this process alone: set `nats.url` where there are others"
+            );
         }
         let server = Nats::start(options(config, services).await?).await?;
         tracing::info!(url = server.url(), version = server.version(), "NATS runs");
@@ -34,7 +36,7 @@ pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<
         broker.disk = Some((config.data_dir(), nats.min_free_bytes));
         private = Some(server);
     }
-    match ready(services, broker).await {
+    match ready(services, broker, private.is_some()).await {
         Ok(()) => Ok(private),
         Err(error) => {
             if let Some(server) = private {
@@ -46,11 +48,23 @@ pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<
     }
 }
 
-async fn ready(services: &Services, options: BrokerOptions) -> Result<(), Error> {
+async fn ready(services: &Services, options: BrokerOptions, private: bool) -> Result<(), Error> {
     let failed = |doing| move |error: ServiceError| Error::Nats { doing, source: Box::new(error) };
     services.broker.open(options).await.map_err(failed("read its operator from the database"))?;
     if let Err(error) = services.broker.check().await {
         tracing::warn!(error = crate::chain(&error), "NATS cannot be used yet: pipes wait for it");
+        if !private {
+            let trust =
+                services.broker.trust().await.map_err(failed("read its operator from the database"))?;
+            // Public keys and tokens signed by them: nothing secret.
+            tracing::info!(
+                operator = trust.operator,
+                system_account = trust.system_account,
+                resolver_preload = trust.system_token,
+                "nats-server has to run in operator mode with this operator, this system account with its token under \
+                 `resolver_preload`, and a `full` resolver"
+            );
+        }
     }
     Ok(())
 }
@@ -58,8 +72,10 @@ async fn ready(services: &Services, options: BrokerOptions) -> Result<(), Error>
 /// How the private server is run.
 async fn options(config: &Config, services: &Services) -> Result<Options, Error> {
     let trust = services.broker.trust().await;
-    let trust = trust
-        .map_err(|error| Error::Nats { doing: "make its operator in the database", source: Box::new(error) })?;
+    let trust = trust.map_err(|error| Error::Nats {
+        doing: "make its operator in the database",
+        source: Box::new(error),
+    })?;
     let trust = Trust {
         operator: trust.operator,
         system_account: trust.system_account,

@@ -152,6 +152,13 @@ impl From<BrokerError> for Error {
             BrokerError::TooManyGrants { .. } => {
                 Self::Conflict { code: "E_TOO_MANY_GRANTS", message: error.to_string() }
             }
+            // Only grants make it that long: 256 of them fit where handles are not among the longest.
+            BrokerError::TokenTooLarge { bytes, limit } => {
+                let message = format!(
+                    "your rights to write to the sources of others fill a credential of {bytes} bytes where {limit} are allowed: have some of them ended"
+                );
+                Self::Conflict { code: "E_TOO_MANY_GRANTS", message }
+            }
             other => Self::internal(other),
         }
     }

@@ -79,8 +79,9 @@ pub use applications::{Applications, ApplicationsPage, ChangedAccess, Removal};
 pub use audit::{Audit, Export, ExportFormat, ExportWriter, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use broker::{
-    Broker, BrokerOptions, BrokerTls, Connected, Drift, Exchange, Exchanged, Messages, MessagesPage, MessagesRead, MessagesWanted,
-    OLDEST_NATS, Operator as NatsOperator, PipeRoute, Published, ReadMessage, Trust as NatsTrust,
+    Broker, BrokerOptions, BrokerTls, Connected, Drift, Exchange, Exchanged, Messages, MessagesPage,
+    MessagesRead, MessagesWanted, OLDEST_NATS, Operator as NatsOperator, PipeRoute, Published, ReadMessage,
+    Trust as NatsTrust,
 };
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;

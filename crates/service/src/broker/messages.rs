@@ -16,8 +16,8 @@ use tidegate_persistence::{
 
 use super::{
     accounts::{Tenant, connection},
-    ready::{made_anew, ready, settle_all},
     reading,
+    ready::{made_anew, ready, settle_all},
 };
 use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result};
 
@@ -185,13 +185,12 @@ pub(super) fn stream_of(source: SourceId, pipe: &str) -> Result<StreamName> {
 async fn first(broker: &OrgBroker, receipt: &Receipt, second: Envelope) -> Result<Envelope> {
     let stored = broker.message(&receipt.stream, receipt.sequence).await?;
     let Some(first) = stored.as_ref().and_then(reading::envelope) else { return Ok(second) };
-    let said = |envelope: &Envelope| {
-        (envelope.payload.clone(), envelope.in_reply_to, envelope.ack_requested)
-    };
+    let said = |envelope: &Envelope| (envelope.payload.clone(), envelope.in_reply_to, envelope.ack_requested);
     if said(&first) == said(&second) {
         return Ok(first);
     }
-    let message = "this Idempotency-Key was used with another body: use a new key for a new request".to_owned();
+    let message =
+        "this Idempotency-Key was used with another body: use a new key for a new request".to_owned();
     Err(Error::Conflict { code: "E_IDEMPOTENCY_MISMATCH", message })
 }
 

@@ -71,18 +71,15 @@ pub(super) async fn attempt(core: &Core, claimed: &Claimed) -> Result<()> {
     counter!("tidegate_pipe_operations_total", "outcome" => label).increment(1);
     let key = (claimed.id, claimed.attempt);
     let system = Operator::system();
-    core.db
-        .in_platform(&system, async |tx| pipe_operation::finish(tx, key, outcome, now).await)
-        .await?;
+    core.db.in_platform(&system, async |tx| pipe_operation::finish(tx, key, outcome, now).await).await?;
     done
 }
 
 /// Claims an operation for whoever waits for it; none where others have it, or it has to wait itself.
 pub(super) async fn claim_one(core: &Core, id: PipeOperationId) -> Result<Option<Claimed>> {
     let (system, now) = (Operator::system(), core.clock.now());
-    let work = core
-        .db
-        .in_platform(&system, async |tx| pipe_operation::claim_one(tx, id, now, now + LEASE).await);
+    let work =
+        core.db.in_platform(&system, async |tx| pipe_operation::claim_one(tx, id, now, now + LEASE).await);
     Ok(work.await?)
 }
 
@@ -219,7 +216,9 @@ mod tests {
 
     #[test]
     fn tries_come_less_and_less_often_and_at_least_every_75_seconds() {
-        for (attempt, about) in [(1, 100), (2, 200), (6, 3_200), (10, 51_200), (11, 60_000), (i32::MAX, 60_000)] {
+        for (attempt, about) in
+            [(1, 100), (2, 200), (6, 3_200), (10, 51_200), (11, 60_000), (i32::MAX, 60_000)]
+        {
             let waited = wait(attempt).num_milliseconds();
             assert!(waited >= about && waited <= about * 125 / 100, "{attempt}: {waited}");
         }

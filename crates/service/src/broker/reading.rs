@@ -244,13 +244,8 @@ pub(super) async fn made(
 ) -> Result<String> {
     let (me, now) = (scope.user_id(), core.clock.now());
     let (source, pipe) = (stream.source_id, stream.pipe.as_str());
-    let first = ReadCursor {
-        source_id: source,
-        pipe: pipe.to_owned(),
-        incarnation: None,
-        sequence: 0,
-        at: now,
-    };
+    let first =
+        ReadCursor { source_id: source, pipe: pipe.to_owned(), incarnation: None, sequence: 0, at: now };
     let known = core
         .db
         .in_org(scope, async |tx| {

@@ -45,9 +45,7 @@ pub(super) async fn made_anew(
     let id = core.db.in_org(scope, async |tx| pipe_operation::insert(tx, &operation, now).await).await?;
     settle_all(core, scope, &[id]).await?;
     let stream = found(core, scope, source, name).await?;
-    stream
-        .filter(|stream| stream.in_force.is_some())
-        .ok_or_else(|| Error::NotReady(format!("pipe {name}")))
+    stream.filter(|stream| stream.in_force.is_some()).ok_or_else(|| Error::NotReady(format!("pipe {name}")))
 }
 
 async fn found(core: &Core, scope: &OrgScope, source: SourceId, name: &str) -> Result<Option<PipeStream>> {

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use metrics::{counter, gauge};
 use serde_json::json;
 use tidegate_broker::{OrgBroker, StreamInForce};
-use tidegate_model::pipe_of_stream;
+use tidegate_model::{OrgStatus, SourceId, pipe_of_stream, stream_name};
 use tidegate_persistence::{
-    Operator, OrgTx, SystemScope, audit,
+    Error as DbError, Operator, OrgTx, SystemScope, audit, nats_account, organization,
     pipe_operation::{self, Operation},
     pipe_stream::{self, PipeStream},
 };
@@ -131,11 +131,10 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
     let mut names = Vec::new();
     let mut after = None;
     loop {
-        let rows = tenant
-            .within(&core.db, async |tx| Ok(pipe_stream::list(tx, after.clone(), ROWS).await?))
-            .await?;
+        let rows =
+            tenant.within(&core.db, async |tx| Ok(pipe_stream::list(tx, after.clone(), ROWS).await?)).await?;
         for row in &rows {
-            let name = tidegate_model::stream_name(row.source_id, &row.pipe);
+            let name = stream_name(row.source_id, &row.pipe);
             let found = there.remove(&name);
             match repair(core, tenant, &broker, row, found).await? {
                 Repair::None => {}
@@ -173,8 +172,7 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
 /// Whether NATS has the token that the row has.
 async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<bool> {
     let live = core.broker.live()?;
-    let row =
-        tenant.within(&core.db, async |tx| Ok(tidegate_persistence::nats_account::find(tx).await?)).await?;
+    let row = tenant.within(&core.db, async |tx| Ok(nats_account::find(tx).await?)).await?;
     let known = account(core, tenant).await?;
     let told = live.system().await?.account(known.authority.public()).await?;
     let signed_now = row.signed_by == live.authority.signing().public().as_str();
@@ -182,8 +180,12 @@ async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<bool> {
 }
 
 async fn is_active(tx: &mut OrgTx) -> Result<bool> {
-    let status = tidegate_persistence::organization::find(tx).await?.status;
-    Ok(status == tidegate_model::OrgStatus::Active)
+    match organization::find(tx).await {
+        Ok(found) => Ok(found.status == OrgStatus::Active),
+        // Deleted.
+        Err(DbError::NotFound) => Ok(false),
+        Err(other) => Err(other.into()),
+    }
 }
 
 enum Repair {
@@ -263,8 +265,8 @@ async fn remove(core: &Core, tenant: Tenant<'_>, name: &str) -> Result<Removal> 
     Ok(if asked { Removal::Extra } else { Removal::Known })
 }
 
-async fn is_pending(tx: &mut OrgTx, source: tidegate_model::SourceId, pipe: &str) -> Result<bool> {
-    let topic = tidegate_model::stream_name(source, pipe);
+async fn is_pending(tx: &mut OrgTx, source: SourceId, pipe: &str) -> Result<bool> {
+    let topic = stream_name(source, pipe);
     Ok(!pipe_operation::pending(tx, Some(topic), 1).await?.is_empty())
 }
 

@@ -46,7 +46,9 @@ impl Broker {
                 () = shutdown.cancelled() => return,
             }
             // Outside of the select: work on the database is never cut half-way.
-            while !shutdown.is_cancelled() && fault.of(self.apply_pending().await).is_some_and(|done| done > 0) {}
+            while !shutdown.is_cancelled()
+                && fault.of(self.apply_pending().await).is_some_and(|done| done > 0)
+            {}
         }
     }
 

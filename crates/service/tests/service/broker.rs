@@ -5,15 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tidegate_broker::UserKey;
 use tidegate_model::{
-    Clock, CreatePipeRequest, CreateSourceRequest, FromFields, GrantSourceRequest, NewMessage, OrgRole,
-    Payload, SystemClock,
+    Clock, CreatePipeRequest, CreateSourceRequest, FromFields, GrantSourceRequest, NewApiKey, NewMessage,
+    OrgRole, Payload, SystemClock,
 };
 use tidegate_service::{
     BrokerOptions, Caller, Error, Exchanged, Granted, Idempotency, Made, MessagesPage, MessagesRead,
-    MessagesWanted, OrgScope, Published, Result, Services,
+    MessagesWanted, Minted, OrgScope, Published, Result, Services,
 };
 use tidegate_test_support::{
     TestDb, TestOrg, eventually,
@@ -89,13 +90,7 @@ impl Stage {
         self.services.messages.publish(scope(from), handle, pipe, text(say), None).await
     }
 
-    async fn read(
-        &self,
-        by: &Caller,
-        handle: &str,
-        pipe: &str,
-        read: MessagesRead,
-    ) -> Result<MessagesPage> {
+    async fn read(&self, by: &Caller, handle: &str, pipe: &str, read: MessagesRead) -> Result<MessagesPage> {
         let wanted = MessagesWanted { read, ..MessagesWanted::default() };
         self.services.messages.read(scope(by), handle, pipe, wanted).await
     }
@@ -202,7 +197,8 @@ async fn a_repeat_stores_once_and_too_large_is_refused() {
     // The same key of another sender is another message.
     let key = Idempotency::new(stage.owner.credential(), "messages", "k 1", b"").unwrap();
     let messages = &stage.services.messages;
-    let mine = messages.publish(scope(&stage.owner), "build", "inbox", text("mine"), Some(&key)).await.unwrap();
+    let mine =
+        messages.publish(scope(&stage.owner), "build", "inbox", text("mine"), Some(&key)).await.unwrap();
     assert_eq!((mine.sequence, mine.repeated), (2, false));
     let large = stage.send(&stage.friend, "build", "inbox", &"x".repeat(64 * 1024)).await.unwrap_err();
     assert!(matches!(large, Error::TooLarge(_)), "{large:?}");
@@ -229,14 +225,14 @@ async fn of_many_replicas_that_make_an_account_at_once_one_does() {
     let stage = Stage::new().await;
     let others = [replica(&stage.test).await, replica(&stage.test).await, replica(&stage.test).await];
     let exchanged =
-        futures_util::future::join_all(others.iter().map(|one| one.exchange.exchange_for(&stage.owner))).await;
+        futures_util::future::join_all(others.iter().map(|one| one.exchange.exchange_for(&stage.owner)))
+            .await;
     for exchanged in exchanged {
         client!(exchanged.unwrap()).expect("whoever made the account, its users connect");
     }
     let made: i64 = stage.test.look("SELECT count(*) FROM audit_log WHERE action = 'nats.account'").await;
     assert_eq!(made, 1);
-    let pushed: i64 =
-        stage.test.look("SELECT count(*) FROM nats_accounts WHERE pushed_at IS NOT NULL").await;
+    let pushed: i64 = stage.test.look("SELECT count(*) FROM nats_accounts WHERE pushed_at IS NOT NULL").await;
     assert_eq!(pushed, 1);
 }
 
@@ -266,21 +262,37 @@ async fn a_client_with_what_it_was_given_sends_and_reads_and_does_nothing_else()
     let route = stage.services.messages.read_route(me, "shell", "inbox").await.unwrap();
     let client = client!(stage.services.exchange.exchange_for(&stage.owner).await.unwrap()).unwrap();
     let pull = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", route.stream, route.reader.unwrap());
-    let message = client.request(pull, "1".into()).await.unwrap();
+    let answered = client.new_inbox();
+    let mut answers = client.subscribe(answered.clone()).await.unwrap();
+    client.publish_with_reply(pull, answered, "1".into()).await.unwrap();
+    let message = answers.next().await.unwrap();
     assert!(String::from_utf8_lossy(&message.payload).contains("more"));
 }
 
 #[tokio::test]
-async fn a_viewer_and_a_narrow_credential_send_nothing_through_nats() {
+async fn a_key_that_may_read_alone_sends_nothing_through_nats() {
     let stage = Stage::new().await;
     stage.make("build", "message").await;
-    let viewer = stage.test.caller(&stage.test.user_in("acme", OrgRole::Viewer).await).await;
-    let inbox = stage.services.messages.write_route(scope(&stage.friend), "build", "inbox").await.unwrap();
-    let client = client!(stage.services.exchange.exchange_for(&viewer).await.unwrap()).unwrap();
-    let me = scope(&viewer).user_id().as_uuid().simple().to_string();
-    let subject = inbox.subject.rsplit_once('.').map(|(rest, _)| format!("{rest}.{me}")).unwrap();
-    let sent = tokio::time::timeout(Duration::from_millis(500), client.request(subject, "x".into())).await;
-    assert!(sent.map_or(true, |answer| answer.is_err()));
+    let key = async |scopes: Value| {
+        let new: NewApiKey = read(json!({"label": "robot", "scopes": scopes}));
+        let admin = scope(&stage.org.admin);
+        match stage.services.keys.insert_api_key(admin, &new, None, None, |_| json!(null)).await.unwrap() {
+            Minted::New(_, secret) => secret,
+            Minted::Replay(_) => panic!("a new key"),
+        }
+    };
+    let admin = scope(&stage.org.admin);
+    let inbox = stage.services.messages.write_route(admin, "build", "inbox").await.unwrap();
+    for (scopes, sends) in [(json!(["pipes:read"]), false), (json!(["pipes:write"]), true)] {
+        let secret = key(scopes).await;
+        let exchanged = stage.services.exchange.exchange(secret.expose(), None, None).await.unwrap();
+        let client = client!(exchanged).unwrap();
+        let asked = client.request(inbox.subject.clone(), "x".into());
+        let sent = tokio::time::timeout(Duration::from_secs(if sends { 10 } else { 1 }), asked).await;
+        assert_eq!(sent.is_ok_and(|answer| answer.is_ok()), sends);
+    }
+    let secret = key(json!(["sessions:read"])).await;
+    forbidden(stage.services.exchange.exchange(secret.expose(), None, None).await);
     let wrong = stage.services.exchange.exchange("ppz_00000000000000000000000000", None, None).await;
     assert!(matches!(wrong, Err(Error::Unauthenticated(_))), "{wrong:?}");
     let rival = stage.test.org_with_admin("rival").await;
@@ -299,12 +311,9 @@ async fn whoever_logs_out_is_cut_off_from_nats_at_once() {
     let began = Instant::now();
     stage.services.logins.logout(&stage.friend).await.unwrap();
     let ended = Instant::now();
-    eventually("the connection is closed", async || client.connection_state().to_string() != "connected").await;
-    eprintln!(
-        "logged out in {:?}, disconnected {:?} after that",
-        ended - began,
-        ended.elapsed()
-    );
+    eventually("the connection is closed", async || client.connection_state().to_string() != "connected")
+        .await;
+    eprintln!("logged out in {:?}, disconnected {:?} after that", ended - began, ended.elapsed());
     eventually("the token is refused", async || client!(exchanged).is_err()).await;
     assert_eq!(mine.connection_state().to_string(), "connected", "others stay");
 }
@@ -365,7 +374,10 @@ async fn what_differs_is_found_and_repaired_in_both_directions() {
     assert!(!stage.services.broker.reconcile().await.unwrap().is_some());
     let of = |handle: &str| format!("source_id = (SELECT id FROM sources WHERE handle = '{handle}')");
     // Its stream is deleted, and its row stands.
-    stage.test.execute(&format!("CREATE TABLE kept AS SELECT * FROM pipe_streams WHERE {}", of("missing"))).await;
+    stage
+        .test
+        .execute(&format!("CREATE TABLE kept AS SELECT * FROM pipe_streams WHERE {}", of("missing")))
+        .await;
     stage.test.execute(&format!("DELETE FROM pipe_streams WHERE {}", of("missing"))).await;
     stage.apply().await;
     stage.test.execute("INSERT INTO pipe_streams SELECT * FROM kept; DROP TABLE kept").await;
@@ -384,8 +396,7 @@ async fn what_differs_is_found_and_repaired_in_both_directions() {
         .look("SELECT count(*) FROM pipe_streams WHERE force_max_msgs IS DISTINCT FROM max_msgs")
         .await;
     assert_eq!(wrong, 0);
-    let told: i64 =
-        stage.test.look("SELECT count(*) FROM audit_log WHERE action = 'pipes.reconcile'").await;
+    let told: i64 = stage.test.look("SELECT count(*) FROM audit_log WHERE action = 'pipes.reconcile'").await;
     assert_eq!(told, 1);
     let kept = stage.read(&stage.owner, "same", "inbox", MessagesRead::After(0)).await.unwrap();
     assert_eq!(said(&kept), ["hi"]);
@@ -443,25 +454,32 @@ async fn a_full_account_is_said_so_and_a_change_is_waited_for() {
 #[tokio::test]
 async fn a_token_carries_256_grants_and_not_one_more() {
     let stage = Stage::new().await;
-    let make = async |from: u32, to: u32| {
+    let make = async |name: &str, from: u32, to: u32| {
         let (org, owner) = (stage.org.id, scope(&stage.owner).user_id());
         let sql = format!(
             "INSERT INTO sources (id, org_id, created_by, handle, kind, created_at)
-             SELECT gen_random_uuid(), '{org}', '{owner}', 'shell-with-a-long-name-' || g, 'pty', 'epoch' FROM generate_series({from}, {to}) g;
+             SELECT gen_random_uuid(), '{org}', '{owner}', '{name}' || g, 'pty', 'epoch' FROM generate_series({from}, {to}) g;
              INSERT INTO source_grants (id, org_id, source_id, allows, granted_by, created_at)
              SELECT gen_random_uuid(), org_id, id, 'type', created_by, 'epoch' FROM sources s
              WHERE NOT EXISTS (SELECT 1 FROM source_grants g WHERE g.source_id = s.id)"
         );
         stage.test.execute(&sql).await;
     };
-    make(1, 128).await;
+    make("shell-", 1, 128).await;
     let exchanged = stage.services.exchange.exchange_for(&stage.friend).await.unwrap();
     eprintln!("a token with 256 grants has {} bytes", exchanged.nats_user_jwt.len());
     assert!(exchanged.nats_user_jwt.len() <= 24 * 1024);
     client!(exchanged).expect("NATS reads it");
-    make(129, 129).await;
-    let more = stage.services.exchange.exchange_for(&stage.friend).await.unwrap_err();
-    assert!(matches!(more, Error::Conflict { code: "E_TOO_MANY_GRANTS", .. }), "{more:?}");
+    let refused = async || {
+        let more = stage.services.exchange.exchange_for(&stage.friend).await.unwrap_err();
+        assert!(matches!(more, Error::Conflict { code: "E_TOO_MANY_GRANTS", .. }), "{more:?}");
+    };
+    make("shell-", 129, 129).await;
+    refused().await;
+    // Long handles fill a token sooner.
+    stage.test.execute("DELETE FROM sources").await;
+    make("shell-with-quite-a-long-name-", 1, 128).await;
+    refused().await;
     // Whoever made them needs no grants.
     assert!(stage.services.exchange.exchange_for(&stage.owner).await.unwrap().nats_user_jwt.len() < 2_000);
 }
