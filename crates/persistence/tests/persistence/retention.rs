@@ -15,6 +15,13 @@ const END: &str = "SET session_replication_role = replica;
     UPDATE sessions SET state = 'terminated', ended_at = '2020-01-01'
         WHERE id NOT IN (SELECT session_id FROM session_shares UNION SELECT session_id FROM viewing_ends);
     UPDATE session_shares SET expires_at = '2020-01-01';
+    UPDATE organizations SET status = 'deleted', updated_at = '2020-01-01';
+    WITH made AS (INSERT INTO installed_plugins (name, version, plugin_type, enabled, config, manifest, package, permissions,
+            events, ordered, vetoes, installed_by, installed_at, updated_at)
+        SELECT 'everybodys', '1.0.0', 'ui', true, '{}', '{}', digest, '{}', '{}', false, false, 'x', '2020-01-01', '2020-01-01'
+        FROM plugin_packages LIMIT 1 RETURNING id)
+    INSERT INTO plugin_store SELECT made.id, o.id, 'key', '1', '2020-01-01' FROM made, organizations o;
+    INSERT INTO plugin_packages VALUES (sha256('nobody'), '', '2020-01-01');
     UPDATE installed_applications SET removed_at = '2020-01-01', install_due_at = NULL;
     UPDATE api_keys SET revoked_at = '2020-01-01';
     UPDATE mails SET status = 'sent', finished_at = '2020-01-01';
