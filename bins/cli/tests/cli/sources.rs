@@ -20,12 +20,12 @@ fn retention(seconds: i64) -> Value {
     json!({"ttlSeconds": seconds, "maxMsgs": 5_000, "maxBytes": 16 << 20})
 }
 
-fn listed(name: &str, auto: bool, in_force: Value) -> Value {
+fn listed(name: &str, auto: bool, in_force: &Value) -> Value {
     json!({"name": name, "auto": auto, "id": null, "createdBy": ME, "createdByUsername": "alice", "retention": retention(3_600),
            "inForce": in_force, "createdAt": "2026-01-01T00:00:00Z"})
 }
 
-fn made(in_force: Value) -> Value {
+fn made(in_force: &Value) -> Value {
     json!({"id": ID, "sourceId": ID, "createdBy": ME, "name": "room", "ttlSeconds": 3_600, "maxMsgs": null, "maxBytes": null,
            "createdAt": "2026-01-01T00:00:00Z", "retention": retention(3_600), "inForce": in_force})
 }
@@ -51,10 +51,10 @@ async fn server() -> Fake {
             "POST /api/v1/sources" => created(source("build")),
             "GET /api/v1/sources/build" => Reply::ok(&source("build")),
             "GET /api/v1/sources/build/pipes" => Reply::ok(&json!({"total": 3, "pipes": [
-                listed("inbox", true, retention(3_600)), listed("hall", false, Value::Null), listed("room", false, retention(60)),
+                listed("inbox", true, &retention(3_600)), listed("hall", false, &Value::Null), listed("room", false, &retention(60)),
             ]})),
-            "POST /api/v1/sources/build/pipes" => created(made(Value::Null)),
-            "PATCH /api/v1/sources/build/pipes/room" => Reply::ok(&made(retention(60))),
+            "POST /api/v1/sources/build/pipes" => created(made(&Value::Null)),
+            "PATCH /api/v1/sources/build/pipes/room" => Reply::ok(&made(&retention(60))),
             "GET /api/v1/sources/build/grants" => Reply::ok(&json!({"total": 2, "grants": [
                 grant(GRANT, Some("ada"), None, "read"), grant(OTHER, None, None, "write"),
             ]})),

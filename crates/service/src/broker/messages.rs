@@ -111,7 +111,7 @@ impl Messages {
     pub async fn write_route(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<PipeRoute> {
         let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Write).await?;
         ready(&self.0, scope, &opened).await?;
-        self.route(scope, &opened, None)
+        Self::route(scope, &opened, None)
     }
 
     /// How it reads one: its reader is there when this returns, where it was or at the oldest message.
@@ -120,7 +120,7 @@ impl Messages {
         let stream = ready(&self.0, scope, &opened).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         let reader = reading::made(&self.0, scope, &broker, &stream).await?;
-        self.route(scope, &opened, Some(reader))
+        Self::route(scope, &opened, Some(reader))
     }
 
     /// The same for whoever wants nothing of before: a fresh shell never gets what was typed into another one.
@@ -152,7 +152,7 @@ impl Messages {
         self.0.broker.noted.write(&self.0).await
     }
 
-    fn route(&self, scope: &OrgScope, opened: &OpenPipe, reader: Option<String>) -> Result<PipeRoute> {
+    fn route(scope: &OrgScope, opened: &OpenPipe, reader: Option<String>) -> Result<PipeRoute> {
         Ok(PipeRoute {
             subject: opened.subject(scope.user_id()).to_string(),
             stream: stream_of(opened.source.id, &opened.name)?.to_string(),

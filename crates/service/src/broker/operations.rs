@@ -44,11 +44,9 @@ impl Broker {
         let claimed = work.await?;
         let tried = join_all(claimed.iter().map(|claimed| attempt(core, claimed))).await;
         for outcome in tried {
-            match outcome {
-                // The database: whoever comes after the lease tries again.
-                Err(error @ Error::Unavailable(_)) => return Err(error),
-                // Written down with the operation.
-                Ok(()) | Err(_) => {}
+            // The database: whoever comes after the lease tries again. Everything else is written down with the operation.
+            if let Err(error @ Error::Unavailable(_)) = outcome {
+                return Err(error);
             }
         }
         Ok(claimed.len())

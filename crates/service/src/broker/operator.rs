@@ -16,15 +16,14 @@ const SYSTEM: &[u8] = b"nats system account";
 pub(super) async fn kept(core: &Core, offered: Option<Authority>) -> Result<Authority> {
     let system = Operator::system();
     let found = core.db.in_platform(&system, async |tx| nats_account::operator(tx).await).await?;
-    let row = match found {
-        Some(row) => row,
-        None => {
-            let new = sealed(core, &offered.unwrap_or_else(Authority::generate))?;
-            let now = core.clock.now();
-            core.db
-                .in_platform(&system, async |tx| nats_account::set_operator(tx, new.clone(), now).await)
-                .await?
-        }
+    let row = if let Some(row) = found {
+        row
+    } else {
+        let new = sealed(core, &offered.unwrap_or_else(Authority::generate))?;
+        let now = core.clock.now();
+        core.db
+            .in_platform(&system, async |tx| nats_account::set_operator(tx, new.clone(), now).await)
+            .await?
     };
     opened(core, &row)
 }

@@ -265,7 +265,9 @@ pub(super) async fn made(
             made_anew(core, scope, source, pipe).await?;
             broker.ensure_reader(&name, &reader, Position::Oldest).await?;
         }
-        outcome => drop(outcome?),
+        outcome => {
+            outcome?;
+        }
     }
     let kept = core.db.in_org(scope, async |tx| read_cursor::find(tx, me, source, pipe).await).await?;
     if kept.is_none() {

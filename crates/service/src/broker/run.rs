@@ -34,7 +34,8 @@ impl Broker {
             self.every(SWEEP, Chore::Sweep, &shutdown),
             self.every(live.reconcile, Chore::Compare, &shutdown),
         );
-        join5(self.apply(&shutdown), self.revoke(&shutdown), noted, swept, compared).await;
+        let (applied, revoked) = (self.apply(&shutdown), self.revoke(&shutdown));
+        Box::pin(join5(applied, revoked, noted, swept, compared)).await;
     }
 
     async fn apply(&self, shutdown: &CancellationToken) {
