@@ -123,10 +123,10 @@ pub(super) async fn read(context: &Context, words: ReadArgs) -> anyhow::Result<E
             context.output.note(&format!("{unread} more to read"));
         }
         // Whoever reads from a place of their own goes on behind what they had.
-        if query.after.is_some() || query.since.is_some() {
-            if let Some(last) = page.last {
-                (query.after, query.since) = (Some(last), None);
-            }
+        if (query.after.is_some() || query.since.is_some())
+            && let Some(last) = page.last
+        {
+            (query.after, query.since) = (Some(last), None);
         }
         if words.follow {
             continue;

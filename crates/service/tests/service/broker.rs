@@ -174,9 +174,9 @@ async fn whoever_waits_gets_the_message_when_it_is_sent() {
             (page, began.elapsed())
         });
         stage.send(&stage.friend, "build", "inbox", "now").await.unwrap();
-        let (page, waited) = waiting.await.unwrap();
+        let (page, took) = waiting.await.unwrap();
         assert_eq!(said(&page), ["now"]);
-        assert!(waited < Duration::from_secs(19), "{waited:?}");
+        assert!(took < Duration::from_secs(19), "{took:?}");
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::messages::Stored;
+use super::messages::InPipe;
 use crate::http::{
     Context, Problem,
     events::{Ending, watch},
@@ -108,7 +108,7 @@ impl Following {
         if page.messages.is_empty() {
             return Bytes::from_static(b":\n\n");
         }
-        page.messages.into_iter().map(|message| block(&Stored::from(message))).collect::<String>().into()
+        page.messages.into_iter().map(|message| block(&InPipe::from(message))).collect::<String>().into()
     }
 
     /// Writes until the client leaves, or until `stopped` says why it ends.
@@ -156,7 +156,7 @@ fn goodbye(client: &mpsc::Sender<Bytes>, sentence: &str) {
 }
 
 /// One message in the form of a server-sent event.
-fn block(message: &Stored) -> String {
+fn block(message: &InPipe) -> String {
     // JSON has no line breaks of its own.
     let data = serde_json::to_string(message).unwrap_or_default();
     format!("id: {}\nevent: message\ndata: {data}\n\n", message.sequence)

@@ -49,7 +49,7 @@ pub(crate) struct New {
 /// A message in its pipe.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Message)]
-pub(crate) struct Stored {
+pub(crate) struct InPipe {
     #[serde(flatten)]
     envelope: Envelope,
     /// Its place in the pipe.
@@ -59,13 +59,13 @@ pub(crate) struct Stored {
     stored_at: Option<DateTime<Utc>>,
 }
 
-impl From<Published> for Stored {
+impl From<Published> for InPipe {
     fn from(published: Published) -> Self {
         Self { envelope: published.envelope, sequence: published.sequence, stored_at: None }
     }
 }
 
-impl From<ReadMessage> for Stored {
+impl From<ReadMessage> for InPipe {
     fn from(read: ReadMessage) -> Self {
         Self { envelope: read.envelope, sequence: read.sequence, stored_at: Some(read.stored_at) }
     }
@@ -77,7 +77,7 @@ impl From<ReadMessage> for Stored {
 #[schema(as = Messages)]
 pub(crate) struct Found {
     /// The oldest first.
-    messages: Vec<Stored>,
+    messages: Vec<InPipe>,
     /// The sequence of the last thing that was looked at: `after` for the next page.
     last: Option<u64>,
     /// How many the caller has still not read; `null` where `after` or `since` is given.
@@ -91,7 +91,7 @@ pub(crate) struct Found {
 impl From<MessagesPage> for Found {
     fn from(page: MessagesPage) -> Self {
         Self {
-            messages: page.messages.into_iter().map(Stored::from).collect(),
+            messages: page.messages.into_iter().map(InPipe::from).collect(),
             last: page.last,
             unread: page.unread,
             skipped: page.skipped,
@@ -137,8 +137,8 @@ impl FromFields for Wanted {
     ("name" = String, Path),
     ("Idempotency-Key" = Option<String>, Header, description = "a repeat with the same key and body is answered with the first message"),
 ), responses(
-    (status = 200, description = "an earlier request with the same key stored it", body = Stored),
-    (status = 201, description = "stored", body = Stored),
+    (status = 200, description = "an earlier request with the same key stored it", body = InPipe),
+    (status = 201, description = "stored", body = InPipe),
     (status = 400, description = "bad fields, each named", body = ErrorAnswer),
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "not allowed to write there", body = ErrorAnswer),
@@ -173,7 +173,7 @@ pub(crate) async fn send(
         Err(error) => return Err(error.into()),
     };
     let mut answer = if sent.repeated { HttpResponse::Ok() } else { HttpResponse::Created() };
-    Ok(answer.json(Stored::from(sent)))
+    Ok(answer.json(InPipe::from(sent)))
 }
 
 /// Reads messages of a pipe, the oldest first: those that the caller has not read yet from any program, and their place
@@ -191,7 +191,7 @@ pub(crate) async fn send(
     ("wait" = Option<u32>, Query, description = "seconds to wait for a message where there is none, at most 30"),
     ("Last-Event-ID" = Option<String>, Header, description = "of a stream of events: `after`, and it wins"),
 ), responses(
-    (status = 200, description = "the messages", content((Found = "application/json"), (Stored = "text/event-stream"))),
+    (status = 200, description = "the messages", content((Found = "application/json"), (InPipe = "text/event-stream"))),
     (status = 400, description = "bad query or `Last-Event-ID`, each named", body = ErrorAnswer),
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "not allowed to read it", body = ErrorAnswer),
