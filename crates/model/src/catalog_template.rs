@@ -194,6 +194,7 @@ impl FromFields for TemplateManifest {
         let max_session_duration = fields.optional("maxSessionDuration");
         let tags = read_tags(fields);
         let options = fields.optional("options").unwrap_or_default();
+        check_variables(fields, &options);
         Some(Self {
             name: name?,
             display_name,
@@ -213,6 +214,38 @@ impl FromFields for TemplateManifest {
             tags,
             options,
         })
+    }
+}
+
+/// What begins the name of a variable that an option is passed by.
+const OPTION: &str = "TIDEGATE_OPTION_";
+
+/// The variable that an option of a template is passed by: its name in capitals, with `_` for everything but letters and digits.
+///
+/// ```
+/// assert_eq!(tidegate_model::option_variable("home-page"), "TIDEGATE_OPTION_HOME_PAGE");
+/// ```
+pub fn option_variable(option: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    OPTION.chars().chain(option.chars().map(plain)).collect()
+}
+
+/// The options that a template declares: those of a schema, or of a bare map of properties.
+pub fn declared_options(options: &Map<String, Value>) -> &Map<String, Value> {
+    options.get("properties").and_then(Value::as_object).unwrap_or(options)
+}
+
+/// Two options that share a variable could not both be told.
+fn check_variables(fields: &mut Fields, options: &Map<String, Value>) {
+    let mut taken = BTreeMap::new();
+    for name in declared_options(options).keys() {
+        let variable = option_variable(name);
+        if let Some(other) = taken.get(&variable) {
+            let complaint = format!("is passed by {variable}, as {other} is: give one of them another name");
+            fields.errors().add(format!("options.{name}"), complaint);
+        } else {
+            taken.insert(variable, name);
+        }
     }
 }
 
@@ -457,6 +490,15 @@ mod tests {
         let both = TemplateManifest::from_json(both).unwrap();
         assert_eq!(both.platforms, [TemplatePlatform::Docker, TemplatePlatform::HyperV]);
         assert_eq!(both.platforms[1].agents(), Platform::Vm);
+    }
+
+    #[test]
+    fn options_that_would_share_a_variable_are_told() {
+        let with = |options: Value| complaints(json!({"name": "a", "image": "x", "options": options}));
+        let (both, one) = (json!({"a-b": {}, "a_b": {}}), json!({"a-b": {}, "a_c": {}}));
+        assert_eq!(with(both.clone()), ["options.a_b"]);
+        assert_eq!(with(json!({"type": "object", "properties": both})), ["options.a_b"]);
+        assert_eq!(with(one), [""; 0]);
     }
 
     #[test]

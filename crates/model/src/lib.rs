@@ -76,6 +76,7 @@ pub use bearer_token::BearerToken;
 pub use catalog::{BlobDigest, CatalogSort, NoDigest};
 pub use catalog_template::{
     AppType, CatalogTemplate, PortProtocol, TemplateManifest, TemplatePlatform, TemplatePort,
+    declared_options, option_variable,
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{AgentCommand, CommandAction, CommandPayload, CommandStatus, CreateSessionCommand};

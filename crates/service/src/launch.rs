@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tidegate_model::{
     AccessLevel, ApplicationId, BuiltInTemplate, FieldErrors, Hibernation, InstallStatus, NewSession,
     Operation, Platform, ResourceRequest, Resources, StreamKind, TemplateManifest, TemplatePlatform,
-    TimeLimit,
+    TimeLimit, declared_options, option_variable,
 };
 use tidegate_persistence::{
     OrgScope, OrgTx,
@@ -20,8 +20,6 @@ use crate::{
     permissions::standing,
 };
 
-/// What options of a template are passed to its program by.
-const OPTION: &str = "TIDEGATE_OPTION_";
 /// Bytes of one variable or argument, and of all variables, at most.
 const LONGEST: usize = 64 * 1_024;
 const ALL: usize = 192 * 1_024;
@@ -303,7 +301,7 @@ fn resolved(source: &Source<'_>) -> Result<(Option<Vec<String>>, BTreeMap<String
         environment.insert(name.clone(), put(value)?);
     }
     for (name, value) in configuration {
-        environment.insert(variable(name), text_of(value));
+        environment.insert(option_variable(name), text_of(value));
     }
     let bytes: usize = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > ALL {
@@ -351,14 +349,7 @@ fn too_long(what: &str) -> Error {
 
 /// The names of a template's options.
 fn declared(options: &Map<String, Value>) -> BTreeSet<&str> {
-    let properties = options.get("properties").and_then(Value::as_object).unwrap_or(options);
-    properties.keys().map(String::as_str).collect()
-}
-
-/// The variable that an option is passed by.
-fn variable(option: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    OPTION.chars().chain(option.chars().map(plain)).collect()
+    declared_options(options).keys().map(String::as_str).collect()
 }
 
 /// An option's value as a program reads it: a text as it is, nothing for `null`, everything else as JSON.

@@ -1,7 +1,7 @@
 //! The catalog for people.
 
 use serde_json::{Map, Value};
-use tidegate_model::{CatalogPlugin, CatalogTemplate, PluginStats, PluginVersion, Rating};
+use tidegate_model::{CatalogPlugin, CatalogTemplate, PluginStats, PluginVersion, Rating, declared_options};
 
 use super::{plain, table, time};
 
@@ -84,7 +84,7 @@ pub(crate) fn template(one: &CatalogTemplate, ratings: &[&Rating]) -> String {
 
 /// What an application of a template may set, a line each: its kind, what it is without, and what it is for.
 fn options(schema: &Map<String, Value>) -> String {
-    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(schema);
+    let properties = declared_options(schema);
     let required = schema.get("required").and_then(Value::as_array);
     let line = |(name, option): (&String, &Value)| {
         let text = |key: &str| option.get(key).and_then(Value::as_str).map(short).unwrap_or_default();
