@@ -12,8 +12,8 @@ use crate::{Config, Error, NatsDurability};
 /// stops nobody from starting: pipes answer 503 until it does, and `/readyz` says so.
 pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<Nats>, Error> {
     let nats = &config.nats;
-    if !nats.enabled {
-        tracing::info!("there are no pipes: `nats.enabled` is false");
+    if !nats.is_wanted(config.is_embedded()) {
+        tracing::info!("there are no pipes: set `nats.url` to the servers that are to carry them");
         return Ok(None);
     }
     let mut broker = BrokerOptions {
