@@ -37,7 +37,7 @@ fn run(module: &Module) -> Result<Value, Fault> {
 
 /// Limits with time enough to do all the work that is allowed, however busy the machine is.
 fn patient() -> Limits {
-    Limits { time: Duration::from_secs(120), ..Limits::default() }
+    Limits { time: Duration::from_mins(2), ..Limits::default() }
 }
 
 /// Remembers what it was asked, and answers always the same.
