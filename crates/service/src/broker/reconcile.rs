@@ -11,6 +11,7 @@ use tidegate_persistence::{
     Error as DbError, Operator, OrgTx, SystemScope, audit, nats_account, organization,
     pipe_operation::{self, Operation},
     pipe_stream::{self, PipeStream},
+    source,
 };
 
 use super::{
@@ -251,14 +252,16 @@ enum Removal {
 
 /// Asks for a stream to be deleted that no row wants, unless that was asked for already.
 async fn remove(core: &Core, tenant: Tenant<'_>, name: &str) -> Result<Removal> {
-    let Some((source, pipe)) = pipe_of_stream(name) else { return Ok(Removal::Foreign) };
+    let Some((id, pipe)) = pipe_of_stream(name) else { return Ok(Removal::Foreign) };
     let now = core.clock.now();
     let asked = tenant
         .within(&core.db, async |tx| {
-            if find_in(tx, source, pipe).await?.is_some() || is_pending(tx, source, pipe).await? {
+            // Whoever wants this very stream now waits, so that it is made after it is deleted.
+            source::lock(tx, id).await?;
+            if find_in(tx, id, pipe).await?.is_some() || is_pending(tx, id, pipe).await? {
                 return Ok(false);
             }
-            pipe_operation::insert(tx, &Operation::DeleteStream(source, pipe.to_owned()), now).await?;
+            pipe_operation::insert(tx, &Operation::DeleteStream(id, pipe.to_owned()), now).await?;
             Ok(true)
         })
         .await?;
