@@ -216,7 +216,7 @@ impl Sources {
                     .find(|grant| grant.id == id)
                     .ok_or_else(|| Error::not_found(format_args!("grant {id} of source {handle}")))?;
                 source_grant::delete(tx, source.id, id).await?;
-                let ended = read_cursor::end_unreadable(tx).await?;
+                let ended = read_cursor::end_unreadable(tx, Some(source.id)).await?;
                 let detail = json!({"before": shown_grant(&source, &before), "readersEnded": ended});
                 audit_in(tx, "source.revoke", handle, detail, now).await
             })

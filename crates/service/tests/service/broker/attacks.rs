@@ -239,3 +239,26 @@ async fn more_revocations_than_a_token_holds_take_effect_all_the_same() {
     let long: i32 = stage.test.look("SELECT octet_length(account_jwt) FROM nats_accounts").await;
     assert!(long < 1_000_000, "{long}");
 }
+
+#[tokio::test]
+async fn a_reader_that_nobody_may_have_is_found_and_taken_away() {
+    let stage = Stage::new().await;
+    stage.make("shell", "pty").await;
+    stage.send(&stage.owner, "shell", "stdout", "secret").await.unwrap();
+    stage.grant("shell", json!({"everyone": true, "right": "read"})).await;
+    let route = stage.services.messages.read_route(scope(&stage.friend), "shell", "stdout").await.unwrap();
+    stage.services.messages.read_route(scope(&stage.owner), "shell", "stdout").await.unwrap();
+    assert!(!stage.services.broker.reconcile().await.unwrap().is_some());
+    // A process that ended in between left it.
+    stage.test.execute("DELETE FROM source_grants; DELETE FROM read_cursors WHERE user_id <> (SELECT created_by FROM sources)").await;
+    stage.test.execute("DELETE FROM pipe_operations WHERE status = 'pending'").await;
+    let drift = stage.services.broker.reconcile().await.unwrap();
+    assert_eq!((drift.readers, drift.failed), (1, 0), "{drift:?}");
+    stage.apply().await;
+    let drift = stage.services.broker.reconcile().await.unwrap();
+    assert!(!drift.is_some(), "{drift:?}");
+    let client = client!(stage.services.exchange.exchange_for(&stage.friend).await.unwrap()).unwrap();
+    let pull = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", route.stream, route.reader.unwrap());
+    let pulled = tokio::time::timeout(Duration::from_millis(500), client.request(pull, "1".into())).await;
+    assert!(pulled.map_or(true, |answer| answer.is_err()), "it reads on");
+}
