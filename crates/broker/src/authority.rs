@@ -112,6 +112,7 @@ impl Authority {
             account: self.system.public(),
             permissions: &Permissions::default(),
             payload_bytes: None,
+            subscriptions: None,
             expires: None,
         };
         claims.encode(&self.system, now.timestamp())

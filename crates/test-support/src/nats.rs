@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
+pub use async_nats::HeaderMap;
 use async_nats::{Client, ConnectError, ConnectOptions, Event};
 use tempfile::TempDir;
 use tidegate_broker::{

@@ -21,6 +21,12 @@ use crate::{Core, Error, Result, error::Named};
 /// How often a token is pushed that others sign anew meanwhile.
 const ROUNDS: usize = 8;
 
+/// Connections of ours to the account of a deleted organization, whose streams are being deleted.
+const CLEARING: u32 = 16;
+/// Credentials that a token revokes one by one; with more, everybody comes back with a new token: what NATS is told has
+/// 1 MiB at most, and a revocation about a hundred bytes.
+const REVOKED: usize = 5_000;
+
 /// In whose name something is done inside an organization.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tenant<'a> {
@@ -175,14 +181,21 @@ async fn sign_in(core: &Core, authority: &Authority, tx: &mut PlatformTx, org: O
     // Tokens that were issued before have expired.
     let revoked = nats_account::revoked(tx, org, now - LIFETIME * 2).await?;
     let mut revocations = Revocations::new();
+    let too_many = revoked.len() > REVOKED;
     for (credential, at) in revoked {
-        revocations.revoke(Revoked::User(key_of(core, credential)?.public().clone()), at);
+        let whom = if too_many {
+            Revoked::Everybody
+        } else {
+            Revoked::User(key_of(core, credential)?.public().clone())
+        };
+        revocations.revoke(whom, at);
     }
     let mut limits = limits(row.limits);
     let open = match status {
         OrgStatus::Active => true,
         OrgStatus::Suspended | OrgStatus::Deleted => {
-            limits.connections = Some(0);
+            // Nobody gets a token any more; ours, of after this second, take away what a deleted one leaves.
+            limits.connections = Some(if status == OrgStatus::Deleted { CLEARING } else { 0 });
             revocations.revoke(Revoked::Everybody, now);
             false
         }

@@ -483,3 +483,5 @@ async fn a_token_carries_256_grants_and_not_one_more() {
     // Whoever made them needs no grants.
     assert!(stage.services.exchange.exchange_for(&stage.owner).await.unwrap().nats_user_jwt.len() < 2_000);
 }
+
+mod attacks;
