@@ -28,6 +28,69 @@ pub(crate) struct Settings {
     pub(crate) mail: MailOptions,
     /// Where templates and plugins may come from.
     pub(crate) repositories: RepositoryOptions,
+    /// NATS, which carries pipes.
+    pub(crate) nats: Nats,
+}
+
+/// The `nats` section.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub(crate) struct Nats {
+    /// Whether there are pipes at all.
+    pub(crate) enabled: bool,
+    /// Its servers; without it the private one is used.
+    url: Option<String>,
+    /// Whether a plain connection is refused.
+    pub(crate) tls_required: bool,
+    /// Certificate authorities to trust besides the machine's.
+    pub(crate) ca_files: Vec<PathBuf>,
+    /// How many copies of each stream a cluster keeps.
+    pub(crate) replicas: usize,
+    /// The private server's port.
+    pub(crate) port: Option<u16>,
+    /// The user the private server runs as.
+    pub(crate) run_as: Option<String>,
+    /// Folders with nats-server.
+    pub(crate) bin_dirs: Option<Vec<PathBuf>>,
+    /// Whether the private server's acknowledged messages survive a power cut.
+    pub(crate) durability: NatsDurability,
+    /// Bytes that must stay free on the private server's disk.
+    pub(crate) min_free_bytes: u64,
+}
+
+/// Whether an acknowledged message survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NatsDurability {
+    /// It does.
+    Full,
+    /// It survives killed programs alone.
+    Relaxed,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            url: None,
+            tls_required: false,
+            ca_files: Vec::new(),
+            replicas: 1,
+            port: None,
+            run_as: None,
+            bin_dirs: None,
+            durability: NatsDurability::Full,
+            min_free_bytes: 1 << 30,
+        }
+    }
+}
+
+impl Nats {
+    /// The configured servers; none is the private one.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let url = self.url.as_deref().unwrap_or_default();
+        url.split(',').map(str::trim).filter(|url| !url.is_empty()).map(ToOwned::to_owned).collect()
+    }
 }
 
 /// The `database` section.
