@@ -16,7 +16,7 @@ use tidegate_model::{
 
 pub(crate) use self::{
     books::{AuditVerb, Limits, QuotaVerb, Which, Whose},
-    nats::{ConfigArgs, DurabilityArg, NatsVerb},
+    nats::{ConfigArgs, DurabilityArg, LimitsArgs, NatsVerb},
     people::{GroupArg, GroupVerb, InviteVerb, KeyVerb, MemberVerb, OrganizationVerb, TokenVerb},
     plugins::{From as PluginSource, Options as PluginOptions, PluginVerb},
     repositories::{Asking, RepositoryVerb},

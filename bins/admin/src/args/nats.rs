@@ -26,6 +26,28 @@ pub(crate) enum NatsVerb {
     /// The control plane does so by itself, every `nats.reconcile_seconds`. What was found stands in each organization's log:
     /// `tidegate-admin audit list --action pipes.reconcile`.
     Reconcile,
+    /// Show, and change as far as it is given, what an organization may use of NATS
+    Limits(LimitsArgs),
+}
+
+/// What an organization may use.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LimitsArgs {
+    /// The organization's id or name
+    #[arg(long, value_name = "ORGANIZATION")]
+    pub(crate) organization: String,
+    /// GiB that its pipes may promise to keep, all together [at first: 64]
+    #[arg(long, value_name = "GIB")]
+    pub(crate) promise: Option<i64>,
+    /// Pipes in use [at first: 20000]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) pipes: Option<i64>,
+    /// Readers of pipes [at first: 100000]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) readers: Option<i64>,
+    /// Connections to NATS [at first: 10000]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) connections: Option<i64>,
 }
 
 /// What the configuration shall say.

@@ -91,9 +91,15 @@ async fn with(services: &Services, settings: &Settings) -> Vec<Check> {
             checks
         }
         Err(error) => {
-            let why = format!("{:#}", reach::told(error));
-            let advice = format!("start it; a server of your own needs this: {CONFIG}");
-            vec![check("nats", false, format!("{} cannot be used: {why}. {advice}", reached.what))]
+            let (what, why) = (&reached.what, reach::told(error));
+            let found = if settings.nats.urls().is_empty() {
+                format!("{what} is away ({why:#}): nats.log in the data folder says why")
+            } else {
+                format!(
+                    "{what}: it is away, or does not trust this platform ({why:#}). Start it; where it runs, {CONFIG}"
+                )
+            };
+            vec![check("nats", false, found)]
         }
     };
     if let Err(error) = reached.close().await {

@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::json;
 use tidegate_engines::nats::{Durability, Foreign, Trust};
-use tidegate_service::{NatsServer, Operator, OperatorStanding, Rotation, RotationBegun, Services};
+use tidegate_service::{
+    NatsServer, Operator, OperatorStanding, PipeLimitsChange, Rotation, RotationBegun, Services,
+};
 use tokio::time::{Instant, sleep};
 
 use self::reach::Reached;
 use crate::{
-    args::{ConfigArgs, DurabilityArg, NatsVerb},
+    args::{ConfigArgs, DurabilityArg, LimitsArgs, NatsVerb},
     output, progress,
     settings::Settings,
 };
@@ -32,6 +34,7 @@ pub(crate) async fn nats(
         NatsVerb::Config(wanted) => config(services, wanted, as_json).await,
         NatsVerb::Rotate { wait } => rotate(services, settings, Duration::from_secs(wait), as_json).await,
         NatsVerb::Reconcile => reconcile(services, settings, as_json).await,
+        NatsVerb::Limits(wanted) => limits(services, wanted, as_json).await,
     }
 }
 
@@ -231,4 +234,24 @@ async fn compared(services: &Services) -> tidegate_service::Result<(tidegate_ser
             done => repaired += done,
         }
     }
+}
+
+async fn limits(services: &Services, wanted: LimitsArgs, as_json: bool) -> anyhow::Result<()> {
+    let scope = services.operators.enter(&wanted.organization).await?;
+    let change = PipeLimitsChange {
+        disk_bytes: wanted.promise.map(|gib| gib.saturating_mul(1 << 30)),
+        streams: wanted.pipes,
+        consumers: wanted.readers,
+        connections: wanted.connections,
+    };
+    let limits = services.broker.limits(&Operator::console(), &scope, change).await?;
+    let sentence = format!(
+        "organization {} may promise {} MiB in {} pipes, with {} readers and {} connections",
+        wanted.organization,
+        limits.disk_bytes >> 20,
+        limits.streams,
+        limits.consumers,
+        limits.connections
+    );
+    output::said(as_json, &limits, &sentence)
 }

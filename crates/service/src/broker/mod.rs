@@ -6,6 +6,7 @@
 mod accounts;
 mod disk;
 mod exchange;
+mod limits;
 mod messages;
 mod noted;
 mod operations;
@@ -23,6 +24,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
     exchange::{Exchange, Exchanged},
+    limits::{PipeLimits, PipeLimitsChange},
     messages::{Messages, PipeRoute, Published},
     reading::{MessagesPage, MessagesRead, MessagesWanted, ReadMessage},
     reconcile::Drift,

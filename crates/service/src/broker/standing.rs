@@ -138,7 +138,7 @@ impl Broker {
             self.0.db.in_platform(&system, async |tx| pipe_operation::backlog(tx).await).await?;
         gauge!("tidegate_pipe_operations_waiting").set(waiting as f64);
         let age = oldest.map_or(0, |oldest| (now - oldest).num_seconds().max(0));
-        gauge!("tidegate_pipe_operations_oldest_age").set(age as f64);
+        gauge!("tidegate_pipe_operations_oldest_seconds").set(age as f64);
         Ok(())
     }
 }
