@@ -28,8 +28,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// stops nobody from starting: pipes answer 503 until it does, and `/readyz` says so.
 pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<Private>, Error> {
     let nats = &config.nats;
-    if !nats.enabled {
-        tracing::info!("there are no pipes: `nats.enabled` is false");
+    if !nats.is_wanted(config.is_embedded()) {
+        tracing::info!("there are no pipes: set `nats.url` to the servers that are to carry them");
         return Ok(None);
     }
     let mut broker = BrokerOptions {
