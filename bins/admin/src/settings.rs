@@ -36,8 +36,8 @@ pub(crate) struct Settings {
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub(crate) struct Nats {
-    /// Whether there are pipes at all.
-    pub(crate) enabled: bool,
+    /// Whether there are pipes at all; none is where `url` is set, or the private PostgreSQL is used.
+    enabled: Option<bool>,
     /// Its servers; without it the private one is used.
     url: Option<String>,
     /// Whether a plain connection is refused.
@@ -71,7 +71,7 @@ pub(crate) enum NatsDurability {
 impl Default for Nats {
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: None,
             url: None,
             tls_required: false,
             ca_files: Vec::new(),
@@ -143,6 +143,11 @@ impl Settings {
             options.run_dir.clone_from(run);
         }
         options
+    }
+
+    /// Whether there are pipes.
+    pub(crate) fn has_pipes(&self) -> bool {
+        self.nats.enabled.unwrap_or(self.nats.url.is_some() || self.database.url.is_none())
     }
 
     /// What carries mails, as the control plane sends them.

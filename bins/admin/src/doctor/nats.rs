@@ -22,8 +22,9 @@ const CONFIG: &str = "put what `tidegate-admin nats config` prints into its conf
 
 /// Looks at NATS; the database has to be `usable` for it.
 pub(super) async fn look(connected: &Connected, settings: &Settings, usable: bool) -> Vec<Check> {
-    if !settings.nats.enabled {
-        return vec![check("nats", true, "not used: `nats.enabled` is false, and there are no pipes")];
+    if !settings.has_pipes() {
+        let found = "not used: there are no pipes until `nats.url` names the servers that are to carry them";
+        return vec![check("nats", true, found)];
     }
     let mut checks = Vec::new();
     if settings.nats.urls().is_empty() {

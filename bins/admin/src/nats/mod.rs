@@ -146,6 +146,7 @@ async fn rotate(
     wait: Duration,
     as_json: bool,
 ) -> anyhow::Result<()> {
+    reach::wanted(settings)?;
     // A server that is started for this command alone is told of the new key at its start.
     let begun = services.broker.begin_rotation(&Operator::console()).await?;
     let reached = reach::open(services, settings).await?;

@@ -40,11 +40,17 @@ impl Reached {
     }
 }
 
+/// Refuses where there are no pipes.
+pub(crate) fn wanted(settings: &Settings) -> anyhow::Result<()> {
+    if settings.has_pipes() {
+        return Ok(());
+    }
+    anyhow::bail!("there are no pipes: set `nats.url` to the servers that are to carry them")
+}
+
 /// Finds or starts NATS, and tells the services where it is.
 pub(crate) async fn open(services: &Services, settings: &Settings) -> anyhow::Result<Reached> {
-    if !settings.nats.enabled {
-        anyhow::bail!("there are no pipes: `nats.enabled` is false");
-    }
+    wanted(settings)?;
     let (reached, urls) = find(services, settings).await?;
     let options = BrokerOptions {
         tls: BrokerTls { required: settings.nats.tls_required, roots: settings.nats.ca_files.clone() },
