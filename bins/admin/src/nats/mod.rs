@@ -189,6 +189,9 @@ async fn rotated(
                 &sentence,
             )
         }
+        Err(Ok(Rotation::Waits(_))) if reached.is_private() => bail!(
+            "the private server does not trust the new key yet: its control plane starts it anew within seconds, and its log says why where it does not. Repeat this command: it goes on from here"
+        ),
         Err(Ok(Rotation::Waits(servers))) => bail!(
             "these servers do not trust the new key yet: {}. Put what `tidegate-admin nats config` prints into their configuration, start them anew one after the other, and repeat this command: it goes on from here",
             servers.join(", ")

@@ -210,7 +210,8 @@ async fn repair(
         None => (true, false),
         Some(found) => {
             let subject = wanted.subject.all_senders();
-            (false, found.retention == wanted.retention && found.subject == subject)
+            let as_often = found.copies == broker.copies();
+            (false, as_often && found.retention == wanted.retention && found.subject == subject)
         }
     };
     let now = core.clock.now();

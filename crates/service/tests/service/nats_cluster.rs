@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use futures_util::future::{join, join_all};
 use serde_json::json;
 use tidegate_engines::nats::Trust;
 use tidegate_model::{Clock, CreateSourceRequest, FromFields, NewMessage, OrgRole, Payload, SystemClock};
@@ -51,7 +52,7 @@ async fn send(
     number
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_acknowledged_message_is_read_once_though_each_server_was_killed_and_the_signing_key_changed() {
     let test = TestDb::new().await;
     let clock = test.manual_clock();
@@ -62,52 +63,66 @@ async fn every_acknowledged_message_is_read_once_though_each_server_was_killed_a
     let mut cluster = NatsCluster::start(&trust(&services).await);
     let options = BrokerOptions { replicas: 3, ..BrokerOptions::new(cluster.urls()) };
     services.broker.open(options).await.unwrap();
+    // The setting is raised when the first pipe is in use already.
+    let before = test.services_at(Arc::new(SystemClock::new()));
+    before.broker.open(BrokerOptions::new(cluster.urls())).await.unwrap();
     let three = async || services.broker.standing().await.is_ok_and(|found| found.servers.len() == 3);
     eventually("the cluster is there", three).await;
     let request = CreateSourceRequest::from_json(json!({"handle": "build", "kind": "message"})).unwrap();
     services.sources.create(owner.org().unwrap(), request, None, |_| json!(null)).await.unwrap();
 
+    let unread =
+        async |services: &Services| services.messages.unread(owner.org().unwrap(), "build", "inbox").await;
+    eventually("the stream is made, once", async || unread(&before).await.is_ok()).await;
+    let drift = eventually_some("they are compared", async || services.broker.reconcile().await.ok()).await;
+    assert_eq!((drift.different, drift.missing, drift.extra), (1, 0, 0), "three times, not once");
+    eventually("the stream is there three times", async || {
+        while services.broker.apply_pending().await.is_ok_and(|done| done > 0) {}
+        services.broker.reconcile().await.is_ok_and(|drift| !drift.is_some() && drift.failed == 0)
+    })
+    .await;
+
     let (sent, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let mut senders = Vec::new();
     for sender in 0..SENDERS {
         let from = test.caller(&test.user_in("acme", OrgRole::User).await).await;
-        let (sent, stop) = (Arc::clone(&sent), Arc::clone(&stop));
-        senders.push(tokio::spawn(send(services.clone(), from, sender, sent, stop)));
+        senders.push(send(services.clone(), from, sender, Arc::clone(&sent), Arc::clone(&stop)));
     }
     let more = async |what: &str| {
         let before = sent.load(Ordering::Relaxed);
         eventually(what, async || sent.load(Ordering::Relaxed) >= before + 20).await;
     };
-    more("messages are sent").await;
-    let console = Operator::console();
-    let old = services.broker.operator().await.unwrap().signing_key;
-    assert_eq!(services.broker.begin_rotation(&console).await.unwrap(), RotationBegun::Anew);
-    let waits = eventually_some("the servers are asked", async || {
-        services.broker.continue_rotation(&console).await.ok()
-    })
-    .await;
-    assert_eq!(waits, Rotation::Waits(["s0", "s1", "s2"].map(ToOwned::to_owned).to_vec()));
-    let next = trust(&services).await;
-    for number in 0..cluster.len() {
-        cluster.kill(number);
-        // Whichever of them led the stream: the other two have it.
-        more("messages are sent while one is away").await;
-        cluster.run(number, &next);
-        eventually("it is back", three).await;
-    }
-    let done = eventually_some("the rotation is over", async || {
-        services.broker.continue_rotation(&console).await.ok()
-    })
-    .await;
-    assert!(matches!(done, Rotation::Done { .. }), "{done:?}");
-    let operator = services.broker.operator().await.unwrap();
-    assert!(operator.signing_key != old && operator.next_key.is_none() && operator.retired_keys.is_empty());
-    more("messages are sent afterwards").await;
-    stop.store(true, Ordering::Relaxed);
-    let mut wanted = Vec::new();
-    for sender in senders {
-        wanted.push(sender.await.unwrap());
-    }
+    let operate = async {
+        more("messages are sent").await;
+        let console = Operator::console();
+        let old = services.broker.operator().await.unwrap().signing_key;
+        assert_eq!(services.broker.begin_rotation(&console).await.unwrap(), RotationBegun::Anew);
+        let waits = eventually_some("the servers are asked", async || {
+            services.broker.continue_rotation(&console).await.ok()
+        })
+        .await;
+        assert_eq!(waits, Rotation::Waits(["s0", "s1", "s2"].map(ToOwned::to_owned).to_vec()));
+        let next = trust(&services).await;
+        for number in 0..cluster.len() {
+            cluster.kill(number);
+            // Whichever of them led the stream: the other two have it.
+            more("messages are sent while one is away").await;
+            cluster.run(number, &next);
+            eventually("it is back", three).await;
+        }
+        let done = eventually_some("the rotation is over", async || {
+            services.broker.continue_rotation(&console).await.ok()
+        })
+        .await;
+        assert!(matches!(done, Rotation::Done { .. }), "{done:?}");
+        let operator = services.broker.operator().await.unwrap();
+        assert!(
+            operator.signing_key != old && operator.next_key.is_none() && operator.retired_keys.is_empty()
+        );
+        more("messages are sent afterwards").await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (wanted, ()) = join(join_all(senders), operate).await;
 
     let mut read: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let all: usize = wanted.iter().sum();
