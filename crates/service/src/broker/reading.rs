@@ -262,13 +262,17 @@ pub(super) async fn made(
             Ok(read_cursor::find(tx, me, source, pipe).await?)
         })
         .await?;
+    let (name, reader) = (stream_of(source, pipe)?, Principal::new(me.as_uuid()).reader());
     let begin = match known {
         Some(known) if known.incarnation.is_some() && known.incarnation == incarnation(stream) => {
-            Position::Sequence(u64::try_from(known.sequence).unwrap_or(0).saturating_add(1))
+            let next = u64::try_from(known.sequence).unwrap_or(0).saturating_add(1);
+            // Streams that came back from a backup may end before the place that is written down: what is sent from then on
+            // has sequences that were had before, and is new all the same.
+            let last = broker.stream(&name).await?.map_or(0, |found| found.last);
+            Position::Sequence(next.min(last.saturating_add(1)))
         }
         _ => Position::Oldest,
     };
-    let (name, reader) = (stream_of(source, pipe)?, Principal::new(me.as_uuid()).reader());
     match broker.ensure_reader(&name, &reader, begin).await {
         Err(BrokerError::NotFound(Missing::Stream)) => {
             made_anew(core, scope, source, pipe).await?;
