@@ -154,6 +154,7 @@ async fn look(report: &mut Report, senders: &Senders, messages: usize, cursors: 
         ("the platform's place", &mut cursors.kept_by_platform),
         ("the platform's place, afterwards", &mut cursors.afterwards),
     ] {
+        let left = cursor.left().await;
         report.count(&format!("{name}: read"), cursor.read.len());
         report.count(&format!("{name}: answers that did not come"), cursor.failures);
         report.count(&format!("{name}: of them read again by sequence"), cursor.recovered);
@@ -163,8 +164,7 @@ async fn look(report: &mut Report, senders: &Senders, messages: usize, cursors: 
         report.must_be_none(&format!("{name}: doubled"), doubled);
         report.must_be_none(&format!("{name}: out of order"), disordered);
         report.must_be_none(&format!("{name}: elsewhere than acknowledged"), misplaced);
-        let unread = cursor.unread().await.filter(|unread| *unread > 0);
-        let left = unread.map(|unread| format!("{unread} are left")).into_iter().collect();
+        let left = (left > 0).then(|| format!("{left} messages")).into_iter().collect();
         report.must_be_none(&format!("{name}: unread at the end"), left);
         report.must_be_none(&format!("{name}: went wrong"), std::mem::take(&mut cursor.problems));
     }

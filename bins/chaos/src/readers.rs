@@ -20,6 +20,8 @@ const PAGE: usize = 100;
 const WAIT: u64 = 1;
 /// The wait after a failure.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What was delivered and not acknowledged comes again after half a minute.
+const REDELIVERY: Duration = Duration::from_secs(60);
 /// How long one page is asked for before the reader gives up.
 const PATIENCE: Duration = Duration::from_mins(4);
 
@@ -146,12 +148,19 @@ impl Cursor {
         }
     }
 
-    /// How many messages the platform counts as unread for this reader; none where it does not keep the place.
-    pub(crate) async fn unread(&mut self) -> Option<u64> {
-        if self.keeper == Keeper::Reader {
-            return None;
+    /// Messages that the platform still counts as unread when it has had the time to deliver once more what died with a
+    /// process on its way: none, where it keeps the place and all were read.
+    pub(crate) async fn left(&mut self) -> u64 {
+        let deadline = Instant::now() + REDELIVERY;
+        while self.keeper == Keeper::Platform {
+            let Some(page) = self.page(None, PAGE).await else { return 1 };
+            let unread = page.unread.unwrap_or_default();
+            self.take(page).await;
+            if unread == 0 || Instant::now() > deadline {
+                return unread;
+            }
         }
-        self.page(None, 1).await?.unread
+        0
     }
 }
 
