@@ -80,7 +80,7 @@ pub(crate) async fn reference(url: &str, authority: &Authority) -> anyhow::Resul
         subjects: vec![STREAM.to_owned()],
         max_messages: MESSAGES,
         max_bytes: BYTES,
-        duplicate_window: Duration::from_mins(2),
+        duplicate_window: Duration::from_mins(10),
         ..jetstream::stream::Config::default()
     };
     jetstream::new(client.clone()).create_stream(config).await.context("the bench's own stream")?;
