@@ -56,7 +56,7 @@ pub use name::{PipeSubject, StreamName};
 pub use options::{Options, Tls};
 pub use org::{
     Ack, Fetched, MAX_HEADER_BYTES, MAX_MESSAGE_BYTES, OrgBroker, Outgoing, Position, ReaderState, Receipt,
-    Retention, Stored, StreamInForce, StreamSpec, Usage,
+    Retention, Stored, StreamInForce, StreamSpec, Usage, Watch,
 };
 pub use permissions::{MAX_GRANTS, Principal, WriteGrant};
 pub use pool::Pool;

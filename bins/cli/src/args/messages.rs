@@ -35,7 +35,7 @@ pub(crate) struct SendArgs {
     /// Ask to hear that it was read.
     #[arg(long)]
     pub(crate) ack: bool,
-    /// What a repeat is known by, within two minutes; a random one where absent.
+    /// What a repeat is known by, within ten minutes; a random one where absent.
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
     /// For how many seconds to try again where the broker does not answer.

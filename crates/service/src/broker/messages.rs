@@ -51,7 +51,7 @@ pub struct PipeRoute {
 
 impl Messages {
     /// Sends a message: refused where the caller may not, done once JetStream has it on disk. With a key, a repeat within
-    /// two minutes is the first message, and another message under the same key is refused.
+    /// ten minutes is the first message, and another message under the same key is refused.
     pub async fn publish(
         &self,
         scope: &OrgScope,

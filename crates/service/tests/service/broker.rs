@@ -199,6 +199,39 @@ async fn whoever_waits_gets_the_message_when_it_is_sent() {
 }
 
 #[tokio::test]
+async fn whoever_follows_gets_each_message_as_it_is_stored_and_not_at_the_next_look() {
+    const MESSAGES: u32 = 30;
+    let stage = Stage::new().await;
+    stage.make("shell", "pty").await;
+    stage.send(&stage.owner, "shell", "stdout", "0").await.unwrap();
+    let (sent, mut told) = tokio::sync::mpsc::channel(1);
+    let (services, owner) = (stage.services.clone(), stage.owner.clone());
+    let following = tokio::spawn(async move {
+        let mut after = 1;
+        while after <= u64::from(MESSAGES) {
+            let read = MessagesRead::After(after);
+            let wanted = MessagesWanted { read, wait: Some(Duration::from_secs(20)), limit: None };
+            let page = services.messages.read(scope(&owner), "shell", "stdout", wanted).await.unwrap();
+            after = page.last.unwrap();
+            sent.send(Instant::now()).await.unwrap();
+        }
+    });
+    let mut waits = Vec::new();
+    for number in 1..=MESSAGES {
+        stage.send(&stage.owner, "shell", "stdout", &number.to_string()).await.unwrap();
+        let stored = Instant::now();
+        let seen = tokio::time::timeout(tidegate_test_support::DEADLINE, told.recv()).await.unwrap().unwrap();
+        waits.push(seen.saturating_duration_since(stored));
+    }
+    following.await.unwrap();
+    waits.sort_unstable();
+    let (median, most) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    eprintln!("a follower has a message {median:?} after it is stored, {most:?} at most");
+    // Looks alone come once a second.
+    assert!(median < Duration::from_millis(250), "{waits:?}");
+}
+
+#[tokio::test]
 async fn a_repeat_stores_once_and_too_large_is_refused() {
     let stage = Stage::new().await;
     stage.make("build", "message").await;

@@ -130,7 +130,7 @@ impl FromFields for Wanted {
     }
 }
 
-/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within two minutes stores
+/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within ten minutes stores
 /// it once. Who sent it is the caller, whatever the message says.
 #[utoipa::path(post, path = "/api/v1/sources/{handle}/pipes/{name}/messages", tag = "sources", request_body = New, params(
     ("handle" = String, Path),
