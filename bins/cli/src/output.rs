@@ -20,7 +20,7 @@ use tidegate_model::{
 
 pub(crate) use applications::{application, application_groups, applications};
 pub(crate) use sharing::{activity, moments, organization_policy, policy, share, shares};
-pub(crate) use sources::{grant, grants, message, pipe, pipes, source, sources};
+pub(crate) use sources::{grant, grants, message, pipe, pipes, source, sources, whom};
 
 /// For people or for programs.
 #[derive(Debug, Clone, Copy)]

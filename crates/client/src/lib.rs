@@ -49,6 +49,7 @@ mod sessions;
 mod shares;
 mod sources;
 mod terminal;
+mod terminal_pipes;
 mod tls;
 mod tokens;
 mod users;
@@ -78,6 +79,9 @@ pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use shares::{ActivityList, LimitChange, NewShare, SessionPolicyChange, ShareList, ShareWith};
 pub use sources::{GrantList, GrantTo, MadePipe, NewPipe, PipeChange, PipeList, SourcePage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
+pub use terminal_pipes::{
+    Followed, LostAnswer, PipeCarrier, PipeFlow, PipeFollower, PipeFrom, PipeWriter, PipeWriting, WriterClosed,
+};
 pub use tls::{tls_config, tls_config_as};
 pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};
 pub use users::{LoginPage, NewUser, UserChange, UserPage};

@@ -1,7 +1,7 @@
 //! Messages of pipes: sending them so that each is stored once, and reading them.
 
 use chrono::{DateTime, Utc};
-use reqwest::header::HeaderName;
+use reqwest::header::{DATE, HeaderName};
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Handle, MessageId, OrgId, Payload, Secret, UserId};
 
@@ -113,6 +113,27 @@ impl Client {
     ) -> Result<Message, Error> {
         let call = Call::post(&["sources", handle.as_str(), "pipes", pipe, "messages"]).json(message)?;
         self.fetch(call.header(IDEMPOTENCY_KEY, key.into_header()).repeatable()).await
+    }
+
+    /// The same in one attempt, but for connections that were never made: for callers with a patience of their own.
+    pub(crate) async fn send_message_once(
+        &self,
+        handle: &Handle,
+        pipe: &str,
+        message: &MessageToSend,
+        key: IdempotencyKey,
+    ) -> Result<Message, Error> {
+        let call = Call::post(&["sources", handle.as_str(), "pipes", pipe, "messages"]).json(message)?;
+        self.fetch(call.header(IDEMPOTENCY_KEY, key.into_header())).await
+    }
+
+    /// The second that it is at the control plane, which stamps messages.
+    pub(crate) async fn servers_second(&self, handle: &Handle) -> Result<DateTime<Utc>, Error> {
+        let answer = self.send(&Call::get(&["sources", handle.as_str()])).await?;
+        let said = answer.headers().get(DATE).and_then(|value| value.to_str().ok());
+        let time = said.and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+        let time = time.ok_or_else(|| Error::Protocol("the answer says no date".to_owned()))?;
+        Ok(time.to_utc())
     }
 
     /// `GET sources/{handle}/pipes/{name}/messages`.

@@ -109,7 +109,7 @@ pub(crate) fn message(message: &Message) -> String {
 }
 
 /// Whom a right is given to.
-fn whom(grant: &SourceGrant) -> String {
+pub(crate) fn whom(grant: &SourceGrant) -> String {
     match (&grant.user, &grant.group) {
         _ if grant.everyone => "everyone".to_owned(),
         (Some(user), _) => plain(user),

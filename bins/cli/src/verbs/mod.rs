@@ -22,6 +22,7 @@ mod run;
 mod sharing;
 mod sources;
 mod stop;
+mod terminals;
 mod tokens;
 mod users;
 
@@ -87,6 +88,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Hibernate(words) => change::hibernate(&Context::new(&global)?, words).await,
         Verb::Wake(words) => change::wake(&Context::new(&global)?, words).await,
         Verb::Share(words) => sharing::share(&Context::new(&global)?, words).await,
+        Verb::View(words) => terminals::view(&Context::new(&global)?, words).await,
         Verb::Disconnect(words) => sharing::disconnect(&Context::new(&global)?, words).await,
         Verb::Extend(words) => sharing::extend(&Context::new(&global)?, words).await,
         Verb::Activity(words) => sharing::activity(&Context::new(&global)?, words).await,
