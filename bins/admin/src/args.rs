@@ -8,6 +8,7 @@ mod repositories;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use tidegate_model::{
     AgentHandle, AgentStatus, ApprovalStatus, CommandAction, CommandId, DrainDeadline, OrgRole, Platform,
     SessionId, SessionState, SystemRole,
@@ -116,6 +117,13 @@ pub(crate) enum Verb {
     Mail(MailVerb),
     /// Look at engines, migrations, roles, row-level security, the master key and the mailer
     Doctor,
+    /// Write completions for a shell
+    #[command(after_help = "For example:\n  \
+        tidegate-admin completions bash > ~/.local/share/bash-completion/completions/tidegate-admin")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// What to do about mail.

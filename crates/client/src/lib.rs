@@ -68,7 +68,9 @@ pub use homes::{HomeLeaving, HomePage};
 pub use invites::{InviteList, Joined, NewInvite};
 pub use keys::{KeyPage, MadeKey};
 pub use logs::{LogChunk, Logs};
-pub use messages::{Message, MessageList, MessageQuery, MessageToSend, NatsAccess};
+pub use messages::{
+    Message, MessageList, MessageQuery, MessageToSend, NatsAccess, SeenMemberPage, SubscriptionPage,
+};
 pub use organizations::{
     MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
 };

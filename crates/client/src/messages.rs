@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderName};
 use serde::{Deserialize, Serialize};
-use tidegate_model::{Handle, MessageId, OrgId, Payload, Secret, UserId};
+use tidegate_model::{
+    Handle, MessageId, OrgId, Payload, ReadReceipts, Secret, SeenMember, Subscription, UserId,
+};
 
 use crate::{Client, Error, IdempotencyKey, call::Call};
 
@@ -62,6 +64,32 @@ pub struct MessageList {
     pub skipped: u64,
     /// Which stream it is: sequences of another one mean other messages.
     pub incarnation: Option<DateTime<Utc>>,
+}
+
+/// One page of pipes that somebody reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionPage {
+    /// By handle and pipe.
+    pub subscriptions: Vec<Subscription>,
+    /// How many there are on all pages.
+    pub total: u64,
+    /// What asks for the next page; `None` on the last one.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
+}
+
+/// One page of members who use pipes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenMemberPage {
+    /// The last one who was seen first.
+    pub members: Vec<SeenMember>,
+    /// How many there are on all pages.
+    pub total: u64,
+    /// What asks for the next page; `None` on the last one.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
 }
 
 /// Which messages: those the caller has not read yet, whose place moves, where neither `after` nor `since` is there.
@@ -153,6 +181,31 @@ impl Client {
             .query_if("wait", query.wait.map(|wait| wait.min(LONGEST)));
         let moves = query.after.is_none() && query.since.is_none();
         self.fetch(if moves { call.once() } else { call }).await
+    }
+
+    /// `GET sources/{handle}/pipes/{name}/messages/{sequence}/receipts`: who has read a message that was sent with
+    /// `ack_requested`.
+    pub async fn receipts(
+        &self,
+        handle: &Handle,
+        pipe: &str,
+        sequence: u64,
+    ) -> Result<ReadReceipts, Error> {
+        let sequence = sequence.to_string();
+        let path = ["sources", handle.as_str(), "pipes", pipe, "messages", &sequence, "receipts"];
+        self.fetch(Call::get(&path)).await
+    }
+
+    /// `GET pipes/subscriptions`, one page: at most 100 of the pipes that the caller reads, from `cursor` on.
+    pub async fn subscriptions(&self, cursor: Option<&str>) -> Result<SubscriptionPage, Error> {
+        let call = Call::get(&["pipes", "subscriptions"]).query("limit", "100".to_owned());
+        self.fetch(call.query_if("cursor", cursor)).await
+    }
+
+    /// `GET pipes/members`, one page: at most 100 of those who use pipes, from `cursor` on.
+    pub async fn seen_members(&self, cursor: Option<&str>) -> Result<SeenMemberPage, Error> {
+        let call = Call::get(&["pipes", "members"]).query("limit", "100".to_owned());
+        self.fetch(call.query_if("cursor", cursor)).await
     }
 
     /// `POST auth/exchange`: a credential for one that opens NATS, in the credential's own organization or in `account`.

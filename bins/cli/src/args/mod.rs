@@ -33,7 +33,7 @@ pub(crate) use self::{
     groups::{GroupVerb, Limits, QuotaVerb, Whose},
     homes::HomeVerb,
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
-    messages::{Address, ReadArgs, SendArgs},
+    messages::{Address, ReadArgs, ReceiptArgs, SendArgs, WhoArgs},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
     plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
@@ -168,6 +168,12 @@ pub(crate) enum Verb {
     Send(SendArgs),
     /// Read messages of a source
     Read(ReadArgs),
+    /// Show who has read a message that was sent with --ack
+    Receipts(ReceiptArgs),
+    /// List the pipes that you read, with what waits there
+    Subs,
+    /// Show who uses pipes, or who may use a source
+    Who(WhoArgs),
     /// Persistent homes: what they take, and their end
     #[command(subcommand)]
     Homes(HomeVerb),

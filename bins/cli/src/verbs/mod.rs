@@ -60,6 +60,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Pipe(verb) => sources::pipe(&Context::new(&global)?, verb).await,
         Verb::Send(words) => messages::send(&Context::new(&global)?, words).await,
         Verb::Read(words) => messages::read(&Context::new(&global)?, words).await,
+        Verb::Receipts(words) => messages::receipts(&Context::new(&global)?, words).await,
+        Verb::Subs => messages::subs(&Context::new(&global)?).await,
+        Verb::Who(words) => messages::who(&Context::new(&global)?, words).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);

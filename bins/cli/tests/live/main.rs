@@ -4,6 +4,7 @@
 
 mod person;
 mod stand;
+mod terminals;
 
 use person::Person;
 use stand::Stand;

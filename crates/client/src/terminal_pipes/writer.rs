@@ -12,9 +12,6 @@ use tokio::{
 use super::queue::{Piece, Queue};
 use crate::{Client, Error, IdempotencyKey, MessageQuery, MessageToSend, StatusCode};
 
-/// For how long a message is sent again under its key: the broker knows the key for two minutes, and one call takes up to
-/// half a minute.
-const KEY_LASTS: Duration = Duration::from_secs(80);
 /// Messages of one look for what may be stored already.
 const LOOK: usize = 100;
 
@@ -27,7 +24,10 @@ pub struct PipeWriting {
     pub largest: usize,
     /// Bytes that wait at most, those on their way included; 8 MiB. Whoever writes more waits.
     pub waiting: usize,
-    /// What is done about a message whose answer was lost for so long that its key is good no more.
+    /// For how long a message is sent again under its key, once it may be stored; 80 s, because the broker knows the key for
+    /// two minutes and one call takes up to half a minute.
+    pub key_lasts: Duration,
+    /// What is done about a message whose answer was lost for longer.
     pub lost_answer: LostAnswer,
 }
 
@@ -50,6 +50,7 @@ impl Default for PipeWriting {
             batch: Duration::from_millis(4),
             largest: 32 * 1_024,
             waiting: 8 * 1_024 * 1_024,
+            key_lasts: Duration::from_secs(80),
             lost_answer: LostAnswer::GiveUp,
         }
     }
@@ -236,7 +237,7 @@ impl PipeCarrier {
             attempt += 1;
             let asked = error.api().and_then(|refusal| refusal.retry_after);
             sleep(asked.unwrap_or_else(|| self.client.wait_before(attempt))).await;
-            if doubtful.is_some_and(|since| since.elapsed() > KEY_LASTS) {
+            if doubtful.is_some_and(|since| since.elapsed() >= self.options.key_lasts) {
                 if self.options.lost_answer == LostAnswer::GiveUp {
                     return Err(error);
                 }

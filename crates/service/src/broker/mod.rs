@@ -12,10 +12,12 @@ mod operations;
 mod operator;
 mod reading;
 mod ready;
+mod receipts;
 mod reconcile;
 mod revocations;
 mod run;
 mod slot;
+mod subscriptions;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
