@@ -9,7 +9,11 @@ use tidegate_client::{
     Client, Error, Followed, PipeFollower, PipeFrom, PipeWriter, PipeWriting, StatusCode,
 };
 use tidegate_model::{Handle, Payload, STDCTRL, STDIN, STDOUT, TerminalControl};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 
 use super::{is_interactive, keyboard::Keyboard, raw::RawTerminal, window_size};
 use crate::{
@@ -21,6 +25,8 @@ use crate::{
 const RECENT: usize = 1 << 20;
 /// What interrupts, typed by those who only watch.
 const INTERRUPT: u8 = 0x03;
+/// How long nothing comes after a program's end was said elsewhere than in its output, before that is believed to be whole.
+const QUIET: Duration = Duration::from_secs(1);
 /// Words beside the output that wait to be said.
 const ASIDES: usize = 16;
 /// Keystrokes go at once, and few may wait: nobody wants to see a minute of typing done later.
@@ -186,8 +192,11 @@ pub(crate) async fn watch(client: &Client, watch: &Watch<'_>) -> anyhow::Result<
             None => std::future::pending().await,
         }
     };
+    let (tell, beside) = watch::channel(None);
+    let controls = hear_beside(client.follow_pipe(watch.handle, STDCTRL, PipeFrom::After(0)), tell);
     tokio::select! {
-        end = show(&mut follower, &mut watched, &mut terminal, asides) => end,
+        end = show(&mut follower, &mut watched, beside, &mut terminal, asides) => end,
+        never = controls => match never {},
         left = typing => left,
         () = leaving => Ok(WatchEnd::Left),
         signal = signals.next() => Ok(WatchEnd::Signal(signal)),
@@ -231,17 +240,57 @@ async fn recent(follower: &mut PipeFollower, watched: &mut Watched) -> Result<Re
     }
 }
 
+/// How the newest program ended; none while it runs, or where nobody says.
+type Over = Option<Option<i32>>;
+
+/// Follows what is said beside the output, where the one who watches may read that: the end of a recorded program is said
+/// nowhere else.
+async fn hear_beside(mut controls: PipeFollower, tell: watch::Sender<Over>) -> Infallible {
+    let (mut live, mut over) = (false, None);
+    loop {
+        match controls.next().await {
+            Ok(Followed::Message(message)) => over = over_after(over, &message.payload),
+            Ok(Followed::CaughtUp) => live = true,
+            Ok(Followed::Anew | Followed::Missed(_) | Followed::Away(_) | Followed::Back) => {}
+            // It is for whoever made the source alone.
+            Err(_) => return std::future::pending().await,
+        }
+        if live {
+            tell.send_if_modified(|told| std::mem::replace(told, over) != over);
+        }
+    }
+}
+
+fn over_after(before: Over, payload: &Payload) -> Over {
+    let Payload::Text(text) = payload else { return before };
+    match TerminalControl::decode(text) {
+        Some(TerminalControl::Begin(_)) => None,
+        Some(TerminalControl::End { exit_code }) => Some(exit_code),
+        Some(TerminalControl::Resize(_) | TerminalControl::Gap { .. }) | None => before,
+    }
+}
+
 /// Carries bytes to the screen until the program ends.
 async fn show(
     follower: &mut PipeFollower,
     watched: &mut Watched,
+    mut beside: watch::Receiver<Over>,
     terminal: &mut RawTerminal,
     mut asides: mpsc::Receiver<Aside>,
 ) -> anyhow::Result<WatchEnd> {
     let mut open = true;
+    let mut over: Option<(Option<i32>, Instant)> = None;
     loop {
+        let until = over.map(|(_, until)| until);
         let heard = tokio::select! {
             heard = follower.next() => heard?,
+            Ok(()) = beside.changed(), if !watched.stays => {
+                over = beside.borrow_and_update().map(|code| (code, Instant::now() + QUIET));
+                continue;
+            }
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() && watched.live => {
+                return Ok(WatchEnd::Exited(over.and_then(|(code, _)| code)));
+            }
             aside = asides.recv(), if open => {
                 match aside {
                     Some(Aside::Renew) => terminal.renew(),
@@ -252,9 +301,15 @@ async fn show(
             }
         };
         match watched.hear(heard) {
-            Shown::Bytes(bytes) => terminal.show(bytes).await?,
+            Shown::Bytes(bytes) => {
+                over = over.map(|(code, _)| (code, Instant::now() + QUIET));
+                terminal.show(bytes).await?;
+            }
             Shown::Note(text) => terminal.note(&text),
-            Shown::Anew => terminal.calm(),
+            Shown::Anew => {
+                over = None;
+                terminal.calm();
+            }
             Shown::Ended(code) => return Ok(WatchEnd::Exited(code)),
             Shown::Nothing => {}
         }
@@ -361,6 +416,17 @@ mod tests {
         let mut stays = Watched::new(true);
         stays.hear(Followed::CaughtUp);
         assert_eq!(stays.hear(end()), Shown::Nothing);
+    }
+
+    #[test]
+    fn what_is_said_last_beside_the_output_counts() {
+        let text = |text: &str| Payload::Text(text.to_owned());
+        let ended = over_after(None, &text(r#"{"end":{"exitCode":3}}"#));
+        assert_eq!(ended, Some(Some(3)));
+        assert_eq!(over_after(ended, &text(r#"{"resize":{"cols":1,"rows":1}}"#)), ended);
+        assert_eq!(over_after(ended, &Payload::Bytes(br#"{"begin":{}}"#.to_vec())), ended);
+        assert_eq!(over_after(ended, &text(r#"{"begin":{}}"#)), None);
+        assert_eq!(over_after(None, &text(r#"{"end":{}}"#)), Some(None));
     }
 
     #[test]
