@@ -166,6 +166,9 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::ReadSources)),
     ("POST /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::SendMessages)),
     ("POST /sources/{handle}/pipes/{name}/open", Rule::Right(Operation::ReadSources)),
+    ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", Rule::Right(Operation::ReadSources)),
+    ("GET /pipes/subscriptions", Rule::Right(Operation::ReadSources)),
+    ("GET /pipes/members", Rule::Right(Operation::ReadSources)),
     ("GET /sources/{handle}/grants", Rule::Source(Operation::ReadSources)),
     ("POST /sources/{handle}/grants", Rule::Source(Operation::MakeSources)),
     ("DELETE /sources/{handle}/grants/{grantId}", Rule::Source(Operation::MakeSources)),
@@ -266,6 +269,7 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     ("GET /sources/{handle}/pipes/{name}/messages", 503),
     ("POST /sources/{handle}/pipes/{name}/messages", 503),
     ("POST /sources/{handle}/pipes/{name}/open", 503),
+    ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", 503),
     // Without an icon, an archive, a catalog, a version before and an event.
     ("GET /plugins/{id}/icon", 404),
     ("POST /plugins", 400),
@@ -689,6 +693,7 @@ impl Stage {
         // Everyone reads the one and sends to the other.
         let sends = operation == "POST /sources/{handle}/pipes/{name}/messages";
         ask.fill("{name}", if sends { "inbox" } else { "room" });
+        ask.fill("{sequence}", "1");
         ask.fill("{grantId}", grant["id"].as_str().unwrap());
         ask.body = match operation {
             "POST /sources/{handle}/pipes" => Some(json!({"name": "hall"})),

@@ -13,12 +13,14 @@ mod operations;
 mod operator;
 mod reading;
 mod ready;
+mod receipts;
 mod reconcile;
 mod revocations;
 mod rotation;
 mod run;
 mod slot;
 mod standing;
+mod subscriptions;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
