@@ -129,7 +129,7 @@ const LONGEST: u64 = 20;
 
 impl Client {
     /// `POST sources/{handle}/pipes/{name}/messages`. It is stored when this succeeds. An answer that was lost is asked for
-    /// again under the same key, which stores it once within two minutes.
+    /// again under the same key, which stores it once within ten minutes.
     pub async fn send_message(
         &self,
         handle: &Handle,

@@ -171,6 +171,28 @@ pub async fn delete(tx: &mut OrgTx, handle: &str) -> Result<()> {
     if gone == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
+/// Deletes every source of the organization, as [`delete`] does one. Gives how many.
+pub async fn delete_all(tx: &mut OrgTx) -> Result<usize> {
+    let org = tx.org_id();
+    Ok(statement::<()>("DELETE FROM sources WHERE org_id = ?")
+        .bind::<Uuid, _>(org)
+        .execute(tx.conn()?)
+        .await?)
+}
+
+/// The source of this id where it is there: nobody deletes it, or wants a stream for one of its pipes, before this
+/// transaction ends.
+pub async fn lock(tx: &mut OrgTx, id: SourceId) -> Result<bool> {
+    let org = tx.org_id();
+    let rows: Vec<(SourceId,)> =
+        statement::<(Uuid,)>("SELECT id FROM sources WHERE org_id = ? AND id = ? FOR UPDATE")
+            .bind::<Uuid, _>(org)
+            .bind::<Uuid, _>(id)
+            .load(tx.conn()?)
+            .await?;
+    Ok(!rows.is_empty())
+}
+
 /// What was sent to a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastMessage {

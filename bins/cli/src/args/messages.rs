@@ -23,7 +23,7 @@ pub(crate) enum Over {
     make 2>&1 | tidegate send build/results --lines --over nats\n  \
     tidegate send build --file report.json --key nightly-17\n\n\
     With --lines the lines are stored in their order. Where it ends early it says how many are stored and under which --key\n\
-    the same input can be sent again: what was stored within the last two minutes is not stored a second time.\n\n\
+    the same input can be sent again: what was stored within the last ten minutes is not stored a second time.\n\n\
     Exit codes:\n  \
     0  stored: the broker has acknowledged it\n  \
     1  something else did not work\n  \
@@ -47,7 +47,7 @@ pub(crate) struct SendArgs {
     /// Ask to hear that it was read.
     #[arg(long)]
     pub(crate) ack: bool,
-    /// What a repeat is known by, within two minutes; a random one where absent. With --lines the number of the line is
+    /// What a repeat is known by, within ten minutes; a random one where absent. With --lines the number of the line is
     /// added.
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_model::OrgRole;
-use tidegate_test_support::eventually;
+use tidegate_test_support::{
+    eventually,
+    nats::{Seed, UserKey, connect},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -253,10 +256,9 @@ async fn a_credential_is_exchanged_for_one_that_opens_nats() {
     let me = stand.world.call("GET", "/api/v1/users/me", &text("jwt"), None).await;
     assert_eq!((me.status, &me.body["id"]), (200, &json!(stand.friend.id)), "{me:?}");
 
-    let key =
-        tidegate_broker::UserKey::from_seed(&tidegate_broker::Seed::new(text("nats_user_seed"))).unwrap();
+    let key = UserKey::from_seed(&Seed::new(text("nats_user_seed"))).unwrap();
     let (url, token, prefix) = (text("nats_url"), text("nats_user_jwt"), text("inbox_prefix"));
-    let client = tidegate_test_support::nats::connect(&url, &token, &key, &prefix).await;
+    let client = connect(&url, &token, &key, &prefix).await;
     assert!(client.is_ok(), "NATS lets it in");
 
     exchange(json!({"api_key": "ppz_wrong"})).await.refused(401, "E_UNAUTHENTICATED");

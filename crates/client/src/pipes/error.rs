@@ -28,7 +28,7 @@ pub enum PipeError {
         "it is not known whether the message is stored: send it again with the key {key}, and it is stored once"
     )]
     Unknown {
-        /// What a repeat within two minutes is known by.
+        /// What a repeat within ten minutes is known by.
         key: String,
     },
     /// No answer in time; nothing changes by asking again.

@@ -25,8 +25,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_millis(250);
 /// The wait after NATS said that it cannot store for the moment.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a message is written again: NATS knows for two minutes what it has stored.
-const KNOWN: Duration = Duration::from_secs(100);
+/// How long a message is written again: NATS knows for ten minutes what it has stored.
+const KNOWN: Duration = Duration::from_mins(9);
 /// How long the way to a pipe whose stream is not there is not asked for again.
 const OPENING: Duration = Duration::from_secs(1);
 
@@ -105,7 +105,7 @@ impl PipeSender {
     }
 
     /// Takes a message to be sent after those that were taken before, and returns when there is room for it among those on
-    /// their way. A repeat under the same key within two minutes is stored once.
+    /// their way. A repeat under the same key within ten minutes is stored once.
     pub async fn send(&self, message: &MessageToSend, key: &IdempotencyKey) -> Result<Pending, PipeError> {
         let (id, now) = (MessageId::new(), self.clock.now());
         let MessageToSend { payload, in_reply_to, ack_requested } = message.clone();

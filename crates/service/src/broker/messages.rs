@@ -7,7 +7,9 @@ use tidegate_broker::{
     Error as BrokerError, Missing, OrgBroker, Outgoing, PipeSubject as BrokerSubject, Position, Principal,
     Receipt, StreamName,
 };
-use tidegate_model::{Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, Scope, SourceId};
+use tidegate_model::{
+    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, Scope, SourceId, UserId,
+};
 use tidegate_persistence::{
     OrgScope,
     pipe_stream::PipeStream,
@@ -20,7 +22,7 @@ use super::{
     reading,
     ready::{made_anew, ready, settle_all},
 };
-use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result};
+use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result, secrets::Purpose};
 
 /// Messages of an organization's pipes.
 #[derive(Debug, Clone)]
@@ -52,7 +54,7 @@ pub struct PipeRoute {
 
 impl Messages {
     /// Sends a message: refused where the caller may not, done once JetStream has it on disk. With a key, a repeat within
-    /// two minutes is the first message, and another message under the same key is refused.
+    /// ten minutes is the first message, and another message under the same key is refused.
     pub async fn publish(
         &self,
         scope: &OrgScope,
@@ -72,7 +74,7 @@ impl Messages {
         let outgoing = Outgoing {
             pipe: subject_of(&opened)?,
             sender: me.as_uuid(),
-            id: idempotency.map_or_else(|| id.to_string(), |key| key.text().to_owned()),
+            id: idempotency.map_or_else(|| id.to_string(), |key| stored_under(core, me, key)),
             headers: Vec::new(),
             payload,
         };
@@ -153,7 +155,9 @@ impl Messages {
         let route = self.read_route(scope, handle, pipe).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         if let Some(reader) = &route.reader {
-            broker.move_reader(&StreamName::parse(&route.stream)?, reader, Position::Newest).await?;
+            let stream = StreamName::parse(&route.stream)?;
+            broker.move_reader(&stream, reader, Position::Newest).await?;
+            reading::kept(&self.0, scope, &broker, &stream, reader).await?;
         }
         Ok(route)
     }
@@ -185,6 +189,13 @@ impl Messages {
             inbox_prefix: Principal::new(scope.user_id().as_uuid()).inbox_prefix(),
         })
     }
+}
+
+/// What a sender's key is called on NATS: nothing that others can work out. A client of theirs says any name there, and a
+/// message under a name that is known would pass for the repeat of theirs.
+fn stored_under(core: &Core, sender: UserId, key: &Idempotency) -> String {
+    let named = [sender.as_uuid().as_bytes(), key.text().as_bytes()].concat();
+    hex::encode(core.vault.digest_bytes(Purpose::MessageKey, &named))
 }
 
 fn encoded(envelope: &Envelope) -> Result<Bytes> {

@@ -120,7 +120,7 @@ async fn carry_out(core: &Core, claimed: &Claimed) -> Result<()> {
             delete_consumer(core, tenant, (*source, pipe), *user).await
         }
         Operation::ReviewReaders => {
-            tenant.within(&core.db, async |tx| Ok(read_cursor::end_unreadable(tx).await?)).await?;
+            tenant.within(&core.db, async |tx| Ok(read_cursor::end_unreadable(tx, None).await?)).await?;
             core.broker.wake();
             Ok(())
         }

@@ -25,8 +25,8 @@ use crate::http::{
 const MOST: usize = 100;
 /// Seconds that one waits for a message at most.
 const LONGEST: u64 = 30;
-/// How long one look waits.
-const LOOK: Duration = Duration::from_secs(2);
+/// How long one look waits, and the longest that a login which has ended still gets a message.
+const LOOK: Duration = Duration::from_millis(900);
 /// Where programs that come back say what they had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
@@ -130,7 +130,7 @@ impl FromFields for Wanted {
     }
 }
 
-/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within two minutes stores
+/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within ten minutes stores
 /// it once. Who sent it is the caller, whatever the message says.
 #[utoipa::path(post, path = "/api/v1/sources/{handle}/pipes/{name}/messages", tag = "sources", request_body = New, params(
     ("handle" = String, Path),
