@@ -24,7 +24,6 @@ mod launched;
 mod limits;
 mod members;
 mod messages;
-mod nats_pipes;
 mod organizations;
 mod outage;
 mod plugins;

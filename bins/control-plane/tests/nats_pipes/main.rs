@@ -1,4 +1,10 @@
 //! The client's pipes over NATS, against a control plane in this process and a real nats-server.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+// The server of the API's tests: one of them is enough.
+#[path = "../api/support.rs"]
+#[expect(dead_code, reason = "the API's tests need more of it")]
+mod support;
 
 use std::{
     fs::Permissions,
@@ -19,7 +25,7 @@ use tidegate_model::{Handle, OrgRole, Payload, Secret};
 use tidegate_test_support::{DEADLINE, eventually, eventually_some, nats::trust};
 use tokio::time::{Instant as Moment, interval, timeout};
 
-use crate::support::{Somebody, World};
+use support::{Somebody, World};
 
 /// An organization whose owner has a terminal called `build`, and a friend.
 struct Stand {
@@ -95,8 +101,9 @@ async fn send_all(sender: &PipeSender, count: usize, mut meanwhile: impl FnMut(u
     for number in 0..count {
         pace.tick().await;
         meanwhile(number);
-        let pending = sender.send(&text(number.to_string()), &IdempotencyKey::random());
-        waiting.push(timeout(DEADLINE, pending).await.expect("there is room").unwrap());
+        let (message, key) = (text(number.to_string()), IdempotencyKey::random());
+        let pending = timeout(DEADLINE, sender.send(&message, &key)).await.expect("there is room");
+        waiting.push(pending.unwrap());
     }
     for pending in waiting {
         timeout(DEADLINE, pending.stored()).await.expect("an answer").unwrap();
