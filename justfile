@@ -44,6 +44,14 @@ chaos-containers *ARGS:
 power-cut *ARGS:
     ./scripts/power-cut {{ARGS}}
 
+# kill -9 of control plane, nats-server and PostgreSQL while 8 senders send 10 000 messages
+chaos-pipes *ARGS:
+    ./scripts/chaos-pipes {{ARGS}}
+
+# A power cut under the store of nats-server: needs root and loop devices
+power-cut-pipes *ARGS:
+    ./scripts/power-cut-pipes {{ARGS}}
+
 # A minute of fuzzing for each decoder: needs the nightly toolchain and cargo-fuzz
 fuzz SECONDS="60":
     for target in from_agent to_agent terminal_frame quantity; do cargo +nightly fuzz run $target -- -max_total_time={{SECONDS}} || exit 1; done

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod books;
+mod nats;
 mod people;
 mod plugins;
 mod repositories;
@@ -15,6 +16,7 @@ use tidegate_model::{
 
 pub(crate) use self::{
     books::{AuditVerb, Limits, QuotaVerb, Which, Whose},
+    nats::{ConfigArgs, DurabilityArg, LimitsArgs, NatsVerb},
     people::{GroupArg, GroupVerb, InviteVerb, KeyVerb, MemberVerb, OrganizationVerb, TokenVerb},
     plugins::{From as PluginSource, Options as PluginOptions, PluginVerb},
     repositories::{Asking, RepositoryVerb},
@@ -114,7 +116,10 @@ pub(crate) enum Verb {
     /// Try out how mails go out
     #[command(subcommand)]
     Mail(MailVerb),
-    /// Look at engines, migrations, roles, row-level security, the master key and the mailer
+    /// NATS, which carries pipes: look at it, configure your own, change the operator's key, have differences repaired
+    #[command(subcommand)]
+    Nats(NatsVerb),
+    /// Look at engines, migrations, roles, row-level security, the master key, NATS and the mailer
     Doctor,
 }
 

@@ -11,7 +11,7 @@ use tidegate_service::{NewLocalUser, Operator, Services, roles};
 use crate::{
     agents,
     args::{Args, Verb},
-    audit, connect, credentials, doctor, groups, mail, members, organizations, output, plugins, quotas,
+    audit, connect, credentials, doctor, groups, mail, members, nats, organizations, output, plugins, quotas,
     repositories, sessions,
     settings::Settings,
     users,
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         let services = connected.services(&settings).await;
         match services {
-            Ok(services) => act(&services, args.verb, as_json).await,
+            Ok(services) => act(&services, &settings, args.verb, as_json).await,
             Err(error) => Err(error),
         }
     };
@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<()> {
+async fn act(services: &Services, settings: &Settings, verb: Verb, as_json: bool) -> anyhow::Result<()> {
     let operator = Operator::console();
     match verb {
         Verb::Bootstrap { organization, username, email, password_file, if_needed } => {
@@ -98,6 +98,7 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
         Verb::Plugins(verb) => Box::pin(plugins::plugins(services, verb, as_json)).await,
         Verb::Audit(verb) => audit::audit(services, verb, as_json).await,
         Verb::Repositories(verb) => repositories::repositories(services, verb, as_json).await,
+        Verb::Nats(verb) => Box::pin(nats::nats(services, settings, verb, as_json)).await,
         Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor => Ok(()),
     }
 }

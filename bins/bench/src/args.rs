@@ -97,6 +97,8 @@ pub(crate) enum Part {
     Catalog,
     /// Syncs of a git repository with two thousand manifests
     Sync,
+    /// Messages beside a bare client of NATS, credentials for NATS, thousands of pipes, terminals over pipes
+    Pipes,
 }
 
 impl Args {

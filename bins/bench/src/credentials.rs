@@ -114,7 +114,7 @@ pub(crate) async fn keys(
 }
 
 /// Makes a key with each token.
-async fn mint(stage: &Stage, tokens: &[String]) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn mint(stage: &Stage, tokens: &[String]) -> anyhow::Result<Vec<String>> {
     let (mut keys, mut connection) = (Vec::new(), Connection::open(stage.address).await?);
     for (number, token) in tokens.iter().enumerate() {
         let path = format!("/api/v1/organizations/org-{number:04}/keys");

@@ -10,6 +10,7 @@ use crate::{
     lifecycles::Lives,
     memory::{Course, Memory},
     parallel::Parallel,
+    pipes::{Paths, Pipes},
     placement::Placed,
     stats::real,
     streams::{Latency, Streams},
@@ -50,6 +51,7 @@ pub(crate) struct Figures {
     pub(crate) users: Option<Users>,
     pub(crate) catalog: Option<Catalog>,
     pub(crate) sync: Option<Sync>,
+    pub(crate) pipes: Option<Pipes>,
     /// MiB a second of a tunnel fed from memory.
     pub(crate) tunnel: Option<f64>,
     /// Creates with a few agents, then with many.
@@ -199,6 +201,50 @@ impl Figures {
         }
         if let Some(sync) = &self.sync {
             sync.lines(lines);
+        }
+        if let Some(pipes) = &self.pipes {
+            pipes.lines(lines);
+        }
+    }
+}
+
+impl Pipes {
+    fn lines(&self, lines: &mut Lines) {
+        self.always.lines("on disk", lines);
+        self.relaxed.lines("default sync", lines);
+        lines.more("credentials for NATS", self.exchange.per_second, "/s");
+        lines.less("credential for NATS, p50", self.exchange.p50, "ms");
+        lines.less("credential for NATS, p99", self.exchange.p99, "ms");
+        lines.less("revoked until disconnected, p50", self.cut_off[0], "ms");
+        lines.less("revoked until disconnected, most", self.cut_off[1], "ms");
+        lines.less("key over pipes there and back, p50", self.typed.keys[0], "ms");
+        lines.less("key over pipes there and back, p99", self.typed.keys[1], "ms");
+        lines.more("output over pipes", self.typed.output, "MiB/s");
+        let (made, kept) = (&self.made, &self.kept);
+        lines.less(format!("{} pipes made with their streams", made.pipes), made.seconds, "s");
+        lines.less(format!("{} pipes listed", made.pipes), made.listed, "ms");
+        for (when, p99) in ["alone", "while they were made", "while they were listed"].iter().zip(made.others)
+        {
+            lines.less(format!("a message of another organization, p99, {when}"), p99, "ms");
+        }
+        for (state, [nats, server]) in [("unused", kept.unused), ("used once", kept.used)] {
+            let what = format!("memory of an idle source, of {}, {state}", kept.sources);
+            lines.less(format!("{what}, nats-server"), nats, "KiB");
+            lines.less(format!("{what}, control plane"), server, "KiB");
+        }
+    }
+}
+
+impl Paths {
+    fn lines(&self, sync: &str, lines: &mut Lines) {
+        let [before, after] = self.raw;
+        lines.plain(format!("bare client of NATS, {sync}, before"), before.per_second, "/s");
+        lines.plain(format!("bare client of NATS, {sync}, after"), after.per_second, "/s");
+        lines.plain(format!("bare client of NATS, {sync}, p99, before"), before.p99, "ms");
+        for (way, sends) in [("NATS", self.nats), ("HTTP", self.http)] {
+            lines.more(format!("messages through {way}, {sync}"), sends.per_second, "/s");
+            lines.less(format!("message through {way}, {sync}, p50"), sends.p50, "ms");
+            lines.less(format!("message through {way}, {sync}, p99"), sends.p99, "ms");
         }
     }
 }

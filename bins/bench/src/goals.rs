@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     figures::{Better, Figures},
     parallel::Parallel,
+    pipes::Pipes,
     stats::{mean, real},
     streams::Streams,
     sync::{Sync, Took},
@@ -14,6 +15,8 @@ use crate::{
 
 /// How much worse a figure may be on a grown platform.
 const WORSE: f64 = 1.3;
+/// Milliseconds within which a message of somebody else is stored while thousands of pipes are made.
+const HELD_UP: f64 = 100.0;
 /// MiB that what ought to be flat may grow by.
 const FLAT: f64 = 16.0;
 
@@ -112,6 +115,9 @@ impl Figures {
         if let Some(sync) = &self.sync {
             sync.goals(goals);
         }
+        if let Some(pipes) = &self.pipes {
+            pipes.goals(goals);
+        }
     }
 
     /// How much worse each figure is on a grown platform.
@@ -156,6 +162,29 @@ impl Sync {
         goals.push(Goal::most("rows written for each that changed", self.rows_each(), "", 3.0));
         // A hundredth, and what is the same for any number of them.
         goals.push(Goal::most("time for one of a hundred, of that for all", self.share(), "×", 0.1));
+    }
+}
+
+impl Pipes {
+    fn goals(&self, goals: &mut Vec<Goal>) {
+        let raw = self.always.reference();
+        let (nats, http) = (self.always.nats.per_second / raw, self.always.http.per_second / raw);
+        goals.push(Goal::least("messages through NATS, of a bare client's", nats, 0.9));
+        goals.push(Goal::least("messages through HTTP, of a bare client's", http, 0.3));
+        goals.push(Goal::most("revoked until disconnected, most", self.cut_off[1], "ms", 100.0));
+        let (made, kept) = (&self.made, &self.kept);
+        let pipes = made.pipes;
+        goals.push(Goal::most(format!("{pipes} pipes made with their streams"), made.seconds, "s", 5.0));
+        goals.push(Goal::most(format!("{pipes} pipes listed"), made.listed, "ms", 100.0));
+        goals.push(Goal::most(
+            "p99 of another organization's messages meanwhile",
+            made.others[1],
+            "ms",
+            HELD_UP,
+        ));
+        let sum = |[nats, server]: [f64; 2]| nats + server;
+        goals.push(Goal::most("memory of an idle source that was used", sum(kept.used), "KiB", 60.0));
+        goals.push(Goal::most("memory of an idle source that was not", sum(kept.unused), "KiB", 0.5));
     }
 }
 

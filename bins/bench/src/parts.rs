@@ -9,7 +9,7 @@ use crate::{
     catalog, credentials, dispatch,
     figures::Figures,
     fleet::{self, Arrivals, Ears, Fleet, Member},
-    heartbeats, lifecycles, memory, parallel, placement,
+    heartbeats, lifecycles, memory, parallel, pipes, placement,
     progress::during,
     stage::{FED, SIMULATED, Stage},
     streams, sync, terminal, tunnel,
@@ -59,6 +59,10 @@ pub(crate) async fn run(args: &Args, stage: &mut Stage, figures: &mut Figures) -
     bytes(args, stage, figures, &cast).await?;
     watched(args, stage, figures, &cast).await?;
     people(args, stage, figures, &cast).await?;
+    if args.wants(Part::Pipes) {
+        let load = (args.connections, args.length());
+        pipes::run(stage, figures, &cast.tokens, load, args.quick).await?;
+    }
     if args.wants(Part::Placement) {
         placed(args, stage, figures, &mut cast).await?;
     }

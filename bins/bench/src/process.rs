@@ -67,11 +67,7 @@ impl Process {
 
     /// Resident memory in KiB.
     pub(crate) fn resident(&self) -> anyhow::Result<u64> {
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", self.pid)).context("the process's memory")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        number.and_then(|number| number.parse().ok()).context("the process's memory cannot be read")
+        resident(self.pid)
     }
 
     /// Asks it to end and waits until it has.
@@ -84,4 +80,12 @@ impl Process {
         }
         Ok(())
     }
+}
+
+/// A process's resident memory in KiB.
+pub(crate) fn resident(pid: impl std::fmt::Display) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process's memory")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).context("the process's memory cannot be read")
 }

@@ -12,7 +12,9 @@ use std::{
 
 use anyhow::Context;
 use tempfile::TempDir;
+use tidegate_broker::Authority;
 use tidegate_engines::{
+    nats::{Durability, Nats, Options as NatsOptions, Trust},
     postgres::{APP, MIGRATOR, Options as EngineOptions, Postgres},
     secrets,
 };
@@ -23,7 +25,12 @@ use tidegate_service::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{args::Args, http, process::Process, sync::COUNTED};
+use crate::{
+    args::{Args, Part},
+    http,
+    process::{self, Process},
+    sync::COUNTED,
+};
 
 /// The database's name.
 pub(crate) const DATABASE: &str = "tidegate";
@@ -40,6 +47,8 @@ pub(crate) struct Stage {
     pub(crate) services: Services,
     pub(crate) address: SocketAddr,
     pub(crate) bootstrap_key: Secret<String>,
+    authority: Authority,
+    nats: Option<Nats>,
     server: Option<Process>,
     agent: Option<Process>,
     app_url: String,
@@ -75,6 +84,8 @@ impl Stage {
             services,
             address: free_address()?,
             bootstrap_key: Secret::new(bootstrap_key),
+            authority: Authority::generate(),
+            nats: None,
             server: None,
             agent: None,
             app_url,
@@ -82,8 +93,45 @@ impl Stage {
             folder,
             keep: args.keep,
         };
+        if args.wants(Part::Pipes) {
+            stage.services.broker.adopt(stage.authority.clone()).await?;
+            stage.start_nats(Durability::Full).await?;
+        }
         stage.restart().await?;
         Ok(stage)
+    }
+
+    /// Starts nats-server, after the end of the one that runs, on what that one stored.
+    pub(crate) async fn start_nats(&mut self, durability: Durability) -> anyhow::Result<()> {
+        if let Some(nats) = self.nats.take() {
+            nats.stop().await?;
+        }
+        let trust = self.services.broker.trust().await?;
+        let trust = Trust {
+            operator: trust.operator,
+            system_account: trust.system_account,
+            system_token: trust.system_token,
+        };
+        let mut options = NatsOptions::new(self.folder.path().join("data"), trust);
+        options.durability = durability;
+        self.nats = Some(Nats::start(options).await?);
+        Ok(())
+    }
+
+    /// Where nats-server listens.
+    pub(crate) fn nats_url(&self) -> anyhow::Result<String> {
+        Ok(self.nats.as_ref().context("nats-server does not run")?.url())
+    }
+
+    /// Whom nats-server trusts.
+    pub(crate) const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The resident memory of nats-server in KiB.
+    pub(crate) fn nats_memory(&self) -> anyhow::Result<u64> {
+        let pid = self.nats.as_ref().and_then(Nats::pid).context("nats-server does not run")?;
+        process::resident(pid)
     }
 
     /// Starts the control plane, after the end of the one that runs.
@@ -94,12 +142,17 @@ impl Stage {
         let log = self.folder.path().join("control-plane.log");
         let (listen, key_file) = (self.address.to_string(), self.folder.path().join("master.key"));
         let (url, bootstrap) = (self.app_url.clone(), self.bootstrap_key.expose().clone());
+        let nats = self.nats.as_ref().map(Nats::url);
         let mut server = Process::start(&self.programs.join("tidegate-control-plane"), log, |command| {
             command
                 .env("TIDEGATE__LISTEN", listen)
                 .env("TIDEGATE__DATABASE__URL", url)
                 .env("TIDEGATE__SECRETS__MASTER_KEY_FILE", key_file)
                 .env("TIDEGATE__SERVICE__AGENT_BOOTSTRAP_KEY", bootstrap);
+            match nats {
+                Some(nats) => command.env("TIDEGATE__NATS__URL", nats),
+                None => command.env("TIDEGATE__NATS__ENABLED", "false"),
+            };
             // One user of each organization starts thousands of sessions.
             for bound in ["SESSIONS", "CPU", "MEMORY", "STORAGE"] {
                 command.env(format!("TIDEGATE__SERVICE__DEFAULT_QUOTA__MAX_{bound}"), "unlimited");
@@ -274,6 +327,10 @@ impl Stage {
             Some(server) => server.stop().await,
             None => Ok(()),
         };
+        let nats = match self.nats.take() {
+            Some(nats) => nats.stop().await,
+            None => Ok(()),
+        };
         let postgres = self.postgres.stop().await;
         if self.keep || failed {
             let kept = self.folder.keep();
@@ -281,7 +338,7 @@ impl Stage {
         } else {
             self.folder.close().context("the temporary folder")?;
         }
-        agent.and(server).and(postgres.map_err(Into::into))
+        agent.and(server).and(nats.map_err(Into::into)).and(postgres.map_err(Into::into))
     }
 }
 

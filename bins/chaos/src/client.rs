@@ -65,6 +65,11 @@ impl Asker {
         }
     }
 
+    /// Asks once, for those who decide themselves what becomes of a lost answer.
+    pub(crate) async fn once<T>(&self, call: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, Error> {
+        call(&self.client).await
+    }
+
     fn note(&self, refusal: String) {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push(refusal);
     }

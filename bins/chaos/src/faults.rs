@@ -10,11 +10,11 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Common, check, engine,
+    Common, Run, check, engine,
     load::Load,
     machine,
     report::Report,
-    stand::{Dock, Places, Stand, asker},
+    stand::{Cast, Dock, Places, Stand, asker},
 };
 
 /// Answers after which the platform counts as recovered, and how long they are waited for.
@@ -72,11 +72,12 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
         eprintln!("tidegate-chaos: containers cannot be tested here: {missing}");
         return Ok(ExitCode::from(2));
     }
-    let seed = common.seed();
+    let seed = common.run.seed();
     eprintln!("seed {seed}");
-    let (mut stand, client) = Stand::start(Places::new(&common, "data")?, containers).await?;
+    let cast = if containers { Cast::Containers } else { Cast::Agent };
+    let (mut stand, client) = Stand::start(Places::new(&common.run, "data")?, cast).await?;
     let wanted = (common.sessions, containers);
-    let load = Load::new(asker(&client), stand.ledger.clone(), seed, wanted, bar());
+    let load = Load::new(asker(&client), stand.ledger.clone(), seed, wanted, bar("sessions"));
     let mut hand = Hand {
         random: StdRng::seed_from_u64(seed),
         bag: Vec::new(),
@@ -93,19 +94,19 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
         Ok(()) => look(&mut report, &load, &client, &mut stand, (&common, seed, began, &hand)).await,
         Err(error) => Err(error),
     };
-    finish(&report, looked, &common, &mut stand)
+    finish(&report, looked, &common.run, &mut stand)
 }
 
 /// Prints the report, or why there is none, and keeps the folder where that helps.
 pub(crate) fn finish(
     report: &Report,
     looked: anyhow::Result<()>,
-    common: &Common,
+    run: &Run,
     stand: &mut Stand,
 ) -> anyhow::Result<ExitCode> {
-    let printed = looked.and_then(|()| report.print(common.json));
+    let printed = looked.and_then(|()| report.print(run.json));
     let held = printed.as_ref().is_ok_and(|held| *held);
-    if common.keep || !held {
+    if run.keep || !held {
         stand.places.keep();
     }
     printed.map(|held| if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -126,7 +127,7 @@ async fn look(
     }
     // A start that is shot down gives up and says so; whoever started it tries again, as an init system does.
     report.count("starts given up under fire", stand.forget_ends());
-    let limit = Duration::from_secs(common.settle);
+    let limit = Duration::from_secs(common.run.settle);
     report.must_be_none("stuck after the last fault", check::settle(&stand.places.database(), limit).await);
     let engine_kills = hand.kills[Fault::Engine as usize] + hand.kills[Fault::Everything as usize];
     check::everything(report, load, client, stand, (engine_kills, common.parallel)).await?;
@@ -135,9 +136,10 @@ async fn look(
 }
 
 /// A bar for people who watch; nothing where nobody does.
-pub(crate) fn bar() -> ProgressBar {
+pub(crate) fn bar(of: &str) -> ProgressBar {
     let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} sessions {msg}") {
+    let template = format!("{{elapsed}} {{wide_bar}} {{pos}}/{{len}} {of} {{msg}}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);
     }
     bar
@@ -251,7 +253,7 @@ impl Hand {
     }
 }
 
-fn kill_found(pid: Option<i32>) {
+pub(crate) fn kill_found(pid: Option<i32>) {
     if let Some(pid) = pid {
         machine::send(pid, Signal::SIGKILL);
     }

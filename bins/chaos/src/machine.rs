@@ -115,6 +115,13 @@ pub(crate) fn postmaster(cluster: &Path) -> Option<i32> {
     command_line(pid).iter().any(|part| Path::new(part) == cluster).then_some(pid)
 }
 
+/// The nats-server whose folder this is, if it certainly is.
+pub(crate) fn nats_server(folder: &Path) -> Option<i32> {
+    let text = fs::read_to_string(folder.join("nats-server.pid")).ok()?;
+    let (pid, config) = (text.trim().parse().ok()?, folder.join("nats.conf"));
+    command_line(pid).iter().any(|part| Path::new(part) == config).then_some(pid)
+}
+
 /// Every living child of a process.
 pub(crate) fn children(parent: i32) -> Vec<i32> {
     let child = |pid: &i32| stat(*pid).is_some_and(|(of, state)| of == parent && !matches!(state, 'Z' | 'X'));

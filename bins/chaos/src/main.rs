@@ -1,5 +1,5 @@
-//! `tidegate-chaos`: the real programs under load while they are killed (`faults`) or their disk is cut off
-//! (`power-cut`), and then a look at what is left. It starts everything it touches, in a folder of its own, and ends
+//! `tidegate-chaos`: the real programs under load while they are killed (`faults`, `pipes`) or their disk is cut off
+//! (`power-cut`, `pipes-power-cut`), and then a look at what is left. It starts everything it touches, in a folder of its own, and ends
 //! it again on every way out. It is a test that runs for minutes, never a part of the product.
 
 mod check;
@@ -8,13 +8,18 @@ mod containers;
 mod disk;
 mod engine;
 mod faults;
+mod judge;
 mod ledger;
 mod load;
 mod machine;
+mod pipes;
+mod pipes_power_cut;
 mod plan;
 mod power_cut;
 mod program;
+mod readers;
 mod report;
+mod senders;
 mod sql;
 mod stand;
 
@@ -38,6 +43,10 @@ enum Verb {
     /// The database's disk stops in the middle of a write; the server starts on what had reached it. Needs root and
     /// loop devices: exit code 2 without them
     PowerCut(power_cut::Wishes),
+    /// `kill -9` of control plane, nats-server and PostgreSQL at random while messages are sent and read
+    Pipes(pipes::Wishes),
+    /// The same disk stops under the store of nats-server. Needs root and loop devices: exit code 2 without them
+    PipesPowerCut(pipes_power_cut::Wishes),
 }
 
 /// What both runs can be told.
@@ -49,6 +58,13 @@ struct Common {
     /// Sessions in the works at one time
     #[arg(long, default_value_t = 8)]
     parallel: usize,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// What every run can be told.
+#[derive(Debug, Clone, Args)]
+struct Run {
     /// Repeats what an earlier run drew: plans, kinds of faults and pauses, not the machine's own timing
     #[arg(long)]
     seed: Option<u64>,
@@ -66,7 +82,7 @@ struct Common {
     json: bool,
 }
 
-impl Common {
+impl Run {
     fn seed(&self) -> u64 {
         self.seed.unwrap_or_else(|| rand::random_range(1..1_000_000))
     }
@@ -81,6 +97,8 @@ async fn main() -> ExitCode {
         match cli.verb {
             Verb::Faults(wishes) => faults::run(wishes).await,
             Verb::PowerCut(wishes) => power_cut::run(wishes).await,
+            Verb::Pipes(wishes) => pipes::run(wishes).await,
+            Verb::PipesPowerCut(wishes) => pipes_power_cut::run(wishes).await,
         }
     };
     // Dropping the run ends and unmounts everything it started.

@@ -18,7 +18,7 @@ use crate::{
     machine,
     report::Report,
     sql,
-    stand::{Places, Stand, asker},
+    stand::{Cast, Places, Stand, asker},
 };
 
 /// How long the database may take to come up on what was left of its disk.
@@ -58,16 +58,17 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
         eprintln!("tidegate-chaos: the power cut cannot be tested here: {missing}");
         return Ok(ExitCode::from(2));
     }
-    let seed = common.seed();
+    let seed = common.run.seed();
     eprintln!("seed {seed}");
-    let places = Places::new(&common, "disk/data")?;
+    let places = Places::new(&common.run, "disk/data")?;
     // Made before the stand and so dropped after it: what runs on it has ended by then.
     let mut disk = Disk::make(&places.folder, disk)?;
-    let (mut stand, client) = Stand::start(places, false).await?;
+    let (mut stand, client) = Stand::start(places, Cast::Agent).await?;
     if without_sync {
         sql::commit_without_sync(&stand.places.database()).await?;
     }
-    let load = Load::new(asker(&client), stand.ledger.clone(), seed, (common.sessions, false), bar());
+    let load =
+        Load::new(asker(&client), stand.ledger.clone(), seed, (common.sessions, false), bar("sessions"));
     let mut random = StdRng::seed_from_u64(seed);
     let parts = common.sessions / (cuts + 1);
     let marks = (1..=cuts).map(|cut| parts * cut + random.random_range(0..=parts / 2)).collect();
@@ -86,11 +87,11 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
             Ok(())
         }
         Ok(cuts) => {
-            look(&mut report, &cuts, &load, &client, &mut stand, Duration::from_secs(common.settle)).await
+            look(&mut report, &cuts, &load, &client, &mut stand, Duration::from_secs(common.run.settle)).await
         }
         Err(error) => Err(error),
     };
-    let ended = finish(&report, looked, &common, &mut stand);
+    let ended = finish(&report, looked, &common.run, &mut stand);
     drop(stand);
     drop(disk);
     ended
@@ -143,6 +144,7 @@ async fn cut(load: &Arc<Load>, stand: &mut Stand, disk: &mut Disk) -> anyhow::Re
     let control_plane = stand.control_plane.pid().context("the control plane does not run")?;
     // All of them stand still, so nothing is acknowledged from here on.
     let mut processes = vec![control_plane, postmaster];
+    processes.extend(stand.nats());
     processes.extend(machine::children(postmaster));
     for pid in &processes {
         machine::send(*pid, Signal::SIGSTOP);

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{Common, client::Asker, engine::Engine, ledger::Ledger, machine, program::Program};
+use crate::{Run, client::Asker, engine::Engine, ledger::Ledger, machine, program::Program};
 
 /// The agents' names.
 const AGENT: &str = "chaos-agent";
@@ -36,25 +36,28 @@ pub(crate) struct Places {
     pub(crate) folder: Arc<TempDir>,
     pub(crate) root: PathBuf,
     pub(crate) data: PathBuf,
+    /// More settings of the control plane, a table of its own.
+    pub(crate) settings: String,
     bin_dir: PathBuf,
     address: String,
 }
 
 impl Places {
     /// A new folder; the database's data lies in `data` below it.
-    pub(crate) fn new(common: &Common, data: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(run: &Run, data: &str) -> anyhow::Result<Self> {
         // Short, because sockets lie in it; passable, because the database and the sessions are users of their own.
         let folder = tempfile::Builder::new().prefix("tgc").tempdir_in("/tmp")?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
         let root = folder.path().to_owned();
         fs::create_dir(root.join("logs"))?;
-        let bin_dir = match &common.bin_dir {
+        let bin_dir = match &run.bin_dir {
             Some(folder) => folder.canonicalize().context("the folder with the programs")?,
             None => std::env::current_exe()?.parent().context("no folder of this program")?.to_owned(),
         };
         // Nobody else has it at this moment, and nothing else here takes ports.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        Ok(Self { data: root.join(data), folder: Arc::new(folder), root, bin_dir, address })
+        let settings = String::new();
+        Ok(Self { data: root.join(data), folder: Arc::new(folder), root, settings, bin_dir, address })
     }
 
     /// The database's options, to ask it directly.
@@ -64,6 +67,14 @@ impl Places {
 
     pub(crate) fn cluster(&self) -> PathBuf {
         self.data.join("postgres")
+    }
+
+    pub(crate) fn nats(&self) -> PathBuf {
+        self.data.join("nats")
+    }
+
+    pub(crate) fn server(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     pub(crate) fn agent_data(&self) -> PathBuf {
@@ -90,11 +101,12 @@ impl Places {
 
     fn write_config(&self) -> anyhow::Result<()> {
         let text = format!(
-            "listen = \"{}\"\ndata_dir = \"{}\"\nrun_dir = \"{}\"\n\n[service.default_quota]\nmax_sessions = \"unlimited\"\n\
-             max_cpu = \"unlimited\"\nmax_memory = \"unlimited\"\nmax_storage = \"unlimited\"\n",
+            "listen = \"{}\"\ndata_dir = \"{}\"\nrun_dir = \"{}\"\n\n[service]\ntoken_minutes = 600\n\n[service.default_quota]\nmax_sessions = \"unlimited\"\n\
+             max_cpu = \"unlimited\"\nmax_memory = \"unlimited\"\nmax_storage = \"unlimited\"\n\n{}",
             self.address,
             self.data.display(),
-            self.root.join("run").display()
+            self.root.join("run").display(),
+            self.settings
         );
         fs::write(self.config(), text).context("the configuration cannot be written")
     }
@@ -116,6 +128,17 @@ impl Places {
     }
 }
 
+/// Who is there beside the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cast {
+    /// Nobody.
+    Alone,
+    /// An agent of processes.
+    Agent,
+    /// The same, a Docker engine and its agent.
+    Containers,
+}
+
 /// Everything, running.
 #[derive(Debug)]
 pub(crate) struct Stand {
@@ -135,16 +158,16 @@ pub(crate) struct Dock {
 }
 
 impl Stand {
-    /// Starts control plane and agent, makes the admin and lets the agent in.
-    pub(crate) async fn start(places: Places, containers: bool) -> anyhow::Result<(Self, Client)> {
+    /// Starts control plane and agents, makes the admin and lets the agents in.
+    pub(crate) async fn start(places: Places, cast: Cast) -> anyhow::Result<(Self, Client)> {
         places.write_config()?;
         let (logs, config) = (places.logs(), places.config().display().to_string());
         let program = |name, file, arguments| Program::new(name, file, &places.bin_dir, arguments, &logs);
         let control_plane =
             program("tidegate-control-plane", "tidegate-control-plane", vec!["--config".into(), config]);
-        let server = format!("http://{}", places.address);
+        let server = places.server();
         let agent = program("tidegate-agent", "tidegate-agent", agent_arguments(&places, &server));
-        let dock = if containers {
+        let dock = if cast == Cast::Containers {
             let engine = Engine::new(&places.root, &logs)?;
             let arguments = docker_agent_arguments(&places, &server, &engine);
             Some(Dock { agent: program("tidegate-agent-docker", "tidegate-agent", arguments), engine })
@@ -159,16 +182,19 @@ impl Stand {
             .timeout(Duration::from_secs(10))
             .user_agent("tidegate-chaos")
             .build()?;
-        stand.set_up(&client).await?;
+        stand.set_up(&client, cast).await?;
         Ok((stand, client))
     }
 
-    async fn set_up(&mut self, client: &Client) -> anyhow::Result<()> {
+    async fn set_up(&mut self, client: &Client, cast: Cast) -> anyhow::Result<()> {
         self.answers(client).await?;
         let file = self.places.root.join("password");
         self.places.admin(&["bootstrap", "--password-file", &file.display().to_string()]).await?;
         let password = Secret::new(fs::read_to_string(&file)?.trim().to_owned());
         client.login("admin", &password).await.context("the new admin cannot log in")?;
+        if cast == Cast::Alone {
+            return Ok(());
+        }
         self.agent.start()?;
         self.let_in(AGENT).await?;
         if let Some(dock) = &mut self.dock {
@@ -229,10 +255,15 @@ impl Stand {
         machine::postmaster(&self.places.cluster())
     }
 
+    /// The process of the private nats-server.
+    pub(crate) fn nats(&self) -> Option<i32> {
+        machine::nats_server(&self.places.nats())
+    }
+
     /// Stops agent and control plane as an operator would, and says what did not end as it should.
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
-        let postmaster = self.postmaster();
+        let (postmaster, nats) = (self.postmaster(), self.nats());
         if let Some(dock) = &mut self.dock {
             problems.extend(dock.agent.stop(CALM).await.err().map(|error| format!("{error:#}")));
         }
@@ -245,6 +276,9 @@ impl Stand {
         if postmaster.is_some_and(machine::lives) {
             problems.push("PostgreSQL outlived the control plane that stopped".to_owned());
         }
+        if nats.is_some_and(machine::lives) {
+            problems.push("nats-server outlived the control plane that stopped".to_owned());
+        }
         problems
     }
 }
@@ -252,10 +286,10 @@ impl Stand {
 impl Drop for Stand {
     /// Whatever happened, nothing stays behind: agent first, so that nothing is started any more.
     fn drop(&mut self) {
-        let postmaster = self.postmaster();
+        let (postmaster, nats) = (self.postmaster(), self.nats());
         let docker_agent = self.dock.as_ref().and_then(|dock| dock.agent.pid());
         let agents = [docker_agent, self.agent.pid(), self.control_plane.pid()];
-        for pid in agents.into_iter().flatten().chain(postmaster) {
+        for pid in agents.into_iter().flatten().chain(postmaster).chain(nats) {
             machine::send(pid, Signal::SIGKILL);
         }
         machine::sweep(&self.places.agent_data());
@@ -265,9 +299,10 @@ impl Drop for Stand {
                 machine::send(pid, Signal::SIGKILL);
             }
         }
-        // Its folder can only go when the database's last process has.
+        // The folder can only go when the last process of the engines has.
         let gone = std::time::Instant::now() + Duration::from_secs(5);
-        while postmaster.is_some_and(machine::lives) && std::time::Instant::now() < gone {
+        let lives = |pid: Option<i32>| pid.is_some_and(machine::lives);
+        while (lives(postmaster) || lives(nats)) && std::time::Instant::now() < gone {
             std::thread::sleep(Duration::from_millis(20));
         }
     }

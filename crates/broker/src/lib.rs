@@ -40,6 +40,7 @@ mod options;
 mod org;
 mod permissions;
 mod pool;
+mod servers;
 mod system;
 mod version;
 
@@ -55,10 +56,11 @@ pub use name::{PipeSubject, StreamName};
 pub use options::{Options, Tls};
 pub use org::{
     Ack, Fetched, MAX_HEADER_BYTES, MAX_MESSAGE_BYTES, OrgBroker, Outgoing, Position, ReaderState, Receipt,
-    Retention, Stored, StreamInForce, StreamSpec, Usage,
+    Retention, Stored, StreamInForce, StreamSpec, Usage, Watch,
 };
 pub use permissions::{MAX_GRANTS, Principal, WriteGrant};
 pub use pool::Pool;
+pub use servers::{ServerState, StoreState};
 pub use system::{AccountLoad, ServerInfo, System};
 pub use version::{OLDEST_SERVER, check_version};
 

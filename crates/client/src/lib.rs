@@ -41,6 +41,8 @@ mod keys;
 mod logs;
 mod messages;
 mod organizations;
+#[cfg(feature = "pipes")]
+mod pipes;
 mod plugins;
 mod port;
 mod quotas;
@@ -67,10 +69,12 @@ pub use homes::{HomeLeaving, HomePage};
 pub use invites::{InviteList, Joined, NewInvite};
 pub use keys::{KeyPage, MadeKey};
 pub use logs::{LogChunk, Logs};
-pub use messages::{Message, MessageList, MessageQuery, MessageToSend, NatsAccess};
+pub use messages::{Message, MessageList, MessageQuery, MessageToSend, NatsAccess, PipeOpening, PipeRoute};
 pub use organizations::{
     MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
 };
+#[cfg(feature = "pipes")]
+pub use pipes::{Delivery, NatsPipes, Pending, PipeError, PipeReader, PipeSender, PipesOptions};
 pub use plugins::{DeliveryPage, InstalledPlugins};
 pub use quotas::{QuotaChange, QuotaQuestion};
 pub use repositories::{RepositoryPage, RepositoryProblems};

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use reqwest::header::HeaderName;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tidegate_model::{Handle, MessageId, OrgId, Payload, Secret, UserId};
 
 use crate::{Client, Error, IdempotencyKey, call::Call};
@@ -77,6 +78,31 @@ pub struct MessageQuery {
     pub wait: Option<u64>,
 }
 
+/// What a client of NATS wants with a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PipeOpening {
+    /// Write to it.
+    Write,
+    /// Read it from where one was, or from the oldest message.
+    Read,
+    /// Read what is stored from now on: one's place is moved behind the rest.
+    ReadAnew,
+}
+
+/// How a client of NATS uses a pipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PipeRoute {
+    /// What it publishes to.
+    pub subject: String,
+    /// The pipe's stream.
+    pub stream: String,
+    /// Its reader there; none where it writes.
+    pub reader: Option<String>,
+    /// The prefix that its inboxes must have.
+    pub inbox_prefix: String,
+}
+
 /// What opens NATS, and the API beside it, for five minutes.
 #[derive(Debug, Clone, Deserialize)]
 pub struct NatsAccess {
@@ -103,7 +129,7 @@ const LONGEST: u64 = 20;
 
 impl Client {
     /// `POST sources/{handle}/pipes/{name}/messages`. It is stored when this succeeds. An answer that was lost is asked for
-    /// again under the same key, which stores it once within two minutes.
+    /// again under the same key, which stores it once within ten minutes.
     pub async fn send_message(
         &self,
         handle: &Handle,
@@ -132,6 +158,17 @@ impl Client {
             .query_if("wait", query.wait.map(|wait| wait.min(LONGEST)));
         let moves = query.after.is_none() && query.since.is_none();
         self.fetch(if moves { call.once() } else { call }).await
+    }
+
+    /// `POST sources/{handle}/pipes/{name}/open`: its stream, and the caller's reader where it is to be read, are there then.
+    pub async fn open_pipe(&self, handle: &Handle, pipe: &str, to: PipeOpening) -> Result<PipeRoute, Error> {
+        let body = match to {
+            PipeOpening::Write => json!({"use": "write"}),
+            PipeOpening::Read => json!({"use": "read"}),
+            PipeOpening::ReadAnew => json!({"use": "read", "anew": true}),
+        };
+        let call = Call::post(&["sources", handle.as_str(), "pipes", pipe, "open"]).json(&body)?;
+        self.fetch(call.repeatable()).await
     }
 
     /// `POST auth/exchange`: a credential for one that opens NATS, in the credential's own organization or in `account`.

@@ -114,8 +114,8 @@ pub use organization::{
 };
 pub use permission::{Operation, Standing};
 pub use pipe::{
-    CreatePipeRequest, InvalidSubject, ListedPipe, Pipe, PipeSubject, UpdatePipeRequest, pipe_of_stream,
-    stream_name,
+    CreatePipeRequest, InvalidSubject, ListedPipe, OpenPipeRequest, Pipe, PipeSubject, PipeUse,
+    UpdatePipeRequest, pipe_of_stream, stream_name,
 };
 pub use pipe_retention::{Retention, RetentionChange, RetentionChoice};
 pub use plugin::{

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
+pub use tidegate_model::PipeUse;
 use tidegate_model::{
     CreatePipeRequest, FieldErrors, ListedPipe, Operation, Pipe, PipeId, PipeOperationId, PipeSubject,
     Retention, RetentionChange, Source, SourceRight, UserId, Writers,
@@ -53,15 +54,6 @@ impl OpenPipe {
             sender,
         }
     }
-}
-
-/// What somebody does with a pipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PipeUse {
-    /// Read it.
-    Read,
-    /// Write to it.
-    Write,
 }
 
 /// Pipes of one source at most.

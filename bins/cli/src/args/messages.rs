@@ -3,15 +3,27 @@
 use std::{path::PathBuf, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use tidegate_model::{Handle, INBOX, MessageId};
+
+/// How messages travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Over {
+    /// Through the control plane, one request a message.
+    Http,
+    /// Straight to NATS, several on their way at a time; this machine must reach it.
+    Nats,
+}
 
 /// `send`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  \
     tidegate send build \"the tests are green\"\n  \
     make 2>&1 | tidegate send build/results\n  \
+    make 2>&1 | tidegate send build/results --lines --over nats\n  \
     tidegate send build --file report.json --key nightly-17\n\n\
+    With --lines the lines are stored in their order. Where it ends early it says how many are stored and under which --key\n\
+    the same input can be sent again: what was stored within the last ten minutes is not stored a second time.\n\n\
     Exit codes:\n  \
     0  stored: the broker has acknowledged it\n  \
     1  something else did not work\n  \
@@ -35,9 +47,16 @@ pub(crate) struct SendArgs {
     /// Ask to hear that it was read.
     #[arg(long)]
     pub(crate) ack: bool,
-    /// What a repeat is known by, within two minutes; a random one where absent.
+    /// What a repeat is known by, within ten minutes; a random one where absent. With --lines the number of the line is
+    /// added.
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Send each line of standard input, or of the file, as a message of its own.
+    #[arg(long, conflicts_with = "text")]
+    pub(crate) lines: bool,
+    /// How it travels.
+    #[arg(long, value_enum, default_value_t = Over::Http)]
+    pub(crate) over: Over,
     /// For how many seconds to try again where the broker does not answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) timeout: u64,
@@ -51,6 +70,9 @@ pub(crate) struct SendArgs {
     tidegate read build/results --after 0 --limit 100\n\n\
     Without --after and --since every message is given once, to whichever program of yours reads first. With them nothing\n\
     moves, and the same messages can be read again. With --json every message is a line.\n\n\
+    Over http a message counts as read before its answer arrives: what is lost on the way is found again with --after and\n\
+    the sequence before it. Over nats it counts as read once it is written to standard output: what was not comes again\n\
+    within 30 seconds, and what was may come a second time where the program is killed between the two.\n\n\
     Exit codes:\n  \
     0  there were messages\n  \
     1  something else did not work\n  \
@@ -77,6 +99,9 @@ pub(crate) struct ReadArgs {
     /// Go on with what comes, until it is ended.
     #[arg(long, short)]
     pub(crate) follow: bool,
+    /// How it travels; over nats one's place moves.
+    #[arg(long, value_enum, default_value_t = Over::Http)]
+    pub(crate) over: Over,
 }
 
 /// A source and one of its pipes.

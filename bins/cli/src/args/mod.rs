@@ -32,7 +32,7 @@ pub(crate) use self::{
     groups::{GroupVerb, Limits, QuotaVerb, Whose},
     homes::HomeVerb,
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
-    messages::{Address, ReadArgs, SendArgs},
+    messages::{Address, Over, ReadArgs, SendArgs},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
     plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},

@@ -167,6 +167,21 @@ impl Stand {
         }
     }
 
+    /// The program under test, as `admin`.
+    pub(crate) fn tidegate(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(words).env_clear().env("PATH", PATH).stdin(Stdio::null()).kill_on_drop(true);
+        command.env("TIDEGATE_URL", &self.url).env("XDG_CONFIG_HOME", self.home());
+        command
+    }
+
+    /// A file of the test's own.
+    pub(crate) fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// Where the login is kept.
     pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("home")

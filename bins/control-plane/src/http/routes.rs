@@ -305,6 +305,7 @@ fn of_sources(inside: &mut ServiceConfig) {
                 .route(get().to(sources::read))
                 .route(post().to(sources::send)),
         )
+        .service(resource("/{handle}/pipes/{name}/open").route(post().to(sources::open)))
         .service(
             resource("/{handle}/grants")
                 .route(get().to(sources::list_grants))

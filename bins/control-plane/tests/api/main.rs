@@ -24,6 +24,7 @@ mod launched;
 mod limits;
 mod members;
 mod messages;
+mod nats_pipes;
 mod organizations;
 mod outage;
 mod plugins;

@@ -7,6 +7,7 @@ mod publish;
 mod read;
 mod reader;
 mod stream;
+mod watch;
 mod wire;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub(crate) use publish::MAX_WIRE_BYTES;
 pub use publish::{MAX_HEADER_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
 pub use reader::{Position, ReaderState};
 pub use stream::{Retention, StreamInForce, StreamSpec, Usage};
+pub use watch::Watch;
 
 use crate::connect::Connection;
 use crate::{Options, OrgAccount, Result};
@@ -28,6 +30,7 @@ use crate::{Options, OrgAccount, Result};
 pub struct OrgBroker {
     connection: Connection,
     replicas: usize,
+    watches: watch::Watches,
 }
 
 impl OrgBroker {
@@ -37,7 +40,7 @@ impl OrgBroker {
         let authority = account.authority;
         let mint = move |user: &_| authority.mint_own(user, clock.now());
         let connection = Connection::open(options, &name, mint).await?;
-        Ok(Self { connection, replicas: options.replicas })
+        Ok(Self { connection, replicas: options.replicas, watches: watch::Watches::default() })
     }
 }
 

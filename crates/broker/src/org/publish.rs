@@ -31,7 +31,7 @@ pub struct Outgoing {
     pub pipe: PipeSubject,
     /// Who sends it: the caller has proved it, and readers believe it.
     pub sender: Uuid,
-    /// Names this message among the sender's: a repeat with the same id within two minutes is not stored again.
+    /// Names this message among the sender's: a repeat with the same id within ten minutes is not stored again.
     pub id: String,
     /// More headers; none may begin with `Nats-`.
     pub headers: Vec<(String, String)>,

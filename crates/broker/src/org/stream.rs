@@ -12,7 +12,10 @@ use crate::name::{PipeSubject, StreamName};
 use crate::{Error, Full, Missing, Result};
 
 /// Within this time a message with an id that was stored already is not stored again; never longer than messages live.
-const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
+///
+/// Longer than what carries messages may be away: a database that was killed while it recovered took a minute on a busy
+/// machine, and NATS may take five to recover its streams. The server keeps the ids in memory, some 200 bytes each.
+const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
 
 /// How long and how much a stream keeps: the oldest goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct StreamInForce {
     pub subject: String,
     /// What it keeps.
     pub retention: Retention,
+    /// How many servers of a cluster have it.
+    pub copies: usize,
     /// When it was made: with the name, its incarnation. A cursor of another incarnation counts for nothing.
     pub created: DateTime<Utc>,
     /// How many messages it has.
@@ -87,6 +92,11 @@ impl OrgBroker {
         };
         check(&wanted, &info.config)?;
         StreamInForce::of(info)
+    }
+
+    /// How many servers of a cluster every stream is to be on.
+    pub const fn copies(&self) -> usize {
+        self.replicas
     }
 
     /// The stream as it is; none where there is none.
@@ -242,6 +252,7 @@ impl StreamInForce {
                 messages: unsigned(config.max_msgs),
                 bytes: unsigned(config.max_bytes),
             },
+            copies: config.num_replicas,
             created,
             messages: state.messages,
             bytes: state.bytes,

@@ -126,6 +126,30 @@ pub(super) struct ConsumerConfig<'a> {
     pub(super) num_replicas: usize,
 }
 
+/// What tells of messages that a stream has stored.
+#[derive(Debug, Serialize)]
+pub(super) struct WatchRequest<'a> {
+    pub(super) stream_name: &'a str,
+    pub(super) config: WatchConfig<'a>,
+    pub(super) action: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct WatchConfig<'a> {
+    pub(super) name: &'a str,
+    pub(super) deliver_subject: &'a str,
+    pub(super) deliver_policy: &'static str,
+    pub(super) ack_policy: &'static str,
+    pub(super) replay_policy: &'static str,
+    pub(super) headers_only: bool,
+    pub(super) mem_storage: bool,
+    pub(super) num_replicas: usize,
+    /// Nanoseconds.
+    pub(super) idle_heartbeat: i64,
+    /// Nanoseconds.
+    pub(super) inactive_threshold: i64,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct ConsumerInfo {
     pub(super) created: DateTime<Utc>,

@@ -230,3 +230,30 @@ async fn more_requests_than_may_wait_are_refused_and_not_queued() {
     assert!(first.is_ok());
     assert!(matches!(second.unwrap_err(), Error::Busy { limit: 1 }));
 }
+
+#[tokio::test]
+async fn whoever_watches_is_told_after_a_message_is_stored_and_all_share_one_consumer() {
+    let org = TestNats::shared().organization().await;
+    let (me, broker) = (Uuid::new_v4(), &org.broker);
+    let pipe = open_pipe(&org, me, "mine", "stdout").await;
+    let mut watches = [broker.watch(&pipe.stream), broker.watch(&pipe.stream)];
+    for watch in &mut watches {
+        watch.ready(tidegate_test_support::DEADLINE).await;
+        assert!(watch.is_listening());
+    }
+    assert_eq!((broker.watched(), broker.readers(&pipe.stream).await.unwrap().len()), (1, 1));
+    for number in 1..=20 {
+        broker.publish(message(&pipe, me, &number.to_string(), "x")).await.unwrap();
+        for watch in &mut watches {
+            let told = tokio::time::timeout(tidegate_test_support::DEADLINE, watch.news());
+            told.await.expect("a message is told of");
+            let found = broker.read(&pipe.stream, Position::Sequence(number), 1).await.unwrap();
+            assert_eq!(found.len(), 1, "message {number} is there when it is told of");
+        }
+    }
+    drop(watches);
+    let over = async || broker.watched() == 0;
+    tidegate_test_support::eventually("nothing is watched when nobody watches", over).await;
+    let gone = async || broker.readers(&pipe.stream).await.unwrap().is_empty();
+    tidegate_test_support::eventually("and NATS forgets it", gone).await;
+}

@@ -216,3 +216,23 @@ async fn a_clean_folder_is_left_behind() {
     names.sort();
     assert_eq!(names, ["nats", "nats.lock", "nats.log", "nats.port"]);
 }
+
+#[tokio::test]
+async fn a_watch_goes_on_after_a_killed_server() {
+    let (world, me) = (World::new(), Uuid::new_v4());
+    let nats = world.start().await;
+    world.push(&nats, &world.claims()).await;
+    let (broker, spec) = (world.broker(&nats).await, world.pipe(me));
+    broker.ensure_stream(&spec).await.unwrap();
+    let mut watch = broker.watch(&spec.name);
+    watch.ready(DEADLINE).await;
+    let pid = nats.pid().unwrap();
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    for number in 1..=10 {
+        send(&broker, &spec, me, number).await;
+        tokio::time::timeout(DEADLINE, watch.news()).await.expect("a message is told of");
+    }
+    // Whether the server remembered the consumer or not.
+    let hears = async || watch.is_listening();
+    eventually("the stream is watched", hears).await;
+}

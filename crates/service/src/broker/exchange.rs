@@ -112,7 +112,7 @@ impl Exchange {
 }
 
 /// Refuses an API key that was not made for this.
-fn allowed_by_key(scope: &OrgScope, needed: Scope) -> Result<()> {
+pub(super) fn allowed_by_key(scope: &OrgScope, needed: Scope) -> Result<()> {
     let key = matches!(scope.credential(), CredentialId::ApiKey(_));
     if !key || scope.scopes().allow(needed) {
         return Ok(());

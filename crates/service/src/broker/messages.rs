@@ -7,7 +7,9 @@ use tidegate_broker::{
     Error as BrokerError, Missing, OrgBroker, Outgoing, PipeSubject as BrokerSubject, Position, Principal,
     Receipt, StreamName,
 };
-use tidegate_model::{Envelope, EnvelopeError, MessageId, NewMessage, SourceId, UserId};
+use tidegate_model::{
+    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, Scope, SourceId, UserId,
+};
 use tidegate_persistence::{
     OrgScope,
     pipe_stream::PipeStream,
@@ -16,6 +18,7 @@ use tidegate_persistence::{
 
 use super::{
     accounts::{Tenant, connection},
+    exchange::allowed_by_key,
     reading,
     ready::{made_anew, ready, settle_all},
 };
@@ -51,7 +54,7 @@ pub struct PipeRoute {
 
 impl Messages {
     /// Sends a message: refused where the caller may not, done once JetStream has it on disk. With a key, a repeat within
-    /// two minutes is the first message, and another message under the same key is refused.
+    /// ten minutes is the first message, and another message under the same key is refused.
     pub async fn publish(
         &self,
         scope: &OrgScope,
@@ -107,11 +110,35 @@ impl Messages {
         Ok((receipt, broker))
     }
 
-    /// How the caller's own client of NATS writes to a pipe: its stream is there when this returns.
+    /// How the caller's own client of NATS uses a pipe.
+    pub async fn route(
+        &self,
+        scope: &OrgScope,
+        handle: &str,
+        pipe: &str,
+        wanted: OpenPipeRequest,
+    ) -> Result<PipeRoute> {
+        match wanted {
+            OpenPipeRequest { to: PipeUse::Write, .. } => self.write_route(scope, handle, pipe).await,
+            OpenPipeRequest { to: PipeUse::Read, anew: false } => self.read_route(scope, handle, pipe).await,
+            OpenPipeRequest { to: PipeUse::Read, anew: true } => {
+                self.read_route_anew(scope, handle, pipe).await
+            }
+        }
+    }
+
+    /// How it writes to one: its stream is there when this returns.
     pub async fn write_route(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<PipeRoute> {
+        // Its token for NATS would not let it either.
+        allowed_by_key(scope, Scope::PipesWrite)?;
         let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Write).await?;
         ready(&self.0, scope, &opened).await?;
-        Self::route(scope, &opened, None)
+        let broker = connection(&self.0, Tenant::Member(scope)).await?;
+        // Whoever asks may have found that it is not there, behind our back.
+        if broker.stream(&stream_of(opened.source.id, &opened.name)?).await?.is_none() {
+            made_anew(&self.0, scope, opened.source.id, &opened.name).await?;
+        }
+        Self::routed(scope, &opened, None)
     }
 
     /// How it reads one: its reader is there when this returns, where it was or at the oldest message.
@@ -120,7 +147,7 @@ impl Messages {
         let stream = ready(&self.0, scope, &opened).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         let reader = reading::made(&self.0, scope, &broker, &stream).await?;
-        Self::route(scope, &opened, Some(reader))
+        Self::routed(scope, &opened, Some(reader))
     }
 
     /// The same for whoever wants nothing of before: a fresh shell never gets what was typed into another one.
@@ -154,7 +181,7 @@ impl Messages {
         self.0.broker.noted.write(&self.0).await
     }
 
-    fn route(scope: &OrgScope, opened: &OpenPipe, reader: Option<String>) -> Result<PipeRoute> {
+    fn routed(scope: &OrgScope, opened: &OpenPipe, reader: Option<String>) -> Result<PipeRoute> {
         Ok(PipeRoute {
             subject: opened.subject(scope.user_id()).to_string(),
             stream: stream_of(opened.source.id, &opened.name)?.to_string(),

@@ -17,6 +17,7 @@ use tidegate_persistence::{
     pipe_stream::PipeStream,
     read_cursor::{self, ReadCursor},
 };
+use tokio::time::timeout;
 
 use super::{
     accounts::{Tenant, connection},
@@ -32,8 +33,13 @@ const USUAL: usize = 10;
 const MOST: usize = 100;
 /// How long one waits for a message at most.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How often one looks who reads from a place of their own.
+/// How long one waits until NATS tells of what is stored.
+const SETTLES: Duration = Duration::from_secs(1);
+/// How often one looks all the same while NATS tells of it, and how often where it does not.
+const SLOW: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(100);
+/// The first wait after one was told and found nothing: in a cluster a copy that lags a moment may answer.
+const SOON: Duration = Duration::from_millis(5);
 
 /// Which messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -183,24 +189,38 @@ impl Reading<'_> {
 
     /// Those from a place on; nothing moves.
     async fn again(&self, from: Position, limit: usize, wait: Option<Duration>) -> Result<MessagesPage> {
-        let deadline = Instant::now() + wait.unwrap_or_default();
-        let mut waited = false;
+        let found = self.look(from, limit).await?;
+        let Some(wait) = wait.filter(|_| found.is_empty()) else { return Ok(self.page(&found)) };
+        let deadline = Instant::now() + wait;
+        // Before the next look: what is stored after it is told.
+        let mut watch = self.broker.watch(&self.name);
+        watch.ready(SETTLES.min(wait)).await;
+        let mut pause = SLOW;
         loop {
-            let found = match self.broker.read(&self.name, from, limit).await {
-                Err(BrokerError::NotFound(Missing::Stream)) => {
-                    made_anew(self.core, self.scope, self.opened.source.id, &self.opened.name).await?;
-                    Vec::new()
-                }
-                outcome => outcome?,
-            };
-            if !found.is_empty() || Instant::now() >= deadline {
-                if waited && !found.is_empty() {
-                    self.still_allowed().await?;
-                }
+            let found = self.look(from, limit).await?;
+            if !found.is_empty() {
+                self.still_allowed().await?;
                 return Ok(self.page(&found));
             }
-            waited = true;
-            tokio::time::sleep(POLL).await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(self.page(&found));
+            }
+            let most = if watch.is_listening() { SLOW } else { POLL };
+            pause = match timeout(pause.min(most).min(left), watch.news()).await {
+                Ok(()) => SOON,
+                Err(_) => (pause * 2).min(SLOW),
+            };
+        }
+    }
+
+    async fn look(&self, from: Position, limit: usize) -> Result<Vec<Stored>> {
+        match self.broker.read(&self.name, from, limit).await {
+            Err(BrokerError::NotFound(Missing::Stream)) => {
+                made_anew(self.core, self.scope, self.opened.source.id, &self.opened.name).await?;
+                Ok(Vec::new())
+            }
+            outcome => Ok(outcome?),
         }
     }
 
@@ -262,13 +282,17 @@ pub(super) async fn made(
             Ok(read_cursor::find(tx, me, source, pipe).await?)
         })
         .await?;
+    let (name, reader) = (stream_of(source, pipe)?, Principal::new(me.as_uuid()).reader());
     let begin = match known {
         Some(known) if known.incarnation.is_some() && known.incarnation == incarnation(stream) => {
-            Position::Sequence(u64::try_from(known.sequence).unwrap_or(0).saturating_add(1))
+            let next = u64::try_from(known.sequence).unwrap_or(0).saturating_add(1);
+            // Streams that came back from a backup may end before the place that is written down: what is sent from then on
+            // has sequences that were had before, and is new all the same.
+            let last = broker.stream(&name).await?.map_or(0, |found| found.last);
+            Position::Sequence(next.min(last.saturating_add(1)))
         }
         _ => Position::Oldest,
     };
-    let (name, reader) = (stream_of(source, pipe)?, Principal::new(me.as_uuid()).reader());
     match broker.ensure_reader(&name, &reader, begin).await {
         Err(BrokerError::NotFound(Missing::Stream)) => {
             made_anew(core, scope, source, pipe).await?;

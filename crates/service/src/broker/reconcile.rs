@@ -9,7 +9,7 @@ use serde_json::json;
 use tidegate_broker::{OrgBroker, StreamInForce};
 use tidegate_model::{OrgStatus, SourceId, UserId, pipe_of_stream, stream_name};
 use tidegate_persistence::{
-    Error as DbError, Operator, OrgTx, SystemScope, audit, nats_account, organization,
+    Error as DbError, OrgTx, SystemScope, audit, nats_account, organization,
     pipe_operation::{self, Operation},
     pipe_stream::{self, PipeStream},
     read_cursor, source,
@@ -74,6 +74,7 @@ impl Broker {
     /// One that cannot be compared keeps no other from it.
     pub async fn reconcile(&self) -> Result<Drift> {
         let core = &self.0;
+        self.see_operator().await?;
         core.broker.live()?.system().await?;
         let (mut all, mut after) = (Drift::default(), None);
         loop {
@@ -112,12 +113,9 @@ impl Broker {
         if drift.is_some() {
             tracing::warn!(?drift, "pipes and NATS differed");
         }
-        let system = Operator::system();
-        let (waiting, _) =
-            self.0.db.in_platform(&system, async |tx| pipe_operation::backlog(tx).await).await?;
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        gauge!("tidegate_pipe_operations_waiting").set(waiting as f64);
-        Ok(())
+        gauge!("tidegate_pipe_organizations_not_compared").set(drift.failed as f64);
+        self.measure().await
     }
 }
 
@@ -185,7 +183,7 @@ async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<bool> {
     let row = tenant.within(&core.db, async |tx| Ok(nats_account::find(tx).await?)).await?;
     let known = account(core, tenant).await?;
     let told = live.system().await?.account(known.authority.public()).await?;
-    let signed_now = row.signed_by == live.authority.signing().public().as_str();
+    let signed_now = row.signed_by == live.authority().signing().public().as_str();
     Ok(signed_now && told.as_deref() == Some(row.account_jwt.as_str()))
 }
 
@@ -222,7 +220,8 @@ async fn repair(
         None => (true, false),
         Some(found) => {
             let subject = wanted.subject.all_senders();
-            (false, found.retention == wanted.retention && found.subject == subject)
+            let as_often = found.copies == broker.copies();
+            (false, as_often && found.retention == wanted.retention && found.subject == subject)
         }
     };
     let now = core.clock.now();

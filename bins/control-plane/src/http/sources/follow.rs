@@ -31,7 +31,7 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// How long one look waits for a message: the longest silence of the stream.
 const LOOK: Duration = Duration::from_secs(15);
 /// Messages of one look at most.
-const TOGETHER: usize = 50;
+const TOGETHER: usize = 100;
 /// Pieces between the pipe and the socket.
 const PIECES: usize = 2;
 /// How long a client may take nothing while something waits for it. It can come back with what it had last.

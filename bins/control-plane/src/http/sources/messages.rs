@@ -130,7 +130,7 @@ impl FromFields for Wanted {
     }
 }
 
-/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within two minutes stores
+/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within ten minutes stores
 /// it once. Who sent it is the caller, whatever the message says.
 #[utoipa::path(post, path = "/api/v1/sources/{handle}/pipes/{name}/messages", tag = "sources", request_body = New, params(
     ("handle" = String, Path),
@@ -178,6 +178,9 @@ pub(crate) async fn send(
 
 /// Reads messages of a pipe, the oldest first: those that the caller has not read yet from any program, and their place
 /// moves behind what is answered; or with `after` or `since` from anywhere, again and again, and nothing moves.
+///
+/// The place moves before the answer goes out. An answer that is lost on its way is found again with `after` and the sequence
+/// of the last message that one has, and is not given a second time without it.
 ///
 /// Asked for as `text/event-stream` it goes on: every message is an event `message` with its sequence as `id`, from
 /// `Last-Event-ID`, `after` or `since` on, else from now on; nothing moves. `reset` says that the pipe was made anew and

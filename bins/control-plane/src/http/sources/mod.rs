@@ -7,6 +7,7 @@ pub(crate) mod get;
 pub(crate) mod grants;
 pub(crate) mod list;
 pub(crate) mod messages;
+pub(crate) mod open;
 pub(crate) mod pipes;
 
 pub(crate) use create::create;
@@ -15,6 +16,7 @@ pub(crate) use get::get;
 pub(crate) use grants::{grant, list_grants, revoke_grant};
 pub(crate) use list::list;
 pub(crate) use messages::{read, send};
+pub(crate) use open::open;
 pub(crate) use pipes::{create_pipe, delete_pipe, list_pipes, update_pipe};
 
 use crate::http::Problem;
