@@ -112,6 +112,11 @@ impl Live {
         })
     }
 
+    /// How many servers every stream is to be on.
+    pub(crate) const fn copies(&self) -> usize {
+        self.options.replicas
+    }
+
     /// The operator, as this process last saw it. What signs reads it anew.
     pub(crate) fn authority(&self) -> Arc<Authority> {
         Arc::clone(&self.authority.borrow())
