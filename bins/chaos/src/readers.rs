@@ -77,6 +77,17 @@ impl Cursor {
         self.fill(None).await;
     }
 
+    /// Reads until this sequence, or until nothing is left: those who send meanwhile are not caught up with.
+    pub(crate) async fn run_to(&mut self, end: u64) {
+        while self.last < end {
+            let Some(page) = self.page(Some(self.last), PAGE).await else { return };
+            if page.last.is_none() {
+                return;
+            }
+            self.take(page).await;
+        }
+    }
+
     /// One page; none when it could not be had for so long that the reader gives up.
     async fn page(&mut self, after: Option<u64>, limit: usize) -> Option<MessageList> {
         let Target { handle, pipe } = &self.target;
