@@ -105,7 +105,9 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
         Verb::Plugins(verb) => Box::pin(plugins::plugins(services, verb, as_json)).await,
         Verb::Audit(verb) => audit::audit(services, verb, as_json).await,
         Verb::Repositories(verb) => repositories::repositories(services, verb, as_json).await,
-        Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor | Verb::Completions { .. } => Ok(()),
+        Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor | Verb::Completions { .. } => {
+            Ok(())
+        }
     }
 }
 

@@ -82,7 +82,8 @@ pub use shares::{ActivityList, LimitChange, NewShare, SessionPolicyChange, Share
 pub use sources::{GrantList, GrantTo, MadePipe, NewPipe, PipeChange, PipeList, SourcePage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
 pub use terminal_pipes::{
-    Followed, LostAnswer, PipeCarrier, PipeFlow, PipeFollower, PipeFrom, PipeWriter, PipeWriting, WriterClosed,
+    Followed, LostAnswer, PipeCarrier, PipeFlow, PipeFollower, PipeFrom, PipeWriter, PipeWriting,
+    WriterClosed,
 };
 pub use tls::{tls_config, tls_config_as};
 pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};

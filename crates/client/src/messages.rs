@@ -185,12 +185,7 @@ impl Client {
 
     /// `GET sources/{handle}/pipes/{name}/messages/{sequence}/receipts`: who has read a message that was sent with
     /// `ack_requested`.
-    pub async fn receipts(
-        &self,
-        handle: &Handle,
-        pipe: &str,
-        sequence: u64,
-    ) -> Result<ReadReceipts, Error> {
+    pub async fn receipts(&self, handle: &Handle, pipe: &str, sequence: u64) -> Result<ReadReceipts, Error> {
         let sequence = sequence.to_string();
         let path = ["sources", handle.as_str(), "pipes", pipe, "messages", &sequence, "receipts"];
         self.fetch(Call::get(&path)).await

@@ -129,8 +129,13 @@ pub async fn readers(tx: &mut OrgTx, source: SourceId, pipe: &str, limit: i64) -
     .bind::<BigInt, _>(limit)
     .load(tx.conn()?)
     .await?;
-    let reader =
-        |(user_id, username, incarnation, sequence, at)| PipeReader { user_id, username, incarnation, sequence, at };
+    let reader = |(user_id, username, incarnation, sequence, at)| PipeReader {
+        user_id,
+        username,
+        incarnation,
+        sequence,
+        at,
+    };
     Ok(rows.into_iter().map(reader).collect())
 }
 
@@ -183,7 +188,12 @@ pub async fn seen(
     .load(tx.conn()?)
     .await?;
     let total = rows.as_slice().first().map_or(0, |row| row.5);
-    let seen =
-        |(user_id, username, at, token_until, pipes, _): Row| Seen { user_id, username, at, token_until, pipes };
+    let seen = |(user_id, username, at, token_until, pipes, _): Row| Seen {
+        user_id,
+        username,
+        at,
+        token_until,
+        pipes,
+    };
     Ok((rows.into_iter().map(seen).collect(), total))
 }

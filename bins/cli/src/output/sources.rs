@@ -2,8 +2,8 @@
 
 use tidegate_client::{MadePipe, Message};
 use tidegate_model::{
-    Clock, ListedPipe, Payload, Quantity, ReadReceipts, Retention, SeenMember, Source, SourceGrant, SourceRight,
-    Subscription, SystemClock,
+    Clock, ListedPipe, Payload, Quantity, ReadReceipts, Retention, SeenMember, Source, SourceGrant,
+    SourceRight, Subscription, SystemClock,
 };
 
 use super::{age, named, plain, table, time};

@@ -48,7 +48,8 @@ impl OwnTerminal {
     /// Starts a program, in this folder and with this environment.
     pub(super) fn start(argv: Vec<OsString>, size: TerminalSize) -> anyhow::Result<Self> {
         let fault = |error: anyhow::Error| anyhow!("{error:#}");
-        let pair = native_pty_system().openpty(pty_size(size)).map_err(fault).context("no terminal is free")?;
+        let pair =
+            native_pty_system().openpty(pty_size(size)).map_err(fault).context("no terminal is free")?;
         let named = argv.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
         let mut command = CommandBuilder::from_argv(argv);
         command.cwd(std::env::current_dir().context("the current folder is gone")?);

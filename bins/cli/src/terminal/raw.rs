@@ -39,12 +39,7 @@ impl RawTerminal {
 
     /// The terminal as it is, for those who type nothing.
     pub(crate) fn plain() -> Self {
-        Self {
-            raw: false,
-            screen: io::stdout().is_terminal(),
-            modes: Modes::default(),
-            busy: Arc::default(),
-        }
+        Self { raw: false, screen: io::stdout().is_terminal(), modes: Modes::default(), busy: Arc::default() }
     }
 
     /// Writes to the screen, on a thread that may be kept waiting. One write at a time.

@@ -5,9 +5,7 @@ use std::{collections::VecDeque, convert::Infallible, io, time::Duration};
 
 use bytes::Bytes;
 use rustix::termios::{QueueSelector, tcflush};
-use tidegate_client::{
-    Client, Error, Followed, PipeFollower, PipeFrom, PipeWriter, PipeWriting, StatusCode,
-};
+use tidegate_client::{Client, Error, Followed, PipeFollower, PipeFrom, PipeWriter, PipeWriting, StatusCode};
 use tidegate_model::{Handle, Payload, STDCTRL, STDIN, STDOUT, TerminalControl};
 use tokio::{
     sync::{mpsc, watch},
@@ -111,7 +109,9 @@ impl Watched {
                 self.live = true;
                 self.end()
             }
-            Followed::Anew => Shown::Note("the source was made anew and begins with its first output".to_owned()),
+            Followed::Anew => {
+                Shown::Note("the source was made anew and begins with its first output".to_owned())
+            }
             Followed::Missed(count) => {
                 Shown::Note(format!("{count} messages are no longer kept: some of the output is missing"))
             }
@@ -127,7 +127,9 @@ impl Watched {
                 Shown::Anew
             }
             TerminalControl::Resize(_) => Shown::Nothing,
-            TerminalControl::Gap { bytes } => Shown::Note(format!("{bytes} bytes of the output were lost here")),
+            TerminalControl::Gap { bytes } => {
+                Shown::Note(format!("{bytes} bytes of the output were lost here"))
+            }
             TerminalControl::End { exit_code } => {
                 self.ended = Some(exit_code);
                 self.end()
@@ -434,7 +436,10 @@ mod tests {
         let mut watched = Watched::new(false);
         watched.hear(Followed::CaughtUp);
         let bytes = br#"{"end":{"exitCode":3}}"#;
-        assert_eq!(watched.hear(message(Payload::Bytes(bytes.to_vec()))), Shown::Bytes(bytes.as_slice().into()));
+        assert_eq!(
+            watched.hear(message(Payload::Bytes(bytes.to_vec()))),
+            Shown::Bytes(bytes.as_slice().into())
+        );
         assert_eq!(watched.hear(control("hello")), Shown::Bytes("hello".into()));
         assert_eq!(watched.hear(control(r#"{"resize":{"cols":1,"rows":1}}"#)), Shown::Nothing);
     }

@@ -94,7 +94,9 @@ async fn until_read(
             }
         }
         if Instant::now() + AGAIN > until {
-            context.output.note(&format!("nobody has read it within {seconds} s; `tidegate receipts` tells later"));
+            context
+                .output
+                .note(&format!("nobody has read it within {seconds} s; `tidegate receipts` tells later"));
             return Ok(ExitCode::from(exit::NOTHING));
         }
         tokio::time::sleep(AGAIN).await;

@@ -1,12 +1,6 @@
 //! `share` of a terminal, `view`, and `attach` to a source.
 
-use std::{
-    env,
-    ffi::OsString,
-    io::IsTerminal,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{env, ffi::OsString, io::IsTerminal, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use chrono::{DateTime, Utc};
@@ -37,7 +31,10 @@ pub(super) async fn share(context: &Context, name: &str, command: Vec<OsString>)
     }
     let client = &context.client;
     let handle: Handle = name.parse().map_err(|error| {
-        anyhow::anyhow!("`{}` is no handle, which {error}; to share a session say --with USERNAME or --group GROUP", plain(name))
+        anyhow::anyhow!(
+            "`{}` is no handle, which {error}; to share a session say --with USERNAME or --group GROUP",
+            plain(name)
+        )
     })?;
     let me = client.me().await?;
     let source = own(client, &handle, &me, command.is_empty()).await?;
@@ -100,11 +97,17 @@ async fn told(client: &Client, source: &Source) -> String {
         if names.is_empty() { "nobody but you".to_owned() } else { format!("you and {}", names.join(", ")) }
     };
     let (read, typed) = (who(SourceRight::Read), who(SourceRight::Type));
-    format!("this terminal is shared as {handle}: {read} may watch it with `tidegate view {handle}`, {typed} may type into it")
+    format!(
+        "this terminal is shared as {handle}: {read} may watch it with `tidegate view {handle}`, {typed} may type into it"
+    )
 }
 
 /// `attach HANDLE`.
-pub(super) async fn attach(context: &Context, source: &Source, words: &AttachArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn attach(
+    context: &Context,
+    source: &Source,
+    words: &AttachArgs,
+) -> anyhow::Result<ExitCode> {
     check_kind(source)?;
     let (client, handle) = (&context.client, &source.handle);
     let types = !words.view && may_type(context, source).await?;
@@ -113,7 +116,9 @@ pub(super) async fn attach(context: &Context, source: &Source, words: &AttachArg
         WatchEnd::Exited(Some(code)) => Ok(exit::of_program(code)),
         WatchEnd::Exited(None) => bail!("the program in {handle} ended, and nobody knows how"),
         WatchEnd::Nothing(_) => {
-            bail!("nothing runs in {handle}: `tidegate view {handle}` shows what did, `tidegate share {handle}` begins anew")
+            bail!(
+                "nothing runs in {handle}: `tidegate view {handle}` shows what did, `tidegate share {handle}` begins anew"
+            )
         }
         WatchEnd::Left => {
             context.output.note(&format!("{handle} goes on; `tidegate attach {handle}` comes back to it"));

@@ -31,8 +31,13 @@ async fn raw_bytes_and_split_characters_are_watched_as_they_were_written() {
     let (watched, said, code) = stand.run(&home, &["view", "build"]).await;
     assert!(watched == wanted, "who watched got {} bytes of {}", watched.len(), wanted.len());
     assert!(code == Some(0) && said.contains("ended with exit code 3"), "{said}");
-    let (read, said, code) = stand.run(&home, &["share", "build", "--", "printf", "one\\n\\033[1merror: t\\033[0mwo\\n"]).await;
-    assert_eq!((read.as_slice(), code), (b"one\r\n\x1b[1merror: t\x1b[0mwo\r\n".as_slice(), Some(0)), "{said}");
+    let (read, said, code) =
+        stand.run(&home, &["share", "build", "--", "printf", "one\\n\\033[1merror: t\\033[0mwo\\n"]).await;
+    assert_eq!(
+        (read.as_slice(), code),
+        (b"one\r\n\x1b[1merror: t\x1b[0mwo\r\n".as_slice(), Some(0)),
+        "{said}"
+    );
     let (found, said, code) = stand.run(&home, &["view", "build", "--search", "error: two", "--json"]).await;
     let line: serde_json::Value = serde_json::from_slice(&found).unwrap();
     assert_eq!((&line["line"], code), (&"error: two".into(), Some(0)), "{said}");

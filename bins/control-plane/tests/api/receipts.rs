@@ -24,7 +24,8 @@ impl Stand {
         let world = World::with_nats().await;
         let owner = world.somebody("acme", OrgRole::User).await;
         let friend = world.somebody("acme", OrgRole::User).await;
-        let made = world.call("POST", "/api/v1/sources", &owner.token, Some(json!({"handle": "build"}))).await;
+        let made =
+            world.call("POST", "/api/v1/sources", &owner.token, Some(json!({"handle": "build"}))).await;
         let source = made.body["id"].as_str().unwrap().to_owned();
         let stand = Self { world, owner, friend, source };
         let path = "/api/v1/sources/build";
@@ -108,7 +109,11 @@ async fn who_read_through_nats_has_read_too() {
     client.publish_with_reply(pull, inbox, "1".into()).await.unwrap();
     let message = answers.next().await.unwrap();
     assert!(String::from_utf8_lossy(&message.payload).contains("over the wire"), "{message:?}");
-    assert_eq!(stand.readers(&receipts).await, json!([]), "it was given, and is not read before it is acknowledged");
+    assert_eq!(
+        stand.readers(&receipts).await,
+        json!([]),
+        "it was given, and is not read before it is acknowledged"
+    );
     client.publish(message.reply.unwrap(), "+ACK".into()).await.unwrap();
     eventually("the sender hears of it", async || {
         let readers = stand.readers(&receipts).await;
@@ -117,7 +122,11 @@ async fn who_read_through_nats_has_read_too() {
     .await;
     let seen = stand.get(&stand.owner, "/api/v1/pipes/members").await;
     let member = &seen.body["members"][0];
-    assert_eq!((seen.status, &member["userId"], &member["pipes"]), (200, &json!(stand.friend.id), &json!(1)), "{seen:?}");
+    assert_eq!(
+        (seen.status, &member["userId"], &member["pipes"]),
+        (200, &json!(stand.friend.id), &json!(1)),
+        "{seen:?}"
+    );
     assert!(member["connectedUntil"].is_string() && seen.body["total"] == 1, "{seen:?}");
     let rival = stand.world.somebody("rival", OrgRole::Admin).await;
     assert_eq!(stand.get(&rival, "/api/v1/pipes/members").await.body["members"], json!([]));
@@ -146,9 +155,16 @@ async fn what_one_reads_is_listed_with_what_waits_there() {
     let next = format!("{SUBS}?limit=1&cursor={}", page.body["nextCursor"].as_str().unwrap());
     let next = stand.get(&stand.friend, &next).await;
     let own = &next.body["subscriptions"][0];
-    assert_eq!((&own["handle"], &own["last"], &next.body["nextCursor"]), (&json!("own"), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&own["handle"], &own["last"], &next.body["nextCursor"]),
+        (&json!("own"), &Value::Null, &Value::Null)
+    );
     stand.get(&stand.friend, &format!("{SUBS}?cursor=bm90aGluZw")).await.refused(400, "E_INVALID");
-    assert_eq!(stand.get(&stand.owner, SUBS).await.body["subscriptions"], json!([]), "nobody else's are listed");
+    assert_eq!(
+        stand.get(&stand.owner, SUBS).await.body["subscriptions"],
+        json!([]),
+        "nobody else's are listed"
+    );
     // What may not be read any more is not listed, whatever is still there of it.
     let grants = stand.get(&stand.owner, "/api/v1/sources/build/grants").await;
     let grant = grants.body["grants"][0]["id"].as_str().unwrap();

@@ -61,8 +61,9 @@ impl Messages {
             return Err(gone());
         }
         if !message.ack_requested {
-            let message =
-                format!("message {sequence} of {handle}/{pipe} asked for no receipts: send it with ack_requested");
+            let message = format!(
+                "message {sequence} of {handle}/{pipe} asked for no receipts: send it with ack_requested"
+            );
             return Err(Error::Conflict { code: "E_NO_RECEIPTS", message });
         }
         let current = incarnation(&stream);

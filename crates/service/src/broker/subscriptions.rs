@@ -37,9 +37,10 @@ impl Messages {
             None => <(String, String)>::default(),
         };
         let (me, rows) = (scope.user_id(), paging.rows());
-        let work = self.0.db.in_org(scope, async |tx| {
-            Ok::<_, Error>(pipe_reader::subscriptions(tx, me, after, rows).await?)
-        });
+        let work = self
+            .0
+            .db
+            .in_org(scope, async |tx| Ok::<_, Error>(pipe_reader::subscriptions(tx, me, after, rows).await?));
         let (items, total) = work.await?;
         let page = paging.page(items, total, |row| format!("{}/{}", row.handle, row.pipe));
         if page.items.is_empty() {
@@ -70,10 +71,8 @@ impl Messages {
     pub async fn seen(&self, scope: &OrgScope, paging: &Paging) -> Result<Listed<SeenMember>> {
         require(Operation::ReadSources, standing(scope, scope.role()))?;
         let (before, rows, now) = (paging.after_moment::<UserId>()?, paging.rows(), self.0.clock.now());
-        let work = self
-            .0
-            .db
-            .in_org(scope, async |tx| Ok::<_, Error>(pipe_reader::seen(tx, before, rows).await?));
+        let work =
+            self.0.db.in_org(scope, async |tx| Ok::<_, Error>(pipe_reader::seen(tx, before, rows).await?));
         let (items, total) = work.await?;
         let page = paging.page(items, total, |seen| moment(seen.at, seen.user_id));
         Ok(page.map(|seen| SeenMember {
@@ -97,7 +96,8 @@ struct Waiting {
 async fn waiting(broker: &OrgBroker, me: UserId, row: &Subscribed) -> Result<Option<Waiting>> {
     let name = stream_of(row.source_id, &row.pipe)?;
     let reader = Principal::new(me.as_uuid()).reader();
-    let asked = async { tokio::try_join!(broker.stream(&name), broker.reader(&name, &reader), broker.last(&name)) };
+    let asked =
+        async { tokio::try_join!(broker.stream(&name), broker.reader(&name, &reader), broker.last(&name)) };
     let (found, state, last) = match asked.await {
         Ok(answers) => answers,
         Err(error) => {
