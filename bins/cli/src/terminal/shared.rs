@@ -374,7 +374,7 @@ async fn steer(
     mut size: TerminalSize,
     say: mpsc::Sender<Aside>,
 ) -> Infallible {
-    let mut hears = true;
+    let mut listening = true;
     loop {
         let wanted = tokio::select! {
             event = window.next() => {
@@ -383,14 +383,14 @@ async fn steer(
                 }
                 window_size()
             }
-            heard = sizes.next(), if hears => match heard {
+            heard = sizes.next(), if listening => match heard {
                 Ok(Followed::Message(message)) => {
-                    hears = !(message.sender == owner && begins(&message.payload));
+                    listening = !(message.sender == owner && begins(&message.payload));
                     said_size(&message.payload)
                 }
                 Ok(_) => None,
                 Err(_) => {
-                    hears = false;
+                    listening = false;
                     None
                 }
             },

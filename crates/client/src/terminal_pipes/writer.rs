@@ -130,7 +130,7 @@ impl Client {
     pub fn write_pipe(&self, handle: &Handle, pipe: &str, options: PipeWriting) -> (PipeWriter, PipeCarrier) {
         let waiting = options.waiting.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let largest = options.largest.clamp(1, 44 * 1_024);
-        let options = PipeWriting { waiting, largest, ..options };
+        let options = PipeWriting { largest, waiting, ..options };
         let (send, pieces) = mpsc::unbounded_channel();
         let (flow, flows) = watch::channel(PipeFlow::Flowing);
         let room = Arc::new(Semaphore::new(waiting));
