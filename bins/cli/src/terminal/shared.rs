@@ -176,6 +176,7 @@ struct Outlet {
     writer: Option<PipeWriter>,
     carrying: JoinHandle<Result<(), Error>>,
     flow: watch::Receiver<PipeFlow>,
+    flows: bool,
     waiting: Option<Instant>,
     told: bool,
 }
@@ -186,13 +187,21 @@ impl Outlet {
         let (writer, carrier) = client.write_pipe(handle, STDOUT, options);
         let flow = writer.flow();
         let carrying = tokio::spawn(carrier.run());
-        Self { writer: Some(writer), carrying, flow, waiting: None, told: false }
+        Self { writer: Some(writer), carrying, flow, flows: true, waiting: None, told: false }
     }
 
-    /// Takes bytes on their way; where nothing is sent any more, that is told elsewhere.
-    async fn bytes(&self, bytes: &[u8]) {
-        if let Some(writer) = &self.writer {
-            let _ = writer.bytes(bytes).await;
+    /// Takes bytes on their way, and tells people why that takes its time where it does.
+    async fn bytes(&mut self, bytes: &[u8], terminal: &RawTerminal) {
+        let Some(writer) = self.writer.clone() else { return };
+        let taken = writer.bytes(bytes);
+        tokio::pin!(taken);
+        loop {
+            tokio::select! {
+                biased;
+                // Where nothing is sent any more, that is news, too.
+                _ = &mut taken => return,
+                news = self.news() => terminal.note(&news),
+            }
         }
     }
 
@@ -216,11 +225,9 @@ impl Outlet {
                     };
                     return format!("this terminal is not shared any more, the program goes on: {why}");
                 }
-                changed = self.flow.changed(), if open => {
+                changed = self.flow.changed(), if open && self.flows => {
                     // Its end is heard above.
-                    if changed.is_err() {
-                        std::future::pending::<()>().await;
-                    }
+                    self.flows = changed.is_ok();
                     let flowing = *self.flow.borrow_and_update() == PipeFlow::Flowing;
                     if !flowing {
                         self.waiting.get_or_insert_with(Instant::now);
@@ -289,12 +296,12 @@ async fn show(
                     terminal.note("another share of the same source began: this terminal is not shared any more, the program goes on");
                 }
             },
+            news = outlet.news() => terminal.note(&news),
             piece = output.recv() => {
                 let Some(piece) = piece else { break };
-                outlet.bytes(&piece).await;
+                outlet.bytes(&piece, terminal).await;
                 terminal.show(piece).await?;
             }
-            news = outlet.news() => terminal.note(&news),
             ended = &mut exit, if code.is_none() => code = Some(ended??),
             () = sleep(QUIET), if code.is_some() => break,
         }
@@ -367,7 +374,7 @@ async fn steer(
     mut size: TerminalSize,
     say: mpsc::Sender<Aside>,
 ) -> Infallible {
-    let mut hears = true;
+    let mut listening = true;
     loop {
         let wanted = tokio::select! {
             event = window.next() => {
@@ -376,14 +383,14 @@ async fn steer(
                 }
                 window_size()
             }
-            heard = sizes.next(), if hears => match heard {
+            heard = sizes.next(), if listening => match heard {
                 Ok(Followed::Message(message)) => {
-                    hears = !(message.sender == owner && begins(&message.payload));
+                    listening = !(message.sender == owner && begins(&message.payload));
                     said_size(&message.payload)
                 }
                 Ok(_) => None,
                 Err(_) => {
-                    hears = false;
+                    listening = false;
                     None
                 }
             },

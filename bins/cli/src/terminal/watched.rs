@@ -76,12 +76,16 @@ pub(crate) enum Shown {
     Nothing,
 }
 
+/// That a program has ended, with its exit code where somebody knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ending(Option<i32>);
+
 /// What is known of the terminal that is watched.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     live: bool,
     stays: bool,
-    ended: Option<Option<i32>>,
+    ended: Option<Ending>,
 }
 
 impl Watched {
@@ -97,13 +101,13 @@ impl Watched {
                     self.ended = None;
                     Shown::Bytes(bytes.into())
                 }
-                Payload::Text(text) => match TerminalControl::decode(&text) {
-                    Some(control) => self.hear_control(control),
-                    None => {
-                        self.ended = None;
-                        Shown::Bytes(text.into())
+                Payload::Text(text) => {
+                    if let Some(control) = TerminalControl::decode(&text) {
+                        return self.hear_control(&control);
                     }
-                },
+                    self.ended = None;
+                    Shown::Bytes(text.into())
+                }
             },
             Followed::CaughtUp => {
                 self.live = true;
@@ -120,7 +124,7 @@ impl Watched {
         }
     }
 
-    fn hear_control(&mut self, control: TerminalControl) -> Shown {
+    fn hear_control(&mut self, control: &TerminalControl) -> Shown {
         match control {
             TerminalControl::Begin(_) => {
                 self.ended = None;
@@ -131,7 +135,7 @@ impl Watched {
                 Shown::Note(format!("{bytes} bytes of the output were lost here"))
             }
             TerminalControl::End { exit_code } => {
-                self.ended = Some(exit_code);
+                self.ended = Some(Ending(*exit_code));
                 self.end()
             }
         }
@@ -139,7 +143,7 @@ impl Watched {
 
     fn end(&self) -> Shown {
         match self.ended {
-            Some(code) if self.live && !self.stays => Shown::Ended(code),
+            Some(Ending(code)) if self.live && !self.stays => Shown::Ended(code),
             _ => Shown::Nothing,
         }
     }
@@ -172,10 +176,10 @@ pub(crate) async fn watch(client: &Client, watch: &Watch<'_>) -> anyhow::Result<
         // What the terminal answered to questions that the program asked long ago is nobody's.
         let _ = tcflush(io::stdin(), QueueSelector::IFlush);
     }
-    let mut keyboard = match interactive || watch.types {
-        true => Some(Keyboard::start(interactive.then_some(watch.keys))?),
-        false => None,
-    };
+    let mut keyboard = None;
+    if interactive || watch.types {
+        keyboard = Some(Keyboard::start(interactive.then_some(watch.keys))?);
+    }
     let detached = keyboard.as_ref().map(Keyboard::detached);
     let (say, asides) = mpsc::channel(ASIDES);
     let typing = async {
@@ -242,12 +246,9 @@ async fn recent(follower: &mut PipeFollower, watched: &mut Watched) -> Result<Re
     }
 }
 
-/// How the newest program ended; none while it runs, or where nobody says.
-type Over = Option<Option<i32>>;
-
 /// Follows what is said beside the output, where the one who watches may read that: the end of a recorded program is said
 /// nowhere else.
-async fn hear_beside(mut controls: PipeFollower, tell: watch::Sender<Over>) -> Infallible {
+async fn hear_beside(mut controls: PipeFollower, tell: watch::Sender<Option<Ending>>) -> Infallible {
     let (mut live, mut over) = (false, None);
     loop {
         match controls.next().await {
@@ -263,11 +264,12 @@ async fn hear_beside(mut controls: PipeFollower, tell: watch::Sender<Over>) -> I
     }
 }
 
-fn over_after(before: Over, payload: &Payload) -> Over {
+/// How the newest program ended after something was said; none while it runs, or where nobody says.
+fn over_after(before: Option<Ending>, payload: &Payload) -> Option<Ending> {
     let Payload::Text(text) = payload else { return before };
     match TerminalControl::decode(text) {
         Some(TerminalControl::Begin(_)) => None,
-        Some(TerminalControl::End { exit_code }) => Some(exit_code),
+        Some(TerminalControl::End { exit_code }) => Some(Ending(exit_code)),
         Some(TerminalControl::Resize(_) | TerminalControl::Gap { .. }) | None => before,
     }
 }
@@ -276,22 +278,22 @@ fn over_after(before: Over, payload: &Payload) -> Over {
 async fn show(
     follower: &mut PipeFollower,
     watched: &mut Watched,
-    mut beside: watch::Receiver<Over>,
+    mut beside: watch::Receiver<Option<Ending>>,
     terminal: &mut RawTerminal,
     mut asides: mpsc::Receiver<Aside>,
 ) -> anyhow::Result<WatchEnd> {
     let mut open = true;
-    let mut over: Option<(Option<i32>, Instant)> = None;
+    let mut over: Option<(Ending, Instant)> = None;
     loop {
         let until = over.map(|(_, until)| until);
         let heard = tokio::select! {
             heard = follower.next() => heard?,
             Ok(()) = beside.changed(), if !watched.stays => {
-                over = beside.borrow_and_update().map(|code| (code, Instant::now() + QUIET));
+                over = beside.borrow_and_update().map(|ending| (ending, Instant::now() + QUIET));
                 continue;
             }
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() && watched.live => {
-                return Ok(WatchEnd::Exited(over.and_then(|(code, _)| code)));
+                return Ok(WatchEnd::Exited(over.and_then(|(Ending(code), _)| code)));
             }
             aside = asides.recv(), if open => {
                 match aside {
@@ -304,7 +306,7 @@ async fn show(
         };
         match watched.hear(heard) {
             Shown::Bytes(bytes) => {
-                over = over.map(|(code, _)| (code, Instant::now() + QUIET));
+                over = over.map(|(ending, _)| (ending, Instant::now() + QUIET));
                 terminal.show(bytes).await?;
             }
             Shown::Note(text) => terminal.note(&text),
@@ -392,7 +394,7 @@ pub(crate) fn is_forbidden(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    fn message(payload: Payload) -> Followed {
+    fn message(payload: &Payload) -> Followed {
         let message = serde_json::json!({
             "id": "01970000-0000-7000-8000-000000000001", "sender": "01970000-0000-7000-8000-000000000002",
             "subject": "s", "payload": payload, "created_at": "2026-01-01T00:00:00Z", "sequence": 1,
@@ -401,7 +403,7 @@ mod tests {
     }
 
     fn control(text: &str) -> Followed {
-        message(Payload::Text(text.to_owned()))
+        message(&Payload::Text(text.to_owned()))
     }
 
     #[test]
@@ -424,11 +426,11 @@ mod tests {
     fn what_is_said_last_beside_the_output_counts() {
         let text = |text: &str| Payload::Text(text.to_owned());
         let ended = over_after(None, &text(r#"{"end":{"exitCode":3}}"#));
-        assert_eq!(ended, Some(Some(3)));
+        assert_eq!(ended, Some(Ending(Some(3))));
         assert_eq!(over_after(ended, &text(r#"{"resize":{"cols":1,"rows":1}}"#)), ended);
         assert_eq!(over_after(ended, &Payload::Bytes(br#"{"begin":{}}"#.to_vec())), ended);
         assert_eq!(over_after(ended, &text(r#"{"begin":{}}"#)), None);
-        assert_eq!(over_after(None, &text(r#"{"end":{}}"#)), Some(None));
+        assert_eq!(over_after(None, &text(r#"{"end":{}}"#)), Some(Ending(None)));
     }
 
     #[test]
@@ -437,7 +439,7 @@ mod tests {
         watched.hear(Followed::CaughtUp);
         let bytes = br#"{"end":{"exitCode":3}}"#;
         assert_eq!(
-            watched.hear(message(Payload::Bytes(bytes.to_vec()))),
+            watched.hear(message(&Payload::Bytes(bytes.to_vec()))),
             Shown::Bytes(bytes.as_slice().into())
         );
         assert_eq!(watched.hear(control("hello")), Shown::Bytes("hello".into()));

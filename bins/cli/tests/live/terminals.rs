@@ -64,10 +64,14 @@ async fn those_who_were_let_in_watch_and_type_and_nobody_else_does() {
     let mut watcher = Person::start_as(&stand, &bob, &["attach", "build"]);
     watcher.sees("what you type does nothing").await;
     watcher.sees("own41").await;
-    watcher.types("echo forbidden$((40 + 1))\r");
     grant(&stand, "type", "bob").await;
     let mut guest = Person::start_as(&stand, &bob, &["attach", "build"]);
     guest.sees("own41").await;
+    // What comes behind what was kept is seen by those whose keys are read.
+    owner.types("echo live$((40 + 3))\r");
+    watcher.sees("live43").await;
+    guest.sees("live43").await;
+    watcher.types("echo forbidden$((40 + 1))\r");
     guest.types("echo typed$((40 + 2))\r");
     for person in [&mut owner, &mut guest, &mut watcher] {
         person.sees("typed42").await;
@@ -116,6 +120,8 @@ async fn a_new_program_hears_nothing_that_was_typed_before_it_began() {
 async fn a_program_outlives_the_control_plane_and_nothing_is_lost_or_doubled() {
     let mut stand = Stand::without_agent().await;
     let home = stand.home();
+    let (_, said, code) = stand.run(&home, &["source", "create", "build", "--kind", "pty"]).await;
+    assert_eq!(code, Some(0), "{said}");
     let script = "i=0; while [ $i -lt 400 ]; do i=$((i + 1)); echo line$i; sleep 0.02; done; exit 4";
     let mut share = stand.command(&home, &["share", "build", "--", "sh", "-c", script]);
     let share = share.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -128,7 +134,39 @@ async fn a_program_outlives_the_control_plane_and_nothing_is_lost_or_doubled() {
     let ended = share.wait_with_output().await.unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(4), "{said}");
-    let wanted: String = (1..=400).map(|number| format!("line{number}\r\n")).collect();
-    let (watched, said, _) = stand.run(&home, &["view", "build"]).await;
-    assert_eq!(String::from_utf8_lossy(&watched), wanted, "{said}");
+    let wanted: Vec<String> = (1..=400).map(|number| format!("line{number}\r\n")).collect();
+    let (kept, said, _) = stand.run(&home, &["view", "build"]).await;
+    assert_eq!(String::from_utf8_lossy(&kept), wanted.concat(), "{said}");
+}
+
+#[tokio::test]
+async fn who_reads_and_who_has_read_is_told_to_those_who_may_know() {
+    let stand = Stand::without_agent().await;
+    let (home, bob) = (stand.home(), stand.member("bob").await);
+    let succeeds = async |home: &std::path::Path, words: &[&str]| {
+        let (out, said, code) = stand.run(home, words).await;
+        assert_eq!(code, Some(0), "{words:?}: {said}");
+        String::from_utf8(out).unwrap()
+    };
+    succeeds(&bob, &["source", "create", "desk"]).await;
+    succeeds(&home, &["send", "desk", "may I?", "--ack"]).await;
+    let (_, said, code) = stand.run(&home, &["receipts", "desk", "1"]).await;
+    assert_eq!(code, Some(6), "{said}");
+    succeeds(&home, &["send", "desk", "and this?"]).await;
+    succeeds(&bob, &["read", "desk", "--limit", "1"]).await;
+    assert!(succeeds(&home, &["receipts", "desk", "1"]).await.contains("bob"));
+    let (_, said, code) = stand.run(&home, &["receipts", "desk", "2"]).await;
+    assert!(code == Some(1) && said.contains("asked for no receipts"), "{said}");
+    let eve = stand.member("eve").await;
+    let (_, said, code) = stand.run(&eve, &["receipts", "desk", "1"]).await;
+    assert!(code == Some(3) && said.contains("not found"), "{said}");
+    let listed = succeeds(&bob, &["subs", "--json"]).await;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let desk = &listed["subscriptions"][0];
+    assert_eq!((&desk["handle"], &desk["sequence"], &desk["unread"]), (&"desk".into(), &1.into(), &1.into()));
+    assert_eq!(desk["last"]["text"], "and this?");
+    assert!(succeeds(&home, &["who"]).await.contains("bob"));
+    assert!(succeeds(&bob, &["who", "desk"]).await.contains("made the source"));
+    let (_, said, code) = stand.run(&eve, &["who", "desk"]).await;
+    assert!(code == Some(1) && said.contains("bob"), "{said}");
 }

@@ -2,7 +2,6 @@
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tidegate_broker::{Seed, UserKey};
 use tidegate_model::OrgRole;
 use tidegate_test_support::{eventually, nats::connect};
 

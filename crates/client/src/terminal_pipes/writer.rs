@@ -40,7 +40,8 @@ pub enum LostAnswer {
         /// The sequence behind which the messages are.
         after: u64,
     },
-    /// It is given up, as a keystroke is that nobody waits for any more, and the carrier ends with the last error.
+    /// It is given up, as a keystroke is that nobody waits for any more, and the carrier ends with the last error; so is
+    /// one that could not be sent at all for as long.
     GiveUp,
 }
 
@@ -129,7 +130,7 @@ impl Client {
     pub fn write_pipe(&self, handle: &Handle, pipe: &str, options: PipeWriting) -> (PipeWriter, PipeCarrier) {
         let waiting = options.waiting.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let largest = options.largest.clamp(1, 44 * 1_024);
-        let options = PipeWriting { waiting, largest, ..options };
+        let options = PipeWriting { largest, waiting, ..options };
         let (send, pieces) = mpsc::unbounded_channel();
         let (flow, flows) = watch::channel(PipeFlow::Flowing);
         let room = Arc::new(Semaphore::new(waiting));
@@ -207,7 +208,7 @@ impl PipeCarrier {
     async fn store(&mut self, payload: Payload) -> Result<(), Error> {
         let message = MessageToSend { payload, in_reply_to: None, ack_requested: false };
         let mut key = IdempotencyKey::random();
-        let mut doubtful: Option<Instant> = None;
+        let (mut doubtful, mut failing): (Option<Instant>, Option<Instant>) = (None, None);
         let mut attempt = 0;
         loop {
             let began = Instant::now();
@@ -225,6 +226,7 @@ impl PipeCarrier {
             if !waits(&error) {
                 return Err(error);
             }
+            let since = *failing.get_or_insert(began);
             if is_doubtful(&error) {
                 doubtful.get_or_insert(began);
             }
@@ -232,10 +234,11 @@ impl PipeCarrier {
             attempt += 1;
             let asked = error.api().and_then(|refusal| refusal.retry_after);
             sleep(asked.unwrap_or_else(|| self.client.wait_before(attempt))).await;
-            if doubtful.is_some_and(|since| since.elapsed() >= self.options.key_lasts) {
-                if self.options.lost_answer == LostAnswer::GiveUp {
-                    return Err(error);
-                }
+            let lasts = self.options.key_lasts;
+            if self.options.lost_answer == LostAnswer::GiveUp && since.elapsed() >= lasts {
+                return Err(error);
+            }
+            if doubtful.is_some_and(|since| since.elapsed() >= lasts) {
                 match self.look_for(&message.payload).await {
                     Ok(true) => return Ok(()),
                     Ok(false) => (doubtful, key) = (None, IdempotencyKey::random()),
