@@ -55,6 +55,7 @@ mod share;
 mod source;
 mod source_grant;
 mod template;
+mod terminal_control;
 mod text_enum;
 mod time_limit;
 mod user;
@@ -152,6 +153,7 @@ pub use source::{
 };
 pub use source_grant::{GrantSourceRequest, GrantTarget, SourceGrant, SourceRight, Writers};
 pub use template::BuiltInTemplate;
+pub use terminal_control::{TerminalBegin, TerminalControl, TerminalSize};
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};
 pub use user::{
