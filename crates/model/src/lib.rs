@@ -56,6 +56,7 @@ mod source;
 mod source_grant;
 mod template;
 mod terminal_control;
+mod terminal_source;
 mod text_enum;
 mod time_limit;
 mod user;
@@ -154,6 +155,7 @@ pub use source::{
 pub use source_grant::{GrantSourceRequest, GrantTarget, SourceGrant, SourceRight, Writers};
 pub use template::BuiltInTemplate;
 pub use terminal_control::{TerminalBegin, TerminalControl, TerminalSize};
+pub use terminal_source::{RecordTerminalRequest, TerminalSource};
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};
 pub use user::{

@@ -129,6 +129,7 @@ impl TryFrom<Row> for Session {
             ends_at: None,
             warning: None,
             shared: None,
+            terminal_source: None,
         };
         session.mark(marks);
         Ok(session)
