@@ -128,20 +128,8 @@ pub async fn claim(
     holder: LeaseHolder,
     (now, until): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<Option<Recording>> {
-    type Columns =
-        (Uuid, BigInt, Nullable<Uuid>, Nullable<Text>, Uuid, Uuid, Bool, BigInt, BigInt, BigInt);
-    type Row = (
-        SessionId,
-        i64,
-        Option<AgentId>,
-        Option<String>,
-        SourceId,
-        UserId,
-        bool,
-        i64,
-        i64,
-        i64,
-    );
+    type Columns = (Uuid, BigInt, Nullable<Uuid>, Nullable<Text>, Uuid, Uuid, Bool, BigInt, BigInt, BigInt);
+    type Row = (SessionId, i64, Option<AgentId>, Option<String>, SourceId, UserId, bool, i64, i64, i64);
     let org = tx.org_id();
     let rows: Vec<Row> = statement::<Columns>(
         "UPDATE terminal_sources t SET lease_holder = ?, lease_until = ?
@@ -217,7 +205,7 @@ pub enum Next {
     Finished(i64),
 }
 
-/// Lets a recording go. One whose session can never start again is let go for ever.
+/// Lets a recording go. One whose end is marked is let go until the session starts again.
 pub async fn release(
     tx: &mut OrgTx,
     session: SessionId,
@@ -230,9 +218,15 @@ pub async fn release(
         Next::Finished(generation) => (None, generation),
     };
     let org = tx.org_id();
+    // First, so that a start waits for this or is seen below: else nobody would look again.
+    statement::<()>("SELECT 1 FROM sessions WHERE org_id = ? AND id = ? FOR SHARE")
+        .bind::<Uuid, _>(org)
+        .bind::<Uuid, _>(session)
+        .execute(tx.conn()?)
+        .await?;
     statement::<()>(
         "UPDATE terminal_sources t SET generation = ?, recorded = ?, sequence = ?, lease_holder = NULL, finished = greatest(t.finished, ?),
-           lease_until = COALESCE(?, CASE WHEN s.state IN ('terminated', 'failed') THEN 'infinity'::timestamptz ELSE t.lease_until END)
+           lease_until = COALESCE(?, CASE WHEN s.generation > ? THEN 'epoch'::timestamptz ELSE 'infinity'::timestamptz END)
          FROM sessions s WHERE t.org_id = ? AND t.session_id = ? AND t.lease_holder = ? AND s.org_id = t.org_id AND s.id = t.session_id",
     )
     .bind::<BigInt, _>(progress.generation)
@@ -240,9 +234,23 @@ pub async fn release(
     .bind::<BigInt, _>(progress.sequence)
     .bind::<BigInt, _>(finished)
     .bind::<Nullable<Timestamptz>, _>(from)
+    .bind::<BigInt, _>(finished)
     .bind::<Uuid, _>(org)
     .bind::<Uuid, _>(session)
     .bind::<Uuid, _>(holder)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(())
+}
+
+/// The session starts again: what was let go until then is to be recorded.
+pub(crate) async fn starts(tx: &mut OrgTx, session: SessionId) -> Result<()> {
+    let org = tx.org_id();
+    statement::<()>(
+        "UPDATE terminal_sources SET lease_until = 'epoch' WHERE org_id = ? AND session_id = ? AND lease_until = 'infinity'",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(session)
     .execute(tx.conn()?)
     .await?;
     Ok(())

@@ -60,6 +60,7 @@ mod sessions;
 mod shares;
 mod sources;
 mod streams;
+mod terminal_sources;
 mod throttle;
 mod user_sessions;
 mod users;
@@ -81,7 +82,7 @@ pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use broker::{
     Broker, BrokerOptions, BrokerTls, Connected, Drift, Exchange, Exchanged, Messages, MessagesPage,
     MessagesRead, MessagesWanted, OLDEST_NATS, Operator as NatsOperator, PipeRoute, Published, ReadMessage,
-    Trust as NatsTrust,
+    Recorded, Recorder, Recording, Trust as NatsTrust,
 };
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
@@ -120,10 +121,11 @@ pub use sessions::{Changed, Sessions};
 pub use shares::{Shared, Shares};
 pub use sources::{Granted, Sources};
 pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams, ViewerStanding, Viewing};
+pub use terminal_sources::{RecordedAt, TerminalSources};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
 pub use tidegate_persistence::viewing::ViewingEnd;
 pub use tidegate_persistence::{
-    Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
+    Actor, AgentScope, Db, FreeRecording, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
     agent::Filter as AgentFilter,
     application::Icon as ApplicationIcon,
     catalog::Blob as CatalogFile,
@@ -215,6 +217,10 @@ pub struct Services {
     pub shares: Shares,
     /// Sources: handles that messages are sent to.
     pub sources: Sources,
+    /// Sources that sessions' terminals are recorded at.
+    pub terminal_sources: TerminalSources,
+    /// What records them.
+    pub recorder: Recorder,
     /// Pipes of sources.
     pub pipes: Pipes,
     /// NATS, which carries pipes.
@@ -295,6 +301,8 @@ impl Services {
             limits: Limits(Arc::clone(&core)),
             shares: Shares(Arc::clone(&core)),
             sources: Sources(Arc::clone(&core)),
+            terminal_sources: TerminalSources(Arc::clone(&core)),
+            recorder: Recorder(Arc::clone(&core)),
             pipes: Pipes(Arc::clone(&core)),
             broker: Broker(Arc::clone(&core)),
             messages: Messages(Arc::clone(&core)),

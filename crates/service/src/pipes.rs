@@ -206,19 +206,30 @@ impl Pipes {
                 made_in(tx, &source, name).await?.retention()
             };
             allowed_in(tx, scope, &source, name, to).await?;
-            let stream = match pipe_stream::find(tx, source.id, name).await {
-                Ok(known) => known,
-                Err(DbError::NotFound) => {
-                    want_in(tx, &source, name, retention, now).await?;
-                    pipe_stream::find(tx, source.id, name).await?
-                }
-                Err(other) => return Err(other.into()),
-            };
-            let pending = pending_in(tx, &source, name).await?;
-            Ok(OpenPipe { source, name: name.to_owned(), stream, pending })
+            opened_in(tx, source, name, retention, now).await
         });
         work.await
     }
+}
+
+/// Opens a pipe of a source for whoever may; its stream is wanted from now on.
+pub(crate) async fn opened_in(
+    tx: &mut OrgTx,
+    source: Source,
+    name: &str,
+    retention: Retention,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<OpenPipe> {
+    let stream = match pipe_stream::find(tx, source.id, name).await {
+        Ok(known) => known,
+        Err(DbError::NotFound) => {
+            want_in(tx, &source, name, retention, now).await?;
+            pipe_stream::find(tx, source.id, name).await?
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let pending = pending_in(tx, &source, name).await?;
+    Ok(OpenPipe { source, name: name.to_owned(), stream, pending })
 }
 
 /// Refuses what the source's creator did not allow.

@@ -16,7 +16,7 @@ CREATE TABLE terminal_sources (
     generation   bigint NOT NULL DEFAULT 0,
     recorded     bigint NOT NULL DEFAULT 0 CHECK (recorded >= 0),
     sequence     bigint NOT NULL DEFAULT 0 CHECK (sequence >= 0),
-    -- Who records, and until when nobody else does: for ever once the session has ended and its end is marked.
+    -- Who records, and until when nobody else does: once the end is marked, until the session starts again.
     lease_holder uuid,
     lease_until  timestamptz NOT NULL,
     UNIQUE (org_id, session_id),

@@ -13,6 +13,7 @@ mod operator;
 mod reading;
 mod ready;
 mod reconcile;
+mod recording;
 mod revocations;
 mod run;
 mod slot;
@@ -24,6 +25,7 @@ pub use self::{
     messages::{Messages, PipeRoute, Published},
     reading::{MessagesPage, MessagesRead, MessagesWanted, ReadMessage},
     reconcile::Drift,
+    recording::{Recorded, Recorder, Recording},
     slot::Connected,
 };
 pub(crate) use slot::Slot;
