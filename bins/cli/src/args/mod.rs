@@ -37,7 +37,7 @@ pub(crate) use self::{
     people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
     plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
     run::{Resume, RunApplication, RunArgs, RunFlags, RunWhat, RunWords},
-    sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
+    sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, RecordArgs, Said, ShareArgs, ShareVerb, Which, With},
     sources::{GrantedTo, PipeVerb, RevokeArgs, RevokedOf, SourceVerb},
     tokens::TokenVerb,
     users::{LoginsVerb, NewUserArgs, PasswdArgs, UserChanges, UserVerb},
@@ -144,6 +144,8 @@ pub(crate) enum Verb {
     Share(ShareArgs),
     /// End what you have open of a session, or somebody else has of yours; the session goes on
     Disconnect(DisconnectArgs),
+    /// Keep what a session's terminal prints, to be watched, read and searched after it ended
+    Record(RecordArgs),
     /// Put a session's end off, and keep it from being idle for as long
     Extend(ExtendArgs),
     /// Show what kept a session alive

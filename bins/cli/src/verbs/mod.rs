@@ -88,6 +88,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Wake(words) => change::wake(&Context::new(&global)?, words).await,
         Verb::Share(words) => sharing::share(&Context::new(&global)?, words).await,
         Verb::Disconnect(words) => sharing::disconnect(&Context::new(&global)?, words).await,
+        Verb::Record(words) => sharing::record(&Context::new(&global)?, words).await,
         Verb::Extend(words) => sharing::extend(&Context::new(&global)?, words).await,
         Verb::Activity(words) => sharing::activity(&Context::new(&global)?, words).await,
         Verb::Policy(words) => sharing::policy(&Context::new(&global)?, words).await,
