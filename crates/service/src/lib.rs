@@ -125,7 +125,8 @@ pub use terminal_sources::{RecordedAt, TerminalSources};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
 pub use tidegate_persistence::viewing::ViewingEnd;
 pub use tidegate_persistence::{
-    Actor, AgentScope, Db, FreeRecording, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
+    Actor, AgentScope, Db, FreeRecording, Operator, Options as DbOptions, OrgScope, Origin, SystemScope,
+    UserScope,
     agent::Filter as AgentFilter,
     application::Icon as ApplicationIcon,
     catalog::Blob as CatalogFile,

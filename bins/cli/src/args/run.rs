@@ -2,7 +2,8 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use tidegate_model::{
-    ApplicationId, BuiltInTemplate, Handle, Hibernation, NewSession, Platform, Quantity, ResourceRequest, TimeLimit,
+    ApplicationId, BuiltInTemplate, Handle, Hibernation, NewSession, Platform, Quantity, ResourceRequest,
+    TimeLimit,
 };
 
 use super::{DetachKeys, Global, parse};

@@ -180,13 +180,7 @@ impl Server {
     }
 
     /// Output to one reader, until there is no more.
-    async fn pump(
-        &self,
-        id: u64,
-        writer: &mut Writer,
-        stay: Stay,
-        mut told: Told,
-    ) -> std::io::Result<()> {
+    async fn pump(&self, id: u64, writer: &mut Writer, stay: Stay, mut told: Told) -> std::io::Result<()> {
         let mut changes = self.output.changes();
         loop {
             changes.mark_unchanged();

@@ -57,12 +57,7 @@ pub(super) async fn made_anew<'a>(
     stream.filter(|stream| stream.in_force.is_some()).ok_or_else(|| Error::NotReady(format!("pipe {name}")))
 }
 
-async fn found(
-    core: &Core,
-    tenant: Tenant<'_>,
-    source: SourceId,
-    name: &str,
-) -> Result<Option<PipeStream>> {
+async fn found(core: &Core, tenant: Tenant<'_>, source: SourceId, name: &str) -> Result<Option<PipeStream>> {
     tenant.within(&core.db, async |tx| find_in(tx, source, name).await).await
 }
 
