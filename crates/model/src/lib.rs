@@ -57,6 +57,7 @@ mod source_grant;
 mod subscription;
 mod template;
 mod terminal_control;
+mod terminal_source;
 mod text_enum;
 mod time_limit;
 mod user;
@@ -156,6 +157,7 @@ pub use source_grant::{GrantSourceRequest, GrantTarget, SourceGrant, SourceRight
 pub use subscription::{LastSent, ReadReceipt, ReadReceipts, SeenMember, Subscription};
 pub use template::BuiltInTemplate;
 pub use terminal_control::{TerminalBegin, TerminalControl, TerminalSize};
+pub use terminal_source::{RecordTerminalRequest, TerminalSource};
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};
 pub use user::{

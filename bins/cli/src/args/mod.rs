@@ -38,7 +38,7 @@ pub(crate) use self::{
     people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
     plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
     run::{Resume, RunApplication, RunArgs, RunFlags, RunWhat, RunWords},
-    sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
+    sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, RecordArgs, Said, ShareArgs, ShareVerb, Which, With},
     sources::{GrantedTo, PipeVerb, RevokeArgs, RevokedOf, SourceVerb},
     terminals::ViewArgs,
     tokens::TokenVerb,
@@ -148,6 +148,8 @@ pub(crate) enum Verb {
     View(ViewArgs),
     /// End what you have open of a session, or somebody else has of yours; the session goes on
     Disconnect(DisconnectArgs),
+    /// Keep what a session's terminal prints, to be watched, read and searched after it ended
+    Record(RecordArgs),
     /// Put a session's end off, and keep it from being idle for as long
     Extend(ExtendArgs),
     /// Show what kept a session alive

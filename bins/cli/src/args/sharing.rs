@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::{Args as ClapArgs, Subcommand};
-use tidegate_model::{StreamMode, TimeLimit};
+use tidegate_model::{Handle, StreamMode, TimeLimit};
 
 use super::{SessionArg, people::OrgArg};
 
@@ -113,6 +113,25 @@ pub(crate) struct DisconnectArgs {
     /// What this member has open, by username; for the session's owner and for those who manage sessions.
     #[arg(long, value_name = "USERNAME")]
     pub(crate) user: Option<String>,
+}
+
+/// `record`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+        tidegate record calm-harbour build\n  \
+        tidegate read build/stdout --follow\n  \
+        tidegate record calm-harbour --off\n\n\
+        What the terminal prints goes to the pipe stdout of the source, what its agent still keeps of before included. The\n\
+        source stays when the session has ended, and keeps what its pipes keep. Who may read it: see `tidegate source grant`.")]
+pub(crate) struct RecordArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArg,
+    /// Handle of a source of kind pty that you made, or one that is free: then it is made.
+    #[arg(required_unless_present = "off", conflicts_with = "off")]
+    pub(crate) handle: Option<Handle>,
+    /// Record it no more; what is recorded stays.
+    #[arg(long)]
+    pub(crate) off: bool,
 }
 
 /// `extend`.

@@ -95,6 +95,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Share(words) => sharing::share(&Context::new(&global)?, words).await,
         Verb::View(words) => terminals::view(&Context::new(&global)?, words).await,
         Verb::Disconnect(words) => sharing::disconnect(&Context::new(&global)?, words).await,
+        Verb::Record(words) => sharing::record(&Context::new(&global)?, words).await,
         Verb::Extend(words) => sharing::extend(&Context::new(&global)?, words).await,
         Verb::Activity(words) => sharing::activity(&Context::new(&global)?, words).await,
         Verb::Policy(words) => sharing::policy(&Context::new(&global)?, words).await,

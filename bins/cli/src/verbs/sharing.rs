@@ -1,4 +1,4 @@
-//! `share`, `disconnect`, `extend`, `activity`, `policy` and `org policy`.
+//! `share`, `disconnect`, `record`, `extend`, `activity`, `policy` and `org policy`.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,10 @@ use tidegate_model::{SessionId, ShareId};
 
 use super::{people::chosen, terminals};
 use crate::{
-    args::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, SessionArg, ShareArgs, ShareVerb, Which, With},
+    args::{
+        DisconnectArgs, ExtendArgs, OrgPolicy, RecordArgs, Said, SessionArg, ShareArgs, ShareVerb, Which,
+        With,
+    },
     context::Context,
     lookup,
     output::{self, plain},
@@ -55,6 +58,24 @@ pub(super) async fn disconnect(context: &Context, words: DisconnectArgs) -> anyh
         format!("nothing that {who} opened of {} before is open any more", plain(&session.name))
     };
     context.output.answer(&json!({"disconnected": session.id, "user": words.user}), said)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has a session's terminal recorded, or no more.
+pub(super) async fn record(context: &Context, words: RecordArgs) -> anyhow::Result<ExitCode> {
+    let (client, out) = (&context.client, context.output);
+    let session = lookup::find(client, &words.session.session).await?;
+    if let Some(handle) = words.handle {
+        let recorded = client.record_session(session.id, &handle).await?;
+        out.answer(&recorded, || {
+            format!("{} is recorded: tidegate read {handle}/stdout", plain(&session.name))
+        })?;
+    } else {
+        client.unrecord_session(session.id).await?;
+        out.answer(&json!({"unrecorded": session.id}), || {
+            format!("{} is recorded no more", plain(&session.name))
+        })?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

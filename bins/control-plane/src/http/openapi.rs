@@ -43,6 +43,7 @@ use super::{
         sessions::tags::set_tags, sessions::history::history, sessions::logs::logs, sessions::connect::connect,
         sessions::disconnect::disconnect, sessions::activity::activity, sessions::activity::heartbeat, sessions::limits::policy, sessions::limits::extend,
         sessions::shares::create_share, sessions::shares::list_shares, sessions::shares::revoke_share,
+        sessions::terminal_source::record, sessions::terminal_source::unrecord,
         organizations::session_policy::get_session_policy, organizations::session_policy::set_session_policy,
         sessions::terminal::terminal, sessions::vnc::vnc, sessions::port::port, content::proxy::by_path, events::stream::stream, events::ticket::ticket,
         homes::list::list, homes::delete::delete,

@@ -249,6 +249,11 @@ fn of_sessions(inside: &mut ServiceConfig) {
         .service(resource("/{id}/hibernate").route(put().to(sessions::hibernate)))
         .service(resource("/{id}/wake").route(put().to(sessions::wake)))
         .service(resource("/{id}/tags").route(patch().to(sessions::set_tags)))
+        .service(
+            resource("/{id}/terminal-source")
+                .route(put().to(sessions::record))
+                .route(delete().to(sessions::unrecord)),
+        )
         .service(resource("/{id}/history").route(get().to(sessions::history)))
         .service(resource("/{id}/logs").route(get().to(sessions::logs)))
         .service(resource("/{id}/connect").route(post().to(sessions::connect)))

@@ -121,6 +121,9 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/sessions/{id}/shares", WRITE),
     ("DELETE", "/sessions/{id}/shares/{shareId}", WRITE),
     ("GET", "/sessions/{id}/terminal", STREAMS),
+    // And `pipes:write`, which is asked for where it is done.
+    ("PUT", "/sessions/{id}/terminal-source", STREAMS),
+    ("DELETE", "/sessions/{id}/terminal-source", WRITE),
     ("GET", "/sessions/{id}/vnc", STREAMS),
     ("GET", "/sessions/{id}/ports/{port}", STREAMS),
     // Any method: what it does, the session's application knows.

@@ -29,6 +29,7 @@ mod outage;
 mod plugins;
 mod quotas;
 mod receipts;
+mod recorded;
 mod repeats;
 mod rights;
 mod session_limits;

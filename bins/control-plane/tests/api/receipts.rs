@@ -3,7 +3,10 @@
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tidegate_model::OrgRole;
-use tidegate_test_support::{eventually, nats::connect};
+use tidegate_test_support::{
+    eventually,
+    nats::{Seed, UserKey, connect},
+};
 
 use crate::support::{Answer, Somebody, World};
 

@@ -201,7 +201,7 @@ fn secret_name(core: &Core, sender: UserId, key: &Idempotency) -> String {
     hex::encode(core.vault.digest_bytes(Purpose::MessageKey, &named))
 }
 
-fn encoded(envelope: &Envelope) -> Result<Bytes> {
+pub(super) fn encoded(envelope: &Envelope) -> Result<Bytes> {
     match envelope.encode() {
         Ok(bytes) => Ok(bytes.into()),
         Err(error @ EnvelopeError::TooLarge(_)) => Err(Error::TooLarge(error.to_string())),
@@ -209,7 +209,7 @@ fn encoded(envelope: &Envelope) -> Result<Bytes> {
     }
 }
 
-fn subject_of(opened: &OpenPipe) -> Result<BrokerSubject> {
+pub(super) fn subject_of(opened: &OpenPipe) -> Result<BrokerSubject> {
     let source = &opened.source;
     let (org, creator) = (source.org_id.as_uuid(), source.created_by.as_uuid());
     Ok(BrokerSubject::new(org, creator, source.handle.as_str(), &opened.name)?)

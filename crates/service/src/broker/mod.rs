@@ -15,6 +15,7 @@ mod reading;
 mod ready;
 mod receipts;
 mod reconcile;
+mod recording;
 mod revocations;
 mod rotation;
 mod run;
@@ -30,6 +31,7 @@ pub use self::{
     messages::{Messages, PipeRoute, Published},
     reading::{MessagesPage, MessagesRead, MessagesWanted, ReadMessage},
     reconcile::Drift,
+    recording::{Recorded, Recorder, Recording},
     rotation::{Begun, Rotation},
     slot::Connected,
     standing::{NatsStanding, OperatorStanding},

@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     live: OnceLock<Live>,
     /// That something is to be told to NATS.
     work: Arc<Notify>,
+    /// That a terminal is to be recorded.
+    recordings: Arc<Notify>,
     /// What was last sent to sources, not written down yet.
     pub(crate) noted: Noted,
 }
@@ -91,6 +93,16 @@ impl Slot {
     /// Waits until somebody says so.
     pub(crate) async fn woken(&self) {
         self.work.notified().await;
+    }
+
+    /// Says that a terminal is to be recorded.
+    pub(crate) fn record(&self) {
+        self.recordings.notify_one();
+    }
+
+    /// Waits until somebody says so.
+    pub(crate) async fn to_record(&self) {
+        self.recordings.notified().await;
     }
 }
 
