@@ -134,7 +134,7 @@ impl OrgBroker {
         Ok(ReaderState::of(&info))
     }
 
-    fn reader_config<'a>(name: &'a str, begin: Position) -> Result<ConsumerConfig<'a>> {
+    fn reader_config(name: &str, begin: Position) -> Result<ConsumerConfig<'_>> {
         let (deliver_policy, opt_start_seq, opt_start_time) = match begin {
             Position::Oldest | Position::Sequence(0) => ("all", None, None),
             Position::Newest => ("new", None, None),
