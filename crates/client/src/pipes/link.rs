@@ -75,7 +75,7 @@ impl Link {
         let mut told = self.told.clone();
         let refused = |told: &Told| told.refusals.iter().any(|text| text.contains(part));
         if told.wait_for(refused).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -96,13 +96,12 @@ impl PipeReader {
             if self.wire.is_none() {
                 self.connect(until).await?;
             }
-            let came = match self.buffered() {
-                // What has come is given before anything else is done, whatever became of its connection.
-                Some(message) => self.heard(&message).await,
-                None => {
-                    self.ask().await;
-                    self.comes(until).await
-                }
+            // What has come is given before anything else is done, whatever became of its connection.
+            let came = if let Some(message) = self.buffered() {
+                self.heard(&message).await
+            } else {
+                self.ask().await;
+                self.comes(until).await
             };
             match came {
                 Came::Message(delivery) => return Ok(Some(delivery)),
