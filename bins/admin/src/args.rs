@@ -1,6 +1,7 @@
 //! The command line.
 
 mod books;
+mod nats;
 mod people;
 mod plugins;
 mod repositories;
@@ -8,6 +9,7 @@ mod repositories;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use tidegate_model::{
     AgentHandle, AgentStatus, ApprovalStatus, CommandAction, CommandId, DrainDeadline, OrgRole, Platform,
     SessionId, SessionState, SystemRole,
@@ -15,6 +17,7 @@ use tidegate_model::{
 
 pub(crate) use self::{
     books::{AuditVerb, Limits, QuotaVerb, Which, Whose},
+    nats::{ConfigArgs, DurabilityArg, LimitsArgs, NatsVerb},
     people::{GroupArg, GroupVerb, InviteVerb, KeyVerb, MemberVerb, OrganizationVerb, TokenVerb},
     plugins::{From as PluginSource, Options as PluginOptions, PluginVerb},
     repositories::{Asking, RepositoryVerb},
@@ -114,8 +117,18 @@ pub(crate) enum Verb {
     /// Try out how mails go out
     #[command(subcommand)]
     Mail(MailVerb),
-    /// Look at engines, migrations, roles, row-level security, the master key and the mailer
+    /// NATS, which carries pipes: look at it, configure your own, change the operator's key, have differences repaired
+    #[command(subcommand)]
+    Nats(NatsVerb),
+    /// Look at engines, migrations, roles, row-level security, the master key, NATS and the mailer
     Doctor,
+    /// Write completions for a shell
+    #[command(after_help = "For example:\n  \
+        tidegate-admin completions bash > ~/.local/share/bash-completion/completions/tidegate-admin")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// What to do about mail.

@@ -80,6 +80,11 @@ impl Connected {
         if self.migrate_url.is_some() {
             self.migrate().await?;
         }
+        self.services_as_they_are(settings)
+    }
+
+    /// The services on this database, whatever its schema is.
+    pub(crate) fn services_as_they_are(&self, settings: &Settings) -> anyhow::Result<Services> {
         let file = settings.master_key_file();
         let key = if settings.database.url.is_some() {
             secrets::read_master_key(&file)

@@ -1,6 +1,7 @@
 //! `doctor`: what stands, what does not, and what to do about it.
 
 mod machine;
+mod nats;
 mod providers;
 
 use std::process::ExitCode;
@@ -10,6 +11,9 @@ use tidegate_engines::{postgres, secrets};
 use tidegate_service::{Db, DbOptions, health};
 
 use crate::{connect, output, settings::Settings};
+
+/// What has to hold before anything else is read from the database.
+const NEEDED: [&str; 5] = ["master key", "database", "login", "migrations", "roles"];
 
 /// One look.
 #[derive(Debug, Serialize)]
@@ -32,6 +36,8 @@ pub(crate) async fn run(settings: &Settings, as_json: bool) -> anyhow::Result<Ex
         Ok(connected) => {
             checks.push(check("database", true, connected.what.clone()));
             checks.extend(database(&connected).await);
+            let usable = checks.iter().all(|check| check.ok || !NEEDED.contains(&check.what));
+            checks.extend(nats::look(&connected, settings, usable).await);
             connected.close().await?;
         }
         Err(error) => checks.push(check("database", false, format!("{error:#}"))),

@@ -10,6 +10,7 @@ mod doctor;
 mod groups;
 mod mail;
 mod members;
+mod nats;
 mod organizations;
 mod output;
 mod pages;

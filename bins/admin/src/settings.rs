@@ -28,6 +28,69 @@ pub(crate) struct Settings {
     pub(crate) mail: MailOptions,
     /// Where templates and plugins may come from.
     pub(crate) repositories: RepositoryOptions,
+    /// NATS, which carries pipes.
+    pub(crate) nats: Nats,
+}
+
+/// The `nats` section.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub(crate) struct Nats {
+    /// Whether there are pipes at all; none is where `url` is set, or the private PostgreSQL is used.
+    enabled: Option<bool>,
+    /// Its servers; without it the private one is used.
+    url: Option<String>,
+    /// Whether a plain connection is refused.
+    pub(crate) tls_required: bool,
+    /// Certificate authorities to trust besides the machine's.
+    pub(crate) ca_files: Vec<PathBuf>,
+    /// How many copies of each stream a cluster keeps.
+    pub(crate) replicas: usize,
+    /// The private server's port.
+    pub(crate) port: Option<u16>,
+    /// The user the private server runs as.
+    pub(crate) run_as: Option<String>,
+    /// Folders with nats-server.
+    pub(crate) bin_dirs: Option<Vec<PathBuf>>,
+    /// Whether the private server's acknowledged messages survive a power cut.
+    pub(crate) durability: NatsDurability,
+    /// Bytes that must stay free on the private server's disk.
+    pub(crate) min_free_bytes: u64,
+}
+
+/// Whether an acknowledged message survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NatsDurability {
+    /// It does.
+    Full,
+    /// It survives killed programs alone.
+    Relaxed,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            enabled: None,
+            url: None,
+            tls_required: false,
+            ca_files: Vec::new(),
+            replicas: 1,
+            port: None,
+            run_as: None,
+            bin_dirs: None,
+            durability: NatsDurability::Full,
+            min_free_bytes: 1 << 30,
+        }
+    }
+}
+
+impl Nats {
+    /// The configured servers; none is the private one.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let url = self.url.as_deref().unwrap_or_default();
+        url.split(',').map(str::trim).filter(|url| !url.is_empty()).map(ToOwned::to_owned).collect()
+    }
 }
 
 /// The `database` section.
@@ -80,6 +143,11 @@ impl Settings {
             options.run_dir.clone_from(run);
         }
         options
+    }
+
+    /// Whether there are pipes.
+    pub(crate) fn has_pipes(&self) -> bool {
+        self.nats.enabled.unwrap_or(self.nats.url.is_some() || self.database.url.is_none())
     }
 
     /// What carries mails, as the control plane sends them.

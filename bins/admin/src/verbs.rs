@@ -3,6 +3,7 @@
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail};
+use clap::CommandFactory;
 use rand::{RngExt, distr::Alphanumeric};
 use serde_json::json;
 use tidegate_model::{Secret, SystemRole};
@@ -11,7 +12,7 @@ use tidegate_service::{NewLocalUser, Operator, Services, roles};
 use crate::{
     agents,
     args::{Args, Verb},
-    audit, connect, credentials, doctor, groups, mail, members, organizations, output, plugins, quotas,
+    audit, connect, credentials, doctor, groups, mail, members, nats, organizations, output, plugins, quotas,
     repositories, sessions,
     settings::Settings,
     users,
@@ -22,6 +23,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let as_json = args.json;
     if let Verb::Roles { .. } = args.verb {
         output::text(roles::SQL)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Verb::Completions { shell } = args.verb {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "tidegate-admin", &mut script);
+        std::io::stdout().lock().write_all(&script)?;
         return Ok(ExitCode::SUCCESS);
     }
     let settings = Settings::load(args.config.as_deref())?;
@@ -45,7 +52,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         let services = connected.services(&settings).await;
         match services {
-            Ok(services) => act(&services, args.verb, as_json).await,
+            Ok(services) => act(&services, &settings, args.verb, as_json).await,
             Err(error) => Err(error),
         }
     };
@@ -54,7 +61,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<()> {
+async fn act(services: &Services, settings: &Settings, verb: Verb, as_json: bool) -> anyhow::Result<()> {
     let operator = Operator::console();
     match verb {
         Verb::Bootstrap { organization, username, email, password_file, if_needed } => {
@@ -98,7 +105,10 @@ async fn act(services: &Services, verb: Verb, as_json: bool) -> anyhow::Result<(
         Verb::Plugins(verb) => Box::pin(plugins::plugins(services, verb, as_json)).await,
         Verb::Audit(verb) => audit::audit(services, verb, as_json).await,
         Verb::Repositories(verb) => repositories::repositories(services, verb, as_json).await,
-        Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor => Ok(()),
+        Verb::Nats(verb) => Box::pin(nats::nats(services, settings, verb, as_json)).await,
+        Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor | Verb::Completions { .. } => {
+            Ok(())
+        }
     }
 }
 

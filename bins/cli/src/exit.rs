@@ -2,12 +2,14 @@
 
 use std::{error::Error as _, io, process::ExitCode};
 
-use tidegate_client::Error;
+use tidegate_client::{Error, PipeError};
 
 use crate::output;
 
 /// Something did not work.
 pub(crate) const FAILURE: u8 = 1;
+/// The command line is wrong.
+pub(crate) const USAGE: u8 = 2;
 /// It is not there, or not for the caller.
 pub(crate) const REFUSED: u8 = 3;
 /// Nobody answered: whether it happened is not known.
@@ -51,14 +53,18 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn sentence(error: &anyhow::Error) -> String {
     let mut text = format!("{error:#}");
-    if let Some(Error::NotLoggedIn(_) | Error::LoginEnded) = error.downcast_ref() {
+    if let Some(Error::NotLoggedIn(_) | Error::LoginEnded) = of_api(error) {
         text.push_str(" with `tidegate login`");
     }
-    if let Some(source) = error.downcast_ref::<Error>().filter(|error| mentions_certificate(error)) {
-        let _ = source;
+    if of_api(error).is_some_and(mentions_certificate) {
         text.push_str("; if the server signs its own certificates, name its CA with --ca-file");
     }
     output::plain(&text)
+}
+
+/// What the control plane, or the way to it, had to do with it.
+fn of_api(error: &anyhow::Error) -> Option<&Error> {
+    error.downcast_ref::<Error>().or_else(|| error.downcast_ref::<PipeError>()?.of_api())
 }
 
 fn mentions_certificate(error: &Error) -> bool {
@@ -73,7 +79,7 @@ fn mentions_certificate(error: &Error) -> bool {
 }
 
 fn as_json(error: &anyhow::Error) -> serde_json::Value {
-    let refusal = error.downcast_ref::<Error>().and_then(Error::api);
+    let refusal = of_api(error).and_then(Error::api);
     let message = sentence(error);
     match refusal {
         Some(refusal) => serde_json::json!({"error": {

@@ -59,6 +59,16 @@ pub(crate) fn of_lines(output: Output, total: Option<u64>) -> ProgressBar {
     bar
 }
 
+/// A bar of bytes read, of `total` where that is known; only where a person looks.
+pub(crate) fn of_bytes(output: Output, total: Option<u64>) -> ProgressBar {
+    let Some(total) = total else { return ProgressBar::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(total), target(output));
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {msg} ({eta})") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Waits with a sentence on standard error where a person looks.
 pub(crate) async fn until<T>(output: Output, doing: &'static str, work: impl Future<Output = T>) -> T {
     let line = line(output);

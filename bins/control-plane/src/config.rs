@@ -188,8 +188,10 @@ impl Default for PostgresConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsConfig {
-    /// Whether there are pipes at all. Default true; `false` runs no NATS, and pipes answer 503.
-    pub enabled: bool,
+    /// Whether there are pipes at all: `false` runs no NATS, and pipes answer 503. Default: where `url` is set, or the
+    /// private PostgreSQL is run. Beside a configured database `true` without `url` runs a private nats-server, which
+    /// serves one control plane alone.
+    pub enabled: Option<bool>,
     /// Servers to use, for example `tls://nats-1.example.org,tls://nats-2.example.org`: they must trust this platform's
     /// operator, whose configuration the log shows while they do not. Without it a private nats-server is run.
     pub url: Option<String>,
@@ -231,7 +233,7 @@ pub enum NatsDurability {
 impl Default for NatsConfig {
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: None,
             url: None,
             public_url: None,
             tls_required: false,
@@ -248,6 +250,11 @@ impl Default for NatsConfig {
 }
 
 impl NatsConfig {
+    /// Whether there are pipes, where the private PostgreSQL is run or not.
+    pub(crate) fn is_wanted(&self, embedded: bool) -> bool {
+        self.enabled.unwrap_or(self.url.is_some() || embedded)
+    }
+
     /// The servers of `url`.
     pub(crate) fn urls(&self) -> Vec<String> {
         let url = self.url.as_deref().unwrap_or_default();

@@ -4,16 +4,32 @@
 use std::time::Duration;
 
 use tidegate_engines::nats::{Durability, Nats, Options, Trust};
-use tidegate_service::{BrokerOptions, BrokerTls, Error as ServiceError, Services};
+use tidegate_service::{Broker, BrokerOptions, BrokerTls, Error as ServiceError, NatsTrust, Services};
 
 use crate::{Config, Error, NatsDurability};
 
+/// The private server, and the keys that it was told to trust when it was started.
+pub(crate) struct Private {
+    server: Nats,
+    trusted: Vec<String>,
+}
+
+impl Private {
+    /// Stops it.
+    pub(crate) async fn stop(self) -> Result<(), tidegate_engines::Error> {
+        self.server.stop().await
+    }
+}
+
+/// How long nobody tries again to tell the server whom to trust.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// Starts the private server where none is configured, and tells the services where NATS is. One that does not answer yet
 /// stops nobody from starting: pipes answer 503 until it does, and `/readyz` says so.
-pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<Nats>, Error> {
+pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<Private>, Error> {
     let nats = &config.nats;
-    if !nats.enabled {
-        tracing::info!("there are no pipes: `nats.enabled` is false");
+    if !nats.is_wanted(config.is_embedded()) {
+        tracing::info!("there are no pipes: set `nats.url` to the servers that are to carry them");
         return Ok(None);
     }
     let mut broker = BrokerOptions {
@@ -30,11 +46,17 @@ pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<
                 "a private NATS beside a shared database serves this process alone: set `nats.url` where there are others"
             );
         }
+        let operator = services.broker.operator().await.map_err(|source| Error::Nats {
+            doing: "make its operator in the database",
+            source: Box::new(source),
+        })?;
+        let trusted = operator.trusted();
+        // Whom it trusts is read after that: keys that came in between are told once more.
         let server = Nats::start(options(config, services).await?).await?;
         tracing::info!(url = server.url(), version = server.version(), "NATS runs");
         broker.urls = vec![server.url()];
         broker.disk = Some((config.data_dir(), nats.min_free_bytes));
-        private = Some(server);
+        private = Some(Private { server, trusted });
     }
     match ready(services, broker, private.is_some()).await {
         Ok(()) => Ok(private),
@@ -69,6 +91,46 @@ async fn ready(services: &Services, options: BrokerOptions, private: bool) -> Re
     Ok(())
 }
 
+/// Starts the private server anew whenever the operator trusts other keys than it was told of; never ends.
+pub(crate) async fn follow(private: Option<&Private>, broker: &Broker) {
+    let (Some(Private { server, trusted }), Ok(mut operators)) = (private, broker.operators()) else {
+        return std::future::pending().await;
+    };
+    let mut told = trusted.clone();
+    loop {
+        let wanted: Vec<String> =
+            operators.borrow_and_update().trusted().iter().map(ToString::to_string).collect();
+        if wanted != told {
+            match tell(server, broker).await {
+                Ok(()) => told = wanted,
+                Err(error) => {
+                    tracing::warn!(
+                        error = crate::chain(&*error),
+                        "NATS was not told whom to trust, tried again"
+                    );
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            }
+        }
+        if operators.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn tell(server: &Nats, broker: &Broker) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let trust = broker.trust().await?;
+    server.trust(engine_trust(trust)).await?;
+    tracing::info!("NATS is started anew: its operator trusts other keys");
+    Ok(())
+}
+
+fn engine_trust(trust: NatsTrust) -> Trust {
+    let NatsTrust { operator, system_account, system_token } = trust;
+    Trust { operator, system_account, system_token }
+}
+
 /// How the private server is run.
 async fn options(config: &Config, services: &Services) -> Result<Options, Error> {
     let trust = services.broker.trust().await;
@@ -76,11 +138,7 @@ async fn options(config: &Config, services: &Services) -> Result<Options, Error>
         doing: "make its operator in the database",
         source: Box::new(error),
     })?;
-    let trust = Trust {
-        operator: trust.operator,
-        system_account: trust.system_account,
-        system_token: trust.system_token,
-    };
+    let trust = engine_trust(trust);
     let nats = &config.nats;
     let mut options = Options::new(config.data_dir(), trust);
     options.port = nats.port;

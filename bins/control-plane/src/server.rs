@@ -35,12 +35,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             return Err(error);
         }
     };
+    let broker = foundation.services.broker.clone();
     let served = match Server::start(&config, foundation.services, foundation.clock) {
         Ok(mut handle) => {
             tracing::info!(url = handle.url(), "serving");
             let ended = tokio::select! {
                 () = shutdown.cancelled() => Ok(()),
                 ended = handle.ended() => ended,
+                () = nats::follow(nats.as_ref(), &broker) => Ok(()),
             };
             tracing::info!("stopping");
             ended.and(handle.stop().await)

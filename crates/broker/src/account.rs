@@ -14,6 +14,8 @@ use crate::org::MAX_WIRE_BYTES;
 
 /// What our own connections are called in NATS's own tools.
 const NAME: &str = "tidegate";
+/// How much one connection of a user may listen to: answers to what it asked, which one subscription with a wildcard gets.
+const MAX_SUBSCRIPTIONS: u32 = 1_000;
 
 /// The keys of an account; both seeds are kept encrypted by the caller.
 #[derive(Debug, Clone)]
@@ -104,6 +106,8 @@ impl AccountAuthority {
             account: &self.identity,
             permissions,
             payload_bytes: Some(MAX_WIRE_BYTES),
+            // Whoever has all of an account is us.
+            subscriptions: expires.map(|_| MAX_SUBSCRIPTIONS),
             expires,
         };
         claims.encode(&self.signing, now.timestamp())

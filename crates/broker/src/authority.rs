@@ -17,7 +17,8 @@ const NAME: &str = "tidegate";
 pub struct Authority {
     identity: OperatorKey,
     signing: OperatorKey,
-    retired: Vec<OperatorPublic>,
+    /// Keys that are trusted besides.
+    others: Vec<OperatorPublic>,
     system: AccountKey,
 }
 
@@ -40,21 +41,21 @@ impl Authority {
 
     /// The operator of keys that were kept: its identity, the key it signs accounts with, and the system account's.
     pub const fn new(identity: OperatorKey, signing: OperatorKey, system: AccountKey) -> Self {
-        Self { identity, signing, retired: Vec::new(), system }
+        Self { identity, signing, others: Vec::new(), system }
     }
 
-    /// Goes on trusting accounts that these keys signed, until all of them are signed anew: the step between two signing
-    /// keys. A server learns it at its next start.
+    /// Trusts accounts that these keys sign, too: those that signed before, until all accounts are signed anew, and the one
+    /// that signs next. A server learns it at its next start.
     #[must_use]
-    pub fn still_trusting(mut self, retired: impl IntoIterator<Item = OperatorPublic>) -> Self {
-        self.retired.extend(retired);
+    pub fn also_trusting(mut self, others: impl IntoIterator<Item = OperatorPublic>) -> Self {
+        self.others.extend(others);
         self
     }
 
     /// The same operator with another signing key, trusting the one before still: what rotation begins with.
     #[must_use]
     pub fn rotated(mut self, signing: OperatorKey) -> Self {
-        self.retired.push(self.signing.public().clone());
+        self.others.push(self.signing.public().clone());
         self.signing = signing;
         self
     }
@@ -69,6 +70,11 @@ impl Authority {
         &self.signing
     }
 
+    /// Every key that accounts may be signed with, the one that signs first.
+    pub fn trusted(&self) -> Vec<OperatorPublic> {
+        std::iter::once(self.signing.public()).chain(&self.others).cloned().collect()
+    }
+
     /// The system account's key.
     pub const fn system(&self) -> &AccountKey {
         &self.system
@@ -76,8 +82,7 @@ impl Authority {
 
     /// What a server is configured with.
     pub fn trust(&self, now: DateTime<Utc>) -> Result<Trust> {
-        let mut signing_keys = vec![self.signing.public().clone()];
-        signing_keys.extend(self.retired.iter().cloned());
+        let signing_keys = self.trusted();
         let claims =
             OperatorClaims { name: NAME, signing_keys: &signing_keys, system_account: self.system.public() };
         Ok(Trust {
@@ -112,6 +117,7 @@ impl Authority {
             account: self.system.public(),
             permissions: &Permissions::default(),
             payload_bytes: None,
+            subscriptions: None,
             expires: None,
         };
         claims.encode(&self.system, now.timestamp())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
+use async_nats::connection::State;
 use async_nats::{Auth, AuthError, Client, ConnectOptions, HeaderMap, Message};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -67,6 +68,15 @@ impl Connection {
 
     pub(crate) const fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Refuses while the connection is being made again: what is asked then waits in the client beyond its time, and is
+    /// carried out once it is there, whatever others did meanwhile.
+    pub(crate) fn is_there(&self, doing: &'static str) -> Result<()> {
+        match self.client.connection_state() {
+            State::Connected => Ok(()),
+            State::Pending | State::Disconnected => Err(Error::late(doing)),
+        }
     }
 
     /// A place among the requests that wait; refused when all are taken, because a queue would only grow.

@@ -40,6 +40,7 @@ mod options;
 mod org;
 mod permissions;
 mod pool;
+mod servers;
 mod system;
 mod version;
 
@@ -59,6 +60,7 @@ pub use org::{
 };
 pub use permissions::{MAX_GRANTS, Principal, WriteGrant};
 pub use pool::Pool;
+pub use servers::{ServerState, StoreState};
 pub use system::{AccountLoad, ServerInfo, System};
 pub use version::{OLDEST_SERVER, check_version};
 

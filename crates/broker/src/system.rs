@@ -15,7 +15,7 @@ use crate::connect::Connection;
 use crate::jwt::{AccountToken, DeletionClaims};
 use crate::keys::AccountPublic;
 use crate::version::check_version;
-use crate::{Authority, Error, Missing, Options, Result};
+use crate::{Authority, Error, Missing, Options, Result, ServerState, servers};
 
 /// A connection as a user of the system account. Cheap to clone; made again when it breaks.
 #[derive(Clone)]
@@ -91,6 +91,11 @@ impl System {
             version: info.version,
             jetstream: info.jetstream,
         }
+    }
+
+    /// Every server that answers, by name.
+    pub async fn servers(&self) -> Result<Vec<ServerState>> {
+        servers::ask(&self.connection).await
     }
 
     /// Whether the server answers now.

@@ -22,6 +22,9 @@ pub(crate) struct Inner {
     pub(crate) backoff: Duration,
     pub(crate) credential: Credential,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Authorities that are trusted besides the system's, for connections beside HTTP.
+    #[cfg(feature = "pipes")]
+    pub(crate) ca_pem: Vec<u8>,
 }
 
 /// What calls are made with.
@@ -153,8 +156,16 @@ impl ClientBuilder {
             Some(token) => Credential::Fixed(token),
             None => Credential::Renewed { store: self.store, held: Mutex::default() },
         };
-        let inner =
-            Inner { base, http, timeout: self.timeout, backoff: self.backoff, credential, clock: self.clock };
+        let inner = Inner {
+            base,
+            http,
+            timeout: self.timeout,
+            backoff: self.backoff,
+            credential,
+            clock: self.clock,
+            #[cfg(feature = "pipes")]
+            ca_pem: self.ca_pem,
+        };
         Ok(Client { inner: Arc::new(inner) })
     }
 }

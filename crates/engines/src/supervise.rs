@@ -1,9 +1,10 @@
 //! Keeps one server running until it is told to stop.
 //! Never gives up while the process lives: a server that cannot start is tried again, ever more slowly.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +65,8 @@ pub(crate) struct Supervisor<L> {
     pub(crate) launch: L,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) stop: CancellationToken,
+    /// That the server is to be started anew, with what its launcher says then.
+    pub(crate) restart: Arc<Notify>,
     pub(crate) lock: OwnerLock,
 }
 
@@ -73,10 +76,18 @@ impl<L: Launcher> Supervisor<L> {
         let mut pause = Duration::ZERO;
         let outcome = loop {
             let born = tokio::time::Instant::now();
-            if self.stay(&mut server).await == Ended::ByOrder {
+            let ended = self.stay(&mut server).await;
+            if ended == Ended::ByOrder {
                 break server.stop(self.launch.shutdown_timeout()).await;
             }
             self.status.send_replace(Status::Restarting);
+            if ended == Ended::ToComeBack
+                && let Err(error) = server.stop(self.launch.shutdown_timeout()).await
+            {
+                // what is left of it is cleared away before the next one starts
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(engine = L::NAME, error, "the server did not end as it should");
+            }
             if born.elapsed() > HEALTHY {
                 pause = Duration::ZERO;
             }
@@ -98,6 +109,7 @@ impl<L: Launcher> Supervisor<L> {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ended::ByOrder,
+                () = self.restart.notified() => return Ended::ToComeBack,
                 status = server.ended() => {
                     tracing::error!(engine = L::NAME, pid = server.pid(), ?status, "the server died; starting it again");
                     return Ended::ByItself;
@@ -162,5 +174,6 @@ impl<L: Launcher> Supervisor<L> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ended {
     ByOrder,
+    ToComeBack,
     ByItself,
 }

@@ -54,7 +54,9 @@ mod session_limit;
 mod share;
 mod source;
 mod source_grant;
+mod subscription;
 mod template;
+mod terminal_control;
 mod text_enum;
 mod time_limit;
 mod user;
@@ -114,8 +116,8 @@ pub use organization::{
 };
 pub use permission::{Operation, Standing};
 pub use pipe::{
-    CreatePipeRequest, InvalidSubject, ListedPipe, Pipe, PipeSubject, UpdatePipeRequest, pipe_of_stream,
-    stream_name,
+    CreatePipeRequest, InvalidSubject, ListedPipe, OpenPipeRequest, Pipe, PipeSubject, PipeUse,
+    UpdatePipeRequest, pipe_of_stream, stream_name,
 };
 pub use pipe_retention::{Retention, RetentionChange, RetentionChoice};
 pub use plugin::{
@@ -151,7 +153,9 @@ pub use source::{
     CreateSourceRequest, Handle, INBOX, InvalidName, PipeName, STDCTRL, STDIN, STDOUT, Source, SourceKind,
 };
 pub use source_grant::{GrantSourceRequest, GrantTarget, SourceGrant, SourceRight, Writers};
+pub use subscription::{LastSent, ReadReceipt, ReadReceipts, SeenMember, Subscription};
 pub use template::BuiltInTemplate;
+pub use terminal_control::{TerminalBegin, TerminalControl, TerminalSize};
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};
 pub use user::{

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     FieldErrors, Fields, FromFields, OrgId, PipeId, PipeName, Retention, RetentionChange, RetentionChoice,
-    SourceId, UserId,
+    SourceId, UserId, text_enum::text_enum,
 };
 
 /// A pipe that somebody made at a source. Those of the source's kind are no rows and have the default retention.
@@ -84,6 +84,35 @@ impl FromFields for CreatePipeRequest {
         // What depends on the organization is checked where it is known.
         check_fixed(fields, retention.resolve());
         Some(Self { name: name?, retention })
+    }
+}
+
+text_enum! {
+    /// What somebody wants with a pipe.
+    PipeUse, "use" {
+        /// Read it.
+        Read = "read",
+        /// Write to it.
+        Write = "write",
+    }
+}
+
+/// Body of `POST sources/{handle}/pipes/{name}/open`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenPipeRequest {
+    /// What for.
+    pub to: PipeUse,
+    /// Whether nothing of before is to be read.
+    pub anew: bool,
+}
+
+impl FromFields for OpenPipeRequest {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let (to, anew) = (fields.required("use"), fields.optional("anew").unwrap_or(false));
+        if anew && to == Some(PipeUse::Write) {
+            fields.errors().add("anew", "is for reading alone");
+        }
+        Some(Self { to: to?, anew })
     }
 }
 
@@ -188,6 +217,21 @@ mod tests {
 
     use super::*;
     use crate::PatchField;
+
+    #[test]
+    fn a_pipe_is_opened_for_one_use_and_anew_for_reading_alone() {
+        let wanted = OpenPipeRequest::from_json(json!({"use": "read", "anew": true})).unwrap();
+        assert_eq!(wanted, OpenPipeRequest { to: PipeUse::Read, anew: true });
+        let wanted = OpenPipeRequest::from_json(json!({"use": "write"})).unwrap();
+        assert_eq!(wanted, OpenPipeRequest { to: PipeUse::Write, anew: false });
+        let named = |body| {
+            let errors = OpenPipeRequest::from_json(body).unwrap_err();
+            errors.iter().map(|(field, _)| field.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(named(json!({"use": "write", "anew": true})), ["anew"]);
+        assert_eq!(named(json!({"use": "type", "anew": 1, "odd": 1})), ["anew", "odd", "use"]);
+        assert_eq!(named(json!({})), ["use"]);
+    }
 
     #[test]
     fn a_new_pipe_names_every_bad_field() {

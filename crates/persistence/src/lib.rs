@@ -51,6 +51,7 @@ mod origin;
 pub mod password_reset;
 pub mod pipe;
 pub mod pipe_operation;
+pub mod pipe_reader;
 pub mod pipe_stream;
 pub mod plugin_delivery;
 mod pulse;

@@ -212,6 +212,8 @@ pub struct NatsOperator {
     pub system_seed: Vec<u8>,
     /// Keys that signed accounts before and are still trusted.
     pub retired_keys: Vec<String>,
+    /// The key that is to sign next, and its seed: servers are told of it before anything is signed with it.
+    pub next: Option<(String, Vec<u8>)>,
 }
 
 /// Keeps the operator; whoever comes first wins, and everybody gets the one that is kept.
@@ -239,25 +241,122 @@ pub async fn set_operator(
 
 /// The operator, once there is one.
 pub async fn operator(tx: &mut PlatformTx) -> Result<Option<NatsOperator>> {
-    type Row = (String, String, String, Vec<u8>, Vec<u8>, Vec<u8>, Vec<String>);
-    let rows: Vec<Row> = statement::<(Text, Text, Text, Binary, Binary, Binary, Array<Text>)>(
-        "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys FROM nats_operator",
+    load_operator(tx, OPERATOR).await
+}
+
+/// The operator, which keeps its signing key until the transaction ends: what is signed in it is signed by the key of then.
+pub async fn operator_for_signing(tx: &mut PlatformTx) -> Result<NatsOperator> {
+    load_operator(tx, OPERATOR_FOR_SIGNING).await?.ok_or(Error::NotFound)
+}
+
+const OPERATOR: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed
+     FROM nats_operator";
+const OPERATOR_FOR_SIGNING: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed
+     FROM nats_operator FOR SHARE";
+
+async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<NatsOperator>> {
+    type Columns = (Text, Text, Text, Binary, Binary, Binary, Array<Text>, Nullable<Text>, Nullable<Binary>);
+    type Row =
+        (String, String, String, Vec<u8>, Vec<u8>, Vec<u8>, Vec<String>, Option<String>, Option<Vec<u8>>);
+    let rows: Vec<Row> = statement::<Columns>(sql).load(tx.conn()?).await?;
+    Ok(rows.into_iter().next().map(|row| {
+        let (
+            identity_key,
+            signing_key,
+            system_key,
+            identity_seed,
+            signing_seed,
+            system_seed,
+            retired_keys,
+            key,
+            seed,
+        ) = row;
+        let next = key.zip(seed);
+        NatsOperator {
+            identity_key,
+            signing_key,
+            system_key,
+            identity_seed,
+            signing_seed,
+            system_seed,
+            retired_keys,
+            next,
+        }
+    }))
+}
+
+/// Keeps the key that is to sign next; false where one is kept already, or an earlier one is still trusted.
+pub async fn announce_key(
+    tx: &mut PlatformTx,
+    key: String,
+    sealed: Vec<u8>,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let changed = statement::<()>(
+        "UPDATE nats_operator SET next_key = ?, next_seed = ?, updated_at = ? WHERE next_key IS NULL AND retired_keys = '{}'",
     )
+    .bind::<Text, _>(key)
+    .bind::<Binary, _>(sealed)
+    .bind::<Timestamptz, _>(now)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// Makes the announced key the one that signs; the one before stays trusted. False where this key is not announced any
+/// more. Waits for those who sign at this moment.
+pub async fn switch_key(tx: &mut PlatformTx, key: String, now: DateTime<Utc>) -> Result<bool> {
+    let changed = statement::<()>(
+        "UPDATE nats_operator SET retired_keys = array_append(retired_keys, signing_key), signing_key = next_key,
+                signing_seed = next_seed, next_key = NULL, next_seed = NULL, updated_at = ? WHERE next_key = ?",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Text, _>(key)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// Ends the trust in keys that signed before; false where an account is signed by one of them still, or is not pushed yet.
+pub async fn drop_retired_keys(tx: &mut PlatformTx, now: DateTime<Utc>) -> Result<bool> {
+    let changed = statement::<()>(
+        "UPDATE nats_operator o SET retired_keys = '{}', updated_at = ?
+         WHERE NOT EXISTS (SELECT 1 FROM nats_accounts a WHERE a.signed_by <> o.signing_key OR a.pushed_at IS NULL)",
+    )
+    .bind::<Timestamptz, _>(now)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// Organizations whose account is signed by another key than this one, or is not pushed yet, in the order of their ids from
+/// the one after `after` on.
+pub async fn unsettled(
+    tx: &mut PlatformTx,
+    signing_key: &str,
+    after: Option<OrgId>,
+    limit: i64,
+) -> Result<Vec<OrgId>> {
+    let rows: Vec<(OrgId,)> = statement::<(Uuid,)>(
+        "SELECT org_id FROM nats_accounts WHERE (signed_by <> ? OR pushed_at IS NULL) AND org_id > ? ORDER BY org_id LIMIT ?",
+    )
+    .bind::<Text, _>(signing_key.to_owned())
+    .bind::<Uuid, _>(after.unwrap_or_else(|| OrgId::from_uuid(uuid::Uuid::nil())))
+    .bind::<BigInt, _>(limit)
     .load(tx.conn()?)
     .await?;
-    Ok(rows.into_iter().next().map(
-        |(identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys)| {
-            NatsOperator {
-                identity_key,
-                signing_key,
-                system_key,
-                identity_seed,
-                signing_seed,
-                system_seed,
-                retired_keys,
-            }
-        },
-    ))
+    Ok(rows.into_iter().map(|(org,)| org).collect())
+}
+
+/// How many accounts there are, and how many of them [`unsettled`] lists.
+pub async fn count_accounts(tx: &mut PlatformTx, signing_key: &str) -> Result<(i64, i64)> {
+    let rows: Vec<(i64, i64)> = statement::<(BigInt, BigInt)>(
+        "SELECT count(*), count(*) FILTER (WHERE signed_by <> ? OR pushed_at IS NULL) FROM nats_accounts",
+    )
+    .bind::<Text, _>(signing_key.to_owned())
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next().unwrap_or_default())
 }
 
 /// Notes that a credential of whoever opened the transaction gets a token for NATS, and gives the second it is to be issued

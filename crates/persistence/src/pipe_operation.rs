@@ -169,6 +169,20 @@ pub async fn pending(
         .collect()
 }
 
+/// What has to be done for the streams of a source to be gone.
+pub async fn deletions(tx: &mut OrgTx, source: SourceId) -> Result<Vec<PipeOperationId>> {
+    let org = tx.org_id();
+    let rows: Vec<(PipeOperationId,)> = statement::<(Uuid,)>(
+        "SELECT id FROM pipe_operations
+         WHERE org_id = ? AND status = 'pending' AND source_id = ? AND kind = 'delete_stream' ORDER BY seq",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(source)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
 /// An operation that was claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
@@ -185,7 +199,8 @@ pub struct Claimed {
 }
 
 /// Claims operations that are due, at most `each` of one organization and `limit` of all, until `lease`: nobody else tries
-/// them before, and after it anybody may. One that waits for an earlier one of its topic is not among them.
+/// them before, and after it anybody may. One that waits for an earlier one of its topic is not among them, nor one of a
+/// suspended organization that nobody can connect to. Where there is more, it is the turn of some organizations or others.
 pub async fn claim(
     tx: &mut PlatformTx,
     (each, limit): (i64, i64),
@@ -199,12 +214,15 @@ pub async fn claim(
             SELECT (SELECT o.org_id FROM pipe_operations o WHERE o.status = 'pending' AND o.org_id > orgs.id ORDER BY o.org_id LIMIT 1)
             FROM orgs WHERE orgs.id IS NOT NULL),
          due AS MATERIALIZED (
-            SELECT d.id FROM orgs CROSS JOIN LATERAL (
-                SELECT o.id FROM pipe_operations o WHERE o.org_id = orgs.id AND o.status = 'pending' AND o.next_at <= ?
+            SELECT d.id FROM (
+                SELECT orgs.id, (SELECT g.status FROM organizations g WHERE g.id = orgs.id) AS status
+                FROM orgs WHERE orgs.id IS NOT NULL ORDER BY random()) turn CROSS JOIN LATERAL (
+                SELECT o.id FROM pipe_operations o WHERE o.org_id = turn.id AND o.status = 'pending' AND o.next_at <= ?
+                  AND (turn.status <> 'suspended' OR o.kind IN ('push_account', 'review_readers'))
                   AND NOT EXISTS (SELECT 1 FROM pipe_operations e WHERE e.org_id = o.org_id AND e.topic = o.topic
                                   AND e.status = 'pending' AND e.seq < o.seq)
                 ORDER BY o.seq LIMIT ? FOR UPDATE SKIP LOCKED) d
-            WHERE orgs.id IS NOT NULL LIMIT ?),
+            LIMIT ?),
          claimed AS (UPDATE pipe_operations o SET attempts = o.attempts + 1, next_at = ? FROM due WHERE o.id = due.id
             RETURNING o.id, o.attempts, o.org_id, o.kind, o.source_id, o.pipe, o.user_id, o.created_at, o.seq)
          SELECT id, attempts, org_id, kind, source_id, pipe, user_id, created_at FROM claimed ORDER BY seq",

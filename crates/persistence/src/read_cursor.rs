@@ -2,7 +2,7 @@
 //! the consumer away.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{SourceId, UserId};
 
@@ -84,16 +84,40 @@ pub async fn list(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec<ReadCu
     Ok(rows.into_iter().map(cursor).collect())
 }
 
-/// Ends the places of those who may not read there any more, and with each its consumer. Gives how many.
-pub async fn end_unreadable(tx: &mut OrgTx) -> Result<usize> {
+/// Ends the places of those who may not read there any more, in one source or in all, and with each its consumer. Gives how
+/// many.
+pub async fn end_unreadable(tx: &mut OrgTx, source: Option<SourceId>) -> Result<usize> {
     let org = tx.org_id();
+    // Who is below which group is found once for all, and not for each place.
     Ok(statement::<()>(
-        "DELETE FROM read_cursors c USING sources s
+        "WITH RECURSIVE up (user_id, id) AS (
+            SELECT m.user_id, m.group_id FROM group_memberships m WHERE m.org_id = ?
+            UNION SELECT up.user_id, p.parent_id FROM groups p JOIN up ON up.id = p.id WHERE p.org_id = ? AND p.parent_id IS NOT NULL)
+         DELETE FROM read_cursors c USING sources s
          WHERE c.org_id = ? AND s.org_id = c.org_id AND s.id = c.source_id AND c.user_id <> s.created_by
+           AND (?::uuid IS NULL OR c.source_id = ?)
            AND (c.pipe IN ('inbox', 'stdin', 'stdctrl') OR NOT EXISTS (
-                SELECT 1 FROM source_rights(c.org_id, c.user_id) r WHERE r.source_id = c.source_id AND r.allows = 'read'))",
+                SELECT 1 FROM source_grants g WHERE g.org_id = c.org_id AND g.source_id = c.source_id AND g.allows = 'read'
+                  AND (g.user_id = c.user_id OR (g.user_id IS NULL AND g.group_id IS NULL)
+                       OR (c.user_id, g.group_id) IN (SELECT up.user_id, up.id FROM up))))",
     )
     .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(org)
+    .bind::<Nullable<Uuid>, _>(source)
+    .bind::<Nullable<Uuid>, _>(source)
     .execute(tx.conn()?)
+    .await?)
+}
+
+/// Whose places there are in the pipes of some sources.
+pub async fn readers(tx: &mut OrgTx, sources: Vec<SourceId>) -> Result<Vec<(SourceId, String, UserId)>> {
+    let org = tx.org_id();
+    Ok(statement::<(Uuid, Text, Uuid)>(
+        "SELECT c.source_id, c.pipe, c.user_id FROM read_cursors c WHERE c.org_id = ? AND c.source_id = ANY (?)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Array<Uuid>, _>(sources)
+    .load(tx.conn()?)
     .await?)
 }

@@ -171,6 +171,32 @@ pub async fn delete(tx: &mut OrgTx, handle: &str) -> Result<()> {
     if gone == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
+/// Deletes some sources of the organization, at most `limit`, as [`delete`] does one. Gives how many.
+pub async fn delete_some(tx: &mut OrgTx, limit: i64) -> Result<usize> {
+    let org = tx.org_id();
+    Ok(statement::<()>(
+        "DELETE FROM sources WHERE org_id = ? AND id IN (SELECT id FROM sources WHERE org_id = ? LIMIT ?)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(org)
+    .bind::<BigInt, _>(limit)
+    .execute(tx.conn()?)
+    .await?)
+}
+
+/// The source of this id where it is there: nobody deletes it, or wants a stream for one of its pipes, before this
+/// transaction ends.
+pub async fn lock(tx: &mut OrgTx, id: SourceId) -> Result<bool> {
+    let org = tx.org_id();
+    let rows: Vec<(SourceId,)> =
+        statement::<(Uuid,)>("SELECT id FROM sources WHERE org_id = ? AND id = ? FOR UPDATE")
+            .bind::<Uuid, _>(org)
+            .bind::<Uuid, _>(id)
+            .load(tx.conn()?)
+            .await?;
+    Ok(!rows.is_empty())
+}
+
 /// What was sent to a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastMessage {

@@ -79,9 +79,11 @@ pub use applications::{Applications, ApplicationsPage, ChangedAccess, Removal};
 pub use audit::{Audit, Export, ExportFormat, ExportWriter, Whole};
 pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use broker::{
-    Broker, BrokerOptions, BrokerTls, Connected, Drift, Exchange, Exchanged, Messages, MessagesPage,
-    MessagesRead, MessagesWanted, OLDEST_NATS, Operator as NatsOperator, PipeRoute, Published, ReadMessage,
-    Trust as NatsTrust,
+    Begun as RotationBegun, Broker, BrokerOptions, BrokerTls, Connected, Drift, Exchange, Exchanged,
+    Messages, MessagesPage, MessagesRead, MessagesWanted, NatsStanding, OLDEST_NATS,
+    Operator as NatsOperator, OperatorStanding, PipeLimits, PipeLimitsChange, PipeRoute, Published,
+    ReadMessage, Rotation, ServerState as NatsServer, StoreState as NatsStore, Trust as NatsTrust,
+    check_version as check_nats_version,
 };
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;

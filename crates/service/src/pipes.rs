@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
+pub use tidegate_model::PipeUse;
 use tidegate_model::{
     CreatePipeRequest, FieldErrors, ListedPipe, Operation, Pipe, PipeId, PipeOperationId, PipeSubject,
     Retention, RetentionChange, Source, SourceRight, UserId, Writers,
@@ -14,7 +15,7 @@ use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx, nats_account, pipe,
     pipe_operation::{self, Operation as Told},
     pipe_stream::{self, PipeStream},
-    source::Stored,
+    source::{self, Stored},
     source_grant,
 };
 
@@ -53,15 +54,6 @@ impl OpenPipe {
             sender,
         }
     }
-}
-
-/// What somebody does with a pipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PipeUse {
-    /// Read it.
-    Read,
-    /// Write to it.
-    Write,
 }
 
 /// Pipes of one source at most.
@@ -143,7 +135,10 @@ impl Pipes {
                 match pipe_stream::find(tx, source.id, name).await {
                     Err(DbError::NotFound) => {}
                     Err(other) => return Err(other.into()),
-                    Ok(_) => drop(want_in(tx, &source, name, retention, now).await?),
+                    Ok(known) => {
+                        want_in(tx, &source, name, retention, now).await?;
+                        follow_in(tx, &known, retention, now).await?;
+                    }
                 }
                 let detail = json!({
                     "before": {"pipe": name, "retention": before.retention()},
@@ -200,15 +195,18 @@ impl Pipes {
         let now = self.0.clock.now();
         let work = self.0.db.in_org(scope, async |tx| {
             let Stored { source, .. } = found_in(tx, handle).await?;
-            let retention = if source.is_auto_pipe(name) {
-                Retention::default()
-            } else {
-                made_in(tx, &source, name).await?.retention()
-            };
+            kept_in(tx, &source, name).await?;
             allowed_in(tx, scope, &source, name, to).await?;
             let stream = match pipe_stream::find(tx, source.id, name).await {
                 Ok(known) => known,
                 Err(DbError::NotFound) => {
+                    // Nobody deletes the pipe meanwhile, or changes what it keeps.
+                    let locked =
+                        source::lock_by_handle(tx, handle).await.named(format_args!("source {handle}"))?;
+                    if locked.source.id != source.id {
+                        return Err(Error::not_found(format_args!("source {handle}")));
+                    }
+                    let retention = kept_in(tx, &source, name).await?;
                     want_in(tx, &source, name, retention, now).await?;
                     pipe_stream::find(tx, source.id, name).await?
                 }
@@ -221,8 +219,16 @@ impl Pipes {
     }
 }
 
+/// What a pipe of a source is to keep.
+async fn kept_in(tx: &mut OrgTx, source: &Source, name: &str) -> Result<Retention> {
+    if source.is_auto_pipe(name) {
+        return Ok(Retention::default());
+    }
+    Ok(made_in(tx, source, name).await?.retention())
+}
+
 /// Refuses what the source's creator did not allow.
-async fn allowed_in(
+pub(crate) async fn allowed_in(
     tx: &mut OrgTx,
     scope: &OrgScope,
     source: &Source,
@@ -266,6 +272,24 @@ async fn want_in(
     if pipe_stream::want(tx, source.id, name, retention, now).await? {
         pipe_operation::insert(tx, &Told::EnsureStream(source.id, name.to_owned()), now).await?;
     }
+    Ok(())
+}
+
+/// Asks once more for what was given up before, where the broker was full for instance: another answer than success is due
+/// until it keeps what it is to keep.
+async fn follow_in(
+    tx: &mut OrgTx,
+    known: &PipeStream,
+    retention: Retention,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<()> {
+    let (source, name) = (known.source_id, known.pipe.as_str());
+    let kept = known.in_force.is_some_and(|found| found.retention == retention);
+    let topic = tidegate_model::stream_name(source, name);
+    if kept || !pipe_operation::pending(tx, Some(topic), 1).await?.is_empty() {
+        return Ok(());
+    }
+    pipe_operation::insert(tx, &Told::EnsureStream(source, name.to_owned()), now).await?;
     Ok(())
 }
 

@@ -37,6 +37,7 @@ pub(crate) enum Purpose {
     SignInNonce,
     SignInVerifier,
     PasswordReset,
+    MessageKey,
 }
 
 /// Keys derived from the master key (HKDF-SHA-256, RFC 5869).
@@ -127,6 +128,7 @@ impl Vault {
             Purpose::SignInNonce => b"sign-in-nonce:",
             Purpose::SignInVerifier => b"sign-in-verifier:",
             Purpose::PasswordReset => b"password-reset:",
+            Purpose::MessageKey => b"message-key:",
         };
         context.update(label);
         context.update(secret);

@@ -6,11 +6,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateSourceRequest, FieldErrors, GrantSourceRequest, GrantTarget, GroupId, Operation, OrgRole, Source,
-    SourceGrant, SourceGrantId, SourceId, SourceRight, UserId,
+    CreateSourceRequest, FieldErrors, GrantSourceRequest, GrantTarget, GroupId, Operation, OrgRole,
+    PipeOperationId, Source, SourceGrant, SourceGrantId, SourceId, SourceRight, UserId,
 };
 use tidegate_persistence::{
-    OrgScope, OrgTx, audit, group, membership, read_cursor,
+    OrgScope, OrgTx, audit, group, membership, pipe_operation, read_cursor,
     source::{self, Stored},
     source_grant::{self, NewGrant},
 };
@@ -108,8 +108,9 @@ impl Sources {
     }
 
     /// Ends a source with its pipes, their messages and who may use it: for whoever made it, and for those who manage
-    /// sources. A source of the same handle that comes later starts empty.
-    pub async fn delete(&self, scope: &OrgScope, handle: &str) -> Result<()> {
+    /// sources. A source of the same handle that comes later starts empty. Gives the operations that have to be done for
+    /// its streams to be gone.
+    pub async fn delete(&self, scope: &OrgScope, handle: &str) -> Result<Vec<PipeOperationId>> {
         let now = self.0.clock.now();
         let deleted = self
             .0
@@ -119,18 +120,19 @@ impl Sources {
                 let Stored { source, .. } = changeable_in(tx, scope, role, handle).await?;
                 source::delete(tx, handle).await?;
                 let shown = json!({"id": source.id, "kind": source.kind, "createdBy": source.created_by});
-                audit_in(tx, "source.delete", handle, json!({"before": shown}), now).await
+                audit_in(tx, "source.delete", handle, json!({"before": shown}), now).await?;
+                Ok(pipe_operation::deletions(tx, source.id).await?)
             })
             .await;
         self.told(deleted)
     }
 
     /// NATS is to follow at once, and whoever holds a token for what is gone gets another one.
-    fn told(&self, changed: Result<()>) -> Result<()> {
-        changed?;
+    fn told<T>(&self, changed: Result<T>) -> Result<T> {
+        let done = changed?;
         self.0.nudges.send(Nudge::Revalidate);
         self.0.broker.wake();
-        Ok(())
+        Ok(done)
     }
 
     /// Gives a member, a group or everyone a right to a source: for whoever made it, and for those who manage sources.
@@ -214,7 +216,7 @@ impl Sources {
                     .find(|grant| grant.id == id)
                     .ok_or_else(|| Error::not_found(format_args!("grant {id} of source {handle}")))?;
                 source_grant::delete(tx, source.id, id).await?;
-                let ended = read_cursor::end_unreadable(tx).await?;
+                let ended = read_cursor::end_unreadable(tx, Some(source.id)).await?;
                 let detail = json!({"before": shown_grant(&source, &before), "readersEnded": ended});
                 audit_in(tx, "source.revoke", handle, detail, now).await
             })

@@ -26,6 +26,7 @@ mod external;
 mod frozen;
 mod identity_provider;
 pub mod nats;
+mod nats_cluster;
 mod people;
 mod wait;
 
@@ -37,5 +38,6 @@ pub use database::{BOOTSTRAP_KEY, MASTER_KEY, Outage, TestDb};
 pub use external::ExternalPostgres;
 pub use frozen::{FrozenPostgres, postmaster};
 pub use identity_provider::{Account, CLIENT_ID, CLIENT_SECRET, IdentityProvider, Lie, Signature};
+pub use nats_cluster::NatsCluster;
 pub use people::{TestOrg, TestUser, new_session};
 pub use wait::{DEADLINE, eventually, eventually_some};

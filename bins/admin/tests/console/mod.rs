@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -23,7 +24,7 @@ impl Console {
         let url = test.app_url();
         let (url, key) = (url.expose(), key.display());
         let toml = format!("[database]\nurl = \"{url}\"\n[secrets]\nmaster_key_file = \"{key}\"\n");
-        fs::write(console.path("control-plane.toml"), toml).unwrap();
+        console.configure(&toml);
         console
     }
 
@@ -31,8 +32,15 @@ impl Console {
         self.0.path().join(name)
     }
 
+    /// Writes more into the configuration.
+    pub(crate) fn configure(&self, toml: &str) {
+        let mut file =
+            fs::File::options().create(true).append(true).open(self.path("control-plane.toml")).unwrap();
+        file.write_all(toml.as_bytes()).unwrap();
+    }
+
     /// Whether it succeeded, and what it said.
-    fn run(&self, words: &[&str]) -> (bool, String) {
+    pub(crate) fn run(&self, words: &[&str]) -> (bool, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-admin"));
         command.env_remove("TIDEGATE_CONFIG").arg("--config").arg(self.path("control-plane.toml"));
         let output = command.args(words).output().unwrap();

@@ -3,22 +3,35 @@
 use std::{path::PathBuf, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use tidegate_model::{Handle, INBOX, MessageId};
+
+/// How messages travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Over {
+    /// Through the control plane, one request a message.
+    Http,
+    /// Straight to NATS, several on their way at a time; this machine must reach it.
+    Nats,
+}
 
 /// `send`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  \
     tidegate send build \"the tests are green\"\n  \
     make 2>&1 | tidegate send build/results\n  \
+    make 2>&1 | tidegate send build/results --lines --over nats\n  \
     tidegate send build --file report.json --key nightly-17\n\n\
+    With --lines the lines are stored in their order. Where it ends early it says how many are stored and under which --key\n\
+    the same input can be sent again: what was stored within the last ten minutes is not stored a second time.\n\n\
     Exit codes:\n  \
     0  stored: the broker has acknowledged it\n  \
     1  something else did not work\n  \
     2  the command line is wrong\n  \
     3  refused: no such source or pipe, or not for you, or no longer logged in\n  \
     4  not acknowledged in time: send it again with the same --key, and it is stored once\n  \
-    5  too large, or no room is left")]
+    5  too large, or no room is left\n  \
+    6  stored, and with --wait-read nobody has read it in time")]
 pub(crate) struct SendArgs {
     /// A source's handle for its inbox, or HANDLE/PIPE.
     #[arg(value_name = "HANDLE[/PIPE]")]
@@ -32,15 +45,58 @@ pub(crate) struct SendArgs {
     /// The message that this answers.
     #[arg(long, value_name = "ID")]
     pub(crate) reply_to: Option<MessageId>,
-    /// Ask to hear that it was read.
+    /// Ask to hear that it was read: `tidegate receipts` tells.
     #[arg(long)]
     pub(crate) ack: bool,
-    /// What a repeat is known by, within ten minutes; a random one where absent.
+    /// Wait so many seconds until somebody has read it.
+    #[arg(long, value_name = "SECONDS", requires = "ack", conflicts_with = "lines")]
+    pub(crate) wait_read: Option<u64>,
+    /// What a repeat is known by, within ten minutes; a random one where absent. With --lines the number of the line is
+    /// added.
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Send each line of standard input, or of the file, as a message of its own.
+    #[arg(long, conflicts_with = "text")]
+    pub(crate) lines: bool,
+    /// How it travels.
+    #[arg(long, value_enum, default_value_t = Over::Http)]
+    pub(crate) over: Over,
     /// For how many seconds to try again where the broker does not answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) timeout: u64,
+}
+
+/// `receipts`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    tidegate send build \"may I deploy?\" --ack\n  \
+    tidegate receipts build 17\n\n\
+    Whoever has read past a message has read it, with whichever program. Only its sender is told, and whoever made the source\n\
+    or manages sources.\n\n\
+    Exit codes:\n  \
+    0  somebody has read it\n  \
+    1  something else did not work\n  \
+    3  refused: no such message, or not yours, or no longer logged in\n  \
+    4  no answer from the broker\n  \
+    6  nobody has read it")]
+pub(crate) struct ReceiptArgs {
+    /// A source's handle for its inbox, or HANDLE/PIPE.
+    #[arg(value_name = "HANDLE[/PIPE]")]
+    pub(crate) of: Address,
+    /// The message's place in the pipe, as `send` shows it.
+    pub(crate) sequence: u64,
+}
+
+/// `who`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    tidegate who\n  \
+    tidegate who build\n\n\
+    Without a handle: members who read pipes or are connected to NATS, the last one first. With one: who may read, write to\n\
+    and type into the source beside whoever made it; that is shown to them and to those who manage sources.")]
+pub(crate) struct WhoArgs {
+    /// A source's handle.
+    pub(crate) handle: Option<Handle>,
 }
 
 /// `read`.
@@ -51,6 +107,9 @@ pub(crate) struct SendArgs {
     tidegate read build/results --after 0 --limit 100\n\n\
     Without --after and --since every message is given once, to whichever program of yours reads first. With them nothing\n\
     moves, and the same messages can be read again. With --json every message is a line.\n\n\
+    Over http a message counts as read before its answer arrives: what is lost on the way is found again with --after and\n\
+    the sequence before it. Over nats it counts as read once it is written to standard output: what was not comes again\n\
+    within 30 seconds, and what was may come a second time where the program is killed between the two.\n\n\
     Exit codes:\n  \
     0  there were messages\n  \
     1  something else did not work\n  \
@@ -77,6 +136,9 @@ pub(crate) struct ReadArgs {
     /// Go on with what comes, until it is ended.
     #[arg(long, short)]
     pub(crate) follow: bool,
+    /// How it travels; over nats one's place moves.
+    #[arg(long, value_enum, default_value_t = Over::Http)]
+    pub(crate) over: Over,
 }
 
 /// A source and one of its pipes.

@@ -10,23 +10,27 @@ use anyhow::Context as _;
 use tidegate_client::{Error, IdempotencyKey, Message, MessageList, MessageQuery, MessageToSend, StatusCode};
 use tidegate_model::Payload;
 
+use super::{lines, nats, people::MOST};
 use crate::{
-    args::{Address, ReadArgs, SendArgs},
+    args::{Address, Over, ReadArgs, ReceiptArgs, SendArgs, WhoArgs},
     context::Context,
     exit,
     output::{self, plain},
 };
 
 /// The most that is read to be sent: base64 makes more of it than an envelope may have.
-const LARGEST: u64 = 64 * 1_024;
+pub(super) const LARGEST: u64 = 64 * 1_024;
 /// The wait before a message is sent, or asked for, once more.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// Seconds that one look waits while messages are followed.
-const LOOK: u64 = 20;
+pub(super) const LOOK: u64 = 20;
 /// Failures in a row after which a follower gives up.
-const FAILURES: u32 = 60;
+pub(super) const FAILURES: u32 = 60;
 
 pub(super) async fn send(context: &Context, words: SendArgs) -> anyhow::Result<ExitCode> {
+    if words.lines {
+        return lines::send(context, &words).await;
+    }
     let key = match &words.key {
         Some(key) => IdempotencyKey::new(key)?,
         None => IdempotencyKey::random(),
@@ -38,15 +42,49 @@ pub(super) async fn send(context: &Context, words: SendArgs) -> anyhow::Result<E
     };
     let message = MessageToSend { payload, in_reply_to: words.reply_to, ack_requested: words.ack };
     let Address { handle, pipe } = &words.to;
-    let until = Instant::now() + Duration::from_secs(words.timeout);
-    loop {
-        let error = match context.client.send_message(handle, pipe, &message, key.clone()).await {
-            Ok(sent) => {
-                let text =
-                    || format!("{} is stored in {handle}/{} at {}", sent.id, plain(pipe), sent.sequence);
-                context.output.answer(&sent, text)?;
-                return Ok(ExitCode::SUCCESS);
+    let timeout = Duration::from_secs(words.timeout);
+    let outcome = match words.over {
+        Over::Http => over_http(context, &words.to, &message, &key, timeout).await,
+        Over::Nats => nats::send(context, &words.to, &message, &key, timeout).await,
+    };
+    match outcome {
+        Ok(sent) => {
+            let text = || format!("{} is stored in {handle}/{} at {}", sent.id, plain(pipe), sent.sequence);
+            context.output.answer(&sent, text)?;
+            match words.wait_read {
+                Some(seconds) => until_read(context, &words.to, sent.sequence, seconds).await,
+                None => Ok(ExitCode::SUCCESS),
             }
+        }
+        Err(failure) => Ok(exit::report(&failure.error, context.output.json, failure.code)),
+    }
+}
+
+/// Why a message is not sent, and what scripts are told.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: anyhow::Error,
+    pub(super) code: u8,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { code: code(&error), error: error.into() }
+    }
+}
+
+/// Sends a message through the control plane, again and again where nobody answers, always under one key.
+pub(super) async fn over_http(
+    context: &Context,
+    to: &Address,
+    message: &MessageToSend,
+    key: &IdempotencyKey,
+    timeout: Duration,
+) -> Result<Message, Failure> {
+    let until = Instant::now() + timeout;
+    loop {
+        let error = match context.client.send_message(&to.handle, &to.pipe, message, key.clone()).await {
+            Ok(sent) => return Ok(sent),
             Err(error) => error,
         };
         if error.is_passing() && Instant::now() + AGAIN < until {
@@ -54,16 +92,94 @@ pub(super) async fn send(context: &Context, words: SendArgs) -> anyhow::Result<E
             continue;
         }
         let code = code(&error);
+        let error = anyhow::Error::new(error);
         let error = if code == exit::NO_ANSWER {
-            let known = key.as_str().to_owned();
-            anyhow::Error::new(error).context(format!(
+            let known = key.as_str();
+            error.context(format!(
                 "it is not known whether the message is stored: send it again with --key {known}, and it is stored once"
             ))
         } else {
-            anyhow::Error::new(error)
+            error
         };
-        return Ok(exit::report(&error, context.output.json, code));
+        return Err(Failure { error, code });
     }
+}
+
+/// Waits until somebody has read a message.
+async fn until_read(
+    context: &Context,
+    to: &Address,
+    sequence: u64,
+    seconds: u64,
+) -> anyhow::Result<ExitCode> {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        match context.client.receipts(&to.handle, &to.pipe, sequence).await {
+            Ok(found) if !found.receipts.is_empty() => {
+                let names: Vec<String> =
+                    found.receipts.iter().map(|receipt| plain(&receipt.username)).collect();
+                context.output.note(&format!("read by {}", names.join(", ")));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Ok(_) => {}
+            Err(error) if error.is_passing() => {}
+            Err(error) => {
+                let code = code(&error);
+                return Ok(exit::report(&error.into(), context.output.json, code));
+            }
+        }
+        if Instant::now() + AGAIN > until {
+            context
+                .output
+                .note(&format!("nobody has read it within {seconds} s; `tidegate receipts` tells later"));
+            return Ok(ExitCode::from(exit::NOTHING));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// `receipts`.
+pub(super) async fn receipts(context: &Context, words: ReceiptArgs) -> anyhow::Result<ExitCode> {
+    let Address { handle, pipe } = &words.of;
+    let found = match context.client.receipts(handle, pipe, words.sequence).await {
+        Ok(found) => found,
+        Err(error) => {
+            let code = code(&error);
+            return Ok(exit::report(&error.into(), context.output.json, code));
+        }
+    };
+    context.output.answer(&found, || output::receipts(&found))?;
+    Ok(if found.receipts.is_empty() { ExitCode::from(exit::NOTHING) } else { ExitCode::SUCCESS })
+}
+
+/// `subs`.
+pub(super) async fn subs(context: &Context) -> anyhow::Result<ExitCode> {
+    let client = &context.client;
+    let mut page = client.subscriptions(None).await?;
+    while let Some(cursor) = page.next_cursor.take().filter(|_| page.subscriptions.len() < MOST) {
+        let next = client.subscriptions(Some(&cursor)).await?;
+        page.subscriptions.extend(next.subscriptions);
+        page.next_cursor = next.next_cursor;
+    }
+    context.output.answer(&page, || output::subscriptions(&page.subscriptions))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `who`.
+pub(super) async fn who(context: &Context, words: WhoArgs) -> anyhow::Result<ExitCode> {
+    let client = &context.client;
+    if let Some(handle) = &words.handle {
+        let (source, list) = (client.source(handle).await?, client.source_grants(handle).await?);
+        let shown = serde_json::json!({"source": source, "grants": list.grants});
+        context.output.answer(&shown, || output::users_of(&source, &list.grants))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let page = client.seen_members(None).await?;
+    context.output.answer(&page, || output::seen(&page.members))?;
+    if page.next_cursor.is_some() {
+        context.output.note(&format!("the last {} of {}", page.members.len(), page.total));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What to say; `None` where it is certainly too large.
@@ -80,10 +196,15 @@ fn payload(words: &SendArgs) -> anyhow::Result<Option<Payload>> {
     if bytes.len() as u64 > LARGEST {
         return Ok(None);
     }
-    Ok(Some(match String::from_utf8(bytes) {
+    Ok(Some(payload_of(bytes)))
+}
+
+/// A text where it is one.
+pub(super) fn payload_of(bytes: Vec<u8>) -> Payload {
+    match String::from_utf8(bytes) {
         Ok(text) => Payload::Text(text),
         Err(error) => Payload::Bytes(error.into_bytes()),
-    }))
+    }
 }
 
 /// Reads to the end, or until it is too much.
@@ -94,6 +215,9 @@ fn whole(from: impl Read) -> anyhow::Result<Vec<u8>> {
 }
 
 pub(super) async fn read(context: &Context, words: ReadArgs) -> anyhow::Result<ExitCode> {
+    if words.over == Over::Nats {
+        return nats::read(context, &words).await;
+    }
     let mut query = MessageQuery {
         after: words.after,
         since: words.since,
@@ -177,7 +301,7 @@ impl Reading<'_> {
 }
 
 /// A line, or what was sent as it was sent where nobody looks at it.
-fn write(context: &Context, message: &Message) -> anyhow::Result<()> {
+pub(super) fn write(context: &Context, message: &Message) -> anyhow::Result<()> {
     if context.output.json {
         return output::json_line(message);
     }
@@ -187,7 +311,7 @@ fn write(context: &Context, message: &Message) -> anyhow::Result<()> {
 }
 
 /// What a failure tells scripts.
-fn code(error: &Error) -> u8 {
+pub(super) fn code(error: &Error) -> u8 {
     match error.status() {
         _ if error.is_passing() => exit::NO_ANSWER,
         Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => exit::REFUSED,

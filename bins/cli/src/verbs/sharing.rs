@@ -7,7 +7,7 @@ use serde_json::json;
 use tidegate_client::{LimitChange, NewShare, SessionPolicyChange, ShareWith};
 use tidegate_model::{SessionId, ShareId};
 
-use super::people::chosen;
+use super::{people::chosen, terminals};
 use crate::{
     args::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, SessionArg, ShareArgs, ShareVerb, Which, With},
     context::Context,
@@ -29,8 +29,12 @@ pub(super) async fn share(context: &Context, words: ShareArgs) -> anyhow::Result
             client.revoke_share(session.id, share).await?;
             out.answer(&json!({"revoked": share}), || format!("share {share} has ended"))?;
         }
+        None if words.is_terminal() => {
+            let name = words.what.unwrap_or_default();
+            return terminals::share(context, &name, words.command).await;
+        }
         None => {
-            let name = words.session.unwrap_or_default();
+            let name = words.what.unwrap_or_default();
             let session = lookup::find(client, &name).await?;
             let new = NewShare { with: with(words.with)?, mode: words.mode, expires_in: words.time };
             let made = client.share_session(session.id, &new).await?;

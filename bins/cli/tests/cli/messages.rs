@@ -152,3 +152,93 @@ async fn a_follower_goes_on_where_it_was_and_begins_anew_where_the_pipe_did() {
     assert_eq!(texts, ["five", "again"], "{err}");
     assert!(err.contains("made anew"), "{err}");
 }
+
+/// Runs the program with this standard input: standard output, standard error, exit code.
+async fn run_with(server: &Fake, words: &[&str], input: &[u8]) -> (String, String, i32) {
+    let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(words)
+        .env("TIDEGATE_URL", server.url.as_str())
+        .env("TIDEGATE_TOKEN", "first")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut stdin = program.stdin.take().unwrap();
+    // A program that ends early reads no more of it.
+    let _ = stdin.write_all(input).await;
+    drop(stdin);
+    let ended = program.wait_with_output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(ended.stdout), text(ended.stderr), ended.status.code().unwrap())
+}
+
+#[tokio::test]
+async fn each_line_is_a_message_of_its_own_in_order_and_under_a_key_of_its_own() {
+    let mut sequence = 0;
+    let server = Fake::start(move |request: &Request| {
+        sequence += 1;
+        let body: Value = serde_json::from_str(&request.body).unwrap();
+        Reply::Answer("201 Created", &[], message(sequence, &body["payload"]).to_string())
+    })
+    .await;
+    let words = ["send", "build", "--lines", "--key", "nightly"];
+    let (out, err, code) = run_with(&server, &words, b"one\n\ntwo \xff\nlast").await;
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    assert!(err.contains("4 lines are stored in build/inbox, the last at 4"), "{err}");
+    let seen = server.seen();
+    let sent = |request: &Request| serde_json::from_str::<Value>(&request.body).unwrap()["payload"].clone();
+    let payloads: Vec<Value> = seen.iter().map(sent).collect();
+    assert_eq!(payloads, [json!("one"), json!(""), json!({"base64": "dHdvIP8="}), json!("last")]);
+    let keys: Vec<&str> = seen.iter().map(|request| request.header("idempotency-key")).collect();
+    assert_eq!(keys, ["nightly.1", "nightly.2", "nightly.3", "nightly.4"]);
+
+    let (out, _, code) = run_with(&server, &["send", "build", "--lines", "--json"], b"a\nb\n").await;
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, lines.len(), &lines[1]["payload"]), (0, 2, &json!("b")));
+    let (_, err, code) = run_with(&server, &words, b"").await;
+    assert!(code == 0 && err.contains("there were no lines"), "{err}");
+}
+
+#[tokio::test]
+async fn lines_that_are_not_sent_are_told_with_what_to_do() {
+    let mut tries = 0;
+    let server = Fake::start(move |_: &Request| {
+        tries += 1;
+        match tries {
+            1 => Reply::Answer("201 Created", &[], message(1, &json!("one")).to_string()),
+            _ => Reply::refusal("503 Service Unavailable", "E_PIPES_UNAVAILABLE"),
+        }
+    })
+    .await;
+    let words = ["send", "build", "--lines", "--key", "nightly", "--timeout", "0"];
+    let (_, err, code) = run_with(&server, &words, b"one\ntwo\nthree\n").await;
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("the first 1 lines are stored") && err.contains("--key nightly"), "{err}");
+    let long = "x".repeat((64 << 10) + 1);
+    let (_, err, code) = run_with(&server, &words, long.as_bytes()).await;
+    assert!(code == 5 && err.contains("line 1 is too long"), "{err}");
+    for words in [
+        ["send", "build", "text", "--lines"].as_slice(),
+        &["send", "build", "--over", "pigeon"],
+        &["read", "build", "--over", "nats", "--after", "0"],
+    ] {
+        assert_eq!(run(&server, words).await.2, 2, "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn over_nats_a_script_hears_the_control_planes_refusal_with_its_code() {
+    let server = refusing("403 Forbidden", "E_FORBIDDEN").await;
+    for words in [["send", "build", "hi", "--over", "nats"].as_slice(), &["read", "build", "--over", "nats"]]
+    {
+        let (out, err, code) = run(&server, words).await;
+        assert_eq!((out.as_str(), code), ("", 3), "{err}");
+        assert_eq!(err, "tidegate: refused\n");
+    }
+    assert_eq!(server.lines(), ["POST /api/v1/auth/exchange", "POST /api/v1/auth/exchange"]);
+    let server = refusing("503 Service Unavailable", "E_PIPES_UNAVAILABLE").await;
+    let (_, err, code) = run(&server, &["send", "build", "hi", "--over", "nats", "--timeout", "1"]).await;
+    assert_eq!(code, 4, "{err}");
+}

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod nats;
 mod person;
 mod stand;
+mod terminals;
 
 use person::Person;
 use stand::Stand;

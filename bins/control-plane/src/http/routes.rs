@@ -148,6 +148,10 @@ fn api(api: &mut ServiceConfig) {
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
         .service(scope("/applications").wrap(from_fn(member)).configure(of_applications))
         .service(scope("/sources").wrap(from_fn(member)).configure(of_sources))
+        .service(
+            resource("/pipes/subscriptions").wrap(from_fn(member)).route(get().to(sources::subscriptions)),
+        )
+        .service(resource("/pipes/members").wrap(from_fn(member)).route(get().to(sources::seen)))
         .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
         .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
@@ -304,6 +308,11 @@ fn of_sources(inside: &mut ServiceConfig) {
             resource("/{handle}/pipes/{name}/messages")
                 .route(get().to(sources::read))
                 .route(post().to(sources::send)),
+        )
+        .service(resource("/{handle}/pipes/{name}/open").route(post().to(sources::open)))
+        .service(
+            resource("/{handle}/pipes/{name}/messages/{sequence}/receipts")
+                .route(get().to(sources::receipts)),
         )
         .service(
             resource("/{handle}/grants")

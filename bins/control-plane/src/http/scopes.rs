@@ -148,6 +148,11 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("DELETE", "/sources/{handle}/pipes/{name}", PIPES_WRITE),
     ("GET", "/sources/{handle}/pipes/{name}/messages", PIPES_READ),
     ("POST", "/sources/{handle}/pipes/{name}/messages", PIPES_WRITE),
+    // To write to it needs more, which is asked where it is known.
+    ("POST", "/sources/{handle}/pipes/{name}/open", PIPES_READ),
+    ("GET", "/sources/{handle}/pipes/{name}/messages/{sequence}/receipts", PIPES_READ),
+    ("GET", "/pipes/subscriptions", PIPES_READ),
+    ("GET", "/pipes/members", PIPES_READ),
     ("GET", "/sources/{handle}/grants", PIPES_READ),
     ("POST", "/sources/{handle}/grants", PIPES_WRITE),
     ("DELETE", "/sources/{handle}/grants/{grantId}", PIPES_WRITE),

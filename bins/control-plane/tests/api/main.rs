@@ -28,6 +28,7 @@ mod organizations;
 mod outage;
 mod plugins;
 mod quotas;
+mod receipts;
 mod repeats;
 mod rights;
 mod session_limits;

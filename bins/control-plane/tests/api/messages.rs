@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_model::OrgRole;
-use tidegate_test_support::eventually;
+use tidegate_test_support::{
+    eventually,
+    nats::{Seed, UserKey, connect},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -253,10 +256,9 @@ async fn a_credential_is_exchanged_for_one_that_opens_nats() {
     let me = stand.world.call("GET", "/api/v1/users/me", &text("jwt"), None).await;
     assert_eq!((me.status, &me.body["id"]), (200, &json!(stand.friend.id)), "{me:?}");
 
-    let key =
-        tidegate_broker::UserKey::from_seed(&tidegate_broker::Seed::new(text("nats_user_seed"))).unwrap();
+    let key = UserKey::from_seed(&Seed::new(text("nats_user_seed"))).unwrap();
     let (url, token, prefix) = (text("nats_url"), text("nats_user_jwt"), text("inbox_prefix"));
-    let client = tidegate_test_support::nats::connect(&url, &token, &key, &prefix).await;
+    let client = connect(&url, &token, &key, &prefix).await;
     assert!(client.is_ok(), "NATS lets it in");
 
     exchange(json!({"api_key": "ppz_wrong"})).await.refused(401, "E_UNAUTHENTICATED");
@@ -264,6 +266,60 @@ async fn a_credential_is_exchanged_for_one_that_opens_nats() {
     exchange(other).await.refused(403, "E_FORBIDDEN");
     let missing = exchange(json!({"odd": 1})).await;
     assert_eq!(missing.refused(400, "E_INVALID").fields(), ["api_key", "odd"]);
+}
+
+#[tokio::test]
+async fn a_pipe_is_opened_for_a_client_of_nats_by_those_who_may_use_it_so() {
+    let stand = Stand::new().await;
+    let of = |pipe: &str| format!("/api/v1/sources/build/pipes/{pipe}/open");
+    let (reads, writes) = (json!({"use": "read"}), json!({"use": "write"}));
+    let open =
+        async |who: &Somebody, pipe: &str, body: &Value| stand.send(who, &of(pipe), body.clone()).await;
+    let simple = |id: &str| id.replace('-', "");
+
+    let written = open(&stand.friend, "inbox", &writes).await;
+    assert_eq!((written.status, written.header("cache-control")), (200, Some("no-store")), "{written:?}");
+    let subject = written.body["subject"].as_str().unwrap();
+    let ends = format!(".{}.build.inbox.{}", simple(&stand.owner.id), simple(&stand.friend.id));
+    assert!(subject.ends_with(&ends), "{subject}");
+    assert_eq!((&written.body["reader"], written.body.as_object().unwrap().len()), (&Value::Null, 4));
+    assert_eq!(written.body["inboxPrefix"], format!("_INBOX_{}", simple(&stand.friend.id)));
+    open(&stand.friend, "inbox", &reads).await.refused(403, "E_FORBIDDEN");
+    open(&stand.friend, "stdin", &writes).await.refused(403, "E_FORBIDDEN");
+    open(&stand.owner, "nothing", &reads).await.refused(404, "E_NOT_FOUND");
+    let rival = stand.world.somebody("rival", OrgRole::Admin).await;
+    open(&rival, "inbox", &writes).await.refused(404, "E_NOT_FOUND");
+    open(&rival, "inbox", &json!({"odd": 1})).await.refused(404, "E_NOT_FOUND");
+    let bad = open(&stand.owner, "inbox", &json!({"use": "type", "anew": 1, "odd": 1})).await;
+    assert_eq!(bad.refused(400, "E_INVALID").fields(), ["anew", "odd", "use"]);
+    let bad = open(&stand.owner, "inbox", &json!({"use": "write", "anew": true})).await;
+    assert_eq!(bad.refused(400, "E_INVALID").fields(), ["anew"]);
+
+    // One's place stays where it is, or is moved behind what is there.
+    stand.send(&stand.friend, INBOX, json!({"payload": "old"})).await;
+    for _ in 0..2 {
+        let read = open(&stand.owner, "inbox", &reads).await;
+        assert_eq!((read.status, &read.body["reader"]), (200, &json!(simple(&stand.owner.id))), "{read:?}");
+        assert_eq!(read.body["stream"], written.body["stream"]);
+    }
+    let anew = open(&stand.owner, "inbox", &json!({"use": "read", "anew": true})).await;
+    assert_eq!(anew.status, 200, "{anew:?}");
+    stand.send(&stand.friend, INBOX, json!({"payload": "new"})).await;
+    assert_eq!(said(&stand.read(&stand.owner, INBOX).await), ["new"]);
+}
+
+#[tokio::test]
+async fn a_key_that_may_read_opens_nothing_to_write() {
+    let stand = Stand::new().await;
+    let admin = stand.world.member("acme", OrgRole::Admin).await;
+    let path = "/api/v1/sources/build/pipes/inbox/open";
+    for (scope, status) in [("pipes:read", 403), ("pipes:write", 200), ("sessions:read", 403)] {
+        let new = json!({"label": "robot", "scopes": [scope]});
+        let made = stand.world.call("POST", "/api/v1/organizations/acme/keys", &admin, Some(new)).await;
+        let key = made.body["plaintext"].as_str().unwrap();
+        let opened = stand.world.call("POST", path, key, Some(json!({"use": "write"}))).await;
+        assert_eq!(opened.status, status, "{scope}: {opened:?}");
+    }
 }
 
 #[tokio::test]

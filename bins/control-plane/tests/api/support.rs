@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_control_plane::{Config, Handle, Server};
 use tidegate_model::{OrgRole, SystemClock, SystemRole};
-use tidegate_service::{BrokerOptions, Options, Services};
+use tidegate_service::{BrokerOptions, NatsOperator, Options, Services};
 use tidegate_test_support::{
     SocketAgent, SocketOptions, TestDb, TestUser, eventually, eventually_some, nats::TestNats, new_key_of,
 };
@@ -113,12 +113,17 @@ impl World {
 
     /// A server whose pipes are carried by the nats-server of the tests.
     pub(crate) async fn with_nats() -> Self {
+        let nats = TestNats::shared();
+        Self::with_nats_at(nats.url.clone(), (*nats.authority).clone()).await
+    }
+
+    /// A server whose pipes are carried by a nats-server that trusts this operator.
+    pub(crate) async fn with_nats_at(url: String, operator: NatsOperator) -> Self {
         let db = TestDb::new().await;
         let clock = Arc::new(SystemClock::new());
         let services = db.services_with_clock(TestDb::options(), Arc::clone(&clock) as _);
-        let nats = TestNats::shared();
-        services.broker.adopt((*nats.authority).clone()).await.unwrap();
-        services.broker.open(BrokerOptions::new([nats.url.clone()])).await.unwrap();
+        services.broker.adopt(operator).await.unwrap();
+        services.broker.open(BrokerOptions::new([url])).await.unwrap();
         Self::start("", db, services, clock)
     }
 

@@ -165,6 +165,10 @@ const RULES: &[(&str, Rule)] = &[
     ("DELETE /sources/{handle}/pipes/{name}", Rule::Source(Operation::MakeSources)),
     ("GET /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::ReadSources)),
     ("POST /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::SendMessages)),
+    ("POST /sources/{handle}/pipes/{name}/open", Rule::Right(Operation::ReadSources)),
+    ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", Rule::Right(Operation::ReadSources)),
+    ("GET /pipes/subscriptions", Rule::Right(Operation::ReadSources)),
+    ("GET /pipes/members", Rule::Right(Operation::ReadSources)),
     ("GET /sources/{handle}/grants", Rule::Source(Operation::ReadSources)),
     ("POST /sources/{handle}/grants", Rule::Source(Operation::MakeSources)),
     ("DELETE /sources/{handle}/grants/{grantId}", Rule::Source(Operation::MakeSources)),
@@ -264,6 +268,8 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     // The server of the test has no NATS.
     ("GET /sources/{handle}/pipes/{name}/messages", 503),
     ("POST /sources/{handle}/pipes/{name}/messages", 503),
+    ("POST /sources/{handle}/pipes/{name}/open", 503),
+    ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", 503),
     // Without an icon, an archive, a catalog, a version before and an event.
     ("GET /plugins/{id}/icon", 404),
     ("POST /plugins", 400),
@@ -687,11 +693,13 @@ impl Stage {
         // Everyone reads the one and sends to the other.
         let sends = operation == "POST /sources/{handle}/pipes/{name}/messages";
         ask.fill("{name}", if sends { "inbox" } else { "room" });
+        ask.fill("{sequence}", "1");
         ask.fill("{grantId}", grant["id"].as_str().unwrap());
         ask.body = match operation {
             "POST /sources/{handle}/pipes" => Some(json!({"name": "hall"})),
             "PATCH /sources/{handle}/pipes/{name}" => Some(json!({"ttlSeconds": 60})),
             "POST /sources/{handle}/grants" => Some(json!({"everyone": true, "right": "write"})),
+            "POST /sources/{handle}/pipes/{name}/open" => Some(json!({"use": "read"})),
             _ if sends => Some(json!({"payload": "walked"})),
             _ => None,
         };

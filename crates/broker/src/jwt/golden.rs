@@ -112,6 +112,7 @@ fn a_users_token_is_the_references() {
             subscribe: SubjectRules::only(vec!["_INBOX_me.*".to_owned()]),
         },
         payload_bytes: Some(65_536),
+        subscriptions: None,
         expires: Some(1_764_300_300),
     };
     let token = claims.encode(&account(&golden.account_signing_seed), golden.issued_at()).unwrap();

@@ -52,6 +52,8 @@ pub(crate) struct UserClaims<'a> {
     pub(crate) permissions: &'a Permissions,
     /// Greatest message in bytes, headers included; none is the account's.
     pub(crate) payload_bytes: Option<u32>,
+    /// How much it may listen to on one connection; none is without limit.
+    pub(crate) subscriptions: Option<u32>,
     /// Seconds since 1970; none never expires.
     pub(crate) expires: Option<i64>,
 }
@@ -74,7 +76,7 @@ impl UserClaims<'_> {
         let (issuer, subject) = (signer.public().as_str(), self.user.as_str());
         let wire = Wire {
             permissions: self.permissions,
-            subs: UNLIMITED,
+            subs: self.subscriptions.map_or(UNLIMITED, i64::from),
             data: UNLIMITED,
             payload: self.payload_bytes.map_or(UNLIMITED, i64::from),
             issuer_account: self.account,

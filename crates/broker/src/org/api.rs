@@ -100,6 +100,8 @@ impl OrgBroker {
 
     async fn send<T: DeserializeOwned>(&self, doing: &'static str, subject: &str, body: Bytes) -> Result<T> {
         let subject = format!("$JS.API.{subject}");
+        // A stream that is deleted late may be another one's by then.
+        self.connection.is_there(doing)?;
         match self.connection.request(doing, &subject, body, None, Missing::Account).await {
             Ok(answer) => parse(doing, &answer.payload),
             // The API itself has no listener while a server starts.

@@ -126,7 +126,7 @@ impl OrgBroker {
     async fn create_reader(&self, stream: &StreamName, name: &str, begin: Position) -> Result<ReaderState> {
         let request = ConsumerRequest {
             stream_name: stream.as_str(),
-            config: self.reader_config(name, begin)?,
+            config: Self::reader_config(name, begin)?,
             action: "create",
         };
         let subject = format!("CONSUMER.CREATE.{stream}.{name}");
@@ -134,7 +134,7 @@ impl OrgBroker {
         Ok(ReaderState::of(&info))
     }
 
-    fn reader_config<'a>(&self, name: &'a str, begin: Position) -> Result<ConsumerConfig<'a>> {
+    fn reader_config(name: &str, begin: Position) -> Result<ConsumerConfig<'_>> {
         let (deliver_policy, opt_start_seq, opt_start_time) = match begin {
             Position::Oldest | Position::Sequence(0) => ("all", None, None),
             Position::Newest => ("new", None, None),
@@ -156,7 +156,8 @@ impl OrgBroker {
             max_expires: nanos(MAX_WAIT)?,
             inactive_threshold: nanos(INACTIVE)?,
             replay_policy: "instant",
-            num_replicas: self.replicas,
+            // As many as its stream has, whatever becomes of that.
+            num_replicas: 0,
         })
     }
 }

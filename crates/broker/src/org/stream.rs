@@ -48,6 +48,8 @@ pub struct StreamInForce {
     pub subject: String,
     /// What it keeps.
     pub retention: Retention,
+    /// How many servers of a cluster have it.
+    pub copies: usize,
     /// When it was made: with the name, its incarnation. A cursor of another incarnation counts for nothing.
     pub created: DateTime<Utc>,
     /// How many messages it has.
@@ -90,6 +92,11 @@ impl OrgBroker {
         };
         check(&wanted, &info.config)?;
         StreamInForce::of(info)
+    }
+
+    /// How many servers of a cluster every stream is to be on.
+    pub const fn copies(&self) -> usize {
+        self.replicas
     }
 
     /// The stream as it is; none where there is none.
@@ -245,6 +252,7 @@ impl StreamInForce {
                 messages: unsigned(config.max_msgs),
                 bytes: unsigned(config.max_bytes),
             },
+            copies: config.num_replicas,
             created,
             messages: state.messages,
             bytes: state.bytes,

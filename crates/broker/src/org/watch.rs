@@ -81,7 +81,7 @@ impl Watch {
     pub async fn news(&mut self) {
         if self.0.changed().await.is_err() {
             // The connection was given up: nothing is told any more.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -218,3 +218,22 @@ async fn what_nobody_pushed_is_not_there() {
     let system = nats.system().await;
     assert_eq!(system.account(stranger.public()).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn of_many_who_want_a_server_that_does_not_answer_one_waits_for_it() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", silent.local_addr().unwrap());
+    let options = tidegate_broker::Options {
+        connect_timeout: Duration::from_secs(1),
+        ..tidegate_broker::Options::new([url])
+    };
+    let pool = tidegate_broker::Pool::new(options, Arc::new(tidegate_model::SystemClock::new()));
+    let account = tidegate_broker::OrgAccount {
+        organization: Uuid::new_v4(),
+        authority: tidegate_broker::AccountAuthority::generate(),
+    };
+    let began = Instant::now();
+    let wanted = futures_util::future::join_all((0..20).map(|_| pool.get(&account))).await;
+    assert!(wanted.iter().all(|outcome| outcome.as_ref().is_err_and(Error::is_transient)));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}

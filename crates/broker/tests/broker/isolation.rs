@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tidegate_broker::{Position, Principal, StreamName, WriteGrant};
+use tidegate_test_support::eventually;
 use tidegate_test_support::nats::TestNats;
 use uuid::Uuid;
 
@@ -281,4 +282,20 @@ async fn a_write_grant_opens_one_pipe_and_no_other_name() {
     assert!(stored.contains("\"seq\":1"), "{stored}");
     person.may_not_publish(&stdin.subject.from_sender(other)).await;
     person.may_not_publish(&control.subject.from_sender(me)).await;
+}
+
+#[tokio::test]
+async fn nobody_listens_to_more_than_a_server_can_bear() {
+    let org = TestNats::shared().organization().await;
+    let mut person = Person::of(&org, Uuid::new_v4(), &[]).await;
+    let mut open = Vec::new();
+    for _ in 0..1_000 {
+        open.push(person.client.subscribe(person.client.new_inbox()).await.unwrap());
+    }
+    assert_eq!(person.refusals().await, Vec::<String>::new());
+    open.push(person.client.subscribe(person.client.new_inbox()).await.unwrap());
+    eventually("one more is refused", async || {
+        person.refusals().await.iter().any(|text| text.to_lowercase().contains("subscriptions"))
+    })
+    .await;
 }

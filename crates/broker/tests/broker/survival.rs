@@ -189,6 +189,22 @@ async fn a_new_signing_key_of_the_operator_loses_no_message_and_the_old_one_open
 }
 
 #[tokio::test]
+async fn what_was_asked_of_a_server_that_was_away_is_not_done_once_it_is_back() {
+    let (world, me) = (World::new(), Uuid::new_v4());
+    let nats = world.start().await;
+    world.push(&nats, &world.claims()).await;
+    let (broker, spec) = (world.broker(&nats).await, world.pipe(me));
+    broker.ensure_stream(&spec).await.unwrap();
+    nats.stop().await.unwrap();
+    eventually("the loss is noticed", async || broker.stream(&spec.name).await.is_err()).await;
+    assert!(broker.delete_stream(&spec.name).await.unwrap_err().is_transient());
+    let nats = world.start().await;
+    eventually("it is back", async || broker.stream(&spec.name).await.is_ok()).await;
+    assert!(broker.stream(&spec.name).await.unwrap().is_some(), "deleted late, when it may be another one");
+    nats.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_clean_folder_is_left_behind() {
     let world = World::new();
     world.start().await.stop().await.unwrap();

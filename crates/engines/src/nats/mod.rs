@@ -17,13 +17,15 @@ mod port;
 mod server;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::binary::{Binary, OLDEST, find};
+pub use self::config::{Foreign, MAX_CONTROL_LINE, MAX_PAYLOAD};
 use self::layout::Layout;
 pub use self::port::running_url;
 use self::server::Launch;
@@ -122,8 +124,18 @@ pub struct Nats {
     port: u16,
     version: String,
     status: watch::Receiver<Status>,
+    configured: Configured,
+    restart: Arc<Notify>,
     stop: DropGuard,
     supervisor: JoinHandle<Result<()>>,
+}
+
+/// What the server's configuration is written from.
+#[derive(Clone, Debug)]
+struct Configured {
+    layout: Layout,
+    identity: Identity,
+    options: Options,
 }
 
 impl Nats {
@@ -136,6 +148,11 @@ impl Nats {
         let start_timeout = options.start_timeout;
         let (found, options) = off_runtime(move || Ok((Found::look(&options)?, options))).await?;
         server::clear(&found.layout, &found.identity, options.shutdown_timeout).await?;
+        let configured = Configured {
+            layout: found.layout.clone(),
+            identity: found.identity.clone(),
+            options: options.clone(),
+        };
         let (launch, lock) = off_runtime(move || found.prepare(&options)).await?;
         let mut server = launch.spawn()?;
         if let Err(error) = launch.until_ready(&mut server, Some(start_timeout)).await {
@@ -146,9 +163,11 @@ impl Nats {
         let (sender, status) = watch::channel(Status::Ready { pid: server.pid() });
         let stop = CancellationToken::new();
         let (port, version) = (launch.port, launch.binary.version.clone());
-        let supervisor = Supervisor { launch, status: sender, stop: stop.clone(), lock };
+        let restart = Arc::new(Notify::new());
+        let supervisor =
+            Supervisor { launch, status: sender, stop: stop.clone(), restart: Arc::clone(&restart), lock };
         let supervisor = tokio::spawn(supervisor.run(server));
-        Ok(Self { port, version, status, stop: stop.drop_guard(), supervisor })
+        Ok(Self { port, version, status, configured, restart, stop: stop.drop_guard(), supervisor })
     }
 
     /// Where clients of this machine connect to.
@@ -172,6 +191,20 @@ impl Nats {
     /// Follows the server's state: wait in it for a restart instead of polling.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// Tells the server whom to trust from now on. It learns that at a start alone, so that it is started anew: connections
+    /// break, clients come back by themselves, and what was acknowledged is there.
+    pub async fn trust(&self, trust: Trust) -> Result<()> {
+        let mut configured = self.configured.clone();
+        configured.options.trust = trust;
+        let port = self.port;
+        off_runtime(move || {
+            config::write(&configured.layout, &configured.identity, &configured.options, port)
+        })
+        .await?;
+        self.restart.notify_one();
+        Ok(())
     }
 
     /// Stops the server and returns when it has ended and the data directory is free for the next owner.

@@ -17,6 +17,7 @@ mod sql;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -161,7 +162,8 @@ impl Postgres {
         let (sender, status) = watch::channel(Status::Ready { pid: server.pid() });
         let stop = CancellationToken::new();
         let access = Access { layout: launch.layout.clone(), binaries: launch.binaries.clone(), passwords };
-        let supervisor = Supervisor { launch, status: sender, stop: stop.clone(), lock };
+        let supervisor =
+            Supervisor { launch, status: sender, stop: stop.clone(), restart: Arc::default(), lock };
         let supervisor = tokio::spawn(supervisor.run(server));
         Ok(Self { access, status, stop: stop.drop_guard(), supervisor })
     }

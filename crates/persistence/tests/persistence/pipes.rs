@@ -262,7 +262,11 @@ async fn rights_come_from_grants_to_oneself_to_everyone_and_to_groups_above() {
         source_grant::insert(tx, to_group).await?;
         let rights = source_grant::rights(tx, member, vec![id]).await?;
         assert_eq!(rights, [(id, SourceRight::Type), (id, SourceRight::Write)]);
+        let to_read = NewGrant { group_id: Some(group), ..grant_to(id, None, SourceRight::Read) };
+        source_grant::insert(tx, to_read).await?;
         read_cursor::put(tx, member, at_place(id, "room", None, 0)).await?;
+        assert_eq!(read_cursor::readers(tx, vec![id]).await?, [(id, "room".to_owned(), member)]);
+        assert_eq!(read_cursor::end_unreadable(tx, Some(id)).await?, 0);
         Ok::<_, Error>(())
     });
     work.await.unwrap();
@@ -270,6 +274,13 @@ async fn rights_come_from_grants_to_oneself_to_everyone_and_to_groups_above() {
     // Whoever leaves the group below loses what the group above was given.
     stage.test.execute(&format!("DELETE FROM group_memberships WHERE user_id = '{member}'")).await;
     assert_eq!(stage.pending().await, [Operation::ReviewReaders]);
+    let elsewhere = Some(tidegate_model::SourceId::new());
+    let work = db.in_org(stage.scope(), async |tx| {
+        assert_eq!(read_cursor::end_unreadable(tx, elsewhere).await?, 0);
+        assert_eq!(read_cursor::end_unreadable(tx, None).await?, 1);
+        Ok::<_, Error>(())
+    });
+    work.await.unwrap();
 }
 
 #[tokio::test]
@@ -284,9 +295,9 @@ async fn a_reader_without_the_right_loses_the_place_and_a_member_who_leaves_all_
         source_grant::insert(tx, given).await?;
         read_cursor::put(tx, reader, at_place(id, "room", None, 0)).await?;
         read_cursor::put(tx, creator, at_place(id, "inbox", None, 0)).await?;
-        assert_eq!(read_cursor::end_unreadable(tx).await?, 0);
+        assert_eq!(read_cursor::end_unreadable(tx, None).await?, 0);
         source_grant::delete(tx, id, given.id).await?;
-        assert_eq!(read_cursor::end_unreadable(tx).await?, 1);
+        assert_eq!(read_cursor::end_unreadable(tx, None).await?, 1);
         assert_eq!(read_cursor::list(tx, creator, 10).await?.len(), 1, "the creator reads on");
         Ok::<_, Error>(())
     });

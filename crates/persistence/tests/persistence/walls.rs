@@ -117,6 +117,7 @@ const OF_THE_OWNER: &[(&str, &str)] = &[
         "a trigger: whatever takes a right away has readers looked through, a cascade too",
     ),
     ("tidegate_group_hung", "a trigger: a group's place below another is a right to read"),
+    ("tidegate_role_moved", "a trigger: another role may send less, and live credentials are told so"),
     ("tidegate_org_moved", "a trigger: an organization's standing is its account's"),
     ("events_rebase", "reaches lines of transactions that are still to come, which only a restored dump has"),
 ];

@@ -6,8 +6,8 @@
 
 use serde_json::json;
 use tidegate_broker::{
-    AccountAuthority, AccountKey, AccountPublic, AccountToken, Authority, Limits, OrgAccount, OrgBroker,
-    Revocations, Revoked, user_key,
+    AccountAuthority, AccountKey, AccountPublic, AccountToken, Limits, OrgAccount, OrgBroker, Revocations,
+    Revoked, user_key,
 };
 use tidegate_model::{CredentialId, OrgId, OrgStatus};
 use tidegate_persistence::{
@@ -20,6 +20,12 @@ use crate::{Core, Error, Result, error::Named};
 
 /// How often a token is pushed that others sign anew meanwhile.
 const ROUNDS: usize = 8;
+
+/// Connections of ours to the account of a deleted organization, whose streams are being deleted.
+const CLEARING: u32 = 16;
+/// Credentials that a token revokes one by one; with more, everybody comes back with a new token: what NATS is told has
+/// 1 MiB at most, and a revocation about a hundred bytes.
+const REVOKED: usize = 5_000;
 
 /// In whose name something is done inside an organization.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +103,9 @@ async fn make(core: &Core, tenant: Tenant<'_>) -> Result<NatsAccount> {
     let (live, org, now) = (core.broker.live()?, tenant.org_id(), core.clock.now());
     let (identity, authority) = AccountAuthority::generate_with_identity();
     let claims = authority.claims(org.as_uuid(), Limits::default());
-    let token = live.authority.sign_account(&claims, now)?;
+    // Signed once more before it is pushed, by the key of then.
+    let operator = live.authority();
+    let token = operator.sign_account(&claims, now)?;
     let seal = |what, key: &AccountKey| core.vault.seal(&place(org, what), key.seed()?.expose().as_bytes());
     let new = NewAccount {
         public_key: authority.public().to_string(),
@@ -105,7 +113,7 @@ async fn make(core: &Core, tenant: Tenant<'_>) -> Result<NatsAccount> {
         account_jwt: token.as_str().to_owned(),
         identity_seed: seal("identity", &identity)?,
         signing_seed: seal("signing", authority.signing())?,
-        signed_by: live.authority.signing().public().to_string(),
+        signed_by: operator.signing().public().to_string(),
         now,
     };
     tenant
@@ -146,8 +154,7 @@ pub(super) async fn push(core: &Core, org: OrgId) -> Result<()> {
     let (live, system) = (core.broker.live()?, Operator::system());
     let nats = live.system().await?;
     for _ in 0..ROUNDS {
-        let signed =
-            core.db.in_platform(&system, async |tx| sign_in(core, &live.authority, tx, org).await).await?;
+        let signed = core.db.in_platform(&system, async |tx| sign_in(core, tx, org).await).await?;
         nats.push(&signed.token).await?;
         if !signed.open {
             live.pool.close(signed.token.account()).await;
@@ -167,22 +174,31 @@ struct Signed {
     open: bool,
 }
 
-/// Signs under the lock of the account's row: who signs later sees what this one saw, and more.
-async fn sign_in(core: &Core, authority: &Authority, tx: &mut PlatformTx, org: OrgId) -> Result<Signed> {
+/// Signs under the lock of the account's row: who signs later sees what this one saw, and more. The key is the operator's
+/// of this moment, whatever this process saw of it before.
+async fn sign_in(core: &Core, tx: &mut PlatformTx, org: OrgId) -> Result<Signed> {
+    let authority = operator::signing_in(core, tx).await?;
     let (row, status) =
         nats_account::lock(tx, org).await.named(format_args!("the account of organization {org}"))?;
     let now = core.clock.now();
     // Tokens that were issued before have expired.
     let revoked = nats_account::revoked(tx, org, now - LIFETIME * 2).await?;
     let mut revocations = Revocations::new();
+    let too_many = revoked.len() > REVOKED;
     for (credential, at) in revoked {
-        revocations.revoke(Revoked::User(key_of(core, credential)?.public().clone()), at);
+        let whom = if too_many {
+            Revoked::Everybody
+        } else {
+            Revoked::User(key_of(core, credential)?.public().clone())
+        };
+        revocations.revoke(whom, at);
     }
     let mut limits = limits(row.limits);
     let open = match status {
         OrgStatus::Active => true,
         OrgStatus::Suspended | OrgStatus::Deleted => {
-            limits.connections = Some(0);
+            // Nobody gets a token any more; ours, of after this second, take away what a deleted one leaves.
+            limits.connections = Some(if status == OrgStatus::Deleted { CLEARING } else { 0 });
             revocations.revoke(Revoked::Everybody, now);
             false
         }

@@ -42,7 +42,8 @@ impl Guard {
         Err(Error::StorageFull { message, figures })
     }
 
-    fn free(&self) -> Option<u64> {
+    /// The bytes that are free there.
+    pub(crate) fn free(&self) -> Option<u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match *seen {
             Some((at, free)) if at.elapsed() < GOOD_FOR => Some(free),

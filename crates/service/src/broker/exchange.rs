@@ -76,8 +76,10 @@ impl Exchange {
         let me = scope.user_id();
         let (name, issued_at, grants) = core
             .db
-            .in_org(scope, async |tx| {
-                // First, so that nothing that is read below is taken away unseen.
+            // Under the organization's lock, as whatever takes a right away: what is read below is not taken away before
+            // the row stands that says so.
+            .in_org_locked(scope, async |tx, locked| {
+                locked.named("organization")?;
                 let issued_at = nats_account::note_principal(tx, credential, now, LIFETIME).await?;
                 let most = i64::try_from(MAX_GRANTS).unwrap_or(i64::MAX).saturating_add(1);
                 let grants =
@@ -110,7 +112,7 @@ impl Exchange {
 }
 
 /// Refuses an API key that was not made for this.
-fn allowed_by_key(scope: &OrgScope, needed: Scope) -> Result<()> {
+pub(super) fn allowed_by_key(scope: &OrgScope, needed: Scope) -> Result<()> {
     let key = matches!(scope.credential(), CredentialId::ApiKey(_));
     if !key || scope.scopes().allow(needed) {
         return Ok(());

@@ -7,7 +7,9 @@ use tidegate_broker::{
     Error as BrokerError, Missing, OrgBroker, Outgoing, PipeSubject as BrokerSubject, Position, Principal,
     Receipt, StreamName,
 };
-use tidegate_model::{Envelope, EnvelopeError, MessageId, NewMessage, SourceId};
+use tidegate_model::{
+    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, Scope, SourceId, UserId,
+};
 use tidegate_persistence::{
     OrgScope,
     pipe_stream::PipeStream,
@@ -16,10 +18,11 @@ use tidegate_persistence::{
 
 use super::{
     accounts::{Tenant, connection},
+    exchange::allowed_by_key,
     reading,
     ready::{made_anew, ready, settle_all},
 };
-use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result};
+use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result, secrets::Purpose};
 
 /// Messages of an organization's pipes.
 #[derive(Debug, Clone)]
@@ -68,22 +71,25 @@ impl Messages {
         let preview = message.payload.preview(PREVIEW);
         let envelope = Envelope::new(id, &opened.subject(me), message, now);
         let payload = encoded(&envelope)?;
-        let outgoing = Outgoing {
-            pipe: subject_of(&opened)?,
-            sender: me.as_uuid(),
-            id: idempotency.map_or_else(|| id.to_string(), |key| key.text().to_owned()),
-            headers: Vec::new(),
-            payload,
-        };
-        let (receipt, broker) = self.stored(scope, &opened, outgoing).await?;
-        let sequence = receipt.sequence;
-        if receipt.repeated {
-            let envelope = first(&broker, &receipt, envelope).await?;
-            return Ok(Published { envelope, sequence, repeated: true });
+        let names = idempotency.map_or_else(
+            || vec![id.to_string()],
+            |key| vec![key.text().to_owned(), secret_name(core, me, key)],
+        );
+        for id in names {
+            let (pipe, sender, headers) = (subject_of(&opened)?, me.as_uuid(), Vec::new());
+            let outgoing = Outgoing { pipe, sender, id, headers, payload: payload.clone() };
+            let (receipt, broker) = self.stored(scope, &opened, outgoing).await?;
+            let sequence = receipt.sequence;
+            if !receipt.repeated {
+                let news = LastMessage { at: now, pipe: opened.name, text: preview };
+                core.broker.noted.note(scope, opened.source.id, news);
+                return Ok(Published { envelope, sequence, repeated: false });
+            }
+            if let Some(envelope) = first(&broker, &receipt, &envelope).await? {
+                return Ok(Published { envelope, sequence, repeated: true });
+            }
         }
-        let news = LastMessage { at: now, pipe: opened.name, text: preview };
-        core.broker.noted.note(scope, opened.source.id, news);
-        Ok(Published { envelope, sequence, repeated: false })
+        Err(mismatch())
     }
 
     /// Stores it in the pipe's stream, which is made where it is not.
@@ -107,11 +113,35 @@ impl Messages {
         Ok((receipt, broker))
     }
 
-    /// How the caller's own client of NATS writes to a pipe: its stream is there when this returns.
+    /// How the caller's own client of NATS uses a pipe.
+    pub async fn route(
+        &self,
+        scope: &OrgScope,
+        handle: &str,
+        pipe: &str,
+        wanted: OpenPipeRequest,
+    ) -> Result<PipeRoute> {
+        match wanted {
+            OpenPipeRequest { to: PipeUse::Write, .. } => self.write_route(scope, handle, pipe).await,
+            OpenPipeRequest { to: PipeUse::Read, anew: false } => self.read_route(scope, handle, pipe).await,
+            OpenPipeRequest { to: PipeUse::Read, anew: true } => {
+                self.read_route_anew(scope, handle, pipe).await
+            }
+        }
+    }
+
+    /// How it writes to one: its stream is there when this returns.
     pub async fn write_route(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<PipeRoute> {
+        // Its token for NATS would not let it either.
+        allowed_by_key(scope, Scope::PipesWrite)?;
         let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Write).await?;
         ready(&self.0, scope, &opened).await?;
-        Self::route(scope, &opened, None)
+        let broker = connection(&self.0, Tenant::Member(scope)).await?;
+        // Whoever asks may have found that it is not there, behind our back.
+        if broker.stream(&stream_of(opened.source.id, &opened.name)?).await?.is_none() {
+            made_anew(&self.0, scope, opened.source.id, &opened.name).await?;
+        }
+        Self::routed(scope, &opened, None)
     }
 
     /// How it reads one: its reader is there when this returns, where it was or at the oldest message.
@@ -120,7 +150,7 @@ impl Messages {
         let stream = ready(&self.0, scope, &opened).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         let reader = reading::made(&self.0, scope, &broker, &stream).await?;
-        Self::route(scope, &opened, Some(reader))
+        Self::routed(scope, &opened, Some(reader))
     }
 
     /// The same for whoever wants nothing of before: a fresh shell never gets what was typed into another one.
@@ -128,7 +158,9 @@ impl Messages {
         let route = self.read_route(scope, handle, pipe).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         if let Some(reader) = &route.reader {
-            broker.move_reader(&StreamName::parse(&route.stream)?, reader, Position::Newest).await?;
+            let stream = StreamName::parse(&route.stream)?;
+            broker.move_reader(&stream, reader, Position::Newest).await?;
+            reading::kept(&self.0, scope, &broker, &stream, reader).await?;
         }
         Ok(route)
     }
@@ -152,7 +184,7 @@ impl Messages {
         self.0.broker.noted.write(&self.0).await
     }
 
-    fn route(scope: &OrgScope, opened: &OpenPipe, reader: Option<String>) -> Result<PipeRoute> {
+    fn routed(scope: &OrgScope, opened: &OpenPipe, reader: Option<String>) -> Result<PipeRoute> {
         Ok(PipeRoute {
             subject: opened.subject(scope.user_id()).to_string(),
             stream: stream_of(opened.source.id, &opened.name)?.to_string(),
@@ -160,6 +192,13 @@ impl Messages {
             inbox_prefix: Principal::new(scope.user_id().as_uuid()).inbox_prefix(),
         })
     }
+}
+
+/// What a sender's key is called on NATS where somebody else's message has its plain name: nothing that others can work out.
+/// Their own clients say any name there, and whoever guesses a key must not swallow what is sent under it.
+fn secret_name(core: &Core, sender: UserId, key: &Idempotency) -> String {
+    let named = [sender.as_uuid().as_bytes(), key.text().as_bytes()].concat();
+    hex::encode(core.vault.digest_bytes(Purpose::MessageKey, &named))
 }
 
 fn encoded(envelope: &Envelope) -> Result<Bytes> {
@@ -181,17 +220,23 @@ pub(super) fn stream_of(source: SourceId, pipe: &str) -> Result<StreamName> {
     Ok(StreamName::of_pipe(source.as_uuid(), pipe)?)
 }
 
-/// The message that an earlier request with the same key stored; `second` where it is gone by now.
-async fn first(broker: &OrgBroker, receipt: &Receipt, second: Envelope) -> Result<Envelope> {
+/// The message that an earlier request with the same key stored; `second` where it is gone by now, and none where somebody
+/// else's is there.
+async fn first(broker: &OrgBroker, receipt: &Receipt, second: &Envelope) -> Result<Option<Envelope>> {
     let stored = broker.message(&receipt.stream, receipt.sequence).await?;
-    let Some(first) = stored.as_ref().and_then(reading::envelope) else { return Ok(second) };
-    let said = |envelope: &Envelope| (envelope.payload.clone(), envelope.in_reply_to, envelope.ack_requested);
-    if said(&first) == said(&second) {
-        return Ok(first);
+    let Some(stored) = stored else { return Ok(Some(second.clone())) };
+    if stored.sender != Some(second.sender.as_uuid()) {
+        return Ok(None);
     }
+    let Some(first) = reading::envelope(&stored) else { return Ok(Some(second.clone())) };
+    let said = |envelope: &Envelope| (envelope.payload.clone(), envelope.in_reply_to, envelope.ack_requested);
+    if said(&first) == said(second) { Ok(Some(first)) } else { Err(mismatch()) }
+}
+
+fn mismatch() -> Error {
     let message =
         "this Idempotency-Key was used with another body: use a new key for a new request".to_owned();
-    Err(Error::Conflict { code: "E_IDEMPOTENCY_MISMATCH", message })
+    Error::Conflict { code: "E_IDEMPOTENCY_MISMATCH", message }
 }
 
 /// What a stream's row says of its incarnation, for cursors.

@@ -6,28 +6,39 @@
 mod accounts;
 mod disk;
 mod exchange;
+mod limits;
 mod messages;
 mod noted;
 mod operations;
 mod operator;
 mod reading;
 mod ready;
+mod receipts;
 mod reconcile;
 mod revocations;
+mod rotation;
 mod run;
 mod slot;
+mod standing;
+mod subscriptions;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
     exchange::{Exchange, Exchanged},
+    limits::{PipeLimits, PipeLimitsChange},
     messages::{Messages, PipeRoute, Published},
     reading::{MessagesPage, MessagesRead, MessagesWanted, ReadMessage},
     reconcile::Drift,
+    rotation::{Begun, Rotation},
     slot::Connected,
+    standing::{NatsStanding, OperatorStanding},
 };
 pub(crate) use slot::Slot;
-pub use tidegate_broker::{Authority as Operator, OLDEST_SERVER as OLDEST_NATS, Tls as BrokerTls, Trust};
+pub use tidegate_broker::{
+    Authority as Operator, OLDEST_SERVER as OLDEST_NATS, ServerState, StoreState, Tls as BrokerTls, Trust,
+    check_version,
+};
 
 use crate::{Core, Error, Result};
 

@@ -35,16 +35,22 @@ impl Noted {
         }
     }
 
-    /// Writes all of it down. What cannot be written is dropped: newer news come, or none that matter.
+    /// Writes all of it down. What cannot be written is dropped, and keeps no other organization's from it: newer news come,
+    /// or none that matter.
     pub(super) async fn write(&self, core: &Core) -> Result<usize> {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut written = 0;
+        let mut written = Ok(0);
         for (scope, messages) in all.into_values() {
             // In one order, so that two who write wait for each other in no circle.
             let mut messages: Vec<_> = messages.into_iter().collect();
             messages.sort_unstable_by_key(|(source, _)| *source);
-            written += core.db.in_org(&scope, async |tx| source::note(tx, messages).await).await?;
+            let noted = core.db.in_org(&scope, async |tx| source::note(tx, messages).await).await;
+            written = match (written, noted) {
+                (Ok(all), Ok(here)) => Ok(all + here),
+                (Err(error), _) => Err(error),
+                (Ok(_), Err(error)) => Err(error.into()),
+            };
         }
-        Ok(written)
+        written
     }
 }

@@ -2,7 +2,7 @@
 
 use tidegate_broker::{AccountKey, Authority, OperatorKey, OperatorPublic, Seed};
 use tidegate_persistence::{
-    Operator,
+    Operator, PlatformTx,
     nats_account::{self, NatsOperator},
 };
 
@@ -38,19 +38,35 @@ fn sealed(core: &Core, authority: &Authority) -> Result<NatsOperator> {
         signing_seed: seal(SIGNING, authority.signing().seed()?)?,
         system_seed: seal(SYSTEM, authority.system().seed()?)?,
         retired_keys: Vec::new(),
+        next: None,
     })
 }
 
-fn opened(core: &Core, row: &NatsOperator) -> Result<Authority> {
+/// The operator as it signs in this transaction: no other key signs before its end.
+pub(super) async fn signing_in(core: &Core, tx: &mut PlatformTx) -> Result<Authority> {
+    opened(core, &nats_account::operator_for_signing(tx).await?)
+}
+
+/// A signing key's seed, sealed as the operator's row keeps it.
+pub(super) fn sealed_signing(core: &Core, key: &OperatorKey) -> Result<Vec<u8>> {
+    core.vault.seal(SIGNING, key.seed()?.expose().as_bytes())
+}
+
+pub(super) fn opened(core: &Core, row: &NatsOperator) -> Result<Authority> {
     let open = |place, sealed| seed(core, place, sealed);
     let authority = Authority::new(
         OperatorKey::from_seed(&open(IDENTITY, &row.identity_seed)?)?,
         OperatorKey::from_seed(&open(SIGNING, &row.signing_seed)?)?,
         AccountKey::from_seed(&open(SYSTEM, &row.system_seed)?)?,
     );
-    let retired: Vec<OperatorPublic> =
-        row.retired_keys.iter().map(|key| OperatorPublic::parse(key)).collect::<Result<_, _>>()?;
-    Ok(authority.still_trusting(retired))
+    let next = row.next.iter().map(|(key, _)| key);
+    let others: Vec<OperatorPublic> = row
+        .retired_keys
+        .iter()
+        .chain(next)
+        .map(|key| OperatorPublic::parse(key))
+        .collect::<Result<_, _>>()?;
+    Ok(authority.also_trusting(others))
 }
 
 /// A seed that was sealed for this place.

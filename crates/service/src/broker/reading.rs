@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tidegate_broker::{
     Error as BrokerError, Fetched, Missing, OrgBroker, Position, Principal, Stored, StreamName,
 };
-use tidegate_model::{Envelope, PipeSubject};
+use tidegate_model::{Envelope, PipeSubject, pipe_of_stream};
 use tidegate_persistence::{
     OrgScope,
     pipe_stream::PipeStream,
@@ -24,7 +24,9 @@ use super::{
     messages::{Messages, incarnation, stream_of},
     ready::{made_anew, ready},
 };
-use crate::{Core, Error, OpenPipe, PipeUse, Pipes, Result};
+use crate::{
+    Core, Error, OpenPipe, PipeUse, Pipes, Result, error::Named, pipes::allowed_in, sources::found_in,
+};
 
 /// Messages of a page where nothing is said, and at most.
 const USUAL: usize = 10;
@@ -268,18 +270,29 @@ pub(super) async fn made(
         ReadCursor { source_id: source, pipe: pipe.to_owned(), incarnation: None, sequence: 0, at: now };
     let known = core
         .db
-        .in_org(scope, async |tx| {
+        // Under the organization's lock, as whatever takes the right away: that comes before, or finds the row.
+        .in_org_locked(scope, async |tx, locked| {
+            locked.named("organization")?;
+            let found = found_in(tx, &stream.handle).await?.source;
+            if found.id != source {
+                return Err(Error::not_found(format_args!("source {}", found.handle)));
+            }
+            allowed_in(tx, scope, &found, pipe, PipeUse::Read).await?;
             read_cursor::put(tx, me, first).await?;
-            read_cursor::find(tx, me, source, pipe).await
+            Ok(read_cursor::find(tx, me, source, pipe).await?)
         })
         .await?;
+    let (name, reader) = (stream_of(source, pipe)?, Principal::new(me.as_uuid()).reader());
     let begin = match known {
         Some(known) if known.incarnation.is_some() && known.incarnation == incarnation(stream) => {
-            Position::Sequence(u64::try_from(known.sequence).unwrap_or(0).saturating_add(1))
+            let next = u64::try_from(known.sequence).unwrap_or(0).saturating_add(1);
+            // Streams that came back from a backup may end before the place that is written down: what is sent from then on
+            // has sequences that were had before, and is new all the same.
+            let last = broker.stream(&name).await?.map_or(0, |found| found.last);
+            Position::Sequence(next.min(last.saturating_add(1)))
         }
         _ => Position::Oldest,
     };
-    let (name, reader) = (stream_of(source, pipe)?, Principal::new(me.as_uuid()).reader());
     match broker.ensure_reader(&name, &reader, begin).await {
         Err(BrokerError::NotFound(Missing::Stream)) => {
             made_anew(core, scope, source, pipe).await?;
@@ -289,11 +302,26 @@ pub(super) async fn made(
             outcome?;
         }
     }
-    let kept = core.db.in_org(scope, async |tx| read_cursor::find(tx, me, source, pipe).await).await?;
-    if kept.is_none() {
-        // The right was taken away meanwhile, and what deletes the reader may have come too soon.
-        broker.delete_reader(&name, &reader).await?;
-        return Err(Error::Forbidden(format!("pipe {pipe} is not for you to read any more")));
-    }
+    kept(core, scope, broker, &name, &reader).await?;
     Ok(reader)
+}
+
+/// Takes a reader that was just made away again where the right was taken away meanwhile: what deletes it may have come too
+/// soon.
+pub(super) async fn kept(
+    core: &Core,
+    scope: &OrgScope,
+    broker: &OrgBroker,
+    name: &StreamName,
+    reader: &str,
+) -> Result<()> {
+    let (source, pipe) =
+        pipe_of_stream(name.as_str()).ok_or_else(|| Error::internal("a stream of no pipe"))?;
+    let me = scope.user_id();
+    let kept = core.db.in_org(scope, async |tx| read_cursor::find(tx, me, source, pipe).await).await?;
+    if kept.is_some() {
+        return Ok(());
+    }
+    broker.delete_reader(name, reader).await?;
+    Err(Error::Forbidden(format!("pipe {pipe} is not for you to read any more")))
 }

@@ -1,16 +1,18 @@
 //! Rows and NATS beside each other: what is missing there is made, what is too much is deleted, what differs is made to be
 //! what the row says. Everything that was found is counted, logged and written into the organization's log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join_all;
 use metrics::{counter, gauge};
 use serde_json::json;
 use tidegate_broker::{OrgBroker, StreamInForce};
-use tidegate_model::{OrgStatus, SourceId, pipe_of_stream, stream_name};
+use tidegate_model::{OrgStatus, SourceId, UserId, pipe_of_stream, stream_name};
 use tidegate_persistence::{
-    Error as DbError, Operator, OrgTx, SystemScope, audit, nats_account, organization,
+    Error as DbError, OrgTx, SystemScope, audit, nats_account, organization,
     pipe_operation::{self, Operation},
     pipe_stream::{self, PipeStream},
+    read_cursor, source,
 };
 
 use super::{
@@ -23,6 +25,8 @@ use crate::{Core, Error, Result};
 /// Organizations, and rows of one, that are read at one time.
 const PAGE: i32 = 500;
 const ROWS: i64 = 5_000;
+/// Streams whose readers are asked for at one time.
+const READ: usize = 64;
 /// Names that the log tells.
 const TOLD: usize = 20;
 
@@ -41,6 +45,8 @@ pub struct Drift {
     pub extra: usize,
     /// Streams that were not what they should be.
     pub different: usize,
+    /// Readers of somebody who may not read, or not any more.
+    pub readers: usize,
     /// Streams that are no pipe's at all: left alone.
     pub foreign: usize,
 }
@@ -48,7 +54,7 @@ pub struct Drift {
 impl Drift {
     /// Whether anything was to be repaired.
     pub const fn is_some(&self) -> bool {
-        self.accounts + self.missing + self.extra + self.different + self.foreign > 0
+        self.accounts + self.missing + self.extra + self.different + self.readers + self.foreign > 0
     }
 
     fn add(&mut self, other: Self) {
@@ -58,6 +64,7 @@ impl Drift {
         self.missing += other.missing;
         self.extra += other.extra;
         self.different += other.different;
+        self.readers += other.readers;
         self.foreign += other.foreign;
     }
 }
@@ -67,6 +74,7 @@ impl Broker {
     /// One that cannot be compared keeps no other from it.
     pub async fn reconcile(&self) -> Result<Drift> {
         let core = &self.0;
+        self.see_operator().await?;
         core.broker.live()?.system().await?;
         let (mut all, mut after) = (Drift::default(), None);
         loop {
@@ -97,6 +105,7 @@ impl Broker {
             ("missing", drift.missing),
             ("extra", drift.extra),
             ("different", drift.different),
+            ("reader", drift.readers),
             ("foreign", drift.foreign),
         ] {
             counter!("tidegate_pipe_drift_total", "kind" => kind).increment(found as u64);
@@ -104,12 +113,9 @@ impl Broker {
         if drift.is_some() {
             tracing::warn!(?drift, "pipes and NATS differed");
         }
-        let system = Operator::system();
-        let (waiting, _) =
-            self.0.db.in_platform(&system, async |tx| pipe_operation::backlog(tx).await).await?;
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        gauge!("tidegate_pipe_operations_waiting").set(waiting as f64);
-        Ok(())
+        gauge!("tidegate_pipe_organizations_not_compared").set(drift.failed as f64);
+        self.measure().await
     }
 }
 
@@ -126,8 +132,10 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
     }
     let broker = connection(core, tenant).await?;
     // NATS first: a stream is wanted before it is made, so that what has no row afterwards is too much.
+    let streams = broker.streams().await?;
+    drift.readers = remove_readers(core, tenant, &broker, &streams).await?;
     let mut there: BTreeMap<String, StreamInForce> =
-        broker.streams().await?.into_iter().map(|stream| (stream.name.to_string(), stream)).collect();
+        streams.into_iter().map(|stream| (stream.name.to_string(), stream)).collect();
     let mut names = Vec::new();
     let mut after = None;
     loop {
@@ -175,7 +183,7 @@ async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<bool> {
     let row = tenant.within(&core.db, async |tx| Ok(nats_account::find(tx).await?)).await?;
     let known = account(core, tenant).await?;
     let told = live.system().await?.account(known.authority.public()).await?;
-    let signed_now = row.signed_by == live.authority.signing().public().as_str();
+    let signed_now = row.signed_by == live.authority().signing().public().as_str();
     Ok(signed_now && told.as_deref() == Some(row.account_jwt.as_str()))
 }
 
@@ -212,7 +220,8 @@ async fn repair(
         None => (true, false),
         Some(found) => {
             let subject = wanted.subject.all_senders();
-            (false, found.retention == wanted.retention && found.subject == subject)
+            let as_often = found.copies == broker.copies();
+            (false, as_often && found.retention == wanted.retention && found.subject == subject)
         }
     };
     let now = core.clock.now();
@@ -251,18 +260,61 @@ enum Removal {
 
 /// Asks for a stream to be deleted that no row wants, unless that was asked for already.
 async fn remove(core: &Core, tenant: Tenant<'_>, name: &str) -> Result<Removal> {
-    let Some((source, pipe)) = pipe_of_stream(name) else { return Ok(Removal::Foreign) };
+    let Some((id, pipe)) = pipe_of_stream(name) else { return Ok(Removal::Foreign) };
     let now = core.clock.now();
     let asked = tenant
         .within(&core.db, async |tx| {
-            if find_in(tx, source, pipe).await?.is_some() || is_pending(tx, source, pipe).await? {
+            // Whoever wants this very stream now waits, so that it is made after it is deleted.
+            source::lock(tx, id).await?;
+            if find_in(tx, id, pipe).await?.is_some() || is_pending(tx, id, pipe).await? {
                 return Ok(false);
             }
-            pipe_operation::insert(tx, &Operation::DeleteStream(source, pipe.to_owned()), now).await?;
+            pipe_operation::insert(tx, &Operation::DeleteStream(id, pipe.to_owned()), now).await?;
             Ok(true)
         })
         .await?;
     Ok(if asked { Removal::Extra } else { Removal::Known })
+}
+
+/// Asks for readers to be deleted that have no row: left by a process that ended before it saw that the right was gone.
+async fn remove_readers(
+    core: &Core,
+    tenant: Tenant<'_>,
+    broker: &OrgBroker,
+    streams: &[StreamInForce],
+) -> Result<usize> {
+    let mut asked = 0;
+    let read: Vec<&StreamInForce> = streams.iter().filter(|stream| stream.readers > 0).collect();
+    for some in read.chunks(READ) {
+        // NATS first here, too: a reader's row stands before it is made.
+        let names = try_join_all(some.iter().map(|stream| broker.readers(&stream.name)));
+        let found: Vec<(SourceId, &str, UserId)> = some
+            .iter()
+            .zip(names.await?)
+            .filter_map(|(stream, names)| Some((pipe_of_stream(stream.name.as_str())?, names)))
+            .flat_map(|((source, pipe), names)| {
+                let readers = names.into_iter().filter_map(|name| name.parse().ok());
+                readers.map(move |user| (source, pipe, UserId::from_uuid(user))).collect::<Vec<_>>()
+            })
+            .collect();
+        let now = core.clock.now();
+        let work = tenant.within(&core.db, async |tx| {
+            let sources = found.iter().map(|(source, ..)| *source).collect();
+            let known: BTreeSet<(SourceId, String, UserId)> =
+                read_cursor::readers(tx, sources).await?.into_iter().collect();
+            let mut asked = 0;
+            for (source, pipe, user) in found {
+                if !known.contains(&(source, pipe.to_owned(), user)) && !is_pending(tx, source, pipe).await? {
+                    let operation = Operation::DeleteConsumer(source, pipe.to_owned(), user);
+                    pipe_operation::insert(tx, &operation, now).await?;
+                    asked += 1;
+                }
+            }
+            Ok(asked)
+        });
+        asked += work.await?;
+    }
+    Ok(asked)
 }
 
 async fn is_pending(tx: &mut OrgTx, source: SourceId, pipe: &str) -> Result<bool> {
@@ -277,7 +329,7 @@ async fn write_down(core: &Core, tenant: Tenant<'_>, drift: Drift, mut names: Ve
         resource: format!("organization:{}", tenant.org_id()),
         address: None,
         detail: json!({
-            "missing": drift.missing, "extra": drift.extra, "different": drift.different, "foreign": drift.foreign,
+            "missing": drift.missing, "extra": drift.extra, "different": drift.different, "readers": drift.readers, "foreign": drift.foreign,
             "accountPushed": drift.accounts > 0, "streams": names,
         }),
         at: core.clock.now(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join5;
+use futures_util::future::{join, join5};
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::{MissedTickBehavior, interval},
@@ -20,6 +20,10 @@ const REVOKE: Duration = Duration::from_millis(500);
 const NOTE: Duration = Duration::from_millis(100);
 /// How often connections that nobody uses are closed.
 const SWEEP: Duration = Duration::from_secs(30);
+/// How often the operator is looked at, whose signing key another process may have changed.
+const SEE: Duration = Duration::from_secs(2);
+/// How often what waits is counted, for the figures.
+const MEASURE: Duration = Duration::from_secs(15);
 
 impl Broker {
     /// Makes NATS follow until `shutdown`; what is left then is left to whoever comes. Without NATS it does nothing.
@@ -35,7 +39,9 @@ impl Broker {
             self.every(live.reconcile, Chore::Compare, &shutdown),
         );
         let (applied, revoked) = (self.apply(&shutdown), self.revoke(&shutdown));
-        Box::pin(join5(applied, revoked, noted, swept, compared)).await;
+        let seen =
+            join(self.every(SEE, Chore::See, &shutdown), self.every(MEASURE, Chore::Measure, &shutdown));
+        Box::pin(join(join5(applied, revoked, noted, swept, compared), seen)).await;
     }
 
     async fn apply(&self, shutdown: &CancellationToken) {
@@ -85,6 +91,8 @@ impl Broker {
                 Ok(())
             }
             Chore::Compare => self.reconcile().await.map(drop),
+            Chore::See => self.see_operator().await,
+            Chore::Measure => self.measure().await,
         }
     }
 }
@@ -95,6 +103,8 @@ enum Chore {
     Note,
     Sweep,
     Compare,
+    See,
+    Measure,
 }
 
 impl Chore {
@@ -103,6 +113,8 @@ impl Chore {
             Self::Note => "news of sources were not written",
             Self::Sweep => "connections were not closed",
             Self::Compare => "pipes were not compared with NATS",
+            Self::See => "the operator of NATS was not looked at",
+            Self::Measure => "what waits for NATS was not counted",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tidegate_broker::{Authority, Options, OrgAccount, Pool, System};
 use tidegate_model::{Clock, OrgId};
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{Notify, OnceCell, watch};
 
 use super::{BrokerOptions, disk::Guard, noted::Noted};
 use crate::{Error, Result};
@@ -41,7 +41,7 @@ pub struct Connected {
 /// NATS, as it was set.
 #[derive(Debug)]
 pub(crate) struct Live {
-    pub(crate) authority: Arc<Authority>,
+    authority: watch::Sender<Arc<Authority>>,
     pub(crate) pool: Pool,
     pub(crate) url: String,
     pub(crate) reconcile: Duration,
@@ -64,7 +64,7 @@ impl Slot {
         let url = public_url.or_else(|| urls.first().cloned()).unwrap_or_default();
         let options = Options { tls, replicas, ..Options::new(urls) };
         let live = Live {
-            authority: Arc::new(authority),
+            authority: watch::Sender::new(Arc::new(authority)),
             pool: Pool::new(options.clone(), Arc::clone(&clock)),
             url,
             reconcile,
@@ -104,13 +104,38 @@ impl Live {
         if locked(&self.failed).is_some_and(|at| at.elapsed() < PAUSE) {
             return Err(Error::BrokerUnavailable("it could not be reached a moment ago".into()));
         }
-        let connected =
-            System::connect(&self.options, Arc::clone(&self.authority), Arc::clone(&self.clock)).await;
+        let connected = System::connect(&self.options, self.authority(), Arc::clone(&self.clock)).await;
         connected.map_err(|error| {
             *locked(&self.failed) = Some(Instant::now());
             // Whatever it says of itself, pipes cannot be used until somebody has seen to it.
             Error::BrokerUnavailable(Box::new(error))
         })
+    }
+
+    /// How many servers every stream is to be on.
+    pub(crate) const fn copies(&self) -> usize {
+        self.options.replicas
+    }
+
+    /// The operator, as this process last saw it. What signs reads it anew.
+    pub(crate) fn authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.authority.borrow())
+    }
+
+    /// Follows the operator.
+    pub(crate) fn authorities(&self) -> watch::Receiver<Arc<Authority>> {
+        self.authority.subscribe()
+    }
+
+    /// Keeps the operator as the row has it now; whoever follows it is told where other keys are trusted.
+    pub(crate) fn see(&self, authority: Authority) {
+        self.authority.send_if_modified(|seen| {
+            let changed = seen.trusted() != authority.trusted();
+            if changed {
+                *seen = Arc::new(authority);
+            }
+            changed
+        });
     }
 
     /// An account that was used before in this process.

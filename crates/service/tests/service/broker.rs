@@ -14,7 +14,7 @@ use tidegate_model::{
 };
 use tidegate_service::{
     BrokerOptions, Caller, Error, Exchanged, Granted, Idempotency, Made, MessagesPage, MessagesRead,
-    MessagesWanted, Minted, OrgScope, Published, Result, Services,
+    MessagesWanted, Minted, Operator, OrgScope, PipeLimitsChange, Published, Result, Services,
 };
 use tidegate_test_support::{
     TestDb, TestOrg, eventually,
@@ -157,6 +157,24 @@ async fn messages_are_read_oldest_first_ten_at_a_time_and_again_from_anywhere() 
     assert_eq!(stage.services.messages.write_noted().await.unwrap(), 1);
     let shown = stage.services.sources.get(scope(&stage.owner), "build").await.unwrap();
     assert_eq!(shown.last_message.as_deref(), Some("m12"));
+}
+
+#[tokio::test]
+async fn a_place_beyond_the_end_of_a_stream_that_came_back_from_a_backup_passes_over_nothing_new() {
+    let stage = Stage::new().await;
+    stage.make("build", "message").await;
+    for say in ["old 1", "old 2"] {
+        stage.send(&stage.friend, "build", "inbox", say).await.unwrap();
+    }
+    let place = "INSERT INTO read_cursors (org_id, user_id, source_id, pipe, incarnation, sequence, at)
+                 SELECT s.org_id, s.created_by, s.id, p.pipe, p.incarnation, 9, 'epoch'
+                 FROM sources s JOIN pipe_streams p ON p.source_id = s.id";
+    stage.test.execute(place).await;
+    let none = stage.read(&stage.owner, "build", "inbox", MessagesRead::Next).await.unwrap();
+    assert_eq!(said(&none), Vec::<&str>::new());
+    stage.send(&stage.friend, "build", "inbox", "new").await.unwrap();
+    let page = stage.read(&stage.owner, "build", "inbox", MessagesRead::Next).await.unwrap();
+    assert_eq!(said(&page), ["new"]);
 }
 
 #[tokio::test]
@@ -462,10 +480,16 @@ async fn a_full_account_is_said_so_and_a_change_is_waited_for() {
     let stage = Stage::new().await;
     stage.make("build", "message").await;
     stage.send(&stage.friend, "build", "inbox", "hi").await.unwrap();
-    stage.test.execute("UPDATE nats_accounts SET max_disk_bytes = 20000000").await;
-    let push = "INSERT INTO pipe_operations (id, org_id, kind, topic, next_at, created_at)
-                SELECT gen_random_uuid(), org_id, 'push_account', 'account', 'epoch', 'epoch' FROM nats_accounts";
-    stage.test.execute(push).await;
+    let limits = async |disk_bytes| {
+        let change = PipeLimitsChange { disk_bytes, ..PipeLimitsChange::default() };
+        stage.services.broker.limits(&Operator::console(), scope(&stage.owner), change).await
+    };
+    assert!(matches!(limits(Some(0)).await, Err(Error::Invalid(_))));
+    let set = limits(Some(20_000_000)).await.unwrap();
+    assert_eq!((set.disk_bytes, set.streams), (20_000_000, 20_000));
+    assert_eq!(limits(None).await.unwrap(), set);
+    let told: i64 = stage.test.look("SELECT count(*) FROM audit_log WHERE action = 'nats.limits'").await;
+    assert_eq!(told, 2, "in the organization's log and in the platform's, once");
     stage.apply().await;
     let me = scope(&stage.owner);
     let request: CreatePipeRequest = read(json!({"name": "room"}));
@@ -516,3 +540,5 @@ async fn a_token_carries_256_grants_and_not_one_more() {
     // Whoever made them needs no grants.
     assert!(stage.services.exchange.exchange_for(&stage.owner).await.unwrap().nats_user_jwt.len() < 2_000);
 }
+
+mod attacks;

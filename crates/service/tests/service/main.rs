@@ -23,6 +23,8 @@ mod limits;
 mod logins;
 mod mail;
 mod mail_server;
+mod nats_cluster;
+mod nats_rotation;
 mod orders;
 mod password_resets;
 mod passwords;

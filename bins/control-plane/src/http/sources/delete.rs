@@ -11,12 +11,15 @@ use crate::http::{Context, ErrorAnswer, Problem, gate::Identified, valid::Segmen
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "somebody else's", body = ErrorAnswer),
     (status = 404, description = "no such source", body = ErrorAnswer),
+    (status = 503, description = "ended, and the broker has not followed yet (`E_NOT_READY`) or does not answer: it does later", body = ErrorAnswer),
 ))]
 pub(crate) async fn delete(
     context: Data<Context>,
     caller: Identified,
     handle: Segment<String>,
 ) -> Result<HttpResponse, Problem> {
-    context.services.sources.delete(caller.org()?, &handle.0).await?;
+    let (services, org) = (&context.services, caller.org()?);
+    let operations = services.sources.delete(org, &handle.0).await?;
+    services.messages.settled(org, &operations).await?;
     Ok(HttpResponse::NoContent().finish())
 }

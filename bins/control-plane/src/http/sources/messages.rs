@@ -25,8 +25,8 @@ use crate::http::{
 const MOST: usize = 100;
 /// Seconds that one waits for a message at most.
 const LONGEST: u64 = 30;
-/// How long one look waits.
-const LOOK: Duration = Duration::from_secs(2);
+/// How long one look waits, and the longest that a login which has ended still gets a message.
+const LOOK: Duration = Duration::from_millis(900);
 /// Where programs that come back say what they had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
@@ -178,6 +178,9 @@ pub(crate) async fn send(
 
 /// Reads messages of a pipe, the oldest first: those that the caller has not read yet from any program, and their place
 /// moves behind what is answered; or with `after` or `since` from anywhere, again and again, and nothing moves.
+///
+/// The place moves before the answer goes out. An answer that is lost on its way is found again with `after` and the sequence
+/// of the last message that one has, and is not given a second time without it.
 ///
 /// Asked for as `text/event-stream` it goes on: every message is an event `message` with its sequence as `id`, from
 /// `Last-Event-ID`, `after` or `since` on, else from now on; nothing moves. `reset` says that the pipe was made anew and

@@ -7,7 +7,10 @@ pub(crate) mod get;
 pub(crate) mod grants;
 pub(crate) mod list;
 pub(crate) mod messages;
+pub(crate) mod open;
 pub(crate) mod pipes;
+pub(crate) mod receipts;
+pub(crate) mod subscriptions;
 
 pub(crate) use create::create;
 pub(crate) use delete::delete;
@@ -15,7 +18,10 @@ pub(crate) use get::get;
 pub(crate) use grants::{grant, list_grants, revoke_grant};
 pub(crate) use list::list;
 pub(crate) use messages::{read, send};
+pub(crate) use open::open;
 pub(crate) use pipes::{create_pipe, delete_pipe, list_pipes, update_pipe};
+pub(crate) use receipts::receipts;
+pub(crate) use subscriptions::{seen, subscriptions};
 
 use crate::http::Problem;
 

@@ -7,7 +7,7 @@ use actix_web::{
 use serde::Serialize;
 use serde_json::json;
 use tidegate_model::{CreatePipeRequest, ListedPipe, Pipe, Retention, UpdatePipeRequest};
-use tidegate_service::{Made, OrgScope, Services};
+use tidegate_service::{Error, Made, OrgScope, Services};
 use utoipa::ToSchema;
 
 use super::worded;
@@ -154,8 +154,12 @@ pub(crate) async fn update_pipe(
     let (pipe, operations) =
         services.pipes.update(org, &handle.0, &name.0, &wanted.retention).await.map_err(worded)?;
     services.messages.settled(org, &operations).await?;
-    let in_force = listed(services, org, &handle.0, &name.0).await?.in_force;
-    Ok(Json(Kept::new(pipe, in_force)))
+    let now = listed(services, org, &handle.0, &name.0).await?;
+    if now.in_force.is_some_and(|kept| kept != now.retention) {
+        // Another process tried, and it was refused: a repeat says why.
+        return Err(Error::NotReady(format!("what pipe {} is to keep", now.name)).into());
+    }
+    Ok(Json(Kept::new(pipe, now.in_force)))
 }
 
 /// Ends a pipe with its messages. For whoever made the source, and for those who manage sources.

@@ -1,0 +1,1 @@
+ALTER TABLE nats_operator DROP COLUMN next_seed, DROP COLUMN next_key;

@@ -1,0 +1,148 @@
+//! Pipes on three nats-servers of somebody else's, every stream three times: servers are killed under load, one after the
+//! other, and the operator gets another signing key meanwhile.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use futures_util::future::{join, join_all};
+use serde_json::json;
+use tidegate_engines::nats::Trust;
+use tidegate_model::{Clock, CreateSourceRequest, FromFields, NewMessage, OrgRole, Payload, SystemClock};
+use tidegate_service::{
+    BrokerOptions, Caller, Idempotency, MessagesWanted, Operator, Rotation, RotationBegun, Services,
+};
+use tidegate_test_support::{NatsCluster, TestDb, eventually, eventually_some};
+
+const SENDERS: usize = 4;
+
+async fn trust(services: &Services) -> Trust {
+    let trust = services.broker.trust().await.unwrap();
+    Trust { operator: trust.operator, system_account: trust.system_account, system_token: trust.system_token }
+}
+
+fn text(text: &str) -> NewMessage {
+    NewMessage { payload: Payload::Text(text.to_owned()), in_reply_to: None, ack_requested: false }
+}
+
+/// Sends numbers until it is told to stop, each until it is acknowledged. Gives how many there were.
+async fn send(
+    services: Services,
+    from: Caller,
+    sender: usize,
+    sent: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) -> usize {
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let said = format!("{sender}:{number}");
+        let key = Idempotency::new(from.credential(), "messages", &said, b"").unwrap();
+        eventually("the message is acknowledged", async || {
+            let scope = from.org().unwrap();
+            services.messages.publish(scope, "build", "inbox", text(&said), Some(&key)).await.is_ok()
+        })
+        .await;
+        sent.fetch_add(1, Ordering::Relaxed);
+        number += 1;
+    }
+    number
+}
+
+#[tokio::test]
+async fn every_acknowledged_message_is_read_once_though_each_server_was_killed_and_the_signing_key_changed() {
+    let test = TestDb::new().await;
+    let clock = test.manual_clock();
+    clock.advance(SystemClock::new().now() - clock.now());
+    test.org_with_admin("acme").await;
+    let owner = test.caller(&test.user_in("acme", OrgRole::User).await).await;
+    let services = test.services_at(Arc::new(SystemClock::new()));
+    let mut cluster = NatsCluster::start(&trust(&services).await);
+    let options = BrokerOptions { replicas: 3, ..BrokerOptions::new(cluster.urls()) };
+    services.broker.open(options).await.unwrap();
+    // The setting is raised when the first pipe is in use already.
+    let before = test.services_at(Arc::new(SystemClock::new()));
+    before.broker.open(BrokerOptions::new(cluster.urls())).await.unwrap();
+    let three = async || services.broker.standing().await.is_ok_and(|found| found.servers.len() == 3);
+    eventually("the cluster is there", three).await;
+    let request = CreateSourceRequest::from_json(json!({"handle": "build", "kind": "message"})).unwrap();
+    services.sources.create(owner.org().unwrap(), request, None, |_| json!(null)).await.unwrap();
+
+    let unread =
+        async |services: &Services| services.messages.unread(owner.org().unwrap(), "build", "inbox").await;
+    eventually("the stream is made, once", async || unread(&before).await.is_ok()).await;
+    let drift = eventually_some("they are compared", async || services.broker.reconcile().await.ok()).await;
+    assert_eq!((drift.different, drift.missing, drift.extra), (1, 0, 0), "three times, not once");
+    eventually("the stream is there three times", async || {
+        while services.broker.apply_pending().await.is_ok_and(|done| done > 0) {}
+        services.broker.reconcile().await.is_ok_and(|drift| !drift.is_some() && drift.failed == 0)
+    })
+    .await;
+
+    let (sent, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut senders = Vec::new();
+    for sender in 0..SENDERS {
+        let from = test.caller(&test.user_in("acme", OrgRole::User).await).await;
+        senders.push(send(services.clone(), from, sender, Arc::clone(&sent), Arc::clone(&stop)));
+    }
+    let more = async |what: &str| {
+        let before = sent.load(Ordering::Relaxed);
+        eventually(what, async || sent.load(Ordering::Relaxed) >= before + 20).await;
+    };
+    let operate = async {
+        more("messages are sent").await;
+        let console = Operator::console();
+        let old = services.broker.operator().await.unwrap().signing_key;
+        assert_eq!(services.broker.begin_rotation(&console).await.unwrap(), RotationBegun::Anew);
+        let waits = eventually_some("the servers are asked", async || {
+            services.broker.continue_rotation(&console).await.ok()
+        })
+        .await;
+        assert_eq!(waits, Rotation::Waits(["s0", "s1", "s2"].map(ToOwned::to_owned).to_vec()));
+        let next = trust(&services).await;
+        for number in 0..cluster.len() {
+            cluster.kill(number);
+            // Whichever of them led the stream: the other two have it.
+            more("messages are sent while one is away").await;
+            cluster.run(number, &next);
+            eventually("it is back", three).await;
+        }
+        let done = eventually_some("the rotation is over", async || {
+            services.broker.continue_rotation(&console).await.ok()
+        })
+        .await;
+        assert!(matches!(done, Rotation::Done { .. }), "{done:?}");
+        let operator = services.broker.operator().await.unwrap();
+        assert!(
+            operator.signing_key != old && operator.next_key.is_none() && operator.retired_keys.is_empty()
+        );
+        more("messages are sent afterwards").await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (wanted, ()) = join(join_all(senders), operate).await;
+
+    let mut read: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let all: usize = wanted.iter().sum();
+    let mut found = 0;
+    while found < all {
+        let page = MessagesWanted { limit: Some(100), ..MessagesWanted::default() };
+        let page = services.messages.read(owner.org().unwrap(), "build", "inbox", page).await.unwrap();
+        assert!(!page.messages.is_empty(), "{found} of {all} acknowledged messages were read");
+        found += page.messages.len();
+        for message in page.messages {
+            let Payload::Text(said) = message.envelope.payload else { panic!("no text was sent") };
+            let (sender, number) = said.split_once(':').unwrap();
+            read.entry(sender.to_owned()).or_default().push(number.to_owned());
+        }
+    }
+    for (sender, count) in wanted.iter().enumerate() {
+        let in_order: Vec<_> = (0..*count).map(|number| number.to_string()).collect();
+        assert_eq!(read[&sender.to_string()], in_order, "each once, in order");
+    }
+    eprintln!(
+        "{all} acknowledged messages by {SENDERS} senders over 3 kills and a new signing key: {found} read"
+    );
+}
