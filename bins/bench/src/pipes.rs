@@ -80,6 +80,8 @@ pub(crate) async fn run(
     let cut_off = cut_off(stage, &tokens[0]).await.context("revoked credentials")?;
     let typed = pipe_terminal::run(stage, &tokens[1], quick).await.context("a terminal over pipes")?;
     let made = pipe_store::made(stage, (&tokens[2], &tokens[3]), connections, length).await?;
+    // What was there before has a settled memory then.
+    stage.start_nats(Durability::Full).await?;
     let count = if quick { 1_000 } else { 10_000 };
     let kept = pipe_store::kept(stage, &tokens[4..], connections, count).await.context("idle sources")?;
     figures.pipes = Some(Pipes { always, relaxed, exchange, cut_off, made, kept, typed });

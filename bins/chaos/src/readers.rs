@@ -21,7 +21,7 @@ const WAIT: u64 = 1;
 /// The wait after a failure.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What was delivered and not acknowledged comes again after half a minute.
-const REDELIVERY: Duration = Duration::from_secs(60);
+const REDELIVERY: Duration = Duration::from_mins(1);
 /// How long one page is asked for before the reader gives up.
 const PATIENCE: Duration = Duration::from_mins(4);
 
