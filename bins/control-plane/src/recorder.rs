@@ -129,7 +129,7 @@ impl Keeper {
         if agent.is_none() && given_up && !recording.has_begun() {
             return Ok(Left::Nothing);
         }
-        let to = recording.open().await?;
+        let to = Box::new(recording.open().await?);
         let Some(agent_id) = agent else {
             return Ok(if given_up { Left::Ended(to, None) } else { Left::Stopped });
         };
@@ -160,7 +160,7 @@ impl Keeper {
             gone.closed().await;
             Err(TransportError::Lost(None))
         });
-        let moves = relay(inbound, Pieces(PollSender::new(sender)), end);
+        let moves = Box::pin(relay(inbound, Pieces(PollSender::new(sender)), end));
         let reading = Reading {
             recording,
             to,
@@ -178,7 +178,7 @@ impl Keeper {
 /// How a recording was left.
 enum Left {
     /// The program ended, with this code where anybody knows.
-    Ended(Recorded, Option<i32>),
+    Ended(Box<Recorded>, Option<i32>),
     /// There never was anything to record.
     Nothing,
     /// It goes on later.
@@ -188,7 +188,7 @@ enum Left {
 /// What of a session is on its way to its source.
 struct Reading<'a> {
     recording: &'a mut Recording,
-    to: Recorded,
+    to: Box<Recorded>,
     pieces: mpsc::Receiver<Piece>,
     nudges: Receiver<Nudge>,
     waiting: Vec<u8>,

@@ -10,10 +10,7 @@ use tidegate_model::{
     FieldErrors, Handle, Operation, RecordTerminalRequest, Scope, Session, SessionId, Source, SourceId,
     SourceKind, StreamKind,
 };
-use tidegate_persistence::{
-    OrgScope, OrgTx, audit, source,
-    terminal_source::{self},
-};
+use tidegate_persistence::{OrgScope, OrgTx, audit, source, terminal_source};
 
 use crate::{
     Core, Error, Nudge, Result,

@@ -20,7 +20,9 @@ const MANY: &str = "stty raw; printf 'one\\377\\000two'; seq 1 60000; sleep 0.2;
 /// What that prints.
 fn many() -> Vec<u8> {
     let mut all = b"one\xff\0two".to_vec();
-    (1..=60_000).for_each(|number: u32| all.extend_from_slice(format!("{number}\n").as_bytes()));
+    for number in 1..=60_000 {
+        all.extend_from_slice(format!("{number}\n").as_bytes());
+    }
     all.extend_from_slice(b"end\xc3");
     all
 }
@@ -52,7 +54,8 @@ impl Endless {
 fn lines_of(recorded: &[u8]) -> usize {
     let text = std::str::from_utf8(recorded).unwrap();
     let lines = text.matches('\n').count();
-    let whole: String = (1..=lines + 1).map(|line| format!("line {line}\r\n")).collect();
+    let whole: Vec<String> = (1..=lines + 1).map(|line| format!("line {line}\r\n")).collect();
+    let whole = whole.concat();
     assert!(whole.starts_with(text), "{text:?}");
     lines
 }
@@ -136,7 +139,9 @@ impl Stand {
         let id: SessionId = session.parse().unwrap();
         eventually("it is being recorded", async || {
             let tunnels = self.world.handle.hub().tunnels(id);
-            tunnels.iter().for_each(|tunnel| tunnel.cut(TunnelEnding::Shutdown));
+            for tunnel in &tunnels {
+                tunnel.cut(TunnelEnding::Shutdown);
+            }
             !tunnels.is_empty()
         })
         .await;

@@ -1,7 +1,7 @@
 //! Where terminals are recorded, and who records them: of several, one does.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tidegate_model::{Clock, SessionId, SourceId, SourceKind};
+use tidegate_model::{SessionId, SourceId, SourceKind};
 use tidegate_persistence::{
     Constraint, Error, FreeRecording, source,
     terminal_source::{self, Held, Next, Progress},
