@@ -102,11 +102,11 @@ async fn send_all(sender: &PipeSender, count: usize, mut meanwhile: impl FnMut(u
         pace.tick().await;
         meanwhile(number);
         let (message, key) = (text(number.to_string()), IdempotencyKey::random());
-        let pending = timeout(DEADLINE, sender.send(&message, &key)).await.expect("there is room");
+        let pending = timeout(DEADLINE, sender.send(&message, &key)).await.unwrap();
         waiting.push(pending.unwrap());
     }
     for pending in waiting {
-        timeout(DEADLINE, pending.stored()).await.expect("an answer").unwrap();
+        timeout(DEADLINE, pending.stored()).await.unwrap().unwrap();
     }
 }
 

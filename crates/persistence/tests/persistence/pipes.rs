@@ -367,6 +367,7 @@ async fn the_operator_is_made_once() {
             signing_seed: vec![2],
             system_seed: vec![3],
             retired_keys: Vec::new(),
+            next: None,
         };
         let work = async |tx: &mut _| nats_account::set_operator(tx, new, now()).await;
         stage.test.db().in_platform(&Operator::system(), work).await.unwrap()

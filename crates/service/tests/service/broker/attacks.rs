@@ -142,7 +142,7 @@ async fn a_grant_that_is_being_taken_away_is_in_no_token() {
         "SELECT 1 FROM organizations WHERE id = '{}' FOR NO KEY UPDATE; DELETE FROM source_grants",
         stage.org.id
     );
-    beside(&stage.test, &sql, stage.services.exchange.exchange_for(&stage.friend)).await.unwrap();
+    beside(&stage.test, &sql, Box::pin(stage.services.exchange.exchange_for(&stage.friend))).await.unwrap();
     // With it, the token would have to be taken back.
     let good: bool = stage.test.look("SELECT bool_and(grants = 0 OR narrowed) FROM nats_principals").await;
     assert!(good, "the token allows for five minutes what was taken away");
@@ -159,7 +159,10 @@ async fn whoever_loses_a_right_while_their_reader_is_made_gets_none() {
         stage.org.id
     );
     let friend = scope(&stage.friend);
-    forbidden(beside(&stage.test, &sql, stage.services.messages.read_route(friend, "shell", "stdout")).await);
+    forbidden(
+        beside(&stage.test, &sql, Box::pin(stage.services.messages.read_route(friend, "shell", "stdout")))
+            .await,
+    );
     stage.apply().await;
     let readers: i64 = stage.test.look("SELECT count(*) FROM read_cursors").await;
     assert_eq!(readers, 0, "a reader stays for good");
@@ -171,7 +174,7 @@ async fn a_pipe_that_is_being_deleted_gets_no_stream() {
     stage.make("build", "message").await;
     stage.make_pipe("build", json!({"name": "room"})).await;
     let sql = "SELECT 1 FROM sources FOR NO KEY UPDATE; DELETE FROM pipes";
-    let sent = beside(&stage.test, sql, stage.send(&stage.owner, "build", "room", "hi")).await;
+    let sent = beside(&stage.test, sql, Box::pin(stage.send(&stage.owner, "build", "room", "hi"))).await;
     assert!(matches!(sent, Err(Error::NotFound(_))), "{sent:?}");
     let streams: i64 = stage.test.look("SELECT count(*) FROM pipe_streams").await;
     assert_eq!(streams, 0, "a stream of no pipe");
@@ -189,7 +192,7 @@ async fn what_somebody_wants_at_this_moment_is_not_too_much() {
                INSERT INTO pipe_operations (id, org_id, kind, topic, source_id, pipe, next_at, created_at)
                SELECT gen_random_uuid(), org_id, 'ensure_stream', replace(source_id::text, '-', '') || '_inbox', source_id, pipe,
                       'epoch', 'epoch' FROM kept";
-    let drift = beside(&stage.test, sql, stage.services.broker.reconcile()).await.unwrap();
+    let drift = beside(&stage.test, sql, Box::pin(stage.services.broker.reconcile())).await.unwrap();
     assert_eq!((drift.extra, drift.failed), (0, 0), "{drift:?}");
     stage.apply().await;
     let page = stage.read(&stage.owner, "build", "inbox", MessagesRead::After(0)).await.unwrap();
