@@ -9,9 +9,8 @@ use tidegate_model::{Handle, INBOX, MessageId};
 /// How messages travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Over {
-    /// Through the control plane, one request a message.
+    // No help of their own: it would make the whole page a long one.
     Http,
-    /// Straight to NATS, several on their way at a time; this machine must reach it.
     Nats,
 }
 
@@ -22,8 +21,9 @@ pub(crate) enum Over {
     make 2>&1 | tidegate send build/results\n  \
     make 2>&1 | tidegate send build/results --lines --over nats\n  \
     tidegate send build --file report.json --key nightly-17\n\n\
-    With --lines the lines are stored in their order. Where it ends early it says how many are stored and under which --key\n\
-    the same input can be sent again: what was stored within the last ten minutes is not stored a second time.\n\n\
+    With --lines the lines are stored in their order. Where it ends early it says how many are stored,\n\
+    and under which --key the same input can be sent again: what was stored within the last ten minutes\n\
+    is not stored a second time.\n\n\
     Exit codes:\n  \
     0  stored: the broker has acknowledged it\n  \
     1  something else did not work\n  \
@@ -58,7 +58,7 @@ pub(crate) struct SendArgs {
     /// Send each line of standard input, or of the file, as a message of its own.
     #[arg(long, conflicts_with = "text")]
     pub(crate) lines: bool,
-    /// How it travels.
+    /// Through the control plane, or straight to NATS, with several messages on their way at a time.
     #[arg(long, value_enum, default_value_t = Over::Http)]
     pub(crate) over: Over,
     /// For how many seconds to try again where the broker does not answer.
@@ -107,9 +107,10 @@ pub(crate) struct WhoArgs {
     tidegate read build/results --after 0 --limit 100\n\n\
     Without --after and --since every message is given once, to whichever program of yours reads first. With them nothing\n\
     moves, and the same messages can be read again. With --json every message is a line.\n\n\
-    Over http a message counts as read before its answer arrives: what is lost on the way is found again with --after and\n\
-    the sequence before it. Over nats it counts as read once it is written to standard output: what was not comes again\n\
-    within 30 seconds, and what was may come a second time where the program is killed between the two.\n\n\
+    Over http a message counts as read before its answer arrives: what is lost on the way is found again\n\
+    with --after and the sequence before it. Over nats it counts as read once it is written to standard\n\
+    output: what was not comes again within 30 seconds, and the last one may come twice where the program\n\
+    is killed between the two.\n\n\
     Exit codes:\n  \
     0  there were messages\n  \
     1  something else did not work\n  \
@@ -136,7 +137,7 @@ pub(crate) struct ReadArgs {
     /// Go on with what comes, until it is ended.
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// How it travels; over nats one's place moves.
+    /// Through the control plane, or straight from NATS, where your place moves.
     #[arg(long, value_enum, default_value_t = Over::Http)]
     pub(crate) over: Over,
 }
