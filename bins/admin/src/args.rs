@@ -9,6 +9,7 @@ mod repositories;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use tidegate_model::{
     AgentHandle, AgentStatus, ApprovalStatus, CommandAction, CommandId, DrainDeadline, OrgRole, Platform,
     SessionId, SessionState, SystemRole,
@@ -121,6 +122,13 @@ pub(crate) enum Verb {
     Nats(NatsVerb),
     /// Look at engines, migrations, roles, row-level security, the master key, NATS and the mailer
     Doctor,
+    /// Write completions for a shell
+    #[command(after_help = "For example:\n  \
+        tidegate-admin completions bash > ~/.local/share/bash-completion/completions/tidegate-admin")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// What to do about mail.

@@ -3,6 +3,7 @@
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail};
+use clap::CommandFactory;
 use rand::{RngExt, distr::Alphanumeric};
 use serde_json::json;
 use tidegate_model::{Secret, SystemRole};
@@ -22,6 +23,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let as_json = args.json;
     if let Verb::Roles { .. } = args.verb {
         output::text(roles::SQL)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Verb::Completions { shell } = args.verb {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "tidegate-admin", &mut script);
+        std::io::stdout().lock().write_all(&script)?;
         return Ok(ExitCode::SUCCESS);
     }
     let settings = Settings::load(args.config.as_deref())?;
@@ -99,7 +106,9 @@ async fn act(services: &Services, settings: &Settings, verb: Verb, as_json: bool
         Verb::Audit(verb) => audit::audit(services, verb, as_json).await,
         Verb::Repositories(verb) => repositories::repositories(services, verb, as_json).await,
         Verb::Nats(verb) => Box::pin(nats::nats(services, settings, verb, as_json)).await,
-        Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor => Ok(()),
+        Verb::Migrate | Verb::Roles { .. } | Verb::Mail(_) | Verb::Doctor | Verb::Completions { .. } => {
+            Ok(())
+        }
     }
 }
 

@@ -3,11 +3,16 @@
 
 mod settings;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context;
-use clap::Parser;
-use settings::{Cli, Hidden, LogFormat, PlatformOptions};
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
+use settings::{Cli, LogFormat, Other, PlatformOptions};
 use tidegate_agent::{
     DockerPlatform, Platform, ProcessPlatform, raise_descriptors, run, session_container, session_desktop,
     session_exec, session_shim,
@@ -18,11 +23,12 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match &cli.hidden {
-        Some(Hidden::SessionShim) => return session_shim(),
-        Some(Hidden::SessionExec { spec }) => return session_exec(spec),
-        Some(Hidden::SessionDesktop { socket, argv }) => return session_desktop(socket, argv),
-        Some(Hidden::SessionContainer { spec }) => return session_container(spec),
+    match &cli.other {
+        Some(Other::SessionShim) => return session_shim(),
+        Some(Other::SessionExec { spec }) => return session_exec(spec),
+        Some(Other::SessionDesktop { socket, argv }) => return session_desktop(socket, argv),
+        Some(Other::SessionContainer { spec }) => return session_container(spec),
+        Some(Other::Completions { shell }) => return completions(*shell),
         None => {}
     }
     match start(cli) {
@@ -31,6 +37,15 @@ fn main() -> ExitCode {
             eprintln!("tidegate-agent: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn completions(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tidegate-agent", &mut script);
+    match io::stdout().lock().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

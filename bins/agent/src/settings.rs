@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use nix::unistd::{Uid, gethostname};
 use serde::Deserialize;
 use tidegate_agent::{DockerOptions, Options, ProcessOptions};
@@ -32,13 +33,12 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) settings: Settings,
     #[command(subcommand)]
-    pub(crate) hidden: Option<Hidden>,
+    pub(crate) other: Option<Other>,
 }
 
-/// What the agent starts itself as.
+/// What the program does instead of running sessions: mostly what the agent starts itself as.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::enum_variant_names, reason = "the words of the command line")]
-pub(crate) enum Hidden {
+pub(crate) enum Other {
     /// Holds one session
     #[command(hide = true)]
     SessionShim,
@@ -56,6 +56,11 @@ pub(crate) enum Hidden {
         /// What runs on it
         #[arg(last = true)]
         argv: Vec<String>,
+    },
+    /// Write completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
     },
     /// Carries a container's terminal
     #[command(hide = true)]

@@ -80,6 +80,8 @@ pub(crate) async fn run(
     let cut_off = cut_off(stage, &tokens[0]).await.context("revoked credentials")?;
     let typed = pipe_terminal::run(stage, &tokens[1], quick).await.context("a terminal over pipes")?;
     let made = pipe_store::made(stage, (&tokens[2], &tokens[3]), connections, length).await?;
+    // What was there before has a settled memory then.
+    stage.start_nats(Durability::Full).await?;
     let count = if quick { 1_000 } else { 10_000 };
     let kept = pipe_store::kept(stage, &tokens[4..], connections, count).await.context("idle sources")?;
     figures.pipes = Some(Pipes { always, relaxed, exchange, cut_off, made, kept, typed });
@@ -214,8 +216,10 @@ async fn exchange(
 
 /// From the request that revokes a key to the end of the connection that was opened with it.
 async fn cut_off(stage: &Stage, token: &str) -> anyhow::Result<[f64; 2]> {
-    let (mut times, mut connection) = (Vec::new(), Connection::open(stage.address).await?);
+    let mut times = Vec::new();
     for _ in 0..REVOKED {
+        // A new one each time: what is kept for too long between two requests is closed.
+        let mut connection = Connection::open(stage.address).await?;
         let made = "/api/v1/organizations/org-0000/keys";
         let made = request("POST", made, Some(token), r#"{"label":"cut off"}"#);
         let made = asked(&mut connection, &made, &[201]).await?;
@@ -226,6 +230,7 @@ async fn cut_off(stage: &Stage, token: &str) -> anyhow::Result<[f64; 2]> {
         let client = raw::connect(&url, (&token_of_key, &seed), &prefix, tell).await?;
         client.flush().await?;
         while told.try_recv().is_ok() {}
+        let mut connection = Connection::open(stage.address).await?;
         let revoke = request("POST", &format!("/api/v1/keys/{id}/revoke"), Some(token), "");
         let began = Instant::now();
         let (answer, event) = tokio::join!(

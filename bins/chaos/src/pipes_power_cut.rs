@@ -1,7 +1,11 @@
 //! `pipes-power-cut`: the disk under the store of nats-server stops, and what was acknowledged is looked for on what had
 //! reached it.
 
-use std::{process::ExitCode, sync::atomic::AtomicBool, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -80,10 +84,12 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     let mut random = StdRng::seed_from_u64(seed);
     let parts = load.messages / (cuts + 1);
     let marks: Vec<usize> = (1..=cuts).map(|cut| parts * cut + random.random_range(0..=parts / 2)).collect();
+    let over = AtomicBool::new(false);
     let cutting = async {
         let mut found = Vec::new();
         for mark in marks {
             while senders.done() < mark {
+                anyhow::ensure!(!over.load(Ordering::Acquire), "the senders ended before the power was cut");
                 sleep(Duration::from_millis(5)).await;
             }
             let reader = readers.next().context("a reader")?;
@@ -91,12 +97,11 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
         }
         anyhow::Ok(found)
     };
-    let driven = if without_sync {
-        // Senders whose places are gone are told so: the cuts alone are looked at.
-        tokio::select! { cut = cutting => cut, () = senders.run() => Ok(Vec::new()) }
-    } else {
-        tokio::join!(cutting, senders.run()).0
+    let sending = async {
+        senders.run().await;
+        over.store(true, Ordering::Release);
     };
+    let driven = tokio::join!(cutting, sending).0;
     let mut report = Report::default();
     report.count("seed", seed);
     let looked = match driven {
@@ -141,7 +146,7 @@ fn told(report: &mut Report, name: &str, cut: Cut) {
 /// Reads everything and compares it with what had been acknowledged when the reading began.
 async fn read_all(senders: &Senders, mut reader: Cursor) -> Cut {
     let acknowledged = senders.acknowledged();
-    reader.run(&AtomicBool::new(true)).await;
+    reader.run_to(acknowledged.iter().map(|placed| placed.sequence).max().unwrap_or_default()).await;
     Cut {
         acknowledged: acknowledged.len(),
         read: reader.read.len(),

@@ -21,7 +21,7 @@ const WAIT: u64 = 1;
 /// The wait after a failure.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What was delivered and not acknowledged comes again after half a minute.
-const REDELIVERY: Duration = Duration::from_secs(60);
+const REDELIVERY: Duration = Duration::from_mins(1);
 /// How long one page is asked for before the reader gives up.
 const PATIENCE: Duration = Duration::from_mins(4);
 
@@ -75,6 +75,17 @@ impl Cursor {
         }
         // The very last answer may be the lost one.
         self.fill(None).await;
+    }
+
+    /// Reads until this sequence, or until nothing is left: those who send meanwhile are not caught up with.
+    pub(crate) async fn run_to(&mut self, end: u64) {
+        while self.last < end {
+            let Some(page) = self.page(Some(self.last), PAGE).await else { return };
+            if page.last.is_none() {
+                return;
+            }
+            self.take(page).await;
+        }
     }
 
     /// One page; none when it could not be had for so long that the reader gives up.

@@ -20,7 +20,9 @@ use tidegate_model::{
 
 pub(crate) use applications::{application, application_groups, applications};
 pub(crate) use sharing::{activity, moments, organization_policy, policy, share, shares};
-pub(crate) use sources::{grant, grants, message, pipe, pipes, source, sources};
+pub(crate) use sources::{
+    grant, grants, message, pipe, pipes, receipts, seen, source, sources, subscriptions, users_of, whom,
+};
 
 /// For people or for programs.
 #[derive(Debug, Clone, Copy)]

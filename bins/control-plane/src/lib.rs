@@ -22,6 +22,7 @@ pub mod log;
 mod mail;
 mod metrics;
 mod nats;
+mod recorder;
 mod repositories;
 mod retention;
 mod server;

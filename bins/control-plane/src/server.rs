@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, Error, activity, clock, database, departure,
     http::{self, Context},
-    installations, keep_alive, key_uses, limits, mail, nats, repositories, retention, tls,
+    installations, keep_alive, key_uses, limits, mail, nats, recorder, repositories, retention, tls,
 };
 
 /// Connections that may wait to be accepted.
@@ -98,6 +98,11 @@ impl Server {
         let syncs = services.repositories.clone();
         let plugins = services.plugins.clone();
         let broker = services.broker.clone();
+        let recorder = recorder::Keeper {
+            recorder: services.recorder.clone(),
+            hub: hub.clone(),
+            clock: Arc::clone(services.clock()),
+        };
         let (applications, hints) = (services.applications.clone(), services.nudges().subscribe());
         let (session_limits, typed) = (services.limits.clone(), services.activity.clone());
         let period = Duration::from_secs(u64::from(config.service.activity_seconds.max(1)));
@@ -160,6 +165,7 @@ impl Server {
         tasks.spawn(async move { plugins.run(until).await });
         let until = shutdown.clone();
         tasks.spawn(async move { broker.run(until).await });
+        tasks.spawn(recorder.run(shutdown.clone()));
         Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })
     }
 }

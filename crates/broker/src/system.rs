@@ -93,7 +93,7 @@ impl System {
         }
     }
 
-    /// Every server there is, by name; an error where one does not answer.
+    /// Every server that answers, by name.
     pub async fn servers(&self) -> Result<Vec<ServerState>> {
         servers::ask(&self.connection).await
     }

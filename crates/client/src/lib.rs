@@ -51,6 +51,7 @@ mod sessions;
 mod shares;
 mod sources;
 mod terminal;
+mod terminal_pipes;
 mod tls;
 mod tokens;
 mod users;
@@ -69,7 +70,10 @@ pub use homes::{HomeLeaving, HomePage};
 pub use invites::{InviteList, Joined, NewInvite};
 pub use keys::{KeyPage, MadeKey};
 pub use logs::{LogChunk, Logs};
-pub use messages::{Message, MessageList, MessageQuery, MessageToSend, NatsAccess, PipeOpening, PipeRoute};
+pub use messages::{
+    Message, MessageList, MessageQuery, MessageToSend, NatsAccess, PipeOpening, PipeRoute, SeenMemberPage,
+    SubscriptionPage,
+};
 pub use organizations::{
     MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,
 };
@@ -82,6 +86,10 @@ pub use sessions::{Accepted, Connection, History, IdempotencyKey, SessionPage};
 pub use shares::{ActivityList, LimitChange, NewShare, SessionPolicyChange, ShareList, ShareWith};
 pub use sources::{GrantList, GrantTo, MadePipe, NewPipe, PipeChange, PipeList, SourcePage};
 pub use terminal::{CloseReason, TerminalEvent, TerminalInput, TerminalStream};
+pub use terminal_pipes::{
+    Followed, LostAnswer, PipeCarrier, PipeFlow, PipeFollower, PipeFrom, PipeWriter, PipeWriting,
+    WriterClosed,
+};
 pub use tls::{tls_config, tls_config_as};
 pub use tokens::{MemoryStore, StoreGuard, TokenStore, Tokens};
 pub use users::{LoginPage, NewUser, UserChange, UserPage};

@@ -1,10 +1,12 @@
 //! Messages of pipes: sending them so that each is stored once, and reading them.
 
 use chrono::{DateTime, Utc};
-use reqwest::header::HeaderName;
+use reqwest::header::{DATE, HeaderName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidegate_model::{Handle, MessageId, OrgId, Payload, Secret, UserId};
+use tidegate_model::{
+    Handle, MessageId, OrgId, Payload, ReadReceipts, Secret, SeenMember, Subscription, UserId,
+};
 
 use crate::{Client, Error, IdempotencyKey, call::Call};
 
@@ -63,6 +65,32 @@ pub struct MessageList {
     pub skipped: u64,
     /// Which stream it is: sequences of another one mean other messages.
     pub incarnation: Option<DateTime<Utc>>,
+}
+
+/// One page of pipes that somebody reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionPage {
+    /// By handle and pipe.
+    pub subscriptions: Vec<Subscription>,
+    /// How many there are on all pages.
+    pub total: u64,
+    /// What asks for the next page; `None` on the last one.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
+}
+
+/// One page of members who use pipes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenMemberPage {
+    /// The last one who was seen first.
+    pub members: Vec<SeenMember>,
+    /// How many there are on all pages.
+    pub total: u64,
+    /// What asks for the next page; `None` on the last one.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
 }
 
 /// Which messages: those the caller has not read yet, whose place moves, where neither `after` nor `since` is there.
@@ -141,6 +169,27 @@ impl Client {
         self.fetch(call.header(IDEMPOTENCY_KEY, key.into_header()).repeatable()).await
     }
 
+    /// The same in one attempt, but for connections that were never made: for callers with a patience of their own.
+    pub(crate) async fn send_message_once(
+        &self,
+        handle: &Handle,
+        pipe: &str,
+        message: &MessageToSend,
+        key: IdempotencyKey,
+    ) -> Result<Message, Error> {
+        let call = Call::post(&["sources", handle.as_str(), "pipes", pipe, "messages"]).json(message)?;
+        self.fetch(call.header(IDEMPOTENCY_KEY, key.into_header())).await
+    }
+
+    /// The second that it is at the control plane, which stamps messages.
+    pub(crate) async fn servers_second(&self, handle: &Handle) -> Result<DateTime<Utc>, Error> {
+        let answer = self.send(&Call::get(&["sources", handle.as_str()])).await?;
+        let said = answer.headers().get(DATE).and_then(|value| value.to_str().ok());
+        let time = said.and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+        let time = time.ok_or_else(|| Error::Protocol("the answer says no date".to_owned()))?;
+        Ok(time.to_utc())
+    }
+
     /// `GET sources/{handle}/pipes/{name}/messages`.
     ///
     /// Where the caller's place moves, an answer that was lost is not asked for again: its messages were read, and are found
@@ -169,6 +218,26 @@ impl Client {
         };
         let call = Call::post(&["sources", handle.as_str(), "pipes", pipe, "open"]).json(&body)?;
         self.fetch(call.repeatable()).await
+    }
+
+    /// `GET sources/{handle}/pipes/{name}/messages/{sequence}/receipts`: who has read a message that was sent with
+    /// `ack_requested`.
+    pub async fn receipts(&self, handle: &Handle, pipe: &str, sequence: u64) -> Result<ReadReceipts, Error> {
+        let sequence = sequence.to_string();
+        let path = ["sources", handle.as_str(), "pipes", pipe, "messages", &sequence, "receipts"];
+        self.fetch(Call::get(&path)).await
+    }
+
+    /// `GET pipes/subscriptions`, one page: at most 100 of the pipes that the caller reads, from `cursor` on.
+    pub async fn subscriptions(&self, cursor: Option<&str>) -> Result<SubscriptionPage, Error> {
+        let call = Call::get(&["pipes", "subscriptions"]).query("limit", "100".to_owned());
+        self.fetch(call.query_if("cursor", cursor)).await
+    }
+
+    /// `GET pipes/members`, one page: at most 100 of those who use pipes, from `cursor` on.
+    pub async fn seen_members(&self, cursor: Option<&str>) -> Result<SeenMemberPage, Error> {
+        let call = Call::get(&["pipes", "members"]).query("limit", "100".to_owned());
+        self.fetch(call.query_if("cursor", cursor)).await
     }
 
     /// `POST auth/exchange`: a credential for one that opens NATS, in the credential's own organization or in `account`.

@@ -6,8 +6,8 @@ use reqwest::{
 };
 use serde::{Deserialize, Serialize};
 use tidegate_model::{
-    EffectivePolicy, GroupId, OrganizationSessionPolicy, Session, SessionActivity, SessionId, SessionShare,
-    ShareId, StreamMode, TimeLimit, UserId,
+    EffectivePolicy, GroupId, Handle, OrganizationSessionPolicy, RecordTerminalRequest, Session,
+    SessionActivity, SessionId, SessionShare, ShareId, StreamMode, TimeLimit, UserId,
 };
 
 use crate::{Client, Error, call::Call};
@@ -110,6 +110,19 @@ impl Client {
         let body =
             username.map_or_else(|| serde_json::json!({}), |name| serde_json::json!({"username": name}));
         self.send(&call.json(&body)?.repeatable()).await.map(drop)
+    }
+
+    /// `PUT sessions/{id}/terminal-source`: has its terminal recorded at a source of the caller's, which is made where the
+    /// handle is free.
+    pub async fn record_session(&self, id: SessionId, handle: &Handle) -> Result<Session, Error> {
+        let call = Call::new(Method::PUT, &["sessions", &id.to_string(), "terminal-source"]);
+        self.fetch(call.json(&RecordTerminalRequest { handle: handle.clone() })?).await
+    }
+
+    /// `DELETE sessions/{id}/terminal-source`: ends that; what is recorded stays.
+    pub async fn unrecord_session(&self, id: SessionId) -> Result<(), Error> {
+        let call = Call::new(Method::DELETE, &["sessions", &id.to_string(), "terminal-source"]);
+        self.send(&call).await.map(drop)
     }
 
     /// `GET sessions/{id}/activity`.

@@ -54,7 +54,10 @@ mod session_limit;
 mod share;
 mod source;
 mod source_grant;
+mod subscription;
 mod template;
+mod terminal_control;
+mod terminal_source;
 mod text_enum;
 mod time_limit;
 mod user;
@@ -151,7 +154,10 @@ pub use source::{
     CreateSourceRequest, Handle, INBOX, InvalidName, PipeName, STDCTRL, STDIN, STDOUT, Source, SourceKind,
 };
 pub use source_grant::{GrantSourceRequest, GrantTarget, SourceGrant, SourceRight, Writers};
+pub use subscription::{LastSent, ReadReceipt, ReadReceipts, SeenMember, Subscription};
 pub use template::BuiltInTemplate;
+pub use terminal_control::{TerminalBegin, TerminalControl, TerminalSize};
+pub use terminal_source::{RecordTerminalRequest, TerminalSource};
 pub use text_enum::UnknownValue;
 pub use time_limit::{TimeLimit, TimeLimitError};
 pub use user::{

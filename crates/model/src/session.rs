@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentHandle, ApplicationId, BuiltInTemplate, Fields, FromFields, OrgId, Platform, ResourceRequest,
-    Resources, SessionEventId, SessionId, SessionWarning, SharedWith, TimeLimit, UserId,
+    Resources, SessionEventId, SessionId, SessionWarning, SharedWith, TerminalSource, TimeLimit, UserId,
     text_enum::text_enum,
 };
 
@@ -176,6 +176,9 @@ pub struct Session {
     /// What the caller may do with it who is not its owner, and whom its owner shared it with.
     #[serde(default)]
     pub shared: Option<SharedWith>,
+    /// Where its terminal is recorded.
+    #[serde(default)]
+    pub terminal_source: Option<TerminalSource>,
 }
 
 /// Servers that do not say how a session is watched know terminals alone.

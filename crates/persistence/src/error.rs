@@ -70,6 +70,9 @@ pub enum Constraint {
     /// Two pipes of one source and name.
     #[error("the unique pipe name")]
     PipeName,
+    /// Two sessions that are recorded at one source.
+    #[error("the one session of a source")]
+    RecordedSession,
     /// One idempotency key twice at the same time.
     #[error("the unique idempotency key")]
     IdempotencyKey,
@@ -87,6 +90,7 @@ impl Constraint {
             "installed_plugins_name_key" => Some(Self::PluginName),
             "sources_handle_key" => Some(Self::Handle),
             "pipes_name_key" => Some(Self::PipeName),
+            "terminal_sources_source_key" => Some(Self::RecordedSession),
             "groups_name_key" => Some(Self::GroupName),
             "installed_applications_name_key" => Some(Self::ApplicationName),
             "idempotency_keys_pkey" | "user_idempotency_keys_pkey" => Some(Self::IdempotencyKey),

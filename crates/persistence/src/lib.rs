@@ -51,6 +51,7 @@ mod origin;
 pub mod password_reset;
 pub mod pipe;
 pub mod pipe_operation;
+pub mod pipe_reader;
 pub mod pipe_stream;
 pub mod plugin_delivery;
 mod pulse;
@@ -71,6 +72,7 @@ pub mod source_grant;
 mod statement;
 pub mod stream_grant;
 pub mod system;
+pub mod terminal_source;
 pub mod ticket;
 mod together;
 mod tx;
@@ -83,7 +85,7 @@ pub use db::{Db, Options};
 pub use error::{Constraint, Error};
 pub use origin::Origin;
 pub use scope::{Actor, AgentScope, Operator, OrgScope, SystemScope, Told, UserScope};
-pub use system::{DuePlace, DueSession, Reason};
+pub use system::{DuePlace, DueSession, FreeRecording, Reason};
 pub use tx::{AgentTx, OrgTx, PlatformTx, UserTx};
 
 /// What every function of this crate returns.

@@ -22,6 +22,7 @@ use crate::{
     schema::{session_events, sessions},
     share,
     statement::statement,
+    terminal_source,
 };
 
 pub use everywhere::{Ended, EveryPage, find_any, list_all, terminate_any};
@@ -129,6 +130,7 @@ impl TryFrom<Row> for Session {
             ends_at: None,
             warning: None,
             shared: None,
+            terminal_source: None,
         };
         session.mark(marks);
         Ok(session)
@@ -143,7 +145,10 @@ pub async fn find(tx: &mut OrgTx, id: SessionId) -> Result<Session> {
         .filter(sessions::hidden_at.is_null())
         .load(tx.conn()?)
         .await?;
-    rows.into_iter().next().ok_or(Error::NotFound)?.try_into()
+    let mut session = Session::try_from(rows.into_iter().next().ok_or(Error::NotFound)?)?;
+    let recorded = terminal_source::of_sessions(tx, vec![id]).await?;
+    session.terminal_source = recorded.into_iter().next().map(|(_, source)| source);
+    Ok(session)
 }
 
 /// Whose sessions a list is of: what the caller may see at all.
@@ -257,6 +262,9 @@ pub async fn advance(tx: &mut OrgTx, advance: Advance) -> Result<Option<Session>
         .returning(Row::as_returning())
         .load(tx.conn()?)
         .await?;
+    if advance.starts && !row.is_empty() {
+        terminal_source::starts(tx, advance.id).await?;
+    }
     row.into_iter().next().map(Session::try_from).transpose()
 }
 

@@ -171,13 +171,17 @@ pub async fn delete(tx: &mut OrgTx, handle: &str) -> Result<()> {
     if gone == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// Deletes every source of the organization, as [`delete`] does one. Gives how many.
-pub async fn delete_all(tx: &mut OrgTx) -> Result<usize> {
+/// Deletes some sources of the organization, at most `limit`, as [`delete`] does one. Gives how many.
+pub async fn delete_some(tx: &mut OrgTx, limit: i64) -> Result<usize> {
     let org = tx.org_id();
-    Ok(statement::<()>("DELETE FROM sources WHERE org_id = ?")
-        .bind::<Uuid, _>(org)
-        .execute(tx.conn()?)
-        .await?)
+    Ok(statement::<()>(
+        "DELETE FROM sources WHERE org_id = ? AND id IN (SELECT id FROM sources WHERE org_id = ? LIMIT ?)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(org)
+    .bind::<BigInt, _>(limit)
+    .execute(tx.conn()?)
+    .await?)
 }
 
 /// The source of this id where it is there: nobody deletes it, or wants a stream for one of its pipes, before this

@@ -1,7 +1,7 @@
 //! The ugly door: what the platform itself looks for across tenants. It lists ids with their scope and never writes.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, Integer, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tidegate_model::{AgentId, OrgId, SessionId};
 
@@ -75,6 +75,43 @@ impl Db {
                 .await?;
         Ok(rows.into_iter().map(|(org_id, session)| (SystemScope { org_id }, session)).collect())
     }
+
+    /// Terminals that are to be recorded and that nobody records at this moment, those that wait the longest first; at most
+    /// `limit` of them. Each is to be opened in its organization's own scope.
+    pub async fn free_recordings(&self, now: DateTime<Utc>, limit: i32) -> Result<Vec<FreeRecording>> {
+        type Row = (OrgId, SessionId, Option<AgentId>, bool, DateTime<Utc>);
+        let mut connection = self.connection().await?;
+        let rows: Vec<Row> = statement::<(Uuid, Uuid, Nullable<Uuid>, Bool, Timestamptz)>(
+            "SELECT org_id, session_id, agent_id, is_final, since FROM list_free_recordings(?, ?)",
+        )
+        .bind::<Timestamptz, _>(now)
+        .bind::<Integer, _>(limit)
+        .load(&mut connection)
+        .await?;
+        let free = |(org_id, session, agent, is_final, since)| FreeRecording {
+            scope: SystemScope { org_id },
+            session,
+            agent,
+            is_final,
+            since,
+        };
+        Ok(rows.into_iter().map(free).collect())
+    }
+}
+
+/// A terminal that is to be recorded and that nobody records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeRecording {
+    /// Its organization.
+    pub scope: SystemScope,
+    /// The session.
+    pub session: SessionId,
+    /// The agent it is placed on.
+    pub agent: Option<AgentId>,
+    /// Whether it has ended.
+    pub is_final: bool,
+    /// Since when it is in its state.
+    pub since: DateTime<Utc>,
 }
 
 /// A place in the order of due sessions.

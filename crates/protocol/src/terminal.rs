@@ -7,7 +7,8 @@ use tidegate_model::StreamMode;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum TerminalFrame {
-    /// Viewer → session: the viewer's window changed. Dropped for viewers that only watch.
+    /// Viewer → session: the viewer's window changed. Dropped for viewers that only watch. Session → reader of what was
+    /// printed: the terminal has this size, first after the offset and whenever it changed.
     Resize {
         /// Columns, 1–1000.
         cols: u16,
@@ -23,7 +24,7 @@ pub enum TerminalFrame {
         signal: Option<String>,
     },
     /// Session → reader of what was printed, first after opening: where its first byte stands, counted from the session's
-    /// first. Later than asked for where the ring has let bytes go.
+    /// first. Later than asked for where the ring has let bytes go; said again where it does so while the reader is slow.
     Offset {
         /// Bytes before it.
         offset: u64,

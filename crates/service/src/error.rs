@@ -199,6 +199,10 @@ impl From<DbError> for Error {
             DbError::Violation(Constraint::PipeName) => {
                 conflict("E_PIPE_TAKEN", "this source has a pipe of this name, choose another one")
             }
+            DbError::Violation(Constraint::RecordedSession) => conflict(
+                "E_SOURCE_BUSY",
+                "this source records another session: choose another one, or end that recording first",
+            ),
             DbError::Violation(Constraint::ApplicationName) => {
                 conflict("E_APPLICATION_TAKEN", "an application got the same name at this moment: ask again")
             }

@@ -60,6 +60,7 @@ mod sessions;
 mod shares;
 mod sources;
 mod streams;
+mod terminal_sources;
 mod throttle;
 mod user_sessions;
 mod users;
@@ -82,8 +83,8 @@ pub use broker::{
     Begun as RotationBegun, Broker, BrokerOptions, BrokerTls, Connected, Drift, Exchange, Exchanged,
     Messages, MessagesPage, MessagesRead, MessagesWanted, NatsStanding, OLDEST_NATS,
     Operator as NatsOperator, OperatorStanding, PipeLimits, PipeLimitsChange, PipeRoute, Published,
-    ReadMessage, Rotation, ServerState as NatsServer, StoreState as NatsStore, Trust as NatsTrust,
-    check_version as check_nats_version,
+    ReadMessage, Recorded, Recorder, Recording, Rotation, ServerState as NatsServer, StoreState as NatsStore,
+    Trust as NatsTrust, check_version as check_nats_version,
 };
 pub use browsers::{BrowserLogin, Browsers};
 pub use caller::Caller;
@@ -122,10 +123,12 @@ pub use sessions::{Changed, Sessions};
 pub use shares::{Shared, Shares};
 pub use sources::{Granted, Sources};
 pub use streams::{OpenedStream, StreamGrant, StreamTicket, Streams, ViewerStanding, Viewing};
+pub use terminal_sources::{RecordedAt, TerminalSources};
 pub use tidegate_identity::{GithubOptions, OidcOptions, Options as SignInOptions, Providers};
 pub use tidegate_persistence::viewing::ViewingEnd;
 pub use tidegate_persistence::{
-    Actor, AgentScope, Db, Operator, Options as DbOptions, OrgScope, Origin, SystemScope, UserScope,
+    Actor, AgentScope, Db, FreeRecording, Operator, Options as DbOptions, OrgScope, Origin, SystemScope,
+    UserScope,
     agent::Filter as AgentFilter,
     application::Icon as ApplicationIcon,
     catalog::Blob as CatalogFile,
@@ -217,6 +220,10 @@ pub struct Services {
     pub shares: Shares,
     /// Sources: handles that messages are sent to.
     pub sources: Sources,
+    /// Sources that sessions' terminals are recorded at.
+    pub terminal_sources: TerminalSources,
+    /// What records them.
+    pub recorder: Recorder,
     /// Pipes of sources.
     pub pipes: Pipes,
     /// NATS, which carries pipes.
@@ -297,6 +304,8 @@ impl Services {
             limits: Limits(Arc::clone(&core)),
             shares: Shares(Arc::clone(&core)),
             sources: Sources(Arc::clone(&core)),
+            terminal_sources: TerminalSources(Arc::clone(&core)),
+            recorder: Recorder(Arc::clone(&core)),
             pipes: Pipes(Arc::clone(&core)),
             broker: Broker(Arc::clone(&core)),
             messages: Messages(Arc::clone(&core)),

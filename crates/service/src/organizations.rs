@@ -14,7 +14,6 @@ use tidegate_persistence::{
     membership,
     organization::{self, NewOrganization},
     session_end::{self, EndAll, EndOf},
-    source,
 };
 
 use crate::{
@@ -285,8 +284,6 @@ pub(crate) async fn delete_in(
     organization::delete(tx, now).await.named("organization")?;
     installed_plugin::forget_store(tx).await?;
     application::remove_all(tx, now).await?;
-    // What it leaves for NATS deletes their streams, which hold a place there otherwise.
-    source::delete_all(tx).await?;
     let detail = json!({"before": {"status": before.status}, "after": {"status": "deleted"}});
     audit::insert_org(tx, entry("organization.delete", &before.name, detail, now)).await?;
     Ok(agents)

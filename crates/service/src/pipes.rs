@@ -197,26 +197,36 @@ impl Pipes {
             let Stored { source, .. } = found_in(tx, handle).await?;
             kept_in(tx, &source, name).await?;
             allowed_in(tx, scope, &source, name, to).await?;
-            let stream = match pipe_stream::find(tx, source.id, name).await {
-                Ok(known) => known,
-                Err(DbError::NotFound) => {
-                    // Nobody deletes the pipe meanwhile, or changes what it keeps.
-                    let locked =
-                        source::lock_by_handle(tx, handle).await.named(format_args!("source {handle}"))?;
-                    if locked.source.id != source.id {
-                        return Err(Error::not_found(format_args!("source {handle}")));
-                    }
-                    let retention = kept_in(tx, &source, name).await?;
-                    want_in(tx, &source, name, retention, now).await?;
-                    pipe_stream::find(tx, source.id, name).await?
-                }
-                Err(other) => return Err(other.into()),
-            };
-            let pending = pending_in(tx, &source, name).await?;
-            Ok(OpenPipe { source, name: name.to_owned(), stream, pending })
+            opened_in(tx, source, name, now).await
         });
         work.await
     }
+}
+
+/// Opens a pipe of a source for whoever may; its stream is wanted from now on.
+pub(crate) async fn opened_in(
+    tx: &mut OrgTx,
+    source: Source,
+    name: &str,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<OpenPipe> {
+    let stream = match pipe_stream::find(tx, source.id, name).await {
+        Ok(known) => known,
+        Err(DbError::NotFound) => {
+            // Nobody deletes the pipe meanwhile, or changes what it keeps.
+            let handle = source.handle.as_str();
+            let locked = source::lock_by_handle(tx, handle).await.named(format_args!("source {handle}"))?;
+            if locked.source.id != source.id {
+                return Err(Error::not_found(format_args!("source {handle}")));
+            }
+            let retention = kept_in(tx, &source, name).await?;
+            want_in(tx, &source, name, retention, now).await?;
+            pipe_stream::find(tx, source.id, name).await?
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let pending = pending_in(tx, &source, name).await?;
+    Ok(OpenPipe { source, name: name.to_owned(), stream, pending })
 }
 
 /// What a pipe of a source is to keep.

@@ -13,7 +13,7 @@ use tidegate_persistence::{
     command::{self, NewCommand},
     organization::Locked,
     session::{self, Advance, NewRow, Options as SpecOptions, Page, Spec, Whose},
-    share,
+    share, terminal_source,
 };
 
 use crate::{
@@ -177,6 +177,7 @@ impl Sessions {
             .in_org(scope, async |tx| {
                 let (mut sessions, total) = session::list(tx, &page).await?;
                 mark_shared_in(&self.0, tx, scope, &mut sessions).await?;
+                mark_recorded_in(tx, &mut sessions).await?;
                 Ok::<_, Error>((sessions, total))
             })
             .await?;
@@ -294,7 +295,8 @@ impl Sessions {
                 let change = (session.state, &moved);
                 let (command, agent) = self.queue_in(tx, change, agent, action, with, now).await?;
                 *nudged = Some(agent);
-                let moved = Session { shared: session.shared, ..moved };
+                let Session { shared, terminal_source, .. } = session;
+                let moved = Session { shared, terminal_source, ..moved };
                 Ok::<_, Error>(Changed::Queued(moved, command))
             })
             .await?;
@@ -499,6 +501,19 @@ async fn mark_shared_in(
     Ok(())
 }
 
+/// Says of sessions where their terminals are recorded.
+async fn mark_recorded_in(tx: &mut OrgTx, sessions: &mut [Session]) -> Result<()> {
+    let ids: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut recorded: BTreeMap<_, _> = terminal_source::of_sessions(tx, ids).await?.into_iter().collect();
+    for session in sessions {
+        session.terminal_source = recorded.remove(&session.id);
+    }
+    Ok(())
+}
+
 async fn audit_in(
     tx: &mut OrgTx,
     (before, session): (SessionState, &Session),
@@ -515,7 +530,7 @@ async fn audit_in(
     Ok(audit::insert_org(tx, line(action, session.id, detail, at)).await?)
 }
 
-fn line(action: &'static str, id: SessionId, detail: Value, at: DateTime<Utc>) -> audit::Entry {
+pub(crate) fn line(action: &'static str, id: SessionId, detail: Value, at: DateTime<Utc>) -> audit::Entry {
     audit::Entry { action, resource: format!("session:{id}"), address: None, detail, at }
 }
 

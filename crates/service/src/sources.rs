@@ -38,7 +38,7 @@ pub enum Granted {
 }
 
 /// Sources of one organization at most.
-const MOST: i64 = 100_000;
+pub(crate) const MOST: i64 = 100_000;
 /// Grants of one source at most.
 const MOST_GRANTS: i64 = 200;
 

@@ -11,11 +11,9 @@ use std::thread;
 pub use async_nats::HeaderMap;
 use async_nats::{Client, ConnectError, ConnectOptions, Event};
 use tempfile::TempDir;
-use tidegate_broker::{
-    AccountAuthority, Authority, Limits, OrgAccount, OrgBroker, Permissions as Rights, System,
-};
+use tidegate_broker::{AccountAuthority, Limits, OrgAccount, OrgBroker, Permissions as Rights, System};
 /// What tests sign in to NATS with.
-pub use tidegate_broker::{Seed, UserKey};
+pub use tidegate_broker::{Authority, Seed, UserKey};
 use tidegate_engines::nats::{Nats, Options, Trust};
 use tidegate_model::{Clock, SystemClock};
 use uuid::Uuid;

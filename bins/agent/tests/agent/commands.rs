@@ -237,7 +237,8 @@ async fn logs_through_a_tunnel_are_complete() {
     link.start("s-1", "head -c 20000000 /dev/zero | tr '\\0' x").await;
     link.open_tunnel("s-1", TunnelTarget::Logs, StreamMode::View).await;
     let mut tunnel = plane.tunnel().await;
-    let (bytes, frames) = tunnel.read_all().await;
+    let (bytes, mut frames) = tunnel.read_all().await;
+    assert!(matches!(frames.remove(1), TerminalFrame::Resize { .. }), "the size is said behind the offset");
     let wanted = vec![TerminalFrame::Offset { offset: 0 }, TerminalFrame::Exit { code: 0, signal: None }];
     assert_eq!((bytes.len(), frames), (20_000_000, wanted));
     agent.stop().await;

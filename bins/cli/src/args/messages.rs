@@ -30,7 +30,8 @@ pub(crate) enum Over {
     2  the command line is wrong\n  \
     3  refused: no such source or pipe, or not for you, or no longer logged in\n  \
     4  not acknowledged in time: send it again with the same --key, and it is stored once\n  \
-    5  too large, or no room is left")]
+    5  too large, or no room is left\n  \
+    6  stored, and with --wait-read nobody has read it in time")]
 pub(crate) struct SendArgs {
     /// A source's handle for its inbox, or HANDLE/PIPE.
     #[arg(value_name = "HANDLE[/PIPE]")]
@@ -44,9 +45,12 @@ pub(crate) struct SendArgs {
     /// The message that this answers.
     #[arg(long, value_name = "ID")]
     pub(crate) reply_to: Option<MessageId>,
-    /// Ask to hear that it was read.
+    /// Ask to hear that it was read: `tidegate receipts` tells.
     #[arg(long)]
     pub(crate) ack: bool,
+    /// Wait so many seconds until somebody has read it.
+    #[arg(long, value_name = "SECONDS", requires = "ack", conflicts_with = "lines")]
+    pub(crate) wait_read: Option<u64>,
     /// What a repeat is known by, within ten minutes; a random one where absent. With --lines the number of the line is
     /// added.
     #[arg(long, value_name = "KEY")]
@@ -60,6 +64,39 @@ pub(crate) struct SendArgs {
     /// For how many seconds to try again where the broker does not answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) timeout: u64,
+}
+
+/// `receipts`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    tidegate send build \"may I deploy?\" --ack\n  \
+    tidegate receipts build 17\n\n\
+    Whoever has read past a message has read it, with whichever program. Only its sender is told, and whoever made the source\n\
+    or manages sources.\n\n\
+    Exit codes:\n  \
+    0  somebody has read it\n  \
+    1  something else did not work\n  \
+    3  refused: no such message, or not yours, or no longer logged in\n  \
+    4  no answer from the broker\n  \
+    6  nobody has read it")]
+pub(crate) struct ReceiptArgs {
+    /// A source's handle for its inbox, or HANDLE/PIPE.
+    #[arg(value_name = "HANDLE[/PIPE]")]
+    pub(crate) of: Address,
+    /// The message's place in the pipe, as `send` shows it.
+    pub(crate) sequence: u64,
+}
+
+/// `who`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    tidegate who\n  \
+    tidegate who build\n\n\
+    Without a handle: members who read pipes or are connected to NATS, the last one first. With one: who may read, write to\n\
+    and type into the source beside whoever made it; that is shown to them and to those who manage sources.")]
+pub(crate) struct WhoArgs {
+    /// A source's handle.
+    pub(crate) handle: Option<Handle>,
 }
 
 /// `read`.

@@ -14,6 +14,7 @@ mod plugins;
 mod run;
 mod sharing;
 mod sources;
+mod terminals;
 mod tokens;
 mod users;
 
@@ -32,13 +33,14 @@ pub(crate) use self::{
     groups::{GroupVerb, Limits, QuotaVerb, Whose},
     homes::HomeVerb,
     keys::{KeyArgs, KeyCreateArgs, KeyListArgs, KeyRotateArgs, KeyVerb, from_now},
-    messages::{Address, Over, ReadArgs, SendArgs},
+    messages::{Address, Over, ReadArgs, ReceiptArgs, SendArgs, WhoArgs},
     parse::DetachKeys,
     people::{InviteVerb, MemberVerb, OrgChanges, OrgVerb},
     plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
     run::{Resume, RunApplication, RunArgs, RunFlags, RunWhat, RunWords},
-    sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, ShareArgs, ShareVerb, Which, With},
+    sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, RecordArgs, Said, ShareArgs, ShareVerb, Which, With},
     sources::{GrantedTo, PipeVerb, RevokeArgs, RevokedOf, SourceVerb},
+    terminals::ViewArgs,
     tokens::TokenVerb,
     users::{LoginsVerb, NewUserArgs, PasswdArgs, UserChanges, UserVerb},
 };
@@ -128,7 +130,7 @@ pub(crate) enum Verb {
     Run(RunArgs),
     /// Reach ports of a session as ports of this machine
     PortForward(PortForwardArgs),
-    /// Attach this terminal to a running session
+    /// Attach this terminal to a running session, or to a terminal that somebody shares
     Attach(AttachArgs),
     /// List sessions
     Ls(ListArgs),
@@ -140,10 +142,14 @@ pub(crate) enum Verb {
     Hibernate(ChangeArgs),
     /// Wake a session
     Wake(ChangeArgs),
-    /// Let somebody watch or use a session of yours, and take it back
+    /// Let somebody watch or use a session of yours, and take it back; or share a terminal of this machine
     Share(ShareArgs),
+    /// Watch a terminal that somebody shares, search what it showed, or replay it
+    View(ViewArgs),
     /// End what you have open of a session, or somebody else has of yours; the session goes on
     Disconnect(DisconnectArgs),
+    /// Keep what a session's terminal prints, to be watched, read and searched after it ended
+    Record(RecordArgs),
     /// Put a session's end off, and keep it from being idle for as long
     Extend(ExtendArgs),
     /// Show what kept a session alive
@@ -164,6 +170,12 @@ pub(crate) enum Verb {
     Send(SendArgs),
     /// Read messages of a source
     Read(ReadArgs),
+    /// Show who has read a message that was sent with --ack
+    Receipts(ReceiptArgs),
+    /// List the pipes that you read, with what waits there
+    Subs,
+    /// Show who uses pipes, or who may use a source
+    Who(WhoArgs),
     /// Persistent homes: what they take, and their end
     #[command(subcommand)]
     Homes(HomeVerb),
@@ -189,6 +201,7 @@ impl Verb {
     pub(crate) const fn failure_code(&self) -> u8 {
         match self {
             Self::Run(_) | Self::Attach(_) => exit::RUN_FAILURE,
+            Self::Share(words) if words.is_terminal() => exit::RUN_FAILURE,
             _ => exit::FAILURE,
         }
     }
@@ -233,9 +246,22 @@ pub(crate) struct PortForwardArgs {
 
 /// `attach`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    tidegate attach calm-harbour\n  \
+    tidegate attach build --source\n  \
+    tidegate attach build --view\n\n\
+    What is named is the session of this name or id; else the source of this handle, whose terminal somebody shares with\n\
+    `tidegate share`; else the session whose id begins so.\n\n\
+    A source's terminal is shown from its latest output on. Where you may not type into it you watch, and are told so; where\n\
+    standard input is no terminal, that is refused. The window that changed last is the size for all. The exit code is the\n\
+    program's; 125 when tidegate itself could not do its part.")]
 pub(crate) struct AttachArgs {
-    #[command(flatten)]
-    pub(crate) session: SessionArg,
+    /// A session's id, beginning of its id, or name; or a source's handle.
+    #[arg(value_name = "SESSION|HANDLE")]
+    pub(crate) what: String,
+    /// It is a source's handle, even where a session is called so.
+    #[arg(long)]
+    pub(crate) source: bool,
     /// Watch without typing.
     #[arg(long)]
     pub(crate) view: bool,
@@ -366,6 +392,21 @@ mod tests {
     #[test]
     fn the_help_of_read_names_every_exit_code() {
         insta::assert_snapshot!(help(&["read"]));
+    }
+
+    #[test]
+    fn the_help_of_share_tells_its_two_uses() {
+        insta::assert_snapshot!(help(&["share"]));
+    }
+
+    #[test]
+    fn the_help_of_attach_tells_what_a_name_means() {
+        insta::assert_snapshot!(help(&["attach"]));
+    }
+
+    #[test]
+    fn the_help_of_view_names_every_flag() {
+        insta::assert_snapshot!(help(&["view"]));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use tidegate_model::{
-    ApplicationId, BuiltInTemplate, Hibernation, NewSession, Platform, Quantity, ResourceRequest, TimeLimit,
+    ApplicationId, BuiltInTemplate, Handle, Hibernation, NewSession, Platform, Quantity, ResourceRequest,
+    TimeLimit,
 };
 
 use super::{DetachKeys, Global, parse};
@@ -177,6 +178,9 @@ pub(crate) struct RunFlags {
     /// Open the session's page in a browser.
     #[arg(long)]
     pub(crate) open: bool,
+    /// Record its terminal at this source of yours, of kind pty; one of this handle is made where there is none.
+    #[arg(long, value_name = "HANDLE")]
+    pub(crate) record: Option<Handle>,
     /// Start it, name it and leave it.
     #[arg(long, short)]
     pub(crate) detach: bool,

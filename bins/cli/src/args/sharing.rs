@@ -1,7 +1,9 @@
 //! The words about sharing sessions, and about what keeps and ends them.
 
+use std::ffi::OsString;
+
 use clap::{Args as ClapArgs, Subcommand};
-use tidegate_model::{StreamMode, TimeLimit};
+use tidegate_model::{Handle, StreamMode, TimeLimit};
 
 use super::{SessionArg, people::OrgArg};
 
@@ -10,33 +12,55 @@ use super::{SessionArg, people::OrgArg};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
+    override_usage = "tidegate share <SESSION> --with <USERNAME> [--mode <MODE>] [--for <TIME>]\n       \
+        tidegate share <HANDLE> [-- COMMAND [ARG]...]\n       \
+        tidegate share ls <SESSION>\n       \
+        tidegate share rm <SESSION> <SHARE>",
     after_help = "Examples:\n  \
         tidegate share calm-harbour --with ada\n  \
         tidegate share calm-harbour --group crew --mode control --for 2h\n  \
         tidegate share ls calm-harbour\n  \
-        tidegate share rm calm-harbour --with ada\n\n\
-        Whoever it is shared with finds the session in `tidegate ls` and attaches to it. Shared again, it gets the new\n\
-        mode and time."
+        tidegate share rm calm-harbour --with ada\n  \
+        tidegate share build\n  \
+        tidegate share build -- make -j4 test\n\n\
+        With --with or --group a session is shared: whoever it is shared with finds it in `tidegate ls` and attaches to it.\n\
+        Shared again, it gets the new mode and time.\n\n\
+        Without them a terminal of this machine is: a shell, or the command, runs here, and who may read the source HANDLE\n\
+        watches it with `tidegate view`. The source is made where it is not there, and is yours alone until you let others\n\
+        in: `tidegate source grant HANDLE read --user ada`, and `type` for those who may type what your shell then does as\n\
+        you. What was typed before a share began is never typed into it. A newer share of the same source takes its place.\n\n\
+        While the control plane is away the program goes on: up to 8 MiB of its output wait, then it waits itself. The exit\n\
+        code is the command's; 125 when tidegate itself could not do its part."
 )]
 pub(crate) struct ShareArgs {
     #[command(subcommand)]
     pub(crate) verb: Option<ShareVerb>,
-    /// Id, beginning of the id, or name.
-    #[arg(required = true)]
-    pub(crate) session: Option<String>,
+    /// A session's id, beginning of its id, or name; or the handle of a source, for a terminal of this machine.
+    #[arg(required = true, value_name = "SESSION|HANDLE")]
+    pub(crate) what: Option<String>,
     #[command(flatten)]
     pub(crate) with: With,
     /// `view` to watch, `control` to type too.
-    #[arg(long, default_value = "view")]
+    #[arg(long, default_value = "view", requires = "With")]
     pub(crate) mode: StreamMode,
     /// For how long, for example 2h; as long as the session where absent.
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", requires = "With")]
     pub(crate) time: Option<TimeLimit>,
+    /// What runs in the shared terminal; your shell where absent.
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "With")]
+    pub(crate) command: Vec<OsString>,
+}
+
+impl ShareArgs {
+    /// Whether a terminal of this machine is shared.
+    pub(crate) const fn is_terminal(&self) -> bool {
+        self.verb.is_none() && self.with.with.is_none() && self.with.group.is_none()
+    }
 }
 
 /// Whom a session is shared with.
 #[derive(Debug, Clone, ClapArgs)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct With {
     /// A member of the organization, by username.
     #[arg(long, value_name = "USERNAME")]
@@ -89,6 +113,25 @@ pub(crate) struct DisconnectArgs {
     /// What this member has open, by username; for the session's owner and for those who manage sessions.
     #[arg(long, value_name = "USERNAME")]
     pub(crate) user: Option<String>,
+}
+
+/// `record`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+        tidegate record calm-harbour build\n  \
+        tidegate read build/stdout --follow\n  \
+        tidegate record calm-harbour --off\n\n\
+        What the terminal prints goes to the pipe stdout of the source, what its agent still keeps of before included. The\n\
+        source stays when the session has ended, and keeps what its pipes keep. Who may read it: see `tidegate source grant`.")]
+pub(crate) struct RecordArgs {
+    #[command(flatten)]
+    pub(crate) session: SessionArg,
+    /// Handle of a source of kind pty that you made, or one that is free: then it is made.
+    #[arg(required_unless_present = "off", conflicts_with = "off")]
+    pub(crate) handle: Option<Handle>,
+    /// Record it no more; what is recorded stays.
+    #[arg(long)]
+    pub(crate) off: bool,
 }
 
 /// `extend`.

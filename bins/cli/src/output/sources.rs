@@ -1,7 +1,10 @@
 //! Tables of sources, pipes and grants.
 
 use tidegate_client::{MadePipe, Message};
-use tidegate_model::{Clock, ListedPipe, Payload, Quantity, Retention, Source, SourceGrant, SystemClock};
+use tidegate_model::{
+    Clock, ListedPipe, Payload, Quantity, ReadReceipts, Retention, SeenMember, Source, SourceGrant,
+    SourceRight, Subscription, SystemClock,
+};
 
 use super::{age, named, plain, table, time};
 
@@ -109,7 +112,7 @@ pub(crate) fn message(message: &Message) -> String {
 }
 
 /// Whom a right is given to.
-fn whom(grant: &SourceGrant) -> String {
+pub(crate) fn whom(grant: &SourceGrant) -> String {
     match (&grant.user, &grant.group) {
         _ if grant.everyone => "everyone".to_owned(),
         (Some(user), _) => plain(user),
@@ -128,6 +131,78 @@ pub(crate) fn grants(grants: &[SourceGrant]) -> String {
     let mut table = table(["ID", "WHO", "RIGHT", "SINCE"]);
     for grant in grants {
         table.add_row([grant.id.to_string(), whom(grant), grant.right.to_string(), time(grant.created_at)]);
+    }
+    table.trim_fmt()
+}
+
+/// Who may do what with a source.
+pub(crate) fn users_of(source: &Source, grants: &[SourceGrant]) -> String {
+    let mut table = table(["WHO", "READ", "WRITE", "TYPE", "BECAUSE"]);
+    let yes = || "yes".to_owned();
+    table.add_row([
+        maker(source.created_by_username.as_ref()),
+        yes(),
+        yes(),
+        yes(),
+        "made the source".to_owned(),
+    ]);
+    let mut names: Vec<String> = grants.iter().map(whom).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let may = |right| {
+            let given = grants.iter().any(|grant| grant.right == right && whom(grant) == name);
+            if given { "yes" } else { "-" }.to_owned()
+        };
+        let rights = [SourceRight::Read, SourceRight::Write, SourceRight::Type].map(may);
+        let [read, write, typed] = rights;
+        table.add_row([name, read, write, typed, "was let in".to_owned()]);
+    }
+    format!("{}\n\nEvery member may send to {}.", table.trim_fmt(), source.handle)
+}
+
+/// A table of pipes that somebody reads.
+pub(crate) fn subscriptions(subscriptions: &[Subscription]) -> String {
+    let now = SystemClock::new().now();
+    let mut table = table(["PIPE", "OWNER", "READ TO", "UNREAD", "LAST", "MESSAGE"]);
+    for it in subscriptions {
+        let last = it.last.as_ref();
+        table.add_row([
+            format!("{}/{}", plain(&it.handle), plain(&it.pipe)),
+            maker(it.owner.as_ref()),
+            it.sequence.to_string(),
+            it.unread.map_or_else(|| "?".to_owned(), |unread| unread.to_string()),
+            last.map_or_else(|| "-".to_owned(), |last| format!("{} ago", age(now - last.stored_at))),
+            last.map_or_else(String::new, |last| preview(&last.text)),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of those who use pipes.
+pub(crate) fn seen(members: &[SeenMember]) -> String {
+    let now = SystemClock::new().now();
+    let mut table = table(["WHO", "SEEN", "NATS", "PIPES READ"]);
+    for member in members {
+        let nats = member.connected_until.map_or_else(
+            || "-".to_owned(),
+            |until| format!("may be connected, for {} more", age(until - now)),
+        );
+        let seen = format!("{} ago", age(now - member.seen_at));
+        table.add_row([plain(&member.username), seen, nats, member.pipes.to_string()]);
+    }
+    table.trim_fmt()
+}
+
+/// A table of those who have read a message.
+pub(crate) fn receipts(found: &ReadReceipts) -> String {
+    if found.receipts.is_empty() {
+        return format!("nobody has read message {}", found.sequence);
+    }
+    let mut table = table(["WHO", "HAD READ IT BY"]);
+    for receipt in &found.receipts {
+        let by = receipt.read_by.map_or_else(|| "over NATS, no time is known".to_owned(), time);
+        table.add_row([plain(&receipt.username), by]);
     }
     table.trim_fmt()
 }

@@ -11,11 +11,11 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 use tidegate_client::{Client, CloseReason, Error, StatusCode, TerminalEvent, TerminalInput, TerminalStream};
-use tidegate_model::{Session, SessionId, SessionState, StreamMode};
+use tidegate_model::{Session, SessionId, SessionState, StreamMode, TerminalSize};
 use tidegate_protocol::TerminalFrame;
 use tokio::sync::mpsc;
 
-use super::{keyboard::Keyboard, raw::RawTerminal};
+use super::{keyboard::Keyboard, raw::RawTerminal, window_size};
 use crate::{
     args::DetachKeys,
     signals::{Signals, Window, WindowEvent},
@@ -223,7 +223,7 @@ async fn say(
     window: &mut Window,
     renew: mpsc::Sender<()>,
 ) -> Infallible {
-    let mut said = window_size();
+    let mut said = said_size();
     loop {
         if let Some(said) = said
             && sink.send(said).await.is_err()
@@ -236,7 +236,7 @@ async fn say(
                 if event == WindowEvent::Resumed {
                     let _ = renew.try_send(());
                 }
-                window_size()
+                said_size()
             }
         };
     }
@@ -250,10 +250,8 @@ fn lost(reason: String) -> CloseReason {
     CloseReason { code: CloseReason::LOST, reason }
 }
 
-/// The size of the window here; none where there is no window.
-fn window_size() -> Option<TerminalInput> {
-    let (cols, rows) = crossterm::terminal::size().ok()?;
-    let side = |side: u16| side.clamp(1, TerminalFrame::MAX_SIDE);
-    (cols > 0 && rows > 0)
-        .then(|| TerminalInput::Frame(TerminalFrame::Resize { cols: side(cols), rows: side(rows) }))
+/// The size of the window here, as it is said.
+fn said_size() -> Option<TerminalInput> {
+    let TerminalSize { cols, rows } = window_size()?;
+    Some(TerminalInput::Frame(TerminalFrame::Resize { cols, rows }))
 }

@@ -37,6 +37,11 @@ impl RawTerminal {
         Ok(Self { raw, screen: io::stdout().is_terminal(), modes: Modes::default(), busy: Arc::default() })
     }
 
+    /// The terminal as it is, for those who type nothing.
+    pub(crate) fn plain() -> Self {
+        Self { raw: false, screen: io::stdout().is_terminal(), modes: Modes::default(), busy: Arc::default() }
+    }
+
     /// Writes to the screen, on a thread that may be kept waiting. One write at a time.
     pub(crate) async fn show(&mut self, bytes: Bytes) -> io::Result<()> {
         if self.screen {

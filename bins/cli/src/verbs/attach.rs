@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use tidegate_model::{Session, SessionState, StreamMode};
+use tidegate_model::{Handle, Session, SessionState, Source, StreamMode};
 
+use super::terminals;
 use crate::{
     args::AttachArgs,
     context::Context,
@@ -17,7 +18,10 @@ pub(super) async fn attach(context: &Context, words: AttachArgs) -> anyhow::Resu
     if context.output.json {
         bail!("a terminal has no JSON: leave --json out, or read `tidegate logs --json`");
     }
-    let session = lookup::find(&context.client, &words.session.session).await?;
+    let session = match meant(context, &words).await? {
+        Meant::Session(session) => *session,
+        Meant::Source(source) => return terminals::attach(context, &source, &words).await,
+    };
     if matches!(session.state, SessionState::Hibernated | SessionState::Hibernating) {
         bail!("session {} is {}: wake it with `tidegate wake {0}`", session.name, session.state);
     }
@@ -29,6 +33,36 @@ pub(super) async fn attach(context: &Context, words: AttachArgs) -> anyhow::Resu
     let viewer = Viewer { id: session.id, name: &session.name, mode, keys: &words.resume.detach_key };
     let left = terminal::attach(&context.client, &viewer).await?;
     leave(context, &session, left)
+}
+
+/// What a name means.
+enum Meant {
+    Session(Box<Session>),
+    Source(Box<Source>),
+}
+
+/// A session's whole name or id comes first, then a source's handle, then the beginning of a session's id.
+async fn meant(context: &Context, words: &AttachArgs) -> anyhow::Result<Meant> {
+    let (client, text) = (&context.client, words.what.as_str());
+    let handle = text.parse::<Handle>();
+    if words.source {
+        let handle = handle.map_err(|error| anyhow::anyhow!("a handle {error}"))?;
+        return Ok(Meant::Source(Box::new(client.source(&handle).await?)));
+    }
+    let session = lookup::find(client, text).await;
+    if let Ok(session) = &session
+        && (session.name == text || session.id.to_string() == text.to_ascii_lowercase())
+    {
+        return Ok(Meant::Session(Box::new(session.clone())));
+    }
+    if let Ok(handle) = handle {
+        match client.source(&handle).await {
+            Ok(source) => return Ok(Meant::Source(Box::new(source))),
+            Err(error) if error.status().is_some_and(|status| status.is_client_error()) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    session.map(|session| Meant::Session(Box::new(session)))
 }
 
 /// The exit code of a session that was left, and a word on what became of it.

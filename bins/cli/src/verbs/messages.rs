@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use tidegate_client::{Error, IdempotencyKey, Message, MessageList, MessageQuery, MessageToSend, StatusCode};
 use tidegate_model::Payload;
 
-use super::{lines, nats};
+use super::{lines, nats, people::MOST};
 use crate::{
-    args::{Address, Over, ReadArgs, SendArgs},
+    args::{Address, Over, ReadArgs, ReceiptArgs, SendArgs, WhoArgs},
     context::Context,
     exit,
     output::{self, plain},
@@ -51,7 +51,10 @@ pub(super) async fn send(context: &Context, words: SendArgs) -> anyhow::Result<E
         Ok(sent) => {
             let text = || format!("{} is stored in {handle}/{} at {}", sent.id, plain(pipe), sent.sequence);
             context.output.answer(&sent, text)?;
-            Ok(ExitCode::SUCCESS)
+            match words.wait_read {
+                Some(seconds) => until_read(context, &words.to, sent.sequence, seconds).await,
+                None => Ok(ExitCode::SUCCESS),
+            }
         }
         Err(failure) => Ok(exit::report(&failure.error, context.output.json, failure.code)),
     }
@@ -100,6 +103,83 @@ pub(super) async fn over_http(
         };
         return Err(Failure { error, code });
     }
+}
+
+/// Waits until somebody has read a message.
+async fn until_read(
+    context: &Context,
+    to: &Address,
+    sequence: u64,
+    seconds: u64,
+) -> anyhow::Result<ExitCode> {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        match context.client.receipts(&to.handle, &to.pipe, sequence).await {
+            Ok(found) if !found.receipts.is_empty() => {
+                let names: Vec<String> =
+                    found.receipts.iter().map(|receipt| plain(&receipt.username)).collect();
+                context.output.note(&format!("read by {}", names.join(", ")));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Ok(_) => {}
+            Err(error) if error.is_passing() => {}
+            Err(error) => {
+                let code = code(&error);
+                return Ok(exit::report(&error.into(), context.output.json, code));
+            }
+        }
+        if Instant::now() + AGAIN > until {
+            context
+                .output
+                .note(&format!("nobody has read it within {seconds} s; `tidegate receipts` tells later"));
+            return Ok(ExitCode::from(exit::NOTHING));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// `receipts`.
+pub(super) async fn receipts(context: &Context, words: ReceiptArgs) -> anyhow::Result<ExitCode> {
+    let Address { handle, pipe } = &words.of;
+    let found = match context.client.receipts(handle, pipe, words.sequence).await {
+        Ok(found) => found,
+        Err(error) => {
+            let code = code(&error);
+            return Ok(exit::report(&error.into(), context.output.json, code));
+        }
+    };
+    context.output.answer(&found, || output::receipts(&found))?;
+    Ok(if found.receipts.is_empty() { ExitCode::from(exit::NOTHING) } else { ExitCode::SUCCESS })
+}
+
+/// `subs`.
+pub(super) async fn subs(context: &Context) -> anyhow::Result<ExitCode> {
+    let client = &context.client;
+    let mut page = client.subscriptions(None).await?;
+    while let Some(cursor) = page.next_cursor.take().filter(|_| page.subscriptions.len() < MOST) {
+        let next = client.subscriptions(Some(&cursor)).await?;
+        page.subscriptions.extend(next.subscriptions);
+        page.next_cursor = next.next_cursor;
+    }
+    context.output.answer(&page, || output::subscriptions(&page.subscriptions))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `who`.
+pub(super) async fn who(context: &Context, words: WhoArgs) -> anyhow::Result<ExitCode> {
+    let client = &context.client;
+    if let Some(handle) = &words.handle {
+        let (source, list) = (client.source(handle).await?, client.source_grants(handle).await?);
+        let shown = serde_json::json!({"source": source, "grants": list.grants});
+        context.output.answer(&shown, || output::users_of(&source, &list.grants))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let page = client.seen_members(None).await?;
+    context.output.answer(&page, || output::seen(&page.members))?;
+    if page.next_cursor.is_some() {
+        context.output.note(&format!("the last {} of {}", page.members.len(), page.total));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What to say; `None` where it is certainly too large.

@@ -24,6 +24,7 @@ mod run;
 mod sharing;
 mod sources;
 mod stop;
+mod terminals;
 mod tokens;
 mod users;
 
@@ -61,6 +62,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Pipe(verb) => sources::pipe(&Context::new(&global)?, verb).await,
         Verb::Send(words) => messages::send(&Context::new(&global)?, words).await,
         Verb::Read(words) => messages::read(&Context::new(&global)?, words).await,
+        Verb::Receipts(words) => messages::receipts(&Context::new(&global)?, words).await,
+        Verb::Subs => messages::subs(&Context::new(&global)?).await,
+        Verb::Who(words) => messages::who(&Context::new(&global)?, words).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);
@@ -89,7 +93,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Hibernate(words) => change::hibernate(&Context::new(&global)?, words).await,
         Verb::Wake(words) => change::wake(&Context::new(&global)?, words).await,
         Verb::Share(words) => sharing::share(&Context::new(&global)?, words).await,
+        Verb::View(words) => terminals::view(&Context::new(&global)?, words).await,
         Verb::Disconnect(words) => sharing::disconnect(&Context::new(&global)?, words).await,
+        Verb::Record(words) => sharing::record(&Context::new(&global)?, words).await,
         Verb::Extend(words) => sharing::extend(&Context::new(&global)?, words).await,
         Verb::Activity(words) => sharing::activity(&Context::new(&global)?, words).await,
         Verb::Policy(words) => sharing::policy(&Context::new(&global)?, words).await,

@@ -70,6 +70,7 @@ pub(super) async fn application(context: &Context, words: RunApplication) -> any
 /// Stays with a session that was asked for, as far as the flags say so.
 async fn with(context: &Context, what: What<'_>, created: Session) -> anyhow::Result<ExitCode> {
     let flags = what.flags;
+    let created = recorded(context, flags, created).await?;
     if flags.detach {
         let text = || format!("{} {} is {}", created.id, plain(&created.name), created.state);
         context.output.answer(&created, text)?;
@@ -83,6 +84,22 @@ async fn with(context: &Context, what: What<'_>, created: Session) -> anyhow::Re
         }
     }
     code
+}
+
+/// Has its terminal recorded where that was asked for. A session that cannot be is not wanted.
+async fn recorded(context: &Context, flags: &RunFlags, created: Session) -> anyhow::Result<Session> {
+    let (client, Some(handle)) = (&context.client, &flags.record) else { return Ok(created) };
+    match client.record_session(created.id, handle).await {
+        Ok(recorded) => Ok(recorded),
+        Err(error) => {
+            let ended = match client.terminate_session(created.id).await {
+                Ok(_) => "and was ended".to_owned(),
+                Err(error) => format!("and could not be ended: {error}"),
+            };
+            Err(anyhow::Error::new(error)
+                .context(format!("session {} cannot be recorded, {ended}", plain(&created.name))))
+        }
+    }
 }
 
 /// Waits for the session and stays with it until it ends or is left.

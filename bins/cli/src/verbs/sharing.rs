@@ -1,4 +1,4 @@
-//! `share`, `disconnect`, `extend`, `activity`, `policy` and `org policy`.
+//! `share`, `disconnect`, `record`, `extend`, `activity`, `policy` and `org policy`.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,12 @@ use serde_json::json;
 use tidegate_client::{LimitChange, NewShare, SessionPolicyChange, ShareWith};
 use tidegate_model::{SessionId, ShareId};
 
-use super::people::chosen;
+use super::{people::chosen, terminals};
 use crate::{
-    args::{DisconnectArgs, ExtendArgs, OrgPolicy, Said, SessionArg, ShareArgs, ShareVerb, Which, With},
+    args::{
+        DisconnectArgs, ExtendArgs, OrgPolicy, RecordArgs, Said, SessionArg, ShareArgs, ShareVerb, Which,
+        With,
+    },
     context::Context,
     lookup,
     output::{self, plain},
@@ -29,8 +32,12 @@ pub(super) async fn share(context: &Context, words: ShareArgs) -> anyhow::Result
             client.revoke_share(session.id, share).await?;
             out.answer(&json!({"revoked": share}), || format!("share {share} has ended"))?;
         }
+        None if words.is_terminal() => {
+            let name = words.what.unwrap_or_default();
+            return terminals::share(context, &name, words.command).await;
+        }
         None => {
-            let name = words.session.unwrap_or_default();
+            let name = words.what.unwrap_or_default();
             let session = lookup::find(client, &name).await?;
             let new = NewShare { with: with(words.with)?, mode: words.mode, expires_in: words.time };
             let made = client.share_session(session.id, &new).await?;
@@ -51,6 +58,24 @@ pub(super) async fn disconnect(context: &Context, words: DisconnectArgs) -> anyh
         format!("nothing that {who} opened of {} before is open any more", plain(&session.name))
     };
     context.output.answer(&json!({"disconnected": session.id, "user": words.user}), said)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has a session's terminal recorded, or no more.
+pub(super) async fn record(context: &Context, words: RecordArgs) -> anyhow::Result<ExitCode> {
+    let (client, out) = (&context.client, context.output);
+    let session = lookup::find(client, &words.session.session).await?;
+    if let Some(handle) = words.handle {
+        let recorded = client.record_session(session.id, &handle).await?;
+        out.answer(&recorded, || {
+            format!("{} is recorded: tidegate read {handle}/stdout", plain(&session.name))
+        })?;
+    } else {
+        client.unrecord_session(session.id).await?;
+        out.answer(&json!({"unrecorded": session.id}), || {
+            format!("{} is recorded no more", plain(&session.name))
+        })?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

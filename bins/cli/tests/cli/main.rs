@@ -19,6 +19,7 @@ mod people;
 mod person;
 mod plugins;
 mod program;
+mod readers;
 mod sharing;
 mod sources;
 mod terminal;

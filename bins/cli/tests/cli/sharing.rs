@@ -30,6 +30,11 @@ fn policy() -> Value {
            "extendedBy": "1h", "keptUntil": null, "warning": null})
 }
 
+fn user() -> Value {
+    let login: Value = serde_json::from_str(&crate::fake::login("token")).unwrap();
+    login["user"].clone()
+}
+
 async fn server() -> Fake {
     Fake::start(|request: &Request| {
         let line = request.line.as_str();
@@ -45,6 +50,8 @@ async fn server() -> Fake {
             _ if line == format!("GET {SESSION}/policy") => Reply::ok(&policy()),
             _ if line == format!("GET {SESSION}/activity") => Reply::ok(&json!({"activity": [{"at": "2026-01-01T00:00:00Z",
                 "kind": "input", "userId": "01970000-0000-7000-8000-000000000003", "user": "alice"}], "total": 1})),
+            "GET /api/v1/users/me" => Reply::ok(&user()),
+            _ if line.starts_with("GET /api/v1/sources/") => Reply::refusal("404 Not Found", "E_NOT_FOUND"),
             _ if line.starts_with("GET /api/v1/sessions?") => {
                 Reply::ok(&json!({"sessions": [shown], "total": 1, "nextCursor": null}))
             }
@@ -89,8 +96,13 @@ async fn a_session_is_shared_listed_and_taken_back() {
     assert!(server.lines().contains(&format!("DELETE {SESSION}/shares/{SHARE}")), "{:?}", server.lines());
     let (_, err, code) = run(&server, &["share", "rm", NAME, "--with", "nobody"]).await;
     assert!(code == 1 && err.contains("tidegate share ls"), "{err}");
+    // Whoever forgets to say with whom gets no other terminal instead.
     let (_, err, code) = run(&server, &["share", NAME]).await;
+    assert!(code == 125 && err.contains("is a session: share it with --with"), "{err}");
+    let (_, err, code) = run(&server, &["share", NAME, "--mode", "control"]).await;
     assert!(code == 2 && err.contains("--with"), "{err}");
+    let (_, err, code) = run(&server, &["share", NAME, "--with", "ada", "--", "top"]).await;
+    assert!(code == 2 && err.contains("cannot be used with"), "{err}");
     let (_, err, code) = run(&server, &["share", NAME, "--with", "ada", "--mode", "own"]).await;
     assert!(code == 2 && err.contains("control"), "{err}");
 }

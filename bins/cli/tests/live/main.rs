@@ -5,6 +5,7 @@
 mod nats;
 mod person;
 mod stand;
+mod terminals;
 
 use person::Person;
 use stand::Stand;

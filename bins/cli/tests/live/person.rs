@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    path::Path,
     time::Duration,
 };
 
@@ -24,12 +25,17 @@ pub(crate) struct Person {
 
 impl Person {
     pub(crate) fn start(stand: &Stand, words: &[&str]) -> Self {
+        Self::start_as(stand, &stand.home(), words)
+    }
+
+    /// The same for whoever is logged in there.
+    pub(crate) fn start_as(stand: &Stand, home: &Path, words: &[&str]) -> Self {
         let size = PtySize { rows: 33, cols: 101, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(words);
         command.env("TIDEGATE_URL", &stand.url);
-        command.env("XDG_CONFIG_HOME", stand.home());
+        command.env("XDG_CONFIG_HOME", home);
         let child = pair.slave.spawn_command(command).unwrap();
         let mut output = pair.master.try_clone_reader().unwrap();
         let (send, screen) = mpsc::unbounded_channel();
@@ -54,6 +60,11 @@ impl Person {
             let bytes = bytes.unwrap_or_else(|| panic!("{text:?} is not in {:?}", self.seen));
             self.seen.push_str(&String::from_utf8_lossy(&bytes));
         }
+    }
+
+    /// Everything that was on the screen so far.
+    pub(crate) fn seen(&self) -> &str {
+        &self.seen
     }
 
     pub(crate) fn types(&mut self, keys: &str) {

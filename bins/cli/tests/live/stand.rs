@@ -25,6 +25,16 @@ use tokio::{
 const CALM: Duration = Duration::from_mins(2);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where programs are, nats-server wherever the test finds it.
+fn path() -> std::ffi::OsString {
+    let mut path = std::ffi::OsString::from(PATH);
+    if let Some(own) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(own);
+    }
+    path
+}
+
 /// The other programs lie beside the one under test. `cargo test --workspace` has built them; otherwise this does.
 fn program(name: &str, package: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().unwrap();
@@ -54,7 +64,7 @@ impl Program {
         let child = Command::new(&self.path)
             .args(&self.arguments)
             .env_clear()
-            .env("PATH", PATH)
+            .env("PATH", path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -99,6 +109,13 @@ pub(crate) struct Stand {
 impl Stand {
     /// Both programs running, the agent let in, and `admin` logged in.
     pub(crate) async fn start() -> Self {
+        let mut stand = Self::without_agent().await;
+        stand.let_agent_in().await;
+        stand
+    }
+
+    /// The control plane running, and `admin` logged in.
+    pub(crate) async fn without_agent() -> Self {
         // Short, because sockets lie in it; passable, because the database and the sessions are users of their own.
         let folder = tempfile::Builder::new().prefix("tgl").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
@@ -110,14 +127,14 @@ impl Stand {
         let settings = format!("data_dir = \"{data}\"\nrun_dir = \"{}\"\n", text(root.join("run")));
         fs::write(&config, format!("listen = \"{address}\"\n{settings}")).unwrap();
         let url = format!("http://{address}");
-        let new = |name: &str, package: &str, arguments: Vec<String>| Program {
-            path: program(name, package),
+        let new = |name: &str, path: PathBuf, arguments: Vec<String>| Program {
+            path,
             arguments,
             log: root.join(format!("{name}.log")),
             child: None,
         };
-        let control_plane =
-            new("tidegate-control-plane", "tidegate-control-plane", vec!["--config".into(), config.clone()]);
+        let path = program("tidegate-control-plane", "tidegate-control-plane");
+        let control_plane = new("tidegate-control-plane", path, vec!["--config".into(), config.clone()]);
         let key = text(root.join("data/secrets/agent-bootstrap-key"));
         let agent =
             ["--server", &url, "--agent-id", "live-agent", "--bootstrap-key-file", &key, "--data-dir"];
@@ -125,7 +142,8 @@ impl Stand {
         agent.extend([text(root.join("agent")), "--runtime-dir".into(), text(root.join("s"))]);
         // However few cores the machine of the test has.
         agent.extend(["--cpu", "64", "--memory", "64Gi"].map(str::to_owned));
-        let agent = new("tidegate-agent", "tidegate-agent-bin", agent);
+        // Found, or built, by those who let it in.
+        let agent = new("tidegate-agent", PathBuf::new(), agent);
         let mut stand = Self { agent, control_plane, url, folder };
         stand.set_up(&config).await;
         stand
@@ -140,9 +158,17 @@ impl Stand {
         assert!(self.control_plane.listens(address).await, "it ended: {}", self.control_plane.said());
         let words = ["--config", config, "bootstrap", "--password-file", password];
         self.succeeds(&admin, &words).await;
-        // Who answers has written the key that the agent reads at its start.
         let tidegate = Path::new(env!("CARGO_BIN_EXE_tidegate"));
         self.succeeds(tidegate, &["login", "--username", "admin", "--password-file", password]).await;
+    }
+
+    async fn let_agent_in(&mut self) {
+        let admin = program("tidegate-admin", "tidegate-admin");
+        let tidegate = Path::new(env!("CARGO_BIN_EXE_tidegate"));
+        let config = self.folder.path().join("control-plane.toml");
+        let config = config.to_str().unwrap();
+        self.agent.path = program("tidegate-agent", "tidegate-agent-bin");
+        // Who answers has written the key that the agent reads at its start.
         self.agent.start();
         self.succeeds(&admin, &["--config", config, "agents", "approve", "live-agent"]).await;
         // The first session goes to an agent that is there.
@@ -156,7 +182,7 @@ impl Stand {
         loop {
             look.tick().await;
             let mut command = Command::new(program);
-            command.args(words).env_clear().env("PATH", PATH).stdin(Stdio::null()).kill_on_drop(true);
+            command.args(words).env_clear().env("PATH", path()).stdin(Stdio::null()).kill_on_drop(true);
             command.env("TIDEGATE_URL", &self.url).env("XDG_CONFIG_HOME", self.home());
             let output = command.output().await.unwrap();
             if output.status.success() {
@@ -185,6 +211,43 @@ impl Stand {
     /// Where the login is kept.
     pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("home")
+    }
+
+    /// A member of the organization, who is logged in in a home of their own.
+    pub(crate) async fn member(&self, name: &str) -> PathBuf {
+        let home = self.folder.path().join(name);
+        fs::create_dir(&home).unwrap();
+        let password = home.join("password");
+        fs::write(&password, "a quay of their own").unwrap();
+        let password = password.to_str().unwrap();
+        let email = format!("{name}@example.org");
+        let made = ["users", "create", name, "--email", &email, "--password-file", password];
+        let (_, said, code) = self.run(&self.home(), &made).await;
+        assert_eq!(code, Some(0), "{said}");
+        let (_, said, code) =
+            self.run(&home, &["login", "--username", name, "--password-file", password]).await;
+        assert_eq!(code, Some(0), "{said}");
+        home
+    }
+
+    /// Runs the program under test without a terminal; gives what it wrote, what it said, and its exit code.
+    pub(crate) async fn run(&self, home: &Path, words: &[&str]) -> (Vec<u8>, String, Option<i32>) {
+        let mut command = self.command(home, words);
+        let output = command.output().await.unwrap();
+        (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+    }
+
+    /// The program under test, to be started without a terminal.
+    pub(crate) fn command(&self, home: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(words).env_clear().env("PATH", path()).stdin(Stdio::null()).kill_on_drop(true);
+        command.env("TIDEGATE_URL", &self.url).env("XDG_CONFIG_HOME", home);
+        command
+    }
+
+    /// A place for files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The shims and the programs of the agent's sessions.

@@ -148,6 +148,10 @@ fn api(api: &mut ServiceConfig) {
         .service(scope("/sessions").wrap(from_fn(member)).configure(of_sessions))
         .service(scope("/applications").wrap(from_fn(member)).configure(of_applications))
         .service(scope("/sources").wrap(from_fn(member)).configure(of_sources))
+        .service(
+            resource("/pipes/subscriptions").wrap(from_fn(member)).route(get().to(sources::subscriptions)),
+        )
+        .service(resource("/pipes/members").wrap(from_fn(member)).route(get().to(sources::seen)))
         .service(resource("/homes").wrap(from_fn(member)).route(get().to(homes::list)))
         .service(resource("/homes/{id}").wrap(from_fn(member)).route(delete().to(homes::delete)))
         .service(
@@ -245,6 +249,11 @@ fn of_sessions(inside: &mut ServiceConfig) {
         .service(resource("/{id}/hibernate").route(put().to(sessions::hibernate)))
         .service(resource("/{id}/wake").route(put().to(sessions::wake)))
         .service(resource("/{id}/tags").route(patch().to(sessions::set_tags)))
+        .service(
+            resource("/{id}/terminal-source")
+                .route(put().to(sessions::record))
+                .route(delete().to(sessions::unrecord)),
+        )
         .service(resource("/{id}/history").route(get().to(sessions::history)))
         .service(resource("/{id}/logs").route(get().to(sessions::logs)))
         .service(resource("/{id}/connect").route(post().to(sessions::connect)))
@@ -306,6 +315,10 @@ fn of_sources(inside: &mut ServiceConfig) {
                 .route(post().to(sources::send)),
         )
         .service(resource("/{handle}/pipes/{name}/open").route(post().to(sources::open)))
+        .service(
+            resource("/{handle}/pipes/{name}/messages/{sequence}/receipts")
+                .route(get().to(sources::receipts)),
+        )
         .service(
             resource("/{handle}/grants")
                 .route(get().to(sources::list_grants))

@@ -121,6 +121,9 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/sessions/{id}/shares", WRITE),
     ("DELETE", "/sessions/{id}/shares/{shareId}", WRITE),
     ("GET", "/sessions/{id}/terminal", STREAMS),
+    // And `pipes:write`, which is asked for where it is done.
+    ("PUT", "/sessions/{id}/terminal-source", STREAMS),
+    ("DELETE", "/sessions/{id}/terminal-source", WRITE),
     ("GET", "/sessions/{id}/vnc", STREAMS),
     ("GET", "/sessions/{id}/ports/{port}", STREAMS),
     // Any method: what it does, the session's application knows.
@@ -150,6 +153,9 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/sources/{handle}/pipes/{name}/messages", PIPES_WRITE),
     // To write to it needs more, which is asked where it is known.
     ("POST", "/sources/{handle}/pipes/{name}/open", PIPES_READ),
+    ("GET", "/sources/{handle}/pipes/{name}/messages/{sequence}/receipts", PIPES_READ),
+    ("GET", "/pipes/subscriptions", PIPES_READ),
+    ("GET", "/pipes/members", PIPES_READ),
     ("GET", "/sources/{handle}/grants", PIPES_READ),
     ("POST", "/sources/{handle}/grants", PIPES_WRITE),
     ("DELETE", "/sources/{handle}/grants/{grantId}", PIPES_WRITE),

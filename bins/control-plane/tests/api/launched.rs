@@ -20,13 +20,13 @@ use tidegate_test_support::{BOOTSTRAP_KEY, eventually, eventually_some};
 use crate::{applications::template, support::World};
 
 /// The agent, which takes its sessions with it when the test ends.
-struct Agent {
+pub(crate) struct Agent {
     process: Child,
     _folder: TempDir,
 }
 
 impl Agent {
-    async fn start(world: &World) -> Self {
+    pub(crate) async fn start(world: &World) -> Self {
         // Short, because sockets lie in it; passable, because sessions are users of their own.
         let folder = tempfile::Builder::new().prefix("tga").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();

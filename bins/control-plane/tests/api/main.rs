@@ -28,6 +28,8 @@ mod organizations;
 mod outage;
 mod plugins;
 mod quotas;
+mod receipts;
+mod recorded;
 mod repeats;
 mod rights;
 mod session_limits;

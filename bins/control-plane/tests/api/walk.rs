@@ -139,6 +139,8 @@ const RULES: &[(&str, Rule)] = &[
     ("POST /sessions/{id}/shares", Rule::Stream(Operation::OwnSessions)),
     ("DELETE /sessions/{id}/shares/{shareId}", Rule::Session(Operation::OwnSessions)),
     ("GET /sessions/{id}/terminal", Rule::Stream(Operation::OwnSessions)),
+    ("PUT /sessions/{id}/terminal-source", Rule::Stream(Operation::MakeSources)),
+    ("DELETE /sessions/{id}/terminal-source", Rule::Session(Operation::OwnSessions)),
     ("GET /sessions/{id}/vnc", Rule::Stream(Operation::OwnSessions)),
     ("GET /sessions/{id}/ports/{port}", Rule::Stream(Operation::OwnSessions)),
     ("GET /http/{id}/{path}", Rule::Stream(Operation::OwnSessions)),
@@ -166,6 +168,9 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::ReadSources)),
     ("POST /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::SendMessages)),
     ("POST /sources/{handle}/pipes/{name}/open", Rule::Right(Operation::ReadSources)),
+    ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", Rule::Right(Operation::ReadSources)),
+    ("GET /pipes/subscriptions", Rule::Right(Operation::ReadSources)),
+    ("GET /pipes/members", Rule::Right(Operation::ReadSources)),
     ("GET /sources/{handle}/grants", Rule::Source(Operation::ReadSources)),
     ("POST /sources/{handle}/grants", Rule::Source(Operation::MakeSources)),
     ("DELETE /sources/{handle}/grants/{grantId}", Rule::Source(Operation::MakeSources)),
@@ -266,6 +271,8 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     ("GET /sources/{handle}/pipes/{name}/messages", 503),
     ("POST /sources/{handle}/pipes/{name}/messages", 503),
     ("POST /sources/{handle}/pipes/{name}/open", 503),
+    ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", 503),
+    ("PUT /sessions/{id}/terminal-source", 503),
     // Without an icon, an archive, a catalog, a version before and an event.
     ("GET /plugins/{id}/icon", 404),
     ("POST /plugins", 400),
@@ -689,6 +696,7 @@ impl Stage {
         // Everyone reads the one and sends to the other.
         let sends = operation == "POST /sources/{handle}/pipes/{name}/messages";
         ask.fill("{name}", if sends { "inbox" } else { "room" });
+        ask.fill("{sequence}", "1");
         ask.fill("{grantId}", grant["id"].as_str().unwrap());
         ask.body = match operation {
             "POST /sources/{handle}/pipes" => Some(json!({"name": "hall"})),
@@ -716,6 +724,20 @@ impl Stage {
                 let with = json!({"username": self.of("Owner").name});
                 let made = self.done_by(&owner.token, "POST", &shares, with).await;
                 ask.fill("{shareId}", made["id"].as_str().unwrap());
+            }
+            "PUT /sessions/{id}/terminal-source" => ask.body = Some(json!({"handle": unique("terminal")})),
+            "DELETE /sessions/{id}/terminal-source" => {
+                let (id, handle) = (ask.path.split('/').nth(4).unwrap(), unique("terminal"));
+                let source = format!(
+                    "INSERT INTO sources (id, org_id, created_by, handle, kind, created_at)
+                     SELECT id, org_id, user_id, '{handle}', 'pty', now() FROM sessions WHERE id = '{id}'"
+                );
+                self.world.db.execute(&source).await;
+                let recorded = format!(
+                    "INSERT INTO terminal_sources (session_id, org_id, source_id, user_id, created_at, lease_until)
+                     SELECT id, org_id, id, user_id, now(), 'infinity' FROM sessions WHERE id = '{id}'"
+                );
+                self.world.db.execute(&recorded).await;
             }
             "GET /agents/tunnels/{id}" => ask.fill("{id}", &"0".repeat(32)),
             _ => ask.fill("{agentId}", "vm-1"),

@@ -15,13 +15,13 @@ use std::{
 
 use serde_json::json;
 use tempfile::TempDir;
-use tidegate_broker::Authority;
 use tidegate_client::{
     Client, IdempotencyKey, MessageToSend, NatsPipes, PipeError, PipeReader, PipeSender, PipesOptions,
     StatusCode,
 };
 use tidegate_engines::nats::{Durability, Nats, Options, Status};
 use tidegate_model::{Handle, OrgRole, Payload, Secret};
+use tidegate_test_support::nats::Authority;
 use tidegate_test_support::{DEADLINE, eventually, eventually_some, nats::trust};
 use tokio::time::{Instant as Moment, interval, timeout};
 

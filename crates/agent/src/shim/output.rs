@@ -48,6 +48,8 @@ struct Reader {
     position: u64,
     lagging: Lagging,
     repaint: bool,
+    /// Where it went on after bytes that nobody kept for it.
+    skipped_to: Option<u64>,
 }
 
 struct State {
@@ -58,6 +60,8 @@ struct State {
     hold_until: Option<Instant>,
     /// The program is to end: it is never held back again.
     hurry: bool,
+    /// Columns and rows.
+    size: (u16, u16),
     exit: Option<Exit>,
 }
 
@@ -80,6 +84,7 @@ impl Output {
             next_reader: 0,
             hold_until: Some(Instant::now() + hold).filter(|_| !hold.is_zero()),
             hurry: false,
+            size: (cols.get(), rows.get()),
             exit: None,
         };
         Self {
@@ -152,7 +157,8 @@ impl Output {
         let id = state.next_reader;
         state.next_reader += 1;
         state.hold_until = None;
-        state.readers.insert(id, Reader { position, lagging, repaint: lagging == Lagging::Repaint });
+        let repaint = lagging == Lagging::Repaint;
+        state.readers.insert(id, Reader { position, lagging, repaint, skipped_to: None });
         drop(state);
         self.room.notify_all();
         id
@@ -176,6 +182,7 @@ impl Output {
         let Some(reader) = readers.get_mut(&id) else { return Next::Wait };
         if reader.position < ring.start() && reader.lagging == Lagging::Skip {
             reader.position = ring.start();
+            reader.skipped_to = Some(reader.position);
         }
         let next = if reader.position < ring.start() {
             // It fell behind just now: the next call repaints.
@@ -190,6 +197,16 @@ impl Output {
         drop(state);
         self.room.notify_all();
         next
+    }
+
+    /// Where the last bytes of a reader of logs begin, if some before them were not kept for it. Said once.
+    pub(super) fn skipped_to(&self, id: u64) -> Option<u64> {
+        self.lock().readers.get_mut(&id)?.skipped_to.take()
+    }
+
+    /// Columns and rows.
+    pub(super) fn size(&self) -> (u16, u16) {
+        self.lock().size
     }
 
     /// The screen, for a reader that is to get it instead of the bytes before.
@@ -250,6 +267,8 @@ impl Output {
     pub(super) fn resize(&self, cols: u16, rows: u16) -> (u16, u16) {
         let (rows, cols) = sides(cols, rows);
         self.screen.lock().unwrap_or_else(PoisonError::into_inner).resize(rows, cols);
+        self.lock().size = (cols.get(), rows.get());
+        self.changed.send_replace(());
         (cols.get(), rows.get())
     }
 

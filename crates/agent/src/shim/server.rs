@@ -150,7 +150,7 @@ impl Server {
         writer.send(StreamFrame::Text(TerminalFrame::Mode { mode }.encode())).await?;
         let id = self.output.attach_terminal();
         let result = tokio::select! {
-            result = self.pump(id, &mut writer, Stay::UntilEnd) => result,
+            result = self.pump(id, &mut writer, Stay::UntilEnd, Told::Nothing) => result,
             result = self.take_input(id, &mut reader, mode) => result,
         };
         self.output.detach(id);
@@ -169,7 +169,7 @@ impl Server {
         let stay = if follow { Stay::UntilEnd } else { Stay::UntilCaughtUp };
         let printed = async {
             writer.send(StreamFrame::Text(TerminalFrame::Offset { offset }.encode())).await?;
-            self.pump(id, &mut writer, stay).await
+            self.pump(id, &mut writer, stay, Told::Everything(None)).await
         };
         let result = tokio::select! {
             result = printed => result,
@@ -180,12 +180,25 @@ impl Server {
     }
 
     /// Output to one reader, until there is no more.
-    async fn pump(&self, id: u64, writer: &mut Writer, stay: Stay) -> std::io::Result<()> {
+    async fn pump(&self, id: u64, writer: &mut Writer, stay: Stay, mut told: Told) -> std::io::Result<()> {
         let mut changes = self.output.changes();
         loop {
             changes.mark_unchanged();
+            if let Told::Everything(size) = &mut told {
+                let now = self.output.size();
+                if size.replace(now) != Some(now) {
+                    let frame = TerminalFrame::Resize { cols: now.0, rows: now.1 };
+                    writer.send(StreamFrame::Text(frame.encode())).await?;
+                }
+            }
             match self.output.next(id) {
-                Next::Bytes(bytes) => writer.send(StreamFrame::Bytes(bytes)).await?,
+                Next::Bytes(bytes) => {
+                    if let Some(offset) = self.output.skipped_to(id) {
+                        let frame = TerminalFrame::Offset { offset };
+                        writer.send(StreamFrame::Text(frame.encode())).await?;
+                    }
+                    writer.send(StreamFrame::Bytes(bytes)).await?;
+                }
                 Next::End(Exit { code, signal, .. }) => {
                     let frame = TerminalFrame::Exit { code, signal };
                     return writer.send(StreamFrame::Text(frame.encode())).await;
@@ -215,6 +228,15 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// What a reader hears beside the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Nothing: it set the size itself, and gets a repaint for what it missed.
+    Nothing,
+    /// The terminal's size, whenever it is another one than it heard last, and where bytes are missing.
+    Everything(Option<(u16, u16)>),
 }
 
 /// How long a reader stays.

@@ -17,6 +17,7 @@ mod code {
     pub(super) const NO_MESSAGE_FOUND: u64 = 10_037;
     pub(super) const STORAGE_EXCEEDED: u64 = 10_047;
     pub(super) const STREAM_NOT_FOUND: u64 = 10_059;
+    pub(super) const ANOTHER_STREAM: u64 = 10_060;
     pub(super) const STREAM_STORE_FAILED: u64 = 10_077;
     pub(super) const STREAM_OFFLINE: u64 = 10_118;
     pub(super) const CONSUMER_OFFLINE: u64 = 10_119;
@@ -49,7 +50,7 @@ impl ApiError {
     pub(super) fn into_error(self, doing: &'static str) -> Error {
         let full = |limit, description| Error::Full { limit, description };
         match self.err_code {
-            code::STREAM_NOT_FOUND => Error::NotFound(Missing::Stream),
+            code::STREAM_NOT_FOUND | code::ANOTHER_STREAM => Error::NotFound(Missing::Stream),
             code::CONSUMER_NOT_FOUND => Error::NotFound(Missing::Reader),
             code::NO_MESSAGE_FOUND => Error::NotFound(Missing::Message),
             code::MAXIMUM_STREAMS => full(Full::Streams, self.description),

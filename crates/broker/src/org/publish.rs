@@ -54,12 +54,25 @@ impl OrgBroker {
     /// Stores a message and returns after JetStream's acknowledgement. Without a stream for the pipe this fails with
     /// [`Missing::Stream`]. After [`Error::Unavailable`] the message may be stored or not: repeat it with the same id.
     pub async fn publish(&self, message: Outgoing) -> Result<Receipt> {
+        self.publish_to(message, None).await
+    }
+
+    /// The same for that stream alone: where another one has the pipe's subject by now, it fails with
+    /// [`Missing::Stream`], too.
+    pub async fn publish_into(&self, stream: &StreamName, message: Outgoing) -> Result<Receipt> {
+        self.publish_to(message, Some(stream)).await
+    }
+
+    async fn publish_to(&self, message: Outgoing, stream: Option<&StreamName>) -> Result<Receipt> {
         let doing = "store a message";
         let Outgoing { pipe, sender, id, headers, payload } = message;
         if payload.len() > MAX_MESSAGE_BYTES {
             return Err(Error::TooLarge { bytes: payload.len(), limit: MAX_MESSAGE_BYTES });
         }
-        let headers = header_map(sender, &id, headers)?;
+        let mut headers = header_map(sender, &id, headers)?;
+        if let Some(stream) = stream {
+            headers.insert(async_nats::header::NATS_EXPECTED_STREAM, stream.as_str());
+        }
         let subject = pipe.from_sender(sender);
         let answer =
             self.connection.request(doing, &subject, payload, Some(headers), Missing::Stream).await?;

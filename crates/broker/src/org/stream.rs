@@ -14,7 +14,7 @@ use crate::{Error, Full, Missing, Result};
 /// Within this time a message with an id that was stored already is not stored again; never longer than messages live.
 ///
 /// Longer than what carries messages may be away: a database that was killed while it recovered took a minute on a busy
-/// machine, and NATS may take five to recover its streams. The server keeps the ids in memory, some 200 bytes each.
+/// machine, and NATS may take five to recover its streams. The server keeps the ids in memory, some 300 bytes each.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
 
 /// How long and how much a stream keeps: the oldest goes first.

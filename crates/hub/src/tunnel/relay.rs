@@ -255,8 +255,10 @@ fn may_cross(side: Side, request: &TunnelRequest, frame: &Frame) -> bool {
             let frame = if speaks { TerminalFrame::decode(text) } else { None };
             match frame {
                 Some(TerminalFrame::Exit { .. } | TerminalFrame::Mode { .. }) => true,
-                Some(TerminalFrame::Offset { .. }) => request.target == TunnelTarget::Logs,
-                Some(TerminalFrame::Resize { .. }) | None => false,
+                Some(TerminalFrame::Offset { .. } | TerminalFrame::Resize { .. }) => {
+                    request.target == TunnelTarget::Logs
+                }
+                None => false,
             }
         }
         (_, Frame::Ping(_) | Frame::Pong(_) | Frame::Close(..)) => false,

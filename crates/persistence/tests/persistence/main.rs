@@ -13,6 +13,7 @@ mod plans;
 mod retention;
 mod schema;
 mod tenants;
+mod terminal_sources;
 mod walls;
 
 use tidegate_model::{OrgRole, SessionState};
@@ -96,6 +97,7 @@ async fn fill(test: &TestDb, name: &str, handle: &str) -> (TestOrg, SimAgent) {
     fill_groups(test, &org).await;
     fill_plugins(test, &org).await;
     pipes::fill(test, &org, viewer.id).await;
+    terminal_sources::fill(test, &org, session.id).await;
     let stop_later = test.pending_session(&org.admin).await;
     test.services().sessions.terminate(scope, stop_later.id).await.unwrap();
     (org, agent)

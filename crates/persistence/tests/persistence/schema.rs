@@ -55,6 +55,7 @@ const WITHOUT_DSL: &[(&str, &str)] = &[
     ("repository_problems", "two fixed statements"),
     ("session_activity", "an upsert and a list"),
     ("session_shares", "an upsert, a list and two functions"),
+    ("terminal_sources", "a claim and fixed statements, each a transition"),
     ("stream_grants", "an insert and a lookup"),
     ("stream_tickets", "two fixed statements"),
     ("template_ratings", "an upsert, a list and a deletion"),

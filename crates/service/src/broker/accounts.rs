@@ -34,6 +34,18 @@ pub(super) enum Tenant<'a> {
     System(&'a SystemScope),
 }
 
+impl<'a> From<&'a OrgScope> for Tenant<'a> {
+    fn from(scope: &'a OrgScope) -> Self {
+        Self::Member(scope)
+    }
+}
+
+impl<'a> From<&'a SystemScope> for Tenant<'a> {
+    fn from(scope: &'a SystemScope) -> Self {
+        Self::System(scope)
+    }
+}
+
 impl Tenant<'_> {
     pub(super) fn org_id(self) -> OrgId {
         match self {

@@ -71,22 +71,25 @@ impl Messages {
         let preview = message.payload.preview(PREVIEW);
         let envelope = Envelope::new(id, &opened.subject(me), message, now);
         let payload = encoded(&envelope)?;
-        let outgoing = Outgoing {
-            pipe: subject_of(&opened)?,
-            sender: me.as_uuid(),
-            id: idempotency.map_or_else(|| id.to_string(), |key| stored_under(core, me, key)),
-            headers: Vec::new(),
-            payload,
-        };
-        let (receipt, broker) = self.stored(scope, &opened, outgoing).await?;
-        let sequence = receipt.sequence;
-        if receipt.repeated {
-            let envelope = first(&broker, &receipt, envelope).await?;
-            return Ok(Published { envelope, sequence, repeated: true });
+        let names = idempotency.map_or_else(
+            || vec![id.to_string()],
+            |key| vec![key.text().to_owned(), secret_name(core, me, key)],
+        );
+        for id in names {
+            let (pipe, sender, headers) = (subject_of(&opened)?, me.as_uuid(), Vec::new());
+            let outgoing = Outgoing { pipe, sender, id, headers, payload: payload.clone() };
+            let (receipt, broker) = self.stored(scope, &opened, outgoing).await?;
+            let sequence = receipt.sequence;
+            if !receipt.repeated {
+                let news = LastMessage { at: now, pipe: opened.name, text: preview };
+                core.broker.noted.note(scope, opened.source.id, news);
+                return Ok(Published { envelope, sequence, repeated: false });
+            }
+            if let Some(envelope) = first(&broker, &receipt, &envelope).await? {
+                return Ok(Published { envelope, sequence, repeated: true });
+            }
         }
-        let news = LastMessage { at: now, pipe: opened.name, text: preview };
-        core.broker.noted.note(scope, opened.source.id, news);
-        Ok(Published { envelope, sequence, repeated: false })
+        Err(mismatch())
     }
 
     /// Stores it in the pipe's stream, which is made where it is not.
@@ -191,14 +194,14 @@ impl Messages {
     }
 }
 
-/// What a sender's key is called on NATS: nothing that others can work out. A client of theirs says any name there, and a
-/// message under a name that is known would pass for the repeat of theirs.
-fn stored_under(core: &Core, sender: UserId, key: &Idempotency) -> String {
+/// What a sender's key is called on NATS where somebody else's message has its plain name: nothing that others can work out.
+/// Their own clients say any name there, and whoever guesses a key must not swallow what is sent under it.
+fn secret_name(core: &Core, sender: UserId, key: &Idempotency) -> String {
     let named = [sender.as_uuid().as_bytes(), key.text().as_bytes()].concat();
     hex::encode(core.vault.digest_bytes(Purpose::MessageKey, &named))
 }
 
-fn encoded(envelope: &Envelope) -> Result<Bytes> {
+pub(super) fn encoded(envelope: &Envelope) -> Result<Bytes> {
     match envelope.encode() {
         Ok(bytes) => Ok(bytes.into()),
         Err(error @ EnvelopeError::TooLarge(_)) => Err(Error::TooLarge(error.to_string())),
@@ -206,7 +209,7 @@ fn encoded(envelope: &Envelope) -> Result<Bytes> {
     }
 }
 
-fn subject_of(opened: &OpenPipe) -> Result<BrokerSubject> {
+pub(super) fn subject_of(opened: &OpenPipe) -> Result<BrokerSubject> {
     let source = &opened.source;
     let (org, creator) = (source.org_id.as_uuid(), source.created_by.as_uuid());
     Ok(BrokerSubject::new(org, creator, source.handle.as_str(), &opened.name)?)
@@ -217,17 +220,23 @@ pub(super) fn stream_of(source: SourceId, pipe: &str) -> Result<StreamName> {
     Ok(StreamName::of_pipe(source.as_uuid(), pipe)?)
 }
 
-/// The message that an earlier request with the same key stored; `second` where it is gone by now.
-async fn first(broker: &OrgBroker, receipt: &Receipt, second: Envelope) -> Result<Envelope> {
+/// The message that an earlier request with the same key stored; `second` where it is gone by now, and none where somebody
+/// else's is there.
+async fn first(broker: &OrgBroker, receipt: &Receipt, second: &Envelope) -> Result<Option<Envelope>> {
     let stored = broker.message(&receipt.stream, receipt.sequence).await?;
-    let Some(first) = stored.as_ref().and_then(reading::envelope) else { return Ok(second) };
-    let said = |envelope: &Envelope| (envelope.payload.clone(), envelope.in_reply_to, envelope.ack_requested);
-    if said(&first) == said(&second) {
-        return Ok(first);
+    let Some(stored) = stored else { return Ok(Some(second.clone())) };
+    if stored.sender != Some(second.sender.as_uuid()) {
+        return Ok(None);
     }
+    let Some(first) = reading::envelope(&stored) else { return Ok(Some(second.clone())) };
+    let said = |envelope: &Envelope| (envelope.payload.clone(), envelope.in_reply_to, envelope.ack_requested);
+    if said(&first) == said(second) { Ok(Some(first)) } else { Err(mismatch()) }
+}
+
+fn mismatch() -> Error {
     let message =
         "this Idempotency-Key was used with another body: use a new key for a new request".to_owned();
-    Err(Error::Conflict { code: "E_IDEMPOTENCY_MISMATCH", message })
+    Error::Conflict { code: "E_IDEMPOTENCY_MISMATCH", message }
 }
 
 /// What a stream's row says of its incarnation, for cursors.

@@ -13,12 +13,15 @@ mod operations;
 mod operator;
 mod reading;
 mod ready;
+mod receipts;
 mod reconcile;
+mod recording;
 mod revocations;
 mod rotation;
 mod run;
 mod slot;
 mod standing;
+mod subscriptions;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -28,6 +31,7 @@ pub use self::{
     messages::{Messages, PipeRoute, Published},
     reading::{MessagesPage, MessagesRead, MessagesWanted, ReadMessage},
     reconcile::Drift,
+    recording::{Recorded, Recorder, Recording},
     rotation::{Begun, Rotation},
     slot::Connected,
     standing::{NatsStanding, OperatorStanding},

@@ -8,12 +8,12 @@ use tidegate_broker::{
     Error as BrokerError, PipeSubject, Principal, Retention as StreamRetention, StreamInForce, StreamName,
     StreamSpec,
 };
-use tidegate_model::{OrgId, PipeOperationId, Retention, SourceId, UserId};
+use tidegate_model::{OrgId, OrgStatus, PipeOperationId, Retention, SourceId, UserId};
 use tidegate_persistence::{
-    Error as DbError, Operator, OrgTx,
+    Error as DbError, Operator, OrgTx, nats_account,
     pipe_operation::{self, Claimed, Operation, Outcome},
     pipe_stream::{self, InForce, PipeStream},
-    read_cursor,
+    read_cursor, source,
 };
 
 use super::{
@@ -29,6 +29,8 @@ const ALL: i64 = 64;
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// Tries of what NATS refuses in words that nobody foresaw.
 const TRIES: i32 = 10;
+/// Sources of a deleted organization that are ended at one time.
+const CLEARED: i64 = 500;
 /// What JetStream says of a stream whose subjects another one has: that one is about to be deleted.
 const OVERLAP: u64 = 10_065;
 
@@ -124,8 +126,24 @@ async fn carry_out(core: &Core, claimed: &Claimed) -> Result<()> {
             core.broker.wake();
             Ok(())
         }
-        Operation::PushAccount => push(core, tenant.org_id()).await,
+        Operation::PushAccount => {
+            push(core, tenant.org_id()).await?;
+            clear_deleted(core, tenant).await
+        }
     }
+}
+
+/// Ends the sources of a deleted organization: what they leave for NATS deletes their streams, which hold a place there
+/// otherwise. Some at a time, because there may be very many.
+async fn clear_deleted(core: &Core, tenant: Tenant<'_>) -> Result<()> {
+    let (system, org) = (Operator::system(), tenant.org_id());
+    let (_, status) = core.db.in_platform(&system, async |tx| nats_account::lock(tx, org).await).await?;
+    if status != OrgStatus::Deleted {
+        return Ok(());
+    }
+    while tenant.within(&core.db, async |tx| Ok(source::delete_some(tx, CLEARED).await?)).await? > 0 {}
+    core.broker.wake();
+    Ok(())
 }
 
 async fn ensure_stream(core: &Core, tenant: Tenant<'_>, source: SourceId, pipe: &str) -> Result<()> {

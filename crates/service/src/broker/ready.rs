@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use tidegate_model::{PipeOperationId, SourceId};
 use tidegate_persistence::{
-    Error as DbError, OrgScope,
+    Error as DbError, OrgTx,
     pipe_operation::{self, Operation, Standing},
     pipe_stream::PipeStream,
 };
 
-use super::operations::{attempt, claim_one, find_in};
+use super::{
+    accounts::Tenant,
+    operations::{attempt, claim_one, find_in},
+};
 use crate::{Core, Error, OpenPipe, Result};
 
 /// How long a request waits for NATS to follow.
@@ -19,37 +22,43 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 /// The stream of a pipe that was opened, once NATS has it.
-pub(super) async fn ready(core: &Core, scope: &OrgScope, pipe: &OpenPipe) -> Result<PipeStream> {
+pub(super) async fn ready<'a>(
+    core: &Core,
+    tenant: impl Into<Tenant<'a>>,
+    pipe: &OpenPipe,
+) -> Result<PipeStream> {
+    let tenant = tenant.into();
     if pipe.pending.is_empty() && pipe.stream.in_force.is_some() {
         return Ok(pipe.stream.clone());
     }
-    settle_all(core, scope, &pipe.pending).await?;
+    settle_all(core, tenant, &pipe.pending).await?;
     let (source, name) = (pipe.source.id, pipe.name.as_str());
-    match found(core, scope, source, name).await? {
+    match found(core, tenant, source, name).await? {
         Some(stream) if stream.in_force.is_some() => Ok(stream),
         // It was given up before, and may do now.
-        Some(_) => made_anew(core, scope, source, name).await,
+        Some(_) => made_anew(core, tenant, source, name).await,
         None => Err(gone(pipe)),
     }
 }
 
 /// The stream of a pipe that NATS turned out not to have, made anew.
-pub(super) async fn made_anew(
+pub(super) async fn made_anew<'a>(
     core: &Core,
-    scope: &OrgScope,
+    tenant: impl Into<Tenant<'a>>,
     source: SourceId,
     name: &str,
 ) -> Result<PipeStream> {
-    let now = core.clock.now();
+    let (tenant, now) = (tenant.into(), core.clock.now());
     let operation = Operation::EnsureStream(source, name.to_owned());
-    let id = core.db.in_org(scope, async |tx| pipe_operation::insert(tx, &operation, now).await).await?;
-    settle_all(core, scope, &[id]).await?;
-    let stream = found(core, scope, source, name).await?;
+    let ask = async |tx: &mut OrgTx| Ok(pipe_operation::insert(tx, &operation, now).await?);
+    let id = tenant.within(&core.db, ask).await?;
+    settle_all(core, tenant, &[id]).await?;
+    let stream = found(core, tenant, source, name).await?;
     stream.filter(|stream| stream.in_force.is_some()).ok_or_else(|| Error::NotReady(format!("pipe {name}")))
 }
 
-async fn found(core: &Core, scope: &OrgScope, source: SourceId, name: &str) -> Result<Option<PipeStream>> {
-    core.db.in_org(scope, async |tx| find_in(tx, source, name).await).await
+async fn found(core: &Core, tenant: Tenant<'_>, source: SourceId, name: &str) -> Result<Option<PipeStream>> {
+    tenant.within(&core.db, async |tx| find_in(tx, source, name).await).await
 }
 
 fn gone(pipe: &OpenPipe) -> Error {
@@ -57,15 +66,19 @@ fn gone(pipe: &OpenPipe) -> Error {
 }
 
 /// Waits until operations are over, in their order.
-pub(super) async fn settle_all(core: &Core, scope: &OrgScope, ids: &[PipeOperationId]) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub(super) async fn settle_all<'a>(
+    core: &Core,
+    tenant: impl Into<Tenant<'a>>,
+    ids: &[PipeOperationId],
+) -> Result<()> {
+    let (tenant, deadline) = (tenant.into(), Instant::now() + PATIENCE);
     for id in ids {
-        settle(core, scope, *id, deadline).await?;
+        settle(core, tenant, *id, deadline).await?;
     }
     Ok(())
 }
 
-async fn settle(core: &Core, scope: &OrgScope, id: PipeOperationId, deadline: Instant) -> Result<()> {
+async fn settle(core: &Core, tenant: Tenant<'_>, id: PipeOperationId, deadline: Instant) -> Result<()> {
     // Without NATS nothing is claimed: the operation would only wait longer.
     core.broker.live()?.system().await?;
     loop {
@@ -76,14 +89,18 @@ async fn settle(core: &Core, scope: &OrgScope, id: PipeOperationId, deadline: In
                 ended => return ended,
             }
         }
-        match core.db.in_org(scope, async |tx| pipe_operation::standing(tx, id).await).await {
+        let look = async |tx: &mut OrgTx| match pipe_operation::standing(tx, id).await {
             // What failed is seen by what it left undone.
-            Ok(Standing::Done | Standing::Failed(_)) | Err(DbError::NotFound) => return Ok(()),
-            Ok(Standing::Pending(_)) if Instant::now() >= deadline => {
-                return Err(Error::NotReady("the pipe".into()));
-            }
-            Ok(Standing::Pending(_)) => tokio::time::sleep(POLL).await,
-            Err(other) => return Err(other.into()),
+            Ok(Standing::Done | Standing::Failed(_)) | Err(DbError::NotFound) => Ok(true),
+            Ok(Standing::Pending(_)) => Ok(false),
+            Err(other) => Err(other.into()),
+        };
+        if tenant.within(&core.db, look).await? {
+            return Ok(());
         }
+        if Instant::now() >= deadline {
+            return Err(Error::NotReady("the pipe".into()));
+        }
+        tokio::time::sleep(POLL).await;
     }
 }

@@ -74,7 +74,13 @@ impl Broker {
         let kept = row(core).await?;
         if let Some((next, _)) = &kept.next {
             let next_key = tidegate_broker::OperatorPublic::parse(next)?;
-            let servers = core.broker.live()?.system().await?.servers().await?;
+            let live = core.broker.live()?;
+            let servers = live.system().await?.servers().await?;
+            if servers.len() < live.copies() {
+                let away =
+                    format!("{} of {} servers answered: start the others", servers.len(), live.copies());
+                return Err(Error::BrokerUnavailable(away.into()));
+            }
             let behind: Vec<String> = servers
                 .into_iter()
                 .filter(|server| !server.trusts(&next_key))

@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     live: OnceLock<Live>,
     /// That something is to be told to NATS.
     work: Arc<Notify>,
+    /// That a terminal is to be recorded.
+    recordings: Arc<Notify>,
     /// What was last sent to sources, not written down yet.
     pub(crate) noted: Noted,
 }
@@ -92,6 +94,16 @@ impl Slot {
     pub(crate) async fn woken(&self) {
         self.work.notified().await;
     }
+
+    /// Says that a terminal is to be recorded.
+    pub(crate) fn record(&self) {
+        self.recordings.notify_one();
+    }
+
+    /// Waits until somebody says so.
+    pub(crate) async fn to_record(&self) {
+        self.recordings.notified().await;
+    }
 }
 
 impl Live {
@@ -110,6 +122,11 @@ impl Live {
             // Whatever it says of itself, pipes cannot be used until somebody has seen to it.
             Error::BrokerUnavailable(Box::new(error))
         })
+    }
+
+    /// How many servers every stream is to be on.
+    pub(crate) const fn copies(&self) -> usize {
+        self.options.replicas
     }
 
     /// The operator, as this process last saw it. What signs reads it anew.

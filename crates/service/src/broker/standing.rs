@@ -123,7 +123,7 @@ impl Broker {
         let behind = named(&|server| !trusted.iter().all(|key| server.trusted.contains(key)));
         let known = |key: &String| *key == operator.operator || trusted.contains(key);
         let lenient = named(&|server| !server.trusted.iter().all(known));
-        Ok(NatsStanding { behind, lenient, servers, operator })
+        Ok(NatsStanding { operator, servers, behind, lenient })
     }
 
     /// Sets the figures of what waits and of the room that is left.

@@ -1,0 +1,2 @@
+DROP FUNCTION list_free_recordings(timestamptz, integer);
+DROP TABLE terminal_sources;
