@@ -42,9 +42,8 @@ async fn lines_go_over_nats_in_order_and_a_killed_reader_loses_none() {
     let stand = Stand::start().await;
     let made = stand.tidegate(&["source", "create", "build"]).output().await.unwrap();
     assert!(made.status.success(), "{made:?}");
-    let lines: Vec<String> = (1..=LINES).map(|number| format!("line {number}\n")).collect();
-    let lines = lines.concat();
-    let file = stand.file("lines", &lines);
+    let lines: Vec<String> = (1..=LINES).map(|number| format!("line {number}")).collect();
+    let file = stand.file("lines", &format!("{}\n", lines.join("\n")));
     let words = ["send", "build", "--lines", "--over", "nats", "--file", &file];
     let sent = stand.tidegate(&words).output().await.unwrap();
     let said = String::from_utf8_lossy(&sent.stderr).into_owned();
