@@ -122,6 +122,11 @@ const TABLE: &[(&str, Writes)] = &[
     ("POST /applications/{id}/groups", Line("application.group.add", After, Organization)),
     ("PATCH /applications/{id}/groups/{groupId}", Line("application.group.change", Both, Organization)),
     ("DELETE /applications/{id}/groups/{groupId}", Line("application.group.remove", Before, Organization)),
+    (
+        "PUT /sessions/{id}/terminal-source",
+        No("the walk has no NATS, without which nothing is bound; with one: see recorded.rs"),
+    ),
+    ("DELETE /sessions/{id}/terminal-source", Line("session.unrecord", Before, Organization)),
     ("POST /sources", Line("source.create", After, Organization)),
     ("DELETE /sources/{handle}", Line("source.delete", Before, Organization)),
     ("POST /sources/{handle}/pipes", Line("pipe.create", After, Organization)),
@@ -130,6 +135,10 @@ const TABLE: &[(&str, Writes)] = &[
     (
         "POST /sources/{handle}/pipes/{name}/messages",
         No("a message is kept with its sender in the pipe itself, and there are too many of them for a log"),
+    ),
+    (
+        "POST /sources/{handle}/pipes/{name}/open",
+        No("says how a client of NATS reads or writes what its owner may anyway"),
     ),
     ("POST /sources/{handle}/grants", Line("source.grant", After, Organization)),
     ("DELETE /sources/{handle}/grants/{grantId}", Line("source.revoke", Before, Organization)),

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_hub::TunnelEnding;
-use tidegate_model::{OrgRole, SessionId};
+use tidegate_model::{OrgRole, Payload, SessionId};
 use tidegate_service::{MessagesRead, MessagesWanted, ReadMessage};
 use tidegate_test_support::{eventually, eventually_some};
 
@@ -84,7 +84,21 @@ async fn messages(world: &World, reader: &Somebody, handle: &str, pipe: &str) ->
 /// What is recorded, in order.
 async fn recorded(world: &World, reader: &Somebody, handle: &str) -> Vec<u8> {
     let all = messages(world, reader, handle, "stdout").await;
-    all.iter().flat_map(|message| message.envelope.payload.as_bytes().to_vec()).collect()
+    let bytes = |message: &ReadMessage| match &message.envelope.payload {
+        Payload::Bytes(bytes) => bytes.clone(),
+        Payload::Text(_) => Vec::new(),
+    };
+    all.iter().flat_map(bytes).collect()
+}
+
+/// What is said between it, to everybody who may watch.
+async fn told(world: &World, reader: &Somebody, handle: &str) -> Vec<Value> {
+    let all = messages(world, reader, handle, "stdout").await;
+    let text = |message: &ReadMessage| match &message.envelope.payload {
+        Payload::Bytes(_) => None,
+        Payload::Text(text) => Some(serde_json::from_str(text).unwrap()),
+    };
+    all.iter().filter_map(text).collect()
 }
 
 /// What is said beside it.
@@ -166,6 +180,8 @@ async fn what_a_terminal_prints_is_in_its_source_byte_for_byte_and_its_end_is_ma
     let said = stand.said("build").await;
     assert_eq!(said[0], json!({"begin": {"sessionId": session, "generation": 1}}), "{said:?}");
     assert_eq!(said.last().unwrap(), &json!({"end": {"exitCode": 3}}), "{said:?}");
+    let told = told(&stand.world, &stand.owner, "build").await;
+    assert_eq!(told, [said[0].clone(), json!({"end": {"exitCode": 3}})]);
     for message in messages(&stand.world, &stand.owner, "build", "stdout").await {
         assert_eq!(message.envelope.sender.to_string(), stand.owner.id);
     }

@@ -179,6 +179,7 @@ pub(crate) fn session(state: &str) -> serde_json::Value {
         "image": null, "protocol": "terminal", "idleTimeout": "0", "maxSessionDuration": "8h", "tags": [], "streamingReady": true, "streamingPort": null,
         "platformMetadata": {}, "createdAt": "2026-01-01T00:00:00Z", "startedAt": null, "lastActivityAt": null,
         "hibernatedAt": null, "endedAt": null, "idleAt": null, "endsAt": null, "warning": null, "shared": null,
+        "terminalSource": null,
     })
 }
 

@@ -1,5 +1,6 @@
-//! Recording sessions' terminals: what one prints goes to its source's `stdout` in order, as bytes, and what is to be said
-//! beside them to `stdctrl`, in the name of the session's owner, who made the source.
+//! Recording sessions' terminals: what one prints goes to its source's `stdout` in order, as bytes, its beginnings, gaps and
+//! ends as texts between them, and all that is said beside them to `stdctrl`, in the name of the session's owner, who made
+//! the source.
 //!
 //! Of several processes one records a terminal at a time, by a lease. How far a recording is stands with its messages: each
 //! says behind which byte of the session's output it ends. Whoever goes on after a crash reads the last of them first, so
@@ -301,9 +302,13 @@ impl Recording {
         Ok(work.await?)
     }
 
+    /// Says it to the source's maker in `stdctrl`. What whoever watches has to know stands in `stdout`, too, before that.
     async fn say(&self, to: &Recorded, control: &TerminalControl, what: &str) -> Result<()> {
         let Row { session, generation, .. } = self.row;
         let id = format!("recorded:{session}/{generation}/{what}");
+        if !matches!(control, TerminalControl::Resize(_)) {
+            self.publish(to, &to.output, Payload::Text(control.encode()), id.clone(), None).await?;
+        }
         self.publish(to, &to.control, Payload::Text(control.encode()), id, None).await.map(drop)
     }
 
