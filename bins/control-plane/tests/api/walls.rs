@@ -121,6 +121,11 @@ const NO_TENANT: &[(&str, &str)] = &[
     ("GET /api/v1/applications", "lists what the caller's organization has"),
     ("GET /api/v1/applications/user", "lists what the caller's organization has"),
     ("POST /api/v1/applications", "makes one in the caller's own organization"),
+    ("GET /api/v1/pipes/subscriptions", "lists what the caller reads, asserted in receipts.rs"),
+    (
+        "GET /api/v1/pipes/members",
+        "lists who uses pipes in the caller's organization, asserted in receipts.rs",
+    ),
     ("GET /api/v1/sources", "lists what the caller's organization has, asserted empty in sources.rs"),
     ("POST /api/v1/sources", "makes one in the caller's own organization"),
     ("GET /api/v1/homes", "lists what the caller's organization has"),
