@@ -113,6 +113,10 @@ async fn an_application_prints_what_its_configuration_and_the_request_say() {
     };
     let seen: Value = eventually_some("its program has ended", ended).await;
     assert_eq!(seen["platformMetadata"]["exitCode"], 0, "{seen}");
-    let printed = world.call("GET", &format!("{path}/logs"), &manager.token, None).await;
-    assert!(printed.text.contains("hello tide, tide and tide in good mood"), "{printed:?}");
+    // A body that broke off is asked for again.
+    eventually("what it printed is there", async || {
+        let printed = world.call("GET", &format!("{path}/logs"), &manager.token, None).await;
+        printed.text.contains("hello tide, tide and tide in good mood")
+    })
+    .await;
 }
