@@ -77,10 +77,11 @@ impl Fetched {
 }
 
 impl Stored {
-    /// Reads what was got from a stream directly: NATS tells where from in headers.
+    /// Reads what was got from a stream directly: NATS tells where from in headers, which it adds behind those of the
+    /// sender, who may have said the same names.
     pub(super) fn of_direct(message: Message) -> Result<Self> {
         let headers = message.headers.unwrap_or_default();
-        let told = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
+        let told = |name: &str| headers.get_last(name).map(async_nats::HeaderValue::as_str);
         let unreadable = || Error::invalid("the message", "was not read from a stream");
         let subject = told("Nats-Subject").ok_or_else(unreadable)?.to_owned();
         let sequence = told("Nats-Sequence").and_then(|text| text.parse().ok()).ok_or_else(unreadable)?;
@@ -102,6 +103,16 @@ impl Stored {
             .find(|(found, _)| found.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
+}
+
+/// Whether an answer is a message, whatever status its sender wrote into it: what NATS says of its own has neither the place
+/// that a message was read from, nor what acknowledges it.
+pub(super) fn is_message(answer: &Message) -> bool {
+    let is_delivery = |reply: &Subject| reply.starts_with("$JS.ACK.");
+    let was_read = |headers: &HeaderMap| headers.get_last("Nats-Sequence").is_some();
+    answer.status.is_none()
+        || answer.reply.as_ref().is_some_and(is_delivery)
+        || answer.headers.as_ref().is_some_and(was_read)
 }
 
 /// Headers that NATS adds to a message that is read directly.

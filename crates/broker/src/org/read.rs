@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
+use chrono::DateTime;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::OrgBroker;
-use super::message::{Ack, Fetched, Stored};
+use super::message::{Ack, Fetched, Stored, is_message};
 use super::publish::MAX_WIRE_BYTES;
 use super::reader::{Position, check_name};
 use super::stream::nanos;
@@ -85,6 +86,9 @@ impl OrgBroker {
             Position::Newest => return Ok(Vec::new()),
             Position::Oldest => (Some(1), None),
             Position::Sequence(sequence) => (Some(sequence.max(1)), None),
+            // The server counts nanoseconds since 1970 in 64 bits, and takes times beyond them for others.
+            Position::Time(time) if time < DateTime::UNIX_EPOCH => (Some(1), None),
+            Position::Time(time) if time.timestamp_nanos_opt().is_none() => return Ok(Vec::new()),
             Position::Time(time) => (None, Some(time)),
         };
         let request = GetRequest {
@@ -119,8 +123,8 @@ impl OrgBroker {
         let body = encode(doing, request)?;
         let answer = self.connection.request(doing, &subject, body, None, Missing::Stream).await?;
         match answer.status {
-            None => Stored::of_direct(answer).map(Some),
-            Some(StatusCode::NOT_FOUND) => Ok(None),
+            _ if is_message(&answer) => Stored::of_direct(answer).map(Some),
+            None | Some(StatusCode::NOT_FOUND) => Ok(None),
             Some(status) => Err(refused(doing, status, &answer)),
         }
     }
@@ -150,8 +154,8 @@ impl OrgBroker {
             let answer = timeout_at(deadline, answers.next()).await.map_err(|_| Error::late(doing))?;
             let Some(answer) = answer else { return Err(Error::late(doing)) };
             match answer.status {
-                None => found.push(answer),
-                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                _ if is_message(&answer) => found.push(answer),
+                None | Some(StatusCode::IDLE_HEARTBEAT) => {}
                 Some(status) => expected = expected.min(end_of(ask, status, &answer, limit, found.len())?),
             }
         }
@@ -177,6 +181,8 @@ fn end_of(ask: &Ask<'_>, status: StatusCode, answer: &Message, limit: usize, fou
     let expected = left.map_or(found, |left: usize| limit.saturating_sub(left));
     match status {
         StatusCode::NO_RESPONDERS => Err(Error::NotFound(ask.missing)),
+        // Of a stream that was asked itself, it says that the question is none.
+        StatusCode::TIMEOUT if ask.missing == Missing::Stream => Err(refused(ask.doing, status, answer)),
         StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(expected),
         status if status.as_u16() == END_OF_BATCH => Ok(found),
         // 409 says many things; some of them only that this is as much as fits.

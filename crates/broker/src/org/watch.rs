@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use uuid::Uuid;
 
 use super::OrgBroker;
+use super::message::is_message;
 use super::stream::nanos;
 use super::wire::{ConsumerInfo, WatchConfig, WatchRequest};
 use crate::name::StreamName;
@@ -183,8 +184,8 @@ impl Watching {
         self.news.send_modify(|news| *news = News { listening: true, count: news.count + 1 });
         while let Ok(Some(message)) = timeout(SILENCE, told.next()).await {
             match message.status {
-                None => self.news.send_modify(|news| news.count += 1),
-                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                _ if is_message(&message) => self.news.send_modify(|news| news.count += 1),
+                None | Some(StatusCode::IDLE_HEARTBEAT) => {}
                 // The stream is gone.
                 Some(_) => break,
             }

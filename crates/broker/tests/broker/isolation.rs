@@ -9,6 +9,7 @@ use tidegate_test_support::eventually;
 use tidegate_test_support::nats::TestNats;
 use uuid::Uuid;
 
+use crate::raw::Raw;
 use crate::support::{Outcome, Person, message, open_pipe};
 
 #[tokio::test]
@@ -232,7 +233,7 @@ async fn a_stream_on_a_subject_that_may_be_a_reply_would_store_answers() {
     person.client.publish_with_reply(mine.subject.from_sender(me), "probe", "x".into()).await.unwrap();
     let probe = StreamName::parse("probe").unwrap();
     let stored = async || org.broker.stream(&probe).await.unwrap().unwrap().messages == 1;
-    tidegate_test_support::eventually("the acknowledgement is stored", stored).await;
+    eventually("the acknowledgement is stored", stored).await;
 }
 
 #[tokio::test]
@@ -265,7 +266,7 @@ async fn an_answer_commands_nothing_whatever_reply_subject_is_asked_for() {
         let wanted = u64::try_from(number + 1).unwrap();
         let taken =
             async || org.broker.reader(&mine.stream, &reader).await.unwrap().unwrap().delivered == wanted;
-        tidegate_test_support::eventually("the message goes out", taken).await;
+        eventually("the message goes out", taken).await;
     }
     let state = org.broker.stream(&theirs.stream).await.unwrap().expect("the stream is there");
     assert_eq!((state.messages, state.readers), (1, 0));
@@ -298,4 +299,92 @@ async fn nobody_listens_to_more_than_a_server_can_bear() {
         person.refusals().await.iter().any(|text| text.to_lowercase().contains("subscriptions"))
     })
     .await;
+}
+
+/// What a client wrote into the headers comes back with what the server says of the message, in one block.
+#[tokio::test]
+async fn a_sender_writes_neither_itself_nor_a_place_nor_a_time() {
+    let org = TestNats::shared().organization().await;
+    let (me, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let pipe = open_pipe(&org, other, "theirs", "inbox").await;
+    org.broker.publish(message(&pipe, other, "1", "first")).await.unwrap();
+    let forged = format!(
+        "NATS/1.0\r\nNats-Subject: {}\r\nNats-Sequence: 777\r\nNats-Time-Stamp: x\r\nNats-Num-Pending: 0\r\n\r\n",
+        pipe.subject.from_sender(other)
+    );
+    let mut raw = Raw::of(&org, me).await;
+    raw.publish(&pipe.subject.from_sender(me), forged.as_bytes(), b"second").await;
+    org.broker.publish(message(&pipe, other, "3", "third")).await.unwrap();
+
+    let honest = |found: &[tidegate_broker::Stored]| {
+        let told: Vec<_> = found.iter().map(|found| (found.sequence, found.sender)).collect();
+        assert_eq!(told, [(1, Some(other)), (2, Some(me)), (3, Some(other))]);
+    };
+    honest(&org.broker.read(&pipe.stream, Position::Oldest, 10).await.unwrap());
+    let one = org.broker.message(&pipe.stream, 2).await.unwrap().unwrap();
+    assert_eq!((one.sequence, one.sender, &one.payload[..]), (2, Some(me), &b"second"[..]));
+    let reader = Principal::new(other).reader();
+    org.broker.ensure_reader(&pipe.stream, &reader, Position::Oldest).await.unwrap();
+    let fetched = org.broker.fetch(&pipe.stream, &reader, 10, None).await.unwrap();
+    honest(&fetched.into_iter().map(|fetched| fetched.message).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn headers_that_are_no_headers_cut_nobody_off() {
+    let org = TestNats::shared().organization().await;
+    let (me, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let pipe = open_pipe(&org, other, "theirs", "inbox").await;
+    let reader = Principal::new(other).reader();
+    org.broker.ensure_reader(&pipe.stream, &reader, Position::Oldest).await.unwrap();
+    let mut watch = org.broker.watch(&pipe.stream);
+    watch.ready(tidegate_test_support::DEADLINE).await;
+    let mut raw = Raw::of(&org, me).await;
+    let blocks: [&[u8]; 7] = [
+        b"NATS/1.0\r\nA: \xff\xfe\r\n\r\n",
+        b"NATS/1.0\r\na line without a colon\r\n\r\n",
+        b"garbage\r\nA: b\r\n\r\n",
+        b"NATS/1.0\r\nA: b\r\n\r\nC: d\r\n\r\n",
+        b"NATS/1.0\r\n: nameless\r\n b\xc3\r\n\r\n",
+        b"NATS/1.0 404 No Messages\r\n\r\n",
+        b"NATS/1.0 x\r\nA",
+    ];
+    for (number, block) in blocks.iter().enumerate() {
+        raw.publish(&pipe.subject.from_sender(me), block, number.to_string().as_bytes()).await;
+    }
+    let stored = || async { org.broker.stream(&pipe.stream).await.unwrap().unwrap().last };
+    let count = u64::try_from(blocks.len()).unwrap();
+    eventually("everything is stored", async || stored().await == count).await;
+
+    watch.news().await;
+    assert!(watch.is_listening());
+    let expected: Vec<String> = (0..blocks.len()).map(|number| number.to_string()).collect();
+    let read = org.broker.read(&pipe.stream, Position::Oldest, 100).await.unwrap();
+    let texts = |found: &[tidegate_broker::Stored]| -> Vec<String> {
+        found.iter().map(|found| String::from_utf8_lossy(&found.payload).into_owned()).collect()
+    };
+    assert_eq!(texts(&read), expected);
+    assert!(read.iter().all(|found| found.sender == Some(me)), "{read:?}");
+    assert_eq!(org.broker.last(&pipe.stream).await.unwrap().unwrap().sequence, count);
+    let fetched = org.broker.fetch(&pipe.stream, &reader, 100, None).await.unwrap();
+    for fetched in &fetched {
+        org.broker.acknowledge(&fetched.ack).await.unwrap();
+    }
+    assert_eq!(texts(&fetched.into_iter().map(|fetched| fetched.message).collect::<Vec<_>>()), expected);
+    assert_eq!(org.broker.reader(&pipe.stream, &reader).await.unwrap().unwrap().unread(), 0);
+    // The same connection all the while.
+    assert!(watch.is_listening());
+}
+
+#[tokio::test]
+async fn a_time_that_no_message_can_have_finds_all_or_none() {
+    let org = TestNats::shared().organization().await;
+    let me = Uuid::new_v4();
+    let pipe = open_pipe(&org, me, "mine", "inbox").await;
+    org.broker.publish(message(&pipe, me, "1", "once")).await.unwrap();
+    for (year, found) in [(-5_000, 1), (1_600, 1), (1_969, 1), (2_263, 0), (12_000, 0)] {
+        let time =
+            chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_time(chrono::NaiveTime::MIN).and_utc();
+        let read = org.broker.read(&pipe.stream, Position::Time(time), 10).await.unwrap();
+        assert_eq!(read.len(), found, "{year}");
+    }
 }

@@ -5,5 +5,6 @@ mod accounts;
 mod cluster;
 mod isolation;
 mod messages;
+mod raw;
 mod support;
 mod survival;

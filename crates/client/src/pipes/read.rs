@@ -203,12 +203,13 @@ impl PipeReader {
     async fn heard(&mut self, message: &async_nats::Message) -> Came {
         let Some(wire) = &mut self.wire else { return Came::Nothing };
         match message.status {
-            None => {
+            // Whatever status its sender wrote into it.
+            _ if is_delivery(message) => {
                 wire.expected = wire.expected.saturating_sub(1);
                 self.opened = 0;
                 self.take(message).await
             }
-            Some(StatusCode::IDLE_HEARTBEAT) => Came::Nothing,
+            None | Some(StatusCode::IDLE_HEARTBEAT) => Came::Nothing,
             Some(StatusCode::NO_RESPONDERS) => Came::Gone,
             Some(_) if is_gone(message) => Came::Gone,
             // As much as fits, or as long as it stood.
@@ -301,6 +302,11 @@ fn pull_of(route: &PipeRoute) -> Result<String, PipeError> {
     let reader = route.reader.as_deref();
     let reader = reader.ok_or_else(|| PipeError::Protocol("the pipe has no reader".to_owned()))?;
     Ok(format!("$JS.API.CONSUMER.MSG.NEXT.{}.{reader}", route.stream))
+}
+
+/// Whether it is a message of the pipe: what the server says of its own has nothing that acknowledges it.
+fn is_delivery(message: &async_nats::Message) -> bool {
+    message.reply.as_ref().is_some_and(|reply| reply.starts_with("$JS.ACK."))
 }
 
 /// Whether a status says that there is no reader any more.
