@@ -91,9 +91,12 @@ async fn ready(services: &Services, options: BrokerOptions, private: bool) -> Re
     Ok(())
 }
 
-/// Starts the private server anew whenever the operator trusts other keys than it was told of; never ends.
+/// Starts the private server anew whenever the operator trusts other keys than it was told of, and where its disk had run
+/// out; never ends.
 pub(crate) async fn follow(private: Option<&Private>, broker: &Broker) {
-    let (Some(Private { server, trusted }), Ok(mut operators)) = (private, broker.operators()) else {
+    let (Some(Private { server, trusted }), Ok(mut operators), Ok(mut restarts)) =
+        (private, broker.operators(), broker.restarts())
+    else {
         return std::future::pending().await;
     };
     let mut told = trusted.clone();
@@ -113,7 +116,14 @@ pub(crate) async fn follow(private: Option<&Private>, broker: &Broker) {
                 }
             }
         }
-        if operators.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = operators.changed() => changed,
+            wanted = restarts.changed() => {
+                server.restart();
+                wanted
+            }
+        };
+        if changed.is_err() {
             return std::future::pending().await;
         }
     }

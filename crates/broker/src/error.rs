@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::org::Usage;
+
 /// Why NATS did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +32,8 @@ pub enum Error {
         limit: Full,
         /// The words of NATS.
         description: String,
+        /// What the account uses and may use, where NATS said so.
+        usage: Option<Box<Usage>>,
     },
     /// NATS answered that it will not. Trying again changes nothing.
     #[error("NATS refused to {doing}: {description} (code {code})")]

@@ -214,6 +214,8 @@ pub struct NatsOperator {
     pub retired_keys: Vec<String>,
     /// The key that is to sign next, and its seed: servers are told of it before anything is signed with it.
     pub next: Option<(String, Vec<u8>)>,
+    /// Since when nobody stores anything, because the disk has too little room.
+    pub closed_at: Option<DateTime<Utc>>,
 }
 
 /// Keeps the operator; whoever comes first wins, and everybody gets the one that is kept.
@@ -249,15 +251,36 @@ pub async fn operator_for_signing(tx: &mut PlatformTx) -> Result<NatsOperator> {
     load_operator(tx, OPERATOR_FOR_SIGNING).await?.ok_or(Error::NotFound)
 }
 
-const OPERATOR: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed
+const OPERATOR: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed, closed_at
      FROM nats_operator";
-const OPERATOR_FOR_SIGNING: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed
+const OPERATOR_FOR_SIGNING: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed, closed_at
      FROM nats_operator FOR SHARE";
 
 async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<NatsOperator>> {
-    type Columns = (Text, Text, Text, Binary, Binary, Binary, Array<Text>, Nullable<Text>, Nullable<Binary>);
-    type Row =
-        (String, String, String, Vec<u8>, Vec<u8>, Vec<u8>, Vec<String>, Option<String>, Option<Vec<u8>>);
+    type Columns = (
+        Text,
+        Text,
+        Text,
+        Binary,
+        Binary,
+        Binary,
+        Array<Text>,
+        Nullable<Text>,
+        Nullable<Binary>,
+        Nullable<Timestamptz>,
+    );
+    type Row = (
+        String,
+        String,
+        String,
+        Vec<u8>,
+        Vec<u8>,
+        Vec<u8>,
+        Vec<String>,
+        Option<String>,
+        Option<Vec<u8>>,
+        Option<DateTime<Utc>>,
+    );
     let rows: Vec<Row> = statement::<Columns>(sql).load(tx.conn()?).await?;
     Ok(rows.into_iter().next().map(|row| {
         let (
@@ -270,6 +293,7 @@ async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<
             retired_keys,
             key,
             seed,
+            closed_at,
         ) = row;
         let next = key.zip(seed);
         NatsOperator {
@@ -281,8 +305,26 @@ async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<
             system_seed,
             retired_keys,
             next,
+            closed_at,
         }
     }))
+}
+
+/// Notes that nobody is to store anything from now on, or that everybody may again; false where it was so. Every account is
+/// to be pushed then: whoever signs one later sees it, and whoever signs one at this moment is waited for.
+pub async fn set_closed(tx: &mut PlatformTx, closed_at: Option<DateTime<Utc>>) -> Result<bool> {
+    let conn = tx.conn()?;
+    let changed = statement::<()>(
+        "UPDATE nats_operator SET closed_at = ? WHERE (closed_at IS NULL) <> (?::timestamptz IS NULL)",
+    )
+    .bind::<Nullable<Timestamptz>, _>(closed_at)
+    .bind::<Nullable<Timestamptz>, _>(closed_at)
+    .execute(conn)
+    .await?;
+    if changed == 1 {
+        statement::<()>("UPDATE nats_accounts SET pushed_at = NULL").execute(conn).await?;
+    }
+    Ok(changed == 1)
 }
 
 /// Keeps the key that is to sign next; false where one is kept already, or an earlier one is still trusted.

@@ -139,10 +139,18 @@ impl From<BrokerError> for Error {
             BrokerError::Unavailable { .. }
             | BrokerError::Busy { .. }
             | BrokerError::NotFound(Missing::Account) => Self::BrokerUnavailable(Box::new(error)),
-            BrokerError::Full { limit, description } => {
+            BrokerError::Full { limit, description, usage } => {
                 let mut figures = FieldErrors::new();
                 figures.add("limit", limit);
                 figures.add("reason", &description);
+                if let Some(usage) = usage {
+                    figures.add("storedBytes", usage.stored_bytes);
+                    figures.add("promisedBytes", usage.promised_bytes);
+                    figures.add("pipes", usage.streams);
+                    figures.add("readers", usage.readers);
+                    usage.limit_bytes.iter().for_each(|limit| figures.add("limitBytes", limit));
+                    usage.limit_streams.iter().for_each(|limit| figures.add("limitPipes", limit));
+                }
                 let message = format!(
                     "{limit} is full ({description}): delete pipes, let them keep less, or ask an operator for more"
                 );

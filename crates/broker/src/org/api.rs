@@ -48,7 +48,7 @@ pub(super) struct ApiError {
 impl ApiError {
     /// What the caller can do about it.
     pub(super) fn into_error(self, doing: &'static str) -> Error {
-        let full = |limit, description| Error::Full { limit, description };
+        let full = |limit, description| Error::Full { limit, description, usage: None };
         match self.err_code {
             code::STREAM_NOT_FOUND | code::ANOTHER_STREAM => Error::NotFound(Missing::Stream),
             code::CONSUMER_NOT_FOUND => Error::NotFound(Missing::Reader),

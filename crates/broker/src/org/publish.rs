@@ -76,7 +76,7 @@ impl OrgBroker {
         let subject = pipe.from_sender(sender);
         let answer =
             self.connection.request(doing, &subject, payload, Some(headers), Missing::Stream).await?;
-        let answer: PublishAnswer = parse(doing, &answer.payload)?;
+        let answer: PublishAnswer = self.with_figures(parse(doing, &answer.payload), 0).await?;
         Ok(Receipt {
             stream: StreamName::parse(&answer.stream)?,
             sequence: answer.seq,

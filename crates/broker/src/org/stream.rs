@@ -87,9 +87,10 @@ impl OrgBroker {
     pub async fn ensure_stream(&self, spec: &StreamSpec) -> Result<StreamInForce> {
         let wanted = self.config(spec)?;
         let info = match self.put_stream("CREATE", &wanted).await {
-            Err(Error::Refused { code: STREAM_NAME_TAKEN, .. }) => self.put_stream("UPDATE", &wanted).await?,
-            outcome => outcome?,
+            Err(Error::Refused { code: STREAM_NAME_TAKEN, .. }) => self.put_stream("UPDATE", &wanted).await,
+            outcome => outcome,
         };
+        let info = self.with_figures(info, u64::try_from(wanted.max_bytes).unwrap_or_default()).await?;
         check(&wanted, &info.config)?;
         StreamInForce::of(info)
     }
@@ -158,24 +159,22 @@ impl OrgBroker {
     }
 
     async fn put_stream(&self, verb: &str, wanted: &StreamConfig) -> Result<StreamInfo> {
-        let subject = format!("STREAM.{verb}.{}", wanted.name);
-        match self.call("make a stream", &subject, wanted).await {
-            Err(Error::Full { limit: Full::ServerStorage, description }) => {
-                Err(Error::Full { limit: self.whose_storage(wanted).await, description })
-            }
-            outcome => outcome,
-        }
+        self.call("make a stream", &format!("STREAM.{verb}.{}", wanted.name), wanted).await
     }
 
-    /// NATS says with the same code that the account's promise is exhausted, and that the server's is.
-    async fn whose_storage(&self, wanted: &StreamConfig) -> Full {
-        let asked = u64::try_from(wanted.max_bytes).unwrap_or_default();
-        match self.usage().await {
-            Ok(Usage { promised_bytes, limit_bytes: Some(limit), .. }) if promised_bytes + asked > limit => {
-                Full::AccountStorage
-            }
-            _ => Full::ServerStorage,
-        }
+    /// Says of what is full how much is used of it. NATS says with the same code that the account's promise is exhausted, and
+    /// that the server's is: the numbers tell, where so many bytes more were asked for.
+    pub(super) async fn with_figures<T>(&self, outcome: Result<T>, asked: u64) -> Result<T> {
+        let Err(Error::Full { limit, description, .. }) = outcome else { return outcome };
+        let usage = self.usage().await.ok().map(Box::new);
+        let of_account = |usage: &Usage| {
+            usage.limit_bytes.is_some_and(|limit| usage.promised_bytes.saturating_add(asked) > limit)
+        };
+        let limit = match limit {
+            Full::ServerStorage if usage.as_deref().is_some_and(of_account) => Full::AccountStorage,
+            other => other,
+        };
+        Err(Error::Full { limit, description, usage })
     }
 
     fn config(&self, spec: &StreamSpec) -> Result<StreamConfig> {

@@ -203,8 +203,13 @@ impl Nats {
             config::write(&configured.layout, &configured.identity, &configured.options, port)
         })
         .await?;
-        self.restart.notify_one();
+        self.restart();
         Ok(())
+    }
+
+    /// Starts the server anew: connections break, clients come back by themselves, and what was acknowledged is there.
+    pub fn restart(&self) {
+        self.restart.notify_one();
     }
 
     /// Stops the server and returns when it has ended and the data directory is free for the next owner.

@@ -368,6 +368,7 @@ async fn the_operator_is_made_once() {
             system_seed: vec![3],
             retired_keys: Vec::new(),
             next: None,
+            closed_at: None,
         };
         let work = async |tx: &mut _| nats_account::set_operator(tx, new, now()).await;
         stage.test.db().in_platform(&Operator::system(), work).await.unwrap()

@@ -21,6 +21,8 @@ use crate::{Core, Error, Result, error::Named};
 /// How often a token is pushed that others sign anew meanwhile.
 const ROUNDS: usize = 8;
 
+/// Bytes that an account may keep while nothing is to be stored: none would take its streams away.
+const CLOSED: u64 = 1;
 /// Connections of ours to the account of a deleted organization, whose streams are being deleted.
 const CLEARING: u32 = 16;
 /// Credentials that a token revokes one by one; with more, everybody comes back with a new token: what NATS is told has
@@ -189,7 +191,7 @@ struct Signed {
 /// Signs under the lock of the account's row: who signs later sees what this one saw, and more. The key is the operator's
 /// of this moment, whatever this process saw of it before.
 async fn sign_in(core: &Core, tx: &mut PlatformTx, org: OrgId) -> Result<Signed> {
-    let authority = operator::signing_in(core, tx).await?;
+    let (authority, closed) = operator::signing_in(core, tx).await?;
     let (row, status) =
         nats_account::lock(tx, org).await.named(format_args!("the account of organization {org}"))?;
     let now = core.clock.now();
@@ -206,6 +208,9 @@ async fn sign_in(core: &Core, tx: &mut PlatformTx, org: OrgId) -> Result<Signed>
         revocations.revoke(whom, at);
     }
     let mut limits = limits(row.limits);
+    if closed {
+        limits.storage_bytes = CLOSED;
+    }
     let open = match status {
         OrgStatus::Active => true,
         OrgStatus::Suspended | OrgStatus::Deleted => {

@@ -42,6 +42,11 @@ impl Guard {
         Err(Error::StorageFull { message, figures })
     }
 
+    /// The bytes that are to stay free.
+    pub(crate) const fn least(&self) -> u64 {
+        self.least
+    }
+
     /// The bytes that are free there.
     pub(crate) fn free(&self) -> Option<u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,6 +17,7 @@ mod receipts;
 mod reconcile;
 mod recording;
 mod revocations;
+mod room;
 mod rotation;
 mod run;
 mod slot;

@@ -39,12 +39,15 @@ fn sealed(core: &Core, authority: &Authority) -> Result<NatsOperator> {
         system_seed: seal(SYSTEM, authority.system().seed()?)?,
         retired_keys: Vec::new(),
         next: None,
+        closed_at: None,
     })
 }
 
-/// The operator as it signs in this transaction: no other key signs before its end.
-pub(super) async fn signing_in(core: &Core, tx: &mut PlatformTx) -> Result<Authority> {
-    opened(core, &nats_account::operator_for_signing(tx).await?)
+/// The operator as it signs in this transaction, and whether nobody is to store anything: no other key signs, and nothing is
+/// closed or opened, before its end.
+pub(super) async fn signing_in(core: &Core, tx: &mut PlatformTx) -> Result<(Authority, bool)> {
+    let row = nats_account::operator_for_signing(tx).await?;
+    Ok((opened(core, &row)?, row.closed_at.is_some()))
 }
 
 /// A signing key's seed, sealed as the operator's row keeps it.

@@ -113,7 +113,7 @@ impl Broker {
         self.see_operator().await
     }
 
-    async fn sign_all_anew(&self) -> Result<usize> {
+    pub(super) async fn sign_all_anew(&self) -> Result<usize> {
         let (core, system) = (&self.0, Operator::system());
         let signing = row(core).await?.signing_key;
         let (mut all, mut after): (usize, Option<OrgId>) = (0, None);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join, join5};
+use futures_util::future::{join, join3, join5};
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::{MissedTickBehavior, interval},
@@ -22,6 +22,8 @@ const NOTE: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(30);
 /// How often the operator is looked at, whose signing key another process may have changed.
 const SEE: Duration = Duration::from_secs(2);
+/// How often the room of the streams is looked at.
+const ROOM: Duration = Duration::from_secs(1);
 /// How often what waits is counted, for the figures.
 const MEASURE: Duration = Duration::from_secs(15);
 
@@ -39,8 +41,11 @@ impl Broker {
             self.every(live.reconcile, Chore::Compare, &shutdown),
         );
         let (applied, revoked) = (self.apply(&shutdown), self.revoke(&shutdown));
-        let seen =
-            join(self.every(SEE, Chore::See, &shutdown), self.every(MEASURE, Chore::Measure, &shutdown));
+        let seen = join3(
+            self.every(SEE, Chore::See, &shutdown),
+            self.every(ROOM, Chore::Room, &shutdown),
+            self.every(MEASURE, Chore::Measure, &shutdown),
+        );
         Box::pin(join(join5(applied, revoked, noted, swept, compared), seen)).await;
     }
 
@@ -92,6 +97,7 @@ impl Broker {
             }
             Chore::Compare => self.reconcile().await.map(drop),
             Chore::See => self.see_operator().await,
+            Chore::Room => self.look_at_room().await,
             Chore::Measure => self.measure().await,
         }
     }
@@ -104,6 +110,7 @@ enum Chore {
     Sweep,
     Compare,
     See,
+    Room,
     Measure,
 }
 
@@ -114,6 +121,7 @@ impl Chore {
             Self::Sweep => "connections were not closed",
             Self::Compare => "pipes were not compared with NATS",
             Self::See => "the operator of NATS was not looked at",
+            Self::Room => "NATS was not told whether there is room for messages",
             Self::Measure => "what waits for NATS was not counted",
         }
     }

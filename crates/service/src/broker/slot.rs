@@ -11,7 +11,7 @@ use tidegate_broker::{Authority, Options, OrgAccount, Pool, System};
 use tidegate_model::{Clock, OrgId};
 use tokio::sync::{Notify, OnceCell, watch};
 
-use super::{BrokerOptions, disk::Guard, noted::Noted};
+use super::{BrokerOptions, disk::Guard, noted::Noted, room::Seen};
 use crate::{Error, Result};
 
 /// How long nobody tries to connect after somebody could not: those who wait would do so one after the other.
@@ -48,6 +48,10 @@ pub(crate) struct Live {
     pub(crate) url: String,
     pub(crate) reconcile: Duration,
     pub(crate) disk: Option<Guard>,
+    /// What is known of the room there.
+    pub(super) room: Mutex<Seen>,
+    /// How often the server is to be started anew.
+    pub(super) restarts: watch::Sender<u64>,
     options: Options,
     clock: Arc<dyn Clock>,
     system: OnceCell<System>,
@@ -71,6 +75,8 @@ impl Slot {
             url,
             reconcile,
             disk: disk.map(|(folder, least)| Guard::new(folder, least)),
+            room: Mutex::default(),
+            restarts: watch::Sender::default(),
             options,
             clock,
             system: OnceCell::new(),
@@ -170,6 +176,6 @@ impl Live {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

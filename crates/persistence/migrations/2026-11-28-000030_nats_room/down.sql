@@ -1,0 +1,1 @@
+ALTER TABLE nats_operator DROP COLUMN closed_at;
