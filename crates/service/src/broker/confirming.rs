@@ -277,7 +277,8 @@ pub(super) async fn set_back_all(
         let name = super::messages::stream_of(known.source_id, &known.pipe)?;
         let Some(stream) = broker.stream(&name).await? else { continue };
         let end = i64::try_from(stream.last).unwrap_or(i64::MAX);
-        let same = known.incarnation.map(|at| at.timestamp_micros()) == Some(stream.created.timestamp_micros());
+        let same =
+            known.incarnation.map(|at| at.timestamp_micros()) == Some(stream.created.timestamp_micros());
         if same && known.sequence > end {
             let back = async |tx: &mut OrgTx| Ok(read_cursor::set_back(tx, user, &known, end).await?);
             set += usize::from(tenant.within(&core.db, back).await?);

@@ -153,17 +153,18 @@ impl FromFields for Wanted {
 
 /// What the query says that its reader has done with.
 fn confirmation(fields: &mut Fields) -> Option<Confirmation> {
-    let sequence = parsed(fields, "confirmed", "must be the sequence of a message, 0 to begin at your place");
-    let moment = "must be the moment that the last answer gave";
-    let given: Option<String> = fields.optional("incarnation");
-    let incarnation: Option<DateTime<Utc>> = given.as_ref().and_then(|text| text.parse().ok());
-    if given.is_some() && incarnation.is_none() {
-        fields.errors().add("incarnation", moment);
+    let confirmed: Option<String> = fields.optional("confirmed");
+    let of: Option<String> = fields.optional("incarnation");
+    let sequence = confirmed.as_ref().and_then(|text| text.parse().ok());
+    let incarnation = of.as_ref().and_then(|text| text.parse().ok());
+    if confirmed.is_some() && sequence.is_none() {
+        fields.errors().add("confirmed", "must be the sequence of a message, 0 to begin at your place");
     }
-    match sequence {
-        Some(1..) if given.is_none() => fields.errors().add("incarnation", moment),
-        None if given.is_some() => fields.errors().add("incarnation", "is for confirmed alone"),
-        _ => {}
+    let begins = sequence == Some(0);
+    if confirmed.is_none() && of.is_some() {
+        fields.errors().add("incarnation", "is for confirmed alone");
+    } else if incarnation.is_none() && (of.is_some() || (sequence.is_some() && !begins)) {
+        fields.errors().add("incarnation", "must be the moment that the last answer gave");
     }
     Some(Confirmation { sequence: sequence?, incarnation })
 }

@@ -71,7 +71,9 @@ async fn a_lost_answer_is_answered_again_and_what_is_confirmed_is_not() {
     let stage = Stage::filled(12).await;
     let first = stage.after(None).await;
     assert_eq!((numbers(&first), first.unread), ((1..=10).collect(), Some(12)));
-    assert!(first.messages.iter().all(|it| it.sender_name.as_deref() == Some(scope(&stage.friend).username())));
+    assert!(
+        first.messages.iter().all(|it| it.sender_name.as_deref() == Some(scope(&stage.friend).username()))
+    );
     // It never arrived.
     assert_eq!(stage.after(None).await, first);
     assert_eq!(stage.written().await, 0);
@@ -121,14 +123,12 @@ async fn whoever_waits_behind_the_place_gets_what_is_sent_and_counts_it() {
     let confirmation = Confirmation { sequence: 1, incarnation: page.incarnation };
     let read = MessagesRead::Confirmed(confirmation);
     let wanted = MessagesWanted { read, wait: Some(Duration::from_secs(20)), limit: None };
-    let (waited, ()) = tokio::join!(
-        stage.services.messages.read(scope(&stage.owner), "build", "inbox", wanted),
-        async {
+    let (waited, ()) =
+        tokio::join!(stage.services.messages.read(scope(&stage.owner), "build", "inbox", wanted), async {
             // The confirmation counts before anything comes.
             eventually("the place moves", async || stage.written().await == 1).await;
             stage.fill(2..=2).await;
-        }
-    );
+        });
     let waited = waited.unwrap();
     assert_eq!((numbers(&waited), waited.unread), (vec![2], Some(1)));
 }
@@ -141,7 +141,8 @@ async fn each_reader_has_a_place_and_both_ways_of_reading_have_one_together() {
         stage.read(&stage.org.admin, "build", "room", read).await
     };
     let request: CreatePipeRequest = read(json!({"name": "room"}));
-    let made = stage.services.pipes.create(scope(&stage.owner), "build", request, None, |_| json!(null)).await;
+    let made =
+        stage.services.pipes.create(scope(&stage.owner), "build", request, None, |_| json!(null)).await;
     assert!(made.is_ok(), "{made:?}");
     forbidden(admin().await);
     stage.grant("build", json!({"everyone": true, "right": "read"})).await;
@@ -197,8 +198,11 @@ async fn what_was_fetched_and_never_acknowledged_comes_in_order_and_once() {
     client.flush().await.unwrap();
     stage.fill(8..=8).await;
     assert_eq!(numbers(&stage.next().await), [8]);
-    let subscriptions =
-        stage.services.messages.subscriptions(scope(&stage.owner), &tidegate_service::Paging::default()).await;
+    let subscriptions = stage
+        .services
+        .messages
+        .subscriptions(scope(&stage.owner), &tidegate_service::Paging::default())
+        .await;
     let subscriptions = subscriptions.unwrap().items;
     assert_eq!((subscriptions[0].sequence, subscriptions[0].unread), (8, Some(0)));
 }
@@ -269,8 +273,7 @@ async fn a_place_survives_a_killed_server_between_page_and_confirmation() {
     let mut folder = tempfile::Builder::new();
     let folder = folder.prefix("tg-nats-").permissions(Permissions::from_mode(0o711)).tempdir().unwrap();
     let trust = services.broker.trust().await.unwrap();
-    let (operator, system_account, system_token) =
-        (trust.operator, trust.system_account, trust.system_token);
+    let (operator, system_account, system_token) = (trust.operator, trust.system_account, trust.system_token);
     let trust = Trust { operator, system_account, system_token };
     let nats = Nats::start(Options::for_tests(folder.path(), trust)).await.unwrap();
     services.broker.open(BrokerOptions::new([nats.url()])).await.unwrap();
