@@ -190,12 +190,11 @@ impl Senders {
         message: &MessageToSend,
         key: &IdempotencyKey,
     ) -> Result<u64, PipeError> {
-        let sender = match wire.take() {
-            Some(sender) => sender,
-            None => {
-                let pipes = NatsPipes::connect(client, PipesOptions::default()).await?;
-                pipes.sender(&self.target.handle, self.target.pipe).await?
-            }
+        let sender = if let Some(sender) = wire.take() {
+            sender
+        } else {
+            let pipes = NatsPipes::connect(client, PipesOptions::default()).await?;
+            pipes.sender(&self.target.handle, self.target.pipe).await?
         };
         let stored = sender.send(message, key).await?.stored().await;
         *wire = Some(sender);

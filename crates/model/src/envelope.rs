@@ -61,12 +61,11 @@ impl Inside {
         let (now, prints) = match (*self, next) {
             (Self::String, '\u{1b}') => (Self::Ending, false),
             (Self::String, '\u{7}' | '\u{9c}') | (Self::Ending, _) => (Self::Text, false),
-            (Self::String, _) => (Self::String, false),
-            (_, '\u{1b}') => (Self::Escape, false),
-            (Self::Escape, '[') | (_, '\u{9b}') => (Self::Sequence, false),
-            (Self::Escape, ']' | 'P' | 'X' | '^' | '_') | (_, '\u{9d}' | '\u{90}') => (Self::String, false),
-            (Self::Escape, ' '..='/') => (Self::Escape, false),
-            (Self::Sequence, ' '..='?') => (Self::Sequence, false),
+            (Self::String, _) | (Self::Escape, ']' | 'P' | 'X' | '^' | '_') | (_, '\u{9d}' | '\u{90}') => {
+                (Self::String, false)
+            }
+            (_, '\u{1b}') | (Self::Escape, ' '..='/') => (Self::Escape, false),
+            (Self::Escape, '[') | (Self::Sequence, ' '..='?') | (_, '\u{9b}') => (Self::Sequence, false),
             (Self::Escape | Self::Sequence, _) => (Self::Text, false),
             (Self::Text, next) => (Self::Text, !next.is_control() || next == '\n'),
         };

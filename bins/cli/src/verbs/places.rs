@@ -82,9 +82,8 @@ impl Reading<'_> {
     async fn end(&self) -> anyhow::Result<ExitCode> {
         let mut tries = 0;
         loop {
-            let error = match self.reader.confirm(&self.context.client).await {
-                Ok(_) => return Ok(ExitCode::SUCCESS),
-                Err(error) => error,
+            let Err(error) = self.reader.confirm(&self.context.client).await else {
+                return Ok(ExitCode::SUCCESS);
             };
             tries += 1;
             if error.is_passing() && tries < CONFIRMED {

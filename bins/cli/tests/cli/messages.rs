@@ -183,12 +183,12 @@ async fn a_follower_confirms_what_it_has_written_and_asks_again_for_what_was_los
             (1, "confirmed=0&limit=10&wait=20") => {
                 page(&[message(1, &json!("one")), message(2, &json!("two"))], Some(2), THEN)
             }
-            (2, "confirmed=2&incarnation=2026-01-01T00:00:00Z&limit=10&wait=20") => Reply::HangUp,
+            (2, "confirmed=2&incarnation=2026-01-01T00%3A00%3A00Z&limit=10&wait=20") => Reply::HangUp,
             // What it has comes once more, from a platform that was killed before it wrote the place down.
-            (3, "confirmed=2&incarnation=2026-01-01T00:00:00Z&limit=10&wait=20") => {
+            (3, "confirmed=2&incarnation=2026-01-01T00%3A00%3A00Z&limit=10&wait=20") => {
                 page(&[message(2, &json!("two")), message(3, &json!("three"))], Some(2), THEN)
             }
-            (4, "confirmed=3&incarnation=2026-01-01T00:00:00Z&limit=10&wait=20") => {
+            (4, "confirmed=3&incarnation=2026-01-01T00%3A00%3A00Z&limit=10&wait=20") => {
                 page(&[message(1, &json!("anew"))], Some(1), "2026-02-02T00:00:00Z")
             }
             _ => Reply::refusal("403 Forbidden", "E_FORBIDDEN"),
