@@ -99,6 +99,12 @@ async fn what_cannot_be_confirmed_is_named_and_others_hear_nothing_of_it() {
         let refused = stand.read(&stand.owner, &query).await;
         assert_eq!(refused.refused(400, "E_INVALID").fields(), named, "{query}");
     }
+    let headers = [
+        ("Authorization", format!("Bearer {}", stand.owner.token)),
+        ("Accept", "text/event-stream".to_owned()),
+    ];
+    let followed = stand.world.raw("GET", &format!("{INBOX}?confirmed=0"), &headers, b"").await;
+    assert_eq!(followed.refused(400, "E_INVALID").fields(), ["confirmed"]);
     let beyond = stand.confirm(&stand.owner, json!({"confirmed": 3, "incarnation": incarnation})).await;
     let said = beyond.refused(400, "E_INVALID").body["error"]["fields"]["confirmed"].as_str().unwrap();
     assert!(said.contains("the last one is 2"), "{said}");

@@ -49,7 +49,7 @@ pub(super) async fn follow(
     wanted: MessagesWanted,
 ) -> Result<HttpResponse, Problem> {
     let from = match wanted.read {
-        // A stream of events confirms nothing.
+        // What confirms was refused before.
         MessagesRead::Next | MessagesRead::Confirmed(_) => MessagesRead::Since(SystemClock::new().now()),
         from @ (MessagesRead::After(_) | MessagesRead::Since(_)) => from,
     };

@@ -315,7 +315,10 @@ fn wanted(request: &HttpRequest) -> Result<MessagesWanted, FieldErrors> {
     let last = given
         .filter(|_| follows(request))
         .and_then(|value| errors.check(LAST_EVENT_ID, value.to_str().unwrap_or("\u{fffd}").trim().parse()));
-    errors.into_result()?;
     let wanted = read.map(|wanted| wanted.0).unwrap_or_default();
+    if follows(request) && matches!(wanted.read, MessagesRead::Confirmed(_)) {
+        errors.add("confirmed", "is for asking page by page: a stream of events confirms nothing");
+    }
+    errors.into_result()?;
     Ok(MessagesWanted { read: last.map_or(wanted.read, MessagesRead::After), ..wanted })
 }
