@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_client::{Client, Error};
+use tidegate_client::{Client, Error, PipeError};
 use tokio::time::{Instant, sleep};
 
 /// How long one request is repeated.
@@ -55,6 +55,32 @@ impl Asker {
                 Err(error) => error,
             };
             let wait = error.api().and_then(|refusal| refusal.retry_after);
+            let late = Instant::now() > deadline;
+            if late || !(error.is_passing() || wait.is_some()) {
+                self.note(format!("{what}: {}{error}", if late { "gave up at last: " } else { "" }));
+                return None;
+            }
+            self.repeated.fetch_add(1, Ordering::Relaxed);
+            sleep(wait.unwrap_or(PAUSE).min(Duration::from_secs(2))).await;
+        }
+    }
+
+    /// The same over NATS, where a refusal of the control plane, too, may pass.
+    pub(crate) async fn ask_over_nats<T>(
+        &self,
+        what: &str,
+        mut call: impl AsyncFnMut(&Client) -> Result<T, PipeError>,
+    ) -> Option<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let error = match call(&self.client).await {
+                Ok(answer) => {
+                    self.asked.fetch_add(1, Ordering::Relaxed);
+                    return Some(answer);
+                }
+                Err(error) => error,
+            };
+            let wait = error.of_api().and_then(Error::api).and_then(|refusal| refusal.retry_after);
             let late = Instant::now() > deadline;
             if late || !(error.is_passing() || wait.is_some()) {
                 self.note(format!("{what}: {}{error}", if late { "gave up at last: " } else { "" }));

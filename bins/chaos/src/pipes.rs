@@ -27,7 +27,7 @@ const ANSWERS: usize = 10;
 const ALIVE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 /// Readers beside the senders.
-const READERS: usize = 3;
+const READERS: usize = 4;
 
 /// What `pipes` can be told.
 #[derive(Debug, Args)]
@@ -82,7 +82,9 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     let (mut stand, admin) = Stand::start(Places::new(&run, "data")?, Cast::Alone).await?;
     let (target, mut people) = prepare(&stand, &admin, load.messages, load.senders + READERS).await?;
     let readers = people.split_off(load.senders);
-    let senders = Senders::new(target.clone(), people, (seed, load.messages), bar("messages"));
+    // Every other one goes past the control plane.
+    let senders =
+        Senders::new(target.clone(), people, (seed, load.messages), bar("messages")).some_over_nats();
     let mut readers = readers.into_iter();
     let mut cursor = |keeper| {
         let reader = readers.next().context("a reader")?;
@@ -91,7 +93,8 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     let mut cursors = Cursors {
         kept_by_reader: cursor(Keeper::Reader)?,
         kept_by_platform: cursor(Keeper::Platform)?,
-        afterwards: cursor(Keeper::Platform)?,
+        shared: cursor(Keeper::Shared)?,
+        afterwards: cursor(Keeper::Shared)?,
     };
     let mut hand = Hand {
         random: StdRng::seed_from_u64(seed),
@@ -103,7 +106,8 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     let over = AtomicBool::new(false);
     let driven = {
         let reading = async {
-            tokio::join!(cursors.kept_by_reader.run(&over), cursors.kept_by_platform.run(&over));
+            let Cursors { kept_by_reader, kept_by_platform, shared, .. } = &mut cursors;
+            tokio::join!(kept_by_reader.run(&over), kept_by_platform.run(&over), shared.run(&over));
         };
         let sending = async {
             let faulted = tokio::select! {
@@ -141,6 +145,7 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
 struct Cursors {
     kept_by_reader: Cursor,
     kept_by_platform: Cursor,
+    shared: Cursor,
     /// The same, when all is quiet again: it has nothing to put right.
     afterwards: Cursor,
 }
@@ -151,14 +156,19 @@ async fn look(report: &mut Report, senders: &Senders, messages: usize, cursors: 
     let acknowledged = senders.acknowledged();
     for (name, cursor) in [
         ("its reader's place", &mut cursors.kept_by_reader),
-        ("the platform's place", &mut cursors.kept_by_platform),
-        ("the platform's place, afterwards", &mut cursors.afterwards),
+        ("the platform's place, confirmed", &mut cursors.kept_by_platform),
+        ("the platform's place, shared", &mut cursors.shared),
+        ("the platform's place, shared, afterwards", &mut cursors.afterwards),
     ] {
         let left = cursor.left().await;
         report.count(&format!("{name}: read"), cursor.read.len());
         report.count(&format!("{name}: answers that did not come"), cursor.failures);
         report.count(&format!("{name}: of them read again by sequence"), cursor.recovered);
         report.count(&format!("{name}: came again, known by sequence"), cursor.again);
+        if cursor.starts > 0 {
+            report.count(&format!("{name}: answers thrown away"), cursor.thrown);
+            report.count(&format!("{name}: started anew"), cursor.starts - 1);
+        }
         let Wrongs { lost, doubled, disordered, misplaced } = judge(&acknowledged, &cursor.read);
         report.must_be_none(&format!("{name}: lost"), lost);
         report.must_be_none(&format!("{name}: doubled"), doubled);
@@ -178,6 +188,7 @@ pub(crate) fn sent(report: &mut Report, senders: &Senders, messages: usize) {
     let acknowledged = senders.acknowledged();
     let (repeats, refusals) = senders.troubles();
     report.count("messages acknowledged", acknowledged.len());
+    report.count("of them sent over NATS", senders.over_nats());
     report.count("requests repeated", repeats);
     report.count("milliseconds that the slowest acknowledgement took", senders.longest());
     let missing = messages - acknowledged.len().min(messages);

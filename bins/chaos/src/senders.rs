@@ -12,7 +12,10 @@ use anyhow::Context;
 use futures_util::future::join_all;
 use indicatif::ProgressBar;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tidegate_client::{Client, GrantTo, IdempotencyKey, MessageToSend, NewPipe, NewUser};
+use tidegate_client::{
+    Client, GrantTo, IdempotencyKey, MessageToSend, NatsPipes, NewPipe, NewUser, PipeError, PipeSender,
+    PipesOptions,
+};
 use tidegate_model::{Handle, OrgRole, Payload, PipeName, Provider, Secret, SourceKind, SourceRight, UserId};
 use tokio::time::Instant;
 
@@ -98,6 +101,8 @@ async fn person(stand: &Stand, admin: &Client, number: usize) -> anyhow::Result<
 pub(crate) struct Senders {
     target: Target,
     people: Vec<Person>,
+    /// Every so many of them goes past the control plane; 0 where none does.
+    nats: usize,
     seed: u64,
     messages: usize,
     acknowledged: Mutex<Vec<Placed>>,
@@ -115,7 +120,16 @@ impl Senders {
     ) -> Self {
         bar.set_length(messages as u64);
         let (acknowledged, longest) = (Mutex::default(), AtomicU64::new(0));
-        Self { target, people, seed, messages, acknowledged, longest, bar }
+        Self { target, people, nats: 0, seed, messages, acknowledged, longest, bar }
+    }
+
+    /// Every other sender sends over NATS.
+    pub(crate) fn some_over_nats(self) -> Self {
+        Self { nats: 2, ..self }
+    }
+
+    fn is_over_nats(&self, sender: usize) -> bool {
+        self.nats > 0 && sender % self.nats == 1
     }
 
     /// Sends everything. Dropping the future drops the senders.
@@ -132,16 +146,17 @@ impl Senders {
 
     async fn send_all(&self, sender: usize) {
         let mut random = StdRng::seed_from_u64(self.seed.wrapping_mul(1_000).wrapping_add(sender as u64));
+        let mut wire = None;
         for number in 0..self.share(sender) {
             let filling = "x".repeat(random.random_range(0..FILLING));
             // Without its acknowledgement the next one is not sent: there would be no order to keep.
-            if !self.send(Mark { sender, number }, &filling).await {
+            if !self.send(Mark { sender, number }, &filling, &mut wire).await {
                 return;
             }
         }
     }
 
-    async fn send(&self, mark: Mark, filling: &str) -> bool {
+    async fn send(&self, mark: Mark, filling: &str, wire: &mut Option<PipeSender>) -> bool {
         let Mark { sender, number } = mark;
         let Target { handle, pipe } = &self.target;
         let payload = Payload::Text(format!("{sender} {number} {filling}"));
@@ -151,13 +166,44 @@ impl Senders {
         };
         let began = Instant::now();
         let asker = &self.people[sender].asker;
-        let call = async |client: &Client| client.send_message(handle, pipe, &message, key.clone()).await;
-        let Some(sent) = asker.ask("send", call).await else { return false };
+        let sequence = if self.is_over_nats(sender) {
+            asker
+                .ask_over_nats("send over NATS", async |client| self.past(client, wire, &message, &key).await)
+                .await
+        } else {
+            let call = async |client: &Client| client.send_message(handle, pipe, &message, key.clone()).await;
+            asker.ask("send", call).await.map(|sent| sent.sequence)
+        };
+        let Some(sequence) = sequence else { return false };
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.longest.fetch_max(took, Ordering::Relaxed);
-        self.lock().push(Placed { mark, sequence: sent.sequence });
+        self.lock().push(Placed { mark, sequence });
         self.bar.inc(1);
         true
+    }
+
+    /// Sends past the control plane, over a connection that is made where there is none and renews itself.
+    async fn past(
+        &self,
+        client: &Client,
+        wire: &mut Option<PipeSender>,
+        message: &MessageToSend,
+        key: &IdempotencyKey,
+    ) -> Result<u64, PipeError> {
+        let sender = if let Some(sender) = wire.take() {
+            sender
+        } else {
+            let pipes = NatsPipes::connect(client, PipesOptions::default()).await?;
+            pipes.sender(&self.target.handle, self.target.pipe).await?
+        };
+        let stored = sender.send(message, key).await?.stored().await;
+        *wire = Some(sender);
+        Ok(stored?.0.sequence)
+    }
+
+    /// How many were acknowledged by NATS itself.
+    pub(crate) fn over_nats(&self) -> usize {
+        self.lock().iter().filter(|placed| self.is_over_nats(placed.mark.sender)).count()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Placed>> {

@@ -43,6 +43,7 @@ mod messages;
 mod organizations;
 #[cfg(feature = "pipes")]
 mod pipes;
+mod places;
 mod plugins;
 mod port;
 mod quotas;
@@ -79,6 +80,7 @@ pub use organizations::{
 };
 #[cfg(feature = "pipes")]
 pub use pipes::{Delivery, NatsPipes, Pending, PipeError, PipeReader, PipeSender, PipesOptions};
+pub use places::{PlacePage, PlaceReader, ReadPlace};
 pub use plugins::{DeliveryPage, InstalledPlugins};
 pub use quotas::{QuotaChange, QuotaQuestion};
 pub use repositories::{RepositoryPage, RepositoryProblems};

@@ -1,11 +1,11 @@
 //! Messages of pipes: sending them so that each is stored once, and reading them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::header::{DATE, HeaderName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_model::{
-    Handle, MessageId, OrgId, Payload, ReadReceipts, Secret, SeenMember, Subscription, UserId,
+    Confirmation, Handle, MessageId, OrgId, Payload, ReadReceipts, Secret, SeenMember, Subscription, UserId,
 };
 
 use crate::{Client, Error, IdempotencyKey, call::Call};
@@ -49,6 +49,9 @@ pub struct Message {
     /// When it was stored; `None` in the answer to whoever sends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_at: Option<DateTime<Utc>>,
+    /// The sender's username, where it was read over HTTP; `None` where they are no member any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_name: Option<String>,
 }
 
 /// Some messages of a pipe.
@@ -59,7 +62,7 @@ pub struct MessageList {
     pub messages: Vec<Message>,
     /// The sequence of the last thing that was looked at.
     pub last: Option<u64>,
-    /// How many the caller has still not read, where their place is looked at.
+    /// How many are beyond the caller's place, where it is looked at; with `confirmed`, those of this page too.
     pub unread: Option<u64>,
     /// Things on the way that are no messages, which were passed over.
     pub skipped: u64,
@@ -93,9 +96,12 @@ pub struct SeenMemberPage {
     pub next_cursor: Option<String>,
 }
 
-/// Which messages: those the caller has not read yet, whose place moves, where neither `after` nor `since` is there.
+/// Which messages: those the caller has not read yet from any program, whose place moves before they arrive, where none of
+/// `confirmed`, `after` and `since` is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageQuery {
+    /// Those behind one's place, which moves to what is confirmed here and no further: [`crate::PlaceReader`] keeps it.
+    pub confirmed: Option<Confirmation>,
     /// Those behind this sequence; nothing moves.
     pub after: Option<u64>,
     /// Those stored at this moment or later; nothing moves.
@@ -152,6 +158,11 @@ pub struct NatsAccess {
     pub inbox_prefix: String,
 }
 
+/// A moment as the platform said it.
+fn moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
 /// The longest that an answer is waited for.
 const LONGEST: u64 = 20;
 
@@ -192,8 +203,8 @@ impl Client {
 
     /// `GET sources/{handle}/pipes/{name}/messages`.
     ///
-    /// Where the caller's place moves, an answer that was lost is not asked for again: its messages were read, and are found
-    /// with `after` or `since`.
+    /// Where the caller's place moves by itself, an answer that was lost is not asked for again: its messages were read, and
+    /// are found with `after` or `since`.
     pub async fn messages(
         &self,
         handle: &Handle,
@@ -201,11 +212,13 @@ impl Client {
         query: &MessageQuery,
     ) -> Result<MessageList, Error> {
         let call = Call::get(&["sources", handle.as_str(), "pipes", pipe, "messages"])
+            .query_if("confirmed", query.confirmed.map(|confirmed| confirmed.sequence))
+            .query_if("incarnation", query.confirmed.and_then(|confirmed| confirmed.incarnation).map(moment))
             .query_if("after", query.after)
             .query_if("since", query.since.map(|since| since.to_rfc3339()))
             .query_if("limit", query.limit)
             .query_if("wait", query.wait.map(|wait| wait.min(LONGEST)));
-        let moves = query.after.is_none() && query.since.is_none();
+        let moves = query.confirmed.is_none() && query.after.is_none() && query.since.is_none();
         self.fetch(if moves { call.once() } else { call }).await
     }
 

@@ -29,13 +29,48 @@ impl Payload {
     }
 
     /// Its beginning as text for people, at most `most` characters; bytes that are none are replaced, control characters
-    /// are left out.
+    /// and what terminals obey (colours, titles, where the cursor is) are left out.
     pub fn preview(&self, most: usize) -> String {
-        // A character has at most four bytes, and control characters are few where somebody writes to people.
+        // A character has at most four bytes, and control sequences are few where somebody writes to people.
         let bytes = self.as_bytes();
-        let head = bytes.get(..most.saturating_mul(8)).unwrap_or(bytes);
+        let head = bytes.get(..most.saturating_mul(16)).unwrap_or(bytes);
+        let mut inside = Inside::Text;
         let text = String::from_utf8_lossy(head);
-        text.chars().filter(|c| !c.is_control() || *c == '\n').take(most).collect()
+        let printed = text.chars().filter(|c| inside.prints(*c)).take(most).collect::<String>();
+        printed.trim_matches('\n').to_owned()
+    }
+}
+
+/// Where in a control sequence (ECMA-48) a text is.
+#[derive(Clone, Copy)]
+enum Inside {
+    Text,
+    /// Behind an escape character.
+    Escape,
+    /// Behind its first characters, which one more ends.
+    Sequence,
+    /// In a string, such as a window's title, which has an end of its own.
+    String,
+    /// Behind an escape character there, which begins that end.
+    Ending,
+}
+
+impl Inside {
+    /// Goes on by a character; whether it is one that is printed.
+    fn prints(&mut self, next: char) -> bool {
+        let (now, prints) = match (*self, next) {
+            (Self::String, '\u{1b}') => (Self::Ending, false),
+            (Self::String, '\u{7}' | '\u{9c}') | (Self::Ending, _) => (Self::Text, false),
+            (Self::String, _) | (Self::Escape, ']' | 'P' | 'X' | '^' | '_') | (_, '\u{9d}' | '\u{90}') => {
+                (Self::String, false)
+            }
+            (_, '\u{1b}') | (Self::Escape, ' '..='/') => (Self::Escape, false),
+            (Self::Escape, '[') | (Self::Sequence, ' '..='?') | (_, '\u{9b}') => (Self::Sequence, false),
+            (Self::Escape | Self::Sequence, _) => (Self::Text, false),
+            (Self::Text, next) => (Self::Text, !next.is_control() || next == '\n'),
+        };
+        *self = now;
+        prints
     }
 }
 
@@ -261,7 +296,13 @@ mod tests {
 
     #[test]
     fn a_preview_is_short_and_prints() {
-        assert_eq!(Payload::Text("ä\u{1b}[1mö\nü".into()).preview(6), "ä[1mö\n");
+        let preview = |text: &str| Payload::Text(text.into()).preview(6);
+        assert_eq!(preview("ä\u{1b}[1mö\nü"), "äö\nü");
+        assert_eq!(preview("abcdefgh"), "abcdef");
+        assert_eq!(preview("\u{1b}]0;title\u{7}\u{1b}[?2004h\u{1b}[01;32m$ \u{1b}[0mls\r\n"), "$ ls");
+        assert_eq!(preview("\u{1b}]0;title\u{1b}\\a\u{1b}(Bb\u{1b}Pq\u{9c}c\u{9b}2Jd"), "abcd");
+        assert_eq!(preview("\u{1b}[2J\u{1b}[H"), "");
+        assert_eq!(preview("\u{1b}]0;it never ends"), "");
         assert_eq!(Payload::Bytes(vec![b'a', 0xff, 0, b'b']).preview(10), "a\u{fffd}b");
     }
 

@@ -117,7 +117,7 @@ pub use organization::{
 };
 pub use permission::{Operation, Standing};
 pub use pipe::{
-    CreatePipeRequest, InvalidSubject, ListedPipe, OpenPipeRequest, Pipe, PipeSubject, PipeUse,
+    Confirmation, CreatePipeRequest, InvalidSubject, ListedPipe, OpenPipeRequest, Pipe, PipeSubject, PipeUse,
     UpdatePipeRequest, pipe_of_stream, stream_name,
 };
 pub use pipe_retention::{Retention, RetentionChange, RetentionChoice};

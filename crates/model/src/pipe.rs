@@ -116,6 +116,22 @@ impl FromFields for OpenPipeRequest {
     }
 }
 
+/// What a reader has done with: everything up to a message. Body of `PUT sources/{handle}/pipes/{name}/place`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The message; 0 for nothing.
+    pub sequence: u64,
+    /// Of which stream: another one's counts for nothing.
+    pub incarnation: Option<DateTime<Utc>>,
+}
+
+impl FromFields for Confirmation {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let (sequence, incarnation) = (fields.required("confirmed"), fields.required("incarnation"));
+        Some(Self { sequence: sequence?, incarnation: Some(incarnation?) })
+    }
+}
+
 /// Body of `PATCH sources/{handle}/pipes/{name}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdatePipeRequest {

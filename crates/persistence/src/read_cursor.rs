@@ -53,6 +53,90 @@ pub async fn put(tx: &mut OrgTx, user: UserId, cursor: ReadCursor) -> Result<boo
     Ok(moved == 1)
 }
 
+/// Moves a place that is there to where its reader says to be: never back within one stream, and never into one that was
+/// made before the known one. A place that is gone stays so, because the right to read went with it. Says whether it moved.
+pub async fn advance(tx: &mut OrgTx, user: UserId, cursor: ReadCursor) -> Result<bool> {
+    let org = tx.org_id();
+    let moved = statement::<()>(
+        "UPDATE read_cursors c SET incarnation = ?, sequence = ?, at = ?
+         WHERE c.org_id = ? AND c.source_id = ? AND c.pipe = ? AND c.user_id = ?
+           AND (c.incarnation IS NULL OR c.incarnation < ? OR (c.incarnation = ? AND c.sequence < ?))",
+    )
+    .bind::<Nullable<Timestamptz>, _>(cursor.incarnation)
+    .bind::<BigInt, _>(cursor.sequence)
+    .bind::<Timestamptz, _>(cursor.at)
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(cursor.source_id)
+    .bind::<Text, _>(cursor.pipe)
+    .bind::<Uuid, _>(user)
+    .bind::<Nullable<Timestamptz>, _>(cursor.incarnation)
+    .bind::<Nullable<Timestamptz>, _>(cursor.incarnation)
+    .bind::<BigInt, _>(cursor.sequence)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(moved == 1)
+}
+
+/// Sets a place back that lies beyond the end of its stream, which came back from a backup: to `sequence`, unless it has
+/// moved since it was looked at. Says whether it did.
+pub async fn set_back(tx: &mut OrgTx, user: UserId, known: &ReadCursor, sequence: i64) -> Result<bool> {
+    let org = tx.org_id();
+    let moved = statement::<()>(
+        "UPDATE read_cursors c SET sequence = ?
+         WHERE c.org_id = ? AND c.source_id = ? AND c.pipe = ? AND c.user_id = ? AND c.incarnation = ? AND c.sequence = ?",
+    )
+    .bind::<BigInt, _>(sequence)
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(known.source_id)
+    .bind::<Text, _>(known.pipe.clone())
+    .bind::<Uuid, _>(user)
+    .bind::<Nullable<Timestamptz>, _>(known.incarnation)
+    .bind::<BigInt, _>(known.sequence)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(moved == 1)
+}
+
+/// The end of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The source.
+    pub source_id: SourceId,
+    /// The pipe.
+    pub pipe: String,
+    /// Which stream.
+    pub incarnation: DateTime<Utc>,
+    /// Its last message; 0 before the first.
+    pub last: i64,
+}
+
+/// Places that lie beyond the end of their stream, and whose they are.
+pub async fn beyond(tx: &mut OrgTx, ends: Vec<StreamEnd>) -> Result<Vec<(UserId, ReadCursor)>> {
+    type Columns = (Uuid, (Uuid, Text, Nullable<Timestamptz>, BigInt, Timestamptz));
+    let org = tx.org_id();
+    let (mut sources, mut pipes, mut incarnations, mut lasts) = (vec![], vec![], vec![], vec![]);
+    for StreamEnd { source_id, pipe, incarnation, last } in ends {
+        sources.push(source_id);
+        pipes.push(pipe);
+        incarnations.push(incarnation);
+        lasts.push(last);
+    }
+    let rows: Vec<(UserId, Row)> = statement::<Columns>(
+        "SELECT c.user_id, c.source_id, c.pipe, c.incarnation, c.sequence, c.at
+         FROM unnest(?::uuid[], ?::text[], ?::timestamptz[], ?::bigint[]) AS e (source_id, pipe, incarnation, last)
+         JOIN read_cursors c ON c.org_id = ? AND c.source_id = e.source_id AND c.pipe = e.pipe
+         WHERE c.incarnation = e.incarnation AND c.sequence > e.last",
+    )
+    .bind::<Array<Uuid>, _>(sources)
+    .bind::<Array<Text>, _>(pipes)
+    .bind::<Array<Timestamptz>, _>(incarnations)
+    .bind::<Array<BigInt>, _>(lasts)
+    .bind::<Uuid, _>(org)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().map(|(user, row)| (user, cursor(row))).collect())
+}
+
 /// Where a member is in a pipe.
 pub async fn find(tx: &mut OrgTx, user: UserId, source: SourceId, pipe: &str) -> Result<Option<ReadCursor>> {
     let org = tx.org_id();

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
-pub use async_nats::HeaderMap;
-use async_nats::{Client, ConnectError, ConnectOptions, Event};
+pub use async_nats::{Client, HeaderMap};
+use async_nats::{ConnectError, ConnectOptions, Event};
 use tempfile::TempDir;
 use tidegate_broker::{AccountAuthority, Limits, OrgAccount, OrgBroker, Permissions as Rights, System};
 /// What tests sign in to NATS with.

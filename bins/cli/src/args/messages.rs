@@ -105,12 +105,11 @@ pub(crate) struct WhoArgs {
     tidegate read build\n  \
     tidegate read build --follow\n  \
     tidegate read build/results --after 0 --limit 100\n\n\
-    Without --after and --since every message is given once, to whichever program of yours reads first. With them nothing\n\
-    moves, and the same messages can be read again. With --json every message is a line.\n\n\
-    Over http a message counts as read before its answer arrives: what is lost on the way is found again\n\
-    with --after and the sequence before it. Over nats it counts as read once it is written to standard\n\
-    output: what was not comes again within 30 seconds, and the last one may come twice where the program\n\
-    is killed between the two.\n\n\
+    Without --after and --since you read on from your place, in order. It moves behind what was written to standard output,\n\
+    a page at a time: what was not comes with the next read, and the last page may come twice where the program is killed\n\
+    between the two. With them nothing moves, and the same messages can be read again. With --json every message is a line.\n\n\
+    Over nats each message counts as read once it is written; what was not comes again within 30 seconds, behind newer\n\
+    ones. Several programs of yours share the messages there, and over http all have the same ones.\n\n\
     Exit codes:\n  \
     0  there were messages\n  \
     1  something else did not work\n  \

@@ -108,7 +108,8 @@ pub(crate) fn message(message: &Message) -> String {
         Payload::Text(text) => plain(text),
         Payload::Bytes(bytes) => plain(&String::from_utf8_lossy(bytes)),
     };
-    format!("{}  {at}  {}{reply}\n{}", message.sequence, message.sender, text.trim_end_matches('\n'))
+    let sender = message.sender_name.as_deref().map_or_else(|| message.sender.to_string(), plain);
+    format!("{}  {at}  {sender}{reply}\n{}", message.sequence, text.trim_end_matches('\n'))
 }
 
 /// Whom a right is given to.

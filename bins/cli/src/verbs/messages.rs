@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tidegate_client::{Error, IdempotencyKey, Message, MessageList, MessageQuery, MessageToSend, StatusCode};
 use tidegate_model::Payload;
 
-use super::{lines, nats, people::MOST};
+use super::{lines, nats, people::MOST, places};
 use crate::{
     args::{Address, Over, ReadArgs, ReceiptArgs, SendArgs, WhoArgs},
     context::Context,
@@ -214,11 +214,16 @@ fn whole(from: impl Read) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// `read`: over NATS, by one's place, or from anywhere.
 pub(super) async fn read(context: &Context, words: ReadArgs) -> anyhow::Result<ExitCode> {
     if words.over == Over::Nats {
         return nats::read(context, &words).await;
     }
+    if words.after.is_none() && words.since.is_none() {
+        return places::read(context, words).await;
+    }
     let mut query = MessageQuery {
+        confirmed: None,
         after: words.after,
         since: words.since,
         limit: Some(words.limit),
@@ -235,7 +240,7 @@ pub(super) async fn read(context: &Context, words: ReadArgs) -> anyhow::Result<E
                 return Ok(exit::report(&error.into(), context.output.json, code));
             }
         };
-        if reading.is_anew(&page) && query.after.is_some() {
+        if reading.is_anew(&page) {
             context.output.note("the pipe was made anew, it begins with its first message");
             query.after = Some(0);
             continue;
@@ -243,13 +248,7 @@ pub(super) async fn read(context: &Context, words: ReadArgs) -> anyhow::Result<E
         for message in &page.messages {
             write(context, message)?;
         }
-        if let Some(unread) = page.unread.filter(|unread| *unread > 0 && !words.follow) {
-            context.output.note(&format!("{unread} more to read"));
-        }
-        // Whoever reads from a place of their own goes on behind what they had.
-        if (query.after.is_some() || query.since.is_some())
-            && let Some(last) = page.last
-        {
+        if let Some(last) = page.last {
             (query.after, query.since) = (Some(last), None);
         }
         if words.follow {

@@ -18,6 +18,7 @@ mod logs;
 mod messages;
 mod nats;
 mod people;
+mod places;
 mod plugins;
 mod ports;
 mod run;

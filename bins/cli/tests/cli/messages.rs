@@ -8,11 +8,19 @@ use tokio::io::AsyncWriteExt;
 use crate::{Fake, Reply, Request, run};
 
 const MESSAGES: &str = "/api/v1/sources/build/pipes/inbox/messages";
+const PLACE: &str = "/api/v1/sources/build/pipes/inbox/place";
 
 fn message(sequence: u64, payload: &Value) -> Value {
     json!({"id": format!("01970000-0000-7000-8000-00000000000{sequence}"), "sender": "01970000-0000-7000-8000-000000000003",
            "subject": "a.b.build.inbox.c", "payload": payload, "created_at": "2026-01-01T00:00:00Z", "in_reply_to": null,
            "ack_requested": false, "sequence": sequence, "stored_at": "2026-01-01T00:00:01Z"})
+}
+
+/// One whose sender is known by name.
+fn named(sequence: u64, payload: &Value) -> Value {
+    let mut message = message(sequence, payload);
+    message["sender_name"] = json!("ada");
+    message
 }
 
 fn page(messages: &[Value], unread: Option<u64>, incarnation: &str) -> Reply {
@@ -109,15 +117,27 @@ async fn what_comes_from_standard_input_is_sent_as_it_is() {
 
 #[tokio::test]
 async fn messages_are_read_once_or_again_and_none_is_a_code_of_its_own() {
-    let server = Fake::start(|request: &Request| match request.line.split_once('?').unwrap().1 {
-        "limit=10" => page(&[message(1, &json!("one\n")), message(2, &json!("\u{1b}[2Jtwo"))], Some(3), THEN),
-        "after=2&limit=1" => page(&[message(3, &json!("three"))], None, THEN),
+    let server = Fake::start(|request: &Request| match request.line.split_once('?').map(|line| line.1) {
+        Some("confirmed=0&limit=10") => {
+            page(&[named(1, &json!("one\n")), message(2, &json!("\u{1b}[2Jtwo"))], Some(5), THEN)
+        }
+        Some("after=2&limit=1") => page(&[message(3, &json!("three"))], None, THEN),
+        None => Reply::ok(&json!({"sequence": 2, "incarnation": THEN, "unread": 3})),
         _ => page(&[], Some(0), THEN),
     })
     .await;
     let (out, err, code) = run(&server, &["read", "build"]).await;
     assert!(code == 0 && err.contains("3 more to read"), "{err}");
     assert!(out.contains("one\n2  ") && out.contains("\u{fffd}[2Jtwo") && !out.contains('\u{1b}'), "{out}");
+    assert!(out.contains("  ada\n") && out.contains("  01970000-0000-7000-8000-000000000003\n"), "{out}");
+    // The place moves once they are written.
+    let confirmed: Vec<Request> =
+        server.seen().into_iter().filter(|request| request.line == format!("PUT {PLACE}")).collect();
+    assert_eq!(confirmed.len(), 1, "{:?}", server.lines());
+    assert_eq!(
+        serde_json::from_str::<Value>(&confirmed[0].body).unwrap(),
+        json!({"confirmed": 2, "incarnation": THEN})
+    );
     let (out, _, _) = run(&server, &["read", "build", "--json"]).await;
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines.len(), &lines[1]["payload"]), (2, &json!("\u{1b}[2Jtwo")));
@@ -151,6 +171,53 @@ async fn a_follower_goes_on_where_it_was_and_begins_anew_where_the_pipe_did() {
     let texts: Vec<&str> = out.lines().filter(|line| !line.contains("UTC")).collect();
     assert_eq!(texts, ["five", "again"], "{err}");
     assert!(err.contains("made anew"), "{err}");
+}
+
+#[tokio::test]
+async fn a_follower_confirms_what_it_has_written_and_asks_again_for_what_was_lost() {
+    let mut asked = 0;
+    let server = Fake::start(move |request: &Request| {
+        asked += 1;
+        let query = request.line.split_once('?').unwrap().1;
+        match (asked, query) {
+            (1, "confirmed=0&limit=10&wait=20") => {
+                page(&[message(1, &json!("one")), message(2, &json!("two"))], Some(2), THEN)
+            }
+            (2, "confirmed=2&incarnation=2026-01-01T00%3A00%3A00Z&limit=10&wait=20") => Reply::HangUp,
+            // What it has comes once more, from a platform that was killed before it wrote the place down.
+            (3, "confirmed=2&incarnation=2026-01-01T00%3A00%3A00Z&limit=10&wait=20") => {
+                page(&[message(2, &json!("two")), message(3, &json!("three"))], Some(2), THEN)
+            }
+            (4, "confirmed=3&incarnation=2026-01-01T00%3A00%3A00Z&limit=10&wait=20") => {
+                page(&[message(1, &json!("anew"))], Some(1), "2026-02-02T00:00:00Z")
+            }
+            _ => Reply::refusal("403 Forbidden", "E_FORBIDDEN"),
+        }
+    })
+    .await;
+    let (out, err, code) = run(&server, &["read", "build", "--follow"]).await;
+    assert_eq!(code, 3, "the right to read was taken away: {err}");
+    let texts: Vec<&str> = out.lines().filter(|line| !line.contains("UTC")).collect();
+    assert_eq!(texts, ["one", "two", "three", "anew"], "{err}");
+    assert!(err.contains("the pipe is another one than before"), "{err}");
+}
+
+#[tokio::test]
+async fn messages_that_were_written_and_cannot_be_confirmed_are_said_to_come_again() {
+    for (status, word, wanted) in
+        [("403 Forbidden", "E_FORBIDDEN", 3), ("503 Service Unavailable", "E_PIPES_UNAVAILABLE", 4)]
+    {
+        let server = Fake::start(move |request: &Request| {
+            if request.line.starts_with("PUT") {
+                Reply::refusal(status, word)
+            } else {
+                page(&[message(1, &json!("one"))], Some(1), THEN)
+            }
+        })
+        .await;
+        let (out, err, code) = run(&server, &["read", "build"]).await;
+        assert!(code == wanted && out.contains("one") && err.contains("do not count as read"), "{err}");
+    }
 }
 
 /// Runs the program with this standard input: standard output, standard error, exit code.

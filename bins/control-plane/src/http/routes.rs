@@ -315,6 +315,7 @@ fn of_sources(inside: &mut ServiceConfig) {
                 .route(post().to(sources::send)),
         )
         .service(resource("/{handle}/pipes/{name}/open").route(post().to(sources::open)))
+        .service(resource("/{handle}/pipes/{name}/place").route(put().to(sources::confirm)))
         .service(
             resource("/{handle}/pipes/{name}/messages/{sequence}/receipts")
                 .route(get().to(sources::receipts)),

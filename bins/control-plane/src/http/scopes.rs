@@ -153,6 +153,7 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("POST", "/sources/{handle}/pipes/{name}/messages", PIPES_WRITE),
     // To write to it needs more, which is asked where it is known.
     ("POST", "/sources/{handle}/pipes/{name}/open", PIPES_READ),
+    ("PUT", "/sources/{handle}/pipes/{name}/place", PIPES_READ),
     ("GET", "/sources/{handle}/pipes/{name}/messages/{sequence}/receipts", PIPES_READ),
     ("GET", "/pipes/subscriptions", PIPES_READ),
     ("GET", "/pipes/members", PIPES_READ),

@@ -26,6 +26,7 @@ mod members;
 mod messages;
 mod organizations;
 mod outage;
+mod places;
 mod plugins;
 mod quotas;
 mod receipts;

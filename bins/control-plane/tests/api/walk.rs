@@ -168,6 +168,7 @@ const RULES: &[(&str, Rule)] = &[
     ("GET /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::ReadSources)),
     ("POST /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::SendMessages)),
     ("POST /sources/{handle}/pipes/{name}/open", Rule::Right(Operation::ReadSources)),
+    ("PUT /sources/{handle}/pipes/{name}/place", Rule::Right(Operation::ReadSources)),
     ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", Rule::Right(Operation::ReadSources)),
     ("GET /pipes/subscriptions", Rule::Right(Operation::ReadSources)),
     ("GET /pipes/members", Rule::Right(Operation::ReadSources)),
@@ -271,6 +272,7 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     ("GET /sources/{handle}/pipes/{name}/messages", 503),
     ("POST /sources/{handle}/pipes/{name}/messages", 503),
     ("POST /sources/{handle}/pipes/{name}/open", 503),
+    ("PUT /sources/{handle}/pipes/{name}/place", 503),
     ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", 503),
     ("PUT /sessions/{id}/terminal-source", 503),
     // Without an icon, an archive, a catalog, a version before and an event.
@@ -703,6 +705,9 @@ impl Stage {
             "PATCH /sources/{handle}/pipes/{name}" => Some(json!({"ttlSeconds": 60})),
             "POST /sources/{handle}/grants" => Some(json!({"everyone": true, "right": "write"})),
             "POST /sources/{handle}/pipes/{name}/open" => Some(json!({"use": "read"})),
+            "PUT /sources/{handle}/pipes/{name}/place" => {
+                Some(json!({"confirmed": 1, "incarnation": "2026-01-01T00:00:00Z"}))
+            }
             _ if sends => Some(json!({"payload": "walked"})),
             _ => None,
         };

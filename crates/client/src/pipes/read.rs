@@ -257,6 +257,7 @@ impl PipeReader {
             ack_requested,
             sequence: place.sequence,
             stored_at: Some(stored_at),
+            sender_name: None,
         };
         Came::Message(Delivery { message, pending: place.pending, ack })
     }

@@ -126,6 +126,7 @@ impl PipeSender {
             ack_requested,
             sequence: 0,
             stored_at: None,
+            sender_name: None,
         };
         // Its task ends with it and no sooner.
         self.orders.send(order).await.map_err(|_| PipeError::NoAnswer)?;

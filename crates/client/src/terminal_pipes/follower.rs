@@ -112,7 +112,7 @@ impl PipeFollower {
         };
         // What is kept is not waited for, so that its end is seen.
         let wait = self.caught_up.then_some(LOOK);
-        let query = MessageQuery { after, since, limit: Some(TOGETHER), wait };
+        let query = MessageQuery { confirmed: None, after, since, limit: Some(TOGETHER), wait };
         self.client.messages(&self.handle, &self.pipe, &query).await
     }
 

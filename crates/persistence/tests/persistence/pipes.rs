@@ -11,7 +11,7 @@ use tidegate_persistence::{
     pipe, pipe_operation,
     pipe_operation::{Operation, Outcome, Standing},
     pipe_stream::{self, InForce},
-    read_cursor::{self, ReadCursor},
+    read_cursor::{self, ReadCursor, StreamEnd},
     source::{self, LastMessage},
     source_grant::{self, NewGrant},
 };
@@ -217,6 +217,42 @@ async fn a_source_that_goes_leaves_its_streams_to_be_deleted_and_comes_again_wit
     assert!(pending.contains(&Operation::DeleteStream(id, "inbox".into())), "{pending:?}");
     assert!(pending.contains(&Operation::DeleteConsumer(id, "inbox".into(), reader)), "{pending:?}");
     assert_ne!(stage.source("build").await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn a_place_moves_on_alone_unless_its_stream_is_older_and_makes_none_where_there_is_none() {
+    let stage = Stage::new().await;
+    let id = stage.source("build").await.unwrap();
+    let me = stage.scope().user_id();
+    let (then, later) = (now(), now() + TimeDelta::seconds(1));
+    let work = stage.test.db().in_org(stage.scope(), async |tx| {
+        let at = |incarnation, sequence| at_place(id, "room", Some(incarnation), sequence);
+        assert!(!read_cursor::advance(tx, me, at(then, 3)).await?, "the right went, and the place with it");
+        assert_eq!(read_cursor::find(tx, me, id, "room").await?, None);
+        read_cursor::put(tx, me, at_place(id, "room", None, 0)).await?;
+        for (incarnation, sequence, moves) in
+            [(then, 3, true), (then, 3, false), (then, 2, false), (later, 1, true), (then, 9, false)]
+        {
+            let moved = read_cursor::advance(tx, me, at(incarnation, sequence)).await?;
+            assert_eq!(moved, moves, "{incarnation} {sequence}");
+        }
+        let end =
+            |incarnation, last| vec![StreamEnd { source_id: id, pipe: "room".into(), incarnation, last }];
+        assert_eq!(read_cursor::beyond(tx, end(later, 1)).await?, []);
+        assert_eq!(read_cursor::beyond(tx, end(then, 0)).await?, [], "another stream's");
+        let found = read_cursor::beyond(tx, end(later, 0)).await?;
+        assert_eq!(found, [(me, at(later, 1))]);
+        assert!(!read_cursor::set_back(tx, me, &at(later, 2), 0).await?, "it has moved since");
+        assert!(read_cursor::set_back(tx, me, &found[0].1, 0).await?);
+        assert_eq!(read_cursor::beyond(tx, end(later, 0)).await?, []);
+        Ok::<_, Error>(())
+    });
+    work.await.unwrap();
+    let theirs = stage.test.db().in_org(stage.other.admin.org().unwrap(), async |tx| {
+        let end = StreamEnd { source_id: id, pipe: "room".into(), incarnation: later, last: -1 };
+        read_cursor::beyond(tx, vec![end]).await
+    });
+    assert_eq!(theirs.await.unwrap(), [], "another organization's places are not there");
 }
 
 #[tokio::test]

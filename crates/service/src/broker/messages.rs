@@ -8,7 +8,7 @@ use tidegate_broker::{
     Receipt, StreamName,
 };
 use tidegate_model::{
-    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, Scope, SourceId, UserId,
+    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, STDCTRL, Scope, SourceId, UserId,
 };
 use tidegate_persistence::{
     OrgScope,
@@ -81,8 +81,11 @@ impl Messages {
             let (receipt, broker) = self.stored(scope, &opened, outgoing).await?;
             let sequence = receipt.sequence;
             if !receipt.repeated {
-                let news = LastMessage { at: now, pipe: opened.name, text: preview };
-                core.broker.noted.note(scope, opened.source.id, news);
+                // What terminals say to each other is nothing to read.
+                if opened.name != STDCTRL {
+                    let news = LastMessage { at: now, pipe: opened.name, text: preview };
+                    core.broker.noted.note(scope, opened.source.id, news);
+                }
                 return Ok(Published { envelope, sequence, repeated: false });
             }
             if let Some(envelope) = first(&broker, &receipt, &envelope).await? {

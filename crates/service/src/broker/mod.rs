@@ -4,6 +4,7 @@
 //! `tidegate-broker` alone. Nothing waits for NATS inside a transaction.
 
 mod accounts;
+mod confirming;
 mod disk;
 mod exchange;
 mod limits;
@@ -27,6 +28,7 @@ mod subscriptions;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
+    confirming::ReadPlace,
     exchange::{Exchange, Exchanged},
     limits::{PipeLimits, PipeLimitsChange},
     messages::{Messages, PipeRoute, Published},

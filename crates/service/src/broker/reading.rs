@@ -1,7 +1,9 @@
 //! Reading: the oldest first, from where the reader is, or again from anywhere. A reader's place is JetStream's, and is
-//! written down beside it, so that one that was idle for too long goes on where it was.
+//! written down beside it, so that one that was idle for too long goes on where it was. How one moves it by confirming what was
+//! read is beside this.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,16 +13,18 @@ use futures_util::future::join_all;
 use tidegate_broker::{
     Error as BrokerError, Fetched, Missing, OrgBroker, Position, Principal, Stored, StreamName,
 };
-use tidegate_model::{Envelope, PipeSubject, pipe_of_stream};
+use tidegate_model::{Confirmation, Envelope, PipeSubject, UserId, pipe_of_stream};
 use tidegate_persistence::{
-    OrgScope,
+    OrgScope, OrgTx,
     pipe_stream::PipeStream,
     read_cursor::{self, ReadCursor},
+    user,
 };
 use tokio::time::timeout;
 
 use super::{
     accounts::{Tenant, connection},
+    confirming::{of_stream, waiting},
     messages::{Messages, incarnation, stream_of},
     ready::{made_anew, ready},
 };
@@ -30,14 +34,14 @@ use crate::{
 
 /// Messages of a page where nothing is said, and at most.
 const USUAL: usize = 10;
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 /// How long one waits for a message at most.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long one waits until NATS tells of what is stored.
-const SETTLES: Duration = Duration::from_secs(1);
+pub(super) const SETTLES: Duration = Duration::from_secs(1);
 /// How often one looks all the same while NATS tells of it, and how often where it does not.
 const SLOW: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(100);
+pub(super) const POLL: Duration = Duration::from_millis(100);
 /// The first wait after one was told and found nothing: in a cluster a copy that lags a moment may answer.
 const SOON: Duration = Duration::from_millis(5);
 
@@ -47,6 +51,8 @@ pub enum MessagesRead {
     /// Those the caller has not read yet, from any program: their place moves behind what is answered.
     #[default]
     Next,
+    /// Those behind the caller's place, which moves to what they have done with, and no further.
+    Confirmed(Confirmation),
     /// Those after a sequence, 0 for all; nothing moves.
     After(u64),
     /// Those stored at this moment or later; nothing moves.
@@ -73,6 +79,8 @@ pub struct ReadMessage {
     pub stored_at: DateTime<Utc>,
     /// The message, its sender as NATS knows it.
     pub envelope: Envelope,
+    /// What its sender is called; none who is no member any more.
+    pub sender_name: Option<String>,
 }
 
 /// Some messages, the oldest first.
@@ -82,7 +90,7 @@ pub struct MessagesPage {
     pub messages: Vec<ReadMessage>,
     /// The sequence behind which the next page begins.
     pub last: Option<u64>,
-    /// How many the caller has still not read; none where their place is not looked at.
+    /// How many are beyond the caller's place; none where it is not looked at.
     pub unread: Option<u64>,
     /// Things on the way that are no messages, which were passed over.
     pub skipped: usize,
@@ -100,20 +108,13 @@ impl Messages {
         pipe: &str,
         wanted: MessagesWanted,
     ) -> Result<MessagesPage> {
-        let pipes = Pipes(Arc::clone(&self.0));
-        let opened = pipes.open(scope, handle, pipe, PipeUse::Read).await?;
-        let reading = Reading {
-            stream: ready(&self.0, scope, &opened).await?,
-            broker: connection(&self.0, Tenant::Member(scope)).await?,
-            name: stream_of(opened.source.id, &opened.name)?,
-            core: &self.0,
-            scope,
-            opened,
-        };
+        let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Read).await?;
+        let reading = Reading::of(&self.0, scope, opened).await?;
         let limit = wanted.limit.unwrap_or(USUAL).clamp(1, MOST);
         let wait = wanted.wait.map(|wait| wait.min(LONGEST)).filter(|wait| !wait.is_zero());
         match wanted.read {
             MessagesRead::Next => reading.next(limit, wait).await,
+            MessagesRead::Confirmed(confirmation) => reading.confirmed(confirmation, limit, wait).await,
             MessagesRead::After(after) => {
                 reading.again(Position::Sequence(after.saturating_add(1)), limit, wait).await
             }
@@ -124,73 +125,130 @@ impl Messages {
     /// How many messages of a pipe the caller has not read.
     pub async fn unread(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<u64> {
         let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Read).await?;
-        let stream = ready(&self.0, scope, &opened).await?;
-        let broker = connection(&self.0, Tenant::Member(scope)).await?;
-        let reader = made(&self.0, scope, &broker, &stream).await?;
-        let name = stream_of(opened.source.id, &opened.name)?;
-        let state = broker.reader(&name, &reader).await?;
-        Ok(state.map_or(0, |state| state.unread()))
+        let reading = Reading::of(&self.0, scope, opened).await?;
+        let reader = made(&self.0, scope, &reading.broker, &reading.stream).await?;
+        let (source, pipe) = (reading.opened.source.id, reading.opened.name.as_str());
+        let me = scope.user_id();
+        let find = async |tx: &mut OrgTx| read_cursor::find(tx, me, source, pipe).await;
+        let known = self.0.db.in_org(scope, find).await?;
+        let place = known.map_or(0, |known| of_stream(&known, incarnation(&reading.stream)));
+        reading.waiting(&reader, place).await
     }
 }
 
+/// How long somebody waits, where they do.
+pub(super) type Wait = Option<Duration>;
+
 /// One request for messages of one pipe.
-struct Reading<'a> {
-    core: &'a Arc<Core>,
-    scope: &'a OrgScope,
-    opened: OpenPipe,
-    stream: PipeStream,
-    broker: OrgBroker,
-    name: StreamName,
+pub(super) struct Reading<'a> {
+    pub(super) core: &'a Arc<Core>,
+    pub(super) scope: &'a OrgScope,
+    pub(super) opened: OpenPipe,
+    pub(super) stream: PipeStream,
+    pub(super) broker: OrgBroker,
+    pub(super) name: StreamName,
+}
+
+impl<'a> Reading<'a> {
+    /// Of a pipe that was opened to be read.
+    pub(super) async fn of(core: &'a Arc<Core>, scope: &'a OrgScope, opened: OpenPipe) -> Result<Self> {
+        let stream = ready(core, scope, &opened).await?;
+        let broker = connection(core, Tenant::Member(scope)).await?;
+        let name = stream_of(opened.source.id, &opened.name)?;
+        Ok(Self { core, scope, opened, stream, broker, name })
+    }
 }
 
 impl Reading<'_> {
     /// The next ones of the caller's reader, which has had them when this returns.
-    async fn next(&self, limit: usize, wait: Option<Duration>) -> Result<MessagesPage> {
-        let reader = Principal::new(self.scope.user_id().as_uuid()).reader();
-        let fetched = match self.broker.fetch(&self.name, &reader, limit, wait).await {
+    async fn next(&self, limit: usize, wait: Wait) -> Result<MessagesPage> {
+        let reader = self.reader_name();
+        let until = Instant::now() + wait.unwrap_or_default();
+        let fetched = loop {
+            let left = wait.map(|_| until.saturating_duration_since(Instant::now()));
+            let fetched = self.fetched(&reader, limit, left.filter(|left| !left.is_zero())).await?;
+            if fetched.is_empty() {
+                break fetched;
+            }
+            if wait.is_some() {
+                self.still_allowed().await?;
+            }
+            // Each that is passed over is acknowledged: they come to an end.
+            let fresh = self.fresh(fetched).await?;
+            if !fresh.is_empty() {
+                break fresh;
+            }
+        };
+        self.acknowledge(&fetched).await;
+        let stored: Vec<Stored> = fetched.into_iter().map(|fetched| fetched.message).collect();
+        let page = self.messages(&stored);
+        let (unread, names) = self.write_down(&reader, senders(&page.messages)).await?;
+        Ok(MessagesPage { unread: Some(unread), ..named(page, &names) })
+    }
+
+    /// Fetches with the caller's reader, which is made where it is not.
+    async fn fetched(&self, reader: &str, limit: usize, wait: Wait) -> Result<Vec<Fetched>> {
+        match self.broker.fetch(&self.name, reader, limit, wait).await {
             Err(BrokerError::NotFound(Missing::Reader | Missing::Stream)) => {
                 self.still_allowed().await?;
                 made(self.core, self.scope, &self.broker, &self.stream).await?;
-                self.broker.fetch(&self.name, &reader, limit, wait).await?
+                Ok(self.broker.fetch(&self.name, reader, limit, wait).await?)
             }
-            outcome => outcome?,
-        };
-        if wait.is_some() && !fetched.is_empty() {
-            self.still_allowed().await?;
+            outcome => Ok(outcome?),
         }
-        self.acknowledge(&fetched).await;
-        let unread = self.write_down(&reader).await?;
-        let stored: Vec<Stored> = fetched.into_iter().map(|fetched| fetched.message).collect();
-        Ok(MessagesPage { unread: Some(unread), ..self.page(&stored) })
     }
 
     /// What cannot be acknowledged is answered all the same, and comes once more rather than never.
-    async fn acknowledge(&self, fetched: &[Fetched]) {
+    pub(super) async fn acknowledge(&self, fetched: &[Fetched]) {
         let acks = fetched.iter().map(|fetched| self.broker.acknowledge(&fetched.ack));
         for error in join_all(acks).await.into_iter().filter_map(Result::err) {
             tracing::debug!(stream = %self.name, %error, "a message is going to be read twice");
         }
     }
 
-    /// Writes the reader's place down, and says how much is left for it.
-    async fn write_down(&self, reader: &str) -> Result<u64> {
-        let Some(state) = self.broker.reader(&self.name, reader).await? else { return Ok(0) };
-        let place = ReadCursor {
+    /// Writes the reader's place down, and says how much is left for it, and what those are called who sent what it had.
+    async fn write_down(&self, reader: &str, senders: Vec<UserId>) -> Result<(u64, Names)> {
+        let (state, me) = (self.broker.reader(&self.name, reader).await?, self.scope.user_id());
+        let acknowledged = state.as_ref().map(|state| i64::try_from(state.acknowledged).unwrap_or(i64::MAX));
+        let place = acknowledged.map(|sequence| ReadCursor {
             source_id: self.opened.source.id,
             pipe: self.opened.name.clone(),
             incarnation: incarnation(&self.stream),
-            sequence: i64::try_from(state.acknowledged).unwrap_or(i64::MAX),
+            sequence,
             at: self.core.clock.now(),
+        });
+        let work = async |tx: &mut OrgTx| {
+            let (mut ahead, mut names) = (None, Names::new());
+            if let Some(place) = place
+                && !read_cursor::put(tx, me, place.clone()).await?
+            {
+                ahead = read_cursor::find(tx, me, place.source_id, &place.pipe).await?;
+            }
+            if !senders.is_empty() {
+                names = user::usernames_by_ids(tx, senders).await?;
+            }
+            Ok::<_, Error>((ahead, names))
         };
-        let me = self.scope.user_id();
-        self.core.db.in_org(self.scope, async |tx| read_cursor::put(tx, me, place).await).await?;
-        Ok(state.unread())
+        let (ahead, names) = self.core.db.in_org(self.scope, work).await?;
+        let ahead = ahead.map_or(0, |known| of_stream(&known, incarnation(&self.stream)));
+        let unread = match state {
+            Some(state) if state.acknowledged >= ahead => state.unread(),
+            _ => self.waiting(reader, ahead).await?,
+        };
+        Ok((unread, names))
+    }
+
+    /// How much waits for a reader beyond its place.
+    async fn waiting(&self, reader: &str, place: u64) -> Result<u64> {
+        let asked = tokio::join!(self.broker.reader(&self.name, reader), self.broker.stream(&self.name));
+        let (Some(reader), Some(stream)) = (asked.0?, asked.1?) else { return Ok(0) };
+        Ok(waiting(place, &reader, &stream))
     }
 
     /// Those from a place on; nothing moves.
-    async fn again(&self, from: Position, limit: usize, wait: Option<Duration>) -> Result<MessagesPage> {
+    pub(super) async fn again(&self, from: Position, limit: usize, wait: Wait) -> Result<MessagesPage> {
         let found = self.look(from, limit).await?;
-        let Some(wait) = wait.filter(|_| found.is_empty()) else { return Ok(self.page(&found)) };
+        let Some(wait) = wait.filter(|_| found.is_empty()) else { return self.page(&found).await };
         let deadline = Instant::now() + wait;
         // Before the next look: what is stored after it is told.
         let mut watch = self.broker.watch(&self.name);
@@ -200,11 +258,11 @@ impl Reading<'_> {
             let found = self.look(from, limit).await?;
             if !found.is_empty() {
                 self.still_allowed().await?;
-                return Ok(self.page(&found));
+                return self.page(&found).await;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(self.page(&found));
+                return self.page(&found).await;
             }
             let most = if watch.is_listening() { SLOW } else { POLL };
             pause = match timeout(pause.min(most).min(left), watch.news()).await {
@@ -234,10 +292,23 @@ impl Reading<'_> {
         Err(Error::not_found(format_args!("source {handle}")))
     }
 
-    fn page(&self, stored: &[Stored]) -> MessagesPage {
+    /// With what senders are called, who are looked up once for all.
+    async fn page(&self, stored: &[Stored]) -> Result<MessagesPage> {
+        let page = self.messages(stored);
+        let senders = senders(&page.messages);
+        if senders.is_empty() {
+            return Ok(page);
+        }
+        let find = async |tx: &mut OrgTx| user::usernames_by_ids(tx, senders).await;
+        let names = self.core.db.in_org(self.scope, find).await?;
+        Ok(named(page, &names))
+    }
+
+    fn messages(&self, stored: &[Stored]) -> MessagesPage {
         let read = |stored: &Stored| {
             let (sequence, stored_at) = (stored.sequence, stored.time);
-            envelope(stored).map(|envelope| ReadMessage { sequence, stored_at, envelope })
+            let message = |envelope| ReadMessage { sequence, stored_at, envelope, sender_name: None };
+            envelope(stored).map(message)
         };
         let messages: Vec<ReadMessage> = stored.iter().filter_map(read).collect();
         MessagesPage {
@@ -248,6 +319,22 @@ impl Reading<'_> {
             incarnation: incarnation(&self.stream),
         }
     }
+}
+
+/// What people are called.
+type Names = HashMap<UserId, String>;
+
+/// Who sent some messages, each once.
+fn senders(messages: &[ReadMessage]) -> Vec<UserId> {
+    let all: BTreeSet<UserId> = messages.iter().map(|message| message.envelope.sender).collect();
+    all.into_iter().collect()
+}
+
+fn named(mut page: MessagesPage, names: &Names) -> MessagesPage {
+    for message in &mut page.messages {
+        message.sender_name = names.get(&message.envelope.sender).cloned();
+    }
+    page
 }
 
 /// A stored message as its readers see it; none where somebody published what is no message.

@@ -12,12 +12,14 @@ use tidegate_persistence::{
     Error as DbError, OrgTx, SystemScope, audit, nats_account, organization,
     pipe_operation::{self, Operation},
     pipe_stream::{self, PipeStream},
-    read_cursor, source,
+    read_cursor::{self, StreamEnd},
+    source,
 };
 
 use super::{
     Broker,
     accounts::{Tenant, account, connection, push},
+    confirming::set_back_all,
     operations::{find_in, in_force, spec},
 };
 use crate::{Core, Error, Result};
@@ -49,12 +51,15 @@ pub struct Drift {
     pub readers: usize,
     /// Streams that are no pipe's at all: left alone.
     pub foreign: usize,
+    /// Places beyond the end of their stream.
+    pub places: usize,
 }
 
 impl Drift {
     /// Whether anything was to be repaired.
     pub const fn is_some(&self) -> bool {
-        self.accounts + self.missing + self.extra + self.different + self.readers + self.foreign > 0
+        let streams = self.missing + self.extra + self.different + self.foreign;
+        self.accounts + streams + self.readers + self.places > 0
     }
 
     fn add(&mut self, other: Self) {
@@ -66,6 +71,7 @@ impl Drift {
         self.different += other.different;
         self.readers += other.readers;
         self.foreign += other.foreign;
+        self.places += other.places;
     }
 }
 
@@ -107,6 +113,7 @@ impl Broker {
             ("different", drift.different),
             ("reader", drift.readers),
             ("foreign", drift.foreign),
+            ("place", drift.places),
         ] {
             counter!("tidegate_pipe_drift_total", "kind" => kind).increment(found as u64);
         }
@@ -141,9 +148,11 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
     loop {
         let rows =
             tenant.within(&core.db, async |tx| Ok(pipe_stream::list(tx, after.clone(), ROWS).await?)).await?;
+        let mut ends = Vec::new();
         for row in &rows {
             let name = stream_name(row.source_id, &row.pipe);
             let found = there.remove(&name);
+            ends.extend(found.as_ref().map(|found| end_of(row, found)));
             match repair(core, tenant, &broker, row, found).await? {
                 Repair::None => {}
                 Repair::Missing => {
@@ -156,6 +165,7 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
                 }
             }
         }
+        drift.places += set_back_all(core, tenant, &broker, ends).await?;
         after = rows.last().map(|row| (row.source_id, row.pipe.clone()));
         if i64::try_from(rows.len()).is_ok_and(|found| found < ROWS) {
             break;
@@ -175,6 +185,15 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
         write_down(core, tenant, drift, names).await?;
     }
     Ok(drift)
+}
+
+fn end_of(row: &PipeStream, found: &StreamInForce) -> StreamEnd {
+    StreamEnd {
+        source_id: row.source_id,
+        pipe: row.pipe.clone(),
+        incarnation: found.created,
+        last: i64::try_from(found.last).unwrap_or(i64::MAX),
+    }
 }
 
 /// Whether NATS has the token that the row has.
@@ -329,7 +348,7 @@ async fn write_down(core: &Core, tenant: Tenant<'_>, drift: Drift, mut names: Ve
         resource: format!("organization:{}", tenant.org_id()),
         address: None,
         detail: json!({
-            "missing": drift.missing, "extra": drift.extra, "different": drift.different, "readers": drift.readers, "foreign": drift.foreign,
+            "missing": drift.missing, "extra": drift.extra, "different": drift.different, "readers": drift.readers, "foreign": drift.foreign, "places": drift.places,
             "accountPushed": drift.accounts > 0, "streams": names,
         }),
         at: core.clock.now(),

@@ -115,9 +115,10 @@ async fn waiting(broker: &OrgBroker, me: UserId, row: &Subscribed) -> Result<Opt
     let written = if row.incarnation == row.stream { row.sequence.unsigned_abs() } else { 0 };
     let sequence = state.as_ref().map_or(0, |state| state.acknowledged).max(written);
     let unread = match (&state, &found) {
-        (Some(state), _) => state.unread(),
+        (Some(state), Some(found)) => super::confirming::waiting(written, state, found),
+        (Some(state), None) => state.unread(),
         // The reader was idle for so long that NATS forgot it: it comes back where it was.
-        (None, Some(found)) => found.last.saturating_sub(written.max(found.first.saturating_sub(1))),
+        (None, Some(found)) => super::confirming::left(written, found),
         (None, None) => 0,
     };
     let last = last.as_ref().and_then(|stored| {

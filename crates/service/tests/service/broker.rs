@@ -543,3 +543,4 @@ async fn a_token_carries_256_grants_and_not_one_more() {
 
 mod attacks;
 mod room;
+mod places;

@@ -49,8 +49,9 @@ pub(super) async fn follow(
     wanted: MessagesWanted,
 ) -> Result<HttpResponse, Problem> {
     let from = match wanted.read {
-        MessagesRead::Next => MessagesRead::Since(SystemClock::new().now()),
-        from => from,
+        // What confirms was refused before.
+        MessagesRead::Next | MessagesRead::Confirmed(_) => MessagesRead::Since(SystemClock::new().now()),
+        from @ (MessagesRead::After(_) | MessagesRead::Since(_)) => from,
     };
     let mut following = Following { context: context.clone(), caller, handle, pipe, from, incarnation: None };
     // What is refused is refused before the stream begins.

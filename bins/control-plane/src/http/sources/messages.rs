@@ -9,7 +9,9 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use tidegate_model::{Envelope, FieldErrors, Fields, FromFields, MessageId, NewMessage, Payload};
+use tidegate_model::{
+    Confirmation, Envelope, FieldErrors, Fields, FromFields, MessageId, NewMessage, Payload,
+};
 use tidegate_service::{Error, MessagesPage, MessagesRead, MessagesWanted, PipeUse, Published, ReadMessage};
 use utoipa::ToSchema;
 
@@ -54,20 +56,31 @@ pub(crate) struct InPipe {
     envelope: Envelope,
     /// Its place in the pipe.
     pub(super) sequence: u64,
-    /// When it was stored; absent in the answer to whoever sends it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stored_at: Option<DateTime<Utc>>,
+    /// What readers are told besides; absent in the answer to whoever sends it.
+    #[serde(flatten)]
+    read: Option<Kept>,
+}
+
+/// What readers are told of a message besides.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeptMessage)]
+pub(crate) struct Kept {
+    /// When it was stored.
+    stored_at: DateTime<Utc>,
+    /// The sender's username; `null` where they are no member any more.
+    sender_name: Option<String>,
 }
 
 impl From<Published> for InPipe {
     fn from(published: Published) -> Self {
-        Self { envelope: published.envelope, sequence: published.sequence, stored_at: None }
+        Self { envelope: published.envelope, sequence: published.sequence, read: None }
     }
 }
 
 impl From<ReadMessage> for InPipe {
     fn from(read: ReadMessage) -> Self {
-        Self { envelope: read.envelope, sequence: read.sequence, stored_at: Some(read.stored_at) }
+        let ReadMessage { sequence, stored_at, envelope, sender_name } = read;
+        Self { envelope, sequence, read: Some(Kept { stored_at, sender_name }) }
     }
 }
 
@@ -80,7 +93,8 @@ pub(crate) struct Found {
     messages: Vec<InPipe>,
     /// The sequence of the last thing that was looked at: `after` for the next page.
     last: Option<u64>,
-    /// How many the caller has still not read; `null` where `after` or `since` is given.
+    /// How many are beyond the caller's place, with `confirmed` those of this answer too; `null` where `after` or `since` is
+    /// given.
     unread: Option<u64>,
     /// Things on the way that are no messages, which were passed over.
     skipped: usize,
@@ -121,13 +135,38 @@ impl FromFields for Wanted {
         if after.is_some() && since.is_some() {
             fields.errors().add("since", "cannot be given together with after");
         }
-        let read = match (after, since) {
-            (Some(after), _) => MessagesRead::After(after),
-            (None, Some(since)) => MessagesRead::Since(since),
-            (None, None) => MessagesRead::Next,
+        let confirmed = confirmation(fields);
+        for (field, given) in [("after", after.is_some()), ("since", since.is_some())] {
+            if given && confirmed.is_some() {
+                fields.errors().add(field, "cannot be given together with confirmed");
+            }
+        }
+        let read = match (confirmed, after, since) {
+            (Some(confirmation), ..) => MessagesRead::Confirmed(confirmation),
+            (None, Some(after), _) => MessagesRead::After(after),
+            (None, None, Some(since)) => MessagesRead::Since(since),
+            (None, None, None) => MessagesRead::Next,
         };
         Some(Self(MessagesWanted { read, limit, wait: wait.map(Duration::from_secs) }))
     }
+}
+
+/// What the query says that its reader has done with.
+fn confirmation(fields: &mut Fields) -> Option<Confirmation> {
+    let confirmed: Option<String> = fields.optional("confirmed");
+    let of: Option<String> = fields.optional("incarnation");
+    let sequence = confirmed.as_ref().and_then(|text| text.parse().ok());
+    let incarnation = of.as_ref().and_then(|text| text.parse().ok());
+    if confirmed.is_some() && sequence.is_none() {
+        fields.errors().add("confirmed", "must be the sequence of a message, 0 to begin at your place");
+    }
+    let begins = sequence == Some(0);
+    if confirmed.is_none() && of.is_some() {
+        fields.errors().add("incarnation", "is for confirmed alone");
+    } else if incarnation.is_none() && (of.is_some() || (sequence.is_some() && !begins)) {
+        fields.errors().add("incarnation", "must be the moment that the last answer gave");
+    }
+    Some(Confirmation { sequence: sequence?, incarnation })
 }
 
 /// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within ten minutes stores
@@ -176,11 +215,18 @@ pub(crate) async fn send(
     Ok(answer.json(InPipe::from(sent)))
 }
 
-/// Reads messages of a pipe, the oldest first: those that the caller has not read yet from any program, and their place
-/// moves behind what is answered; or with `after` or `since` from anywhere, again and again, and nothing moves.
+/// Reads messages of a pipe, the oldest first, in one of three ways.
 ///
-/// The place moves before the answer goes out. An answer that is lost on its way is found again with `after` and the sequence
-/// of the last message that one has, and is not given a second time without it.
+/// With `confirmed`, each exactly once and in order: it says up to which sequence one has everything, and the answer is what
+/// comes behind the caller's place, which moves to what was confirmed and no further. `0` begins. Each following request
+/// confirms `last` of the answer before, with its `incarnation`; until then the same messages are answered again. Where the
+/// answer shows another `incarnation`, the confirmation counted for nothing, and the pipe begins with its first message.
+/// `PUT …/place` confirms without reading.
+///
+/// Without any of them, work is shared: each message to one of the caller's programs, and their place moves before the answer
+/// goes out. One that is lost on its way is not given a second time. What was confirmed is not given either.
+///
+/// With `after` or `since` from anywhere, again and again, and nothing moves.
 ///
 /// Asked for as `text/event-stream` it goes on: every message is an event `message` with its sequence as `id`, from
 /// `Last-Event-ID`, `after` or `since` on, else from now on; nothing moves. `reset` says that the pipe was made anew and
@@ -190,6 +236,8 @@ pub(crate) async fn send(
     ("name" = String, Path),
     ("after" = Option<u64>, Query, description = "those behind this sequence, 0 for all that are kept"),
     ("since" = Option<String>, Query, description = "those stored at this moment or later"),
+    ("confirmed" = Option<u64>, Query, description = "the sequence up to which one has everything, 0 to begin: those behind the caller's place"),
+    ("incarnation" = Option<String>, Query, description = "what the answer gave that is confirmed; needed with `confirmed` beyond 0"),
     ("limit" = Option<u32>, Query, description = "1 to 100, default 10"),
     ("wait" = Option<u32>, Query, description = "seconds to wait for a message where there is none, at most 30"),
     ("Last-Event-ID" = Option<String>, Header, description = "of a stream of events: `after`, and it wins"),
@@ -267,7 +315,10 @@ fn wanted(request: &HttpRequest) -> Result<MessagesWanted, FieldErrors> {
     let last = given
         .filter(|_| follows(request))
         .and_then(|value| errors.check(LAST_EVENT_ID, value.to_str().unwrap_or("\u{fffd}").trim().parse()));
-    errors.into_result()?;
     let wanted = read.map(|wanted| wanted.0).unwrap_or_default();
+    if follows(request) && matches!(wanted.read, MessagesRead::Confirmed(_)) {
+        errors.add("confirmed", "is for asking page by page: a stream of events confirms nothing");
+    }
+    errors.into_result()?;
     Ok(MessagesWanted { read: last.map_or(wanted.read, MessagesRead::After), ..wanted })
 }

@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod messages;
 pub(crate) mod open;
 pub(crate) mod pipes;
+pub(crate) mod place;
 pub(crate) mod receipts;
 pub(crate) mod subscriptions;
 
@@ -20,6 +21,7 @@ pub(crate) use list::list;
 pub(crate) use messages::{read, send};
 pub(crate) use open::open;
 pub(crate) use pipes::{create_pipe, delete_pipe, list_pipes, update_pipe};
+pub(crate) use place::confirm;
 pub(crate) use receipts::receipts;
 pub(crate) use subscriptions::{seen, subscriptions};
 
