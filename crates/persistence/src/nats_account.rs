@@ -214,14 +214,12 @@ pub struct NatsOperator {
     pub retired_keys: Vec<String>,
     /// The key that is to sign next, and its seed: servers are told of it before anything is signed with it.
     pub next: Option<(String, Vec<u8>)>,
+    /// When any of these keys last changed.
+    pub changed_at: DateTime<Utc>,
 }
 
 /// Keeps the operator; whoever comes first wins, and everybody gets the one that is kept.
-pub async fn set_operator(
-    tx: &mut PlatformTx,
-    new: NatsOperator,
-    now: DateTime<Utc>,
-) -> Result<NatsOperator> {
+pub async fn set_operator(tx: &mut PlatformTx, new: NatsOperator) -> Result<NatsOperator> {
     statement::<()>(
         "INSERT INTO nats_operator (identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, created_at, updated_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -232,8 +230,8 @@ pub async fn set_operator(
     .bind::<Binary, _>(new.identity_seed)
     .bind::<Binary, _>(new.signing_seed)
     .bind::<Binary, _>(new.system_seed)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(new.changed_at)
+    .bind::<Timestamptz, _>(new.changed_at)
     .execute(tx.conn()?)
     .await?;
     operator(tx).await?.ok_or(Error::NotFound)
@@ -249,15 +247,36 @@ pub async fn operator_for_signing(tx: &mut PlatformTx) -> Result<NatsOperator> {
     load_operator(tx, OPERATOR_FOR_SIGNING).await?.ok_or(Error::NotFound)
 }
 
-const OPERATOR: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed
+const OPERATOR: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed, updated_at
      FROM nats_operator";
-const OPERATOR_FOR_SIGNING: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed
+const OPERATOR_FOR_SIGNING: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed, updated_at
      FROM nats_operator FOR SHARE";
 
 async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<NatsOperator>> {
-    type Columns = (Text, Text, Text, Binary, Binary, Binary, Array<Text>, Nullable<Text>, Nullable<Binary>);
-    type Row =
-        (String, String, String, Vec<u8>, Vec<u8>, Vec<u8>, Vec<String>, Option<String>, Option<Vec<u8>>);
+    type Columns = (
+        Text,
+        Text,
+        Text,
+        Binary,
+        Binary,
+        Binary,
+        Array<Text>,
+        Nullable<Text>,
+        Nullable<Binary>,
+        Timestamptz,
+    );
+    type Row = (
+        String,
+        String,
+        String,
+        Vec<u8>,
+        Vec<u8>,
+        Vec<u8>,
+        Vec<String>,
+        Option<String>,
+        Option<Vec<u8>>,
+        DateTime<Utc>,
+    );
     let rows: Vec<Row> = statement::<Columns>(sql).load(tx.conn()?).await?;
     Ok(rows.into_iter().next().map(|row| {
         let (
@@ -270,6 +289,7 @@ async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<
             retired_keys,
             key,
             seed,
+            changed_at,
         ) = row;
         let next = key.zip(seed);
         NatsOperator {
@@ -281,6 +301,7 @@ async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<
             system_seed,
             retired_keys,
             next,
+            changed_at,
         }
     }))
 }
@@ -320,7 +341,7 @@ pub async fn switch_key(tx: &mut PlatformTx, key: String, now: DateTime<Utc>) ->
 /// Ends the trust in keys that signed before; false where an account is signed by one of them still, or is not pushed yet.
 pub async fn drop_retired_keys(tx: &mut PlatformTx, now: DateTime<Utc>) -> Result<bool> {
     let changed = statement::<()>(
-        "UPDATE nats_operator o SET retired_keys = '{}', updated_at = ?
+        "UPDATE nats_operator o SET retired_keys = '{}', updated_at = CASE WHEN retired_keys = '{}' THEN updated_at ELSE ? END
          WHERE NOT EXISTS (SELECT 1 FROM nats_accounts a WHERE a.signed_by <> o.signing_key OR a.pushed_at IS NULL)",
     )
     .bind::<Timestamptz, _>(now)
