@@ -36,6 +36,7 @@ pub use self::{
     slot::Connected,
     standing::{NatsStanding, OperatorStanding},
 };
+pub(crate) use exchange::MOST as MOST_WRITABLE;
 pub(crate) use slot::Slot;
 pub use tidegate_broker::{
     Authority as Operator, OLDEST_SERVER as OLDEST_NATS, ServerState, StoreState, Tls as BrokerTls, Trust,
