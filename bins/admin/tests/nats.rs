@@ -8,6 +8,7 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tempfile::TempDir;
@@ -81,8 +82,12 @@ async fn a_server_of_ones_own_is_configured_looked_at_and_told_of_another_key() 
     let config = ["nats", "config", "--folder", folder.to_str().unwrap()];
     let printed = console.says(&config);
     assert!(printed.contains("sync_interval: always") && printed.contains("type: full"), "{printed}");
-    // Its tokens say the second in which they were made.
-    eventually("the same each time", async || console.json(&config)["config"] == console.says(&config)).await;
+    // Its tokens say when the operator last changed, not when they were printed: here another second.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let before = second();
+    eventually("another second", async || second() > before).await;
+    assert_eq!(console.says(&config), printed, "the same each time");
+    assert_eq!(console.json(&config)["config"], printed);
     let (well, found) = doctor(&console, "nats");
     assert!(!well && found.contains("tidegate-admin nats config"), "{found}");
     own.start_with(&printed);
@@ -97,6 +102,7 @@ async fn a_server_of_ones_own_is_configured_looked_at_and_told_of_another_key() 
         (&"own".into(), &true.into())
     );
     let old = shown["operator"]["signingKey"].clone();
+    assert_eq!(console.says(&config), printed, "whatever used it meanwhile");
 
     let refused = console.refused(&["nats", "rotate", "--wait", "0"]);
     assert!(refused.contains("do not trust the new key yet: own") && refused.contains("repeat"), "{refused}");
@@ -108,7 +114,9 @@ async fn a_server_of_ones_own_is_configured_looked_at_and_told_of_another_key() 
     assert_ne!(done["signingKey"], old);
     let (well, found) = doctor(&console, "nats trust");
     assert!(well && found.contains("keys besides"), "{found}");
-    own.start_with(&console.says(&config));
+    let rotated = console.says(&config);
+    assert_ne!(rotated, printed);
+    own.start_with(&rotated);
     eventually("the old key is forgotten", async || {
         doctor(&console, "nats trust").1.starts_with("every server")
     })

@@ -10,6 +10,11 @@ use crate::{Error, Result};
 
 /// How many explicit write grants one token carries.
 pub const MAX_GRANTS: usize = 256;
+/// How many bytes of its claims they may take, which is what [`crate::MAX_TOKEN_BYTES`] leave for them in base64: all of them
+/// fit where handle and pipe have 23 characters together.
+const GRANT_BYTES: usize = 16_900;
+/// What a subject takes in a list beside itself: quotes and a comma.
+const PUNCTUATION: usize = 3;
 
 /// A user in an organization's account, as NATS sees them: `<me>` is the user's id in simple form. The organization is the
 /// account, whichever signs the token.
@@ -49,6 +54,22 @@ impl Principal {
         format!("_INBOX_{}", self.user.simple())
     }
 
+    /// How many of these grants fit on a token of this principal, from the first on.
+    pub fn fitting(&self, grants: &[WriteGrant]) -> usize {
+        let mut room = GRANT_BYTES;
+        let fits = |grant: &&WriteGrant| {
+            let left = room.checked_sub(self.written(grant).len() + PUNCTUATION);
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        grants.iter().take(MAX_GRANTS).take_while(fits).count()
+    }
+
+    /// The subject of a grant.
+    fn written(&self, grant: &WriteGrant) -> String {
+        format!("{}.{}", grant.0, self.user.simple())
+    }
+
     /// What a token of this principal allows: its own pipes, open inboxes, `grants`, and reading through the readers
     /// that were made for it. More than [`MAX_GRANTS`] are refused.
     ///
@@ -66,7 +87,7 @@ impl Principal {
             format!("$JS.API.CONSUMER.MSG.NEXT.*.{me}"),
             format!("$JS.ACK.*.{me}.>"),
         ];
-        publish.extend(grants.iter().map(|grant| format!("{}.{me}", grant.0)));
+        publish.extend(grants.iter().map(|grant| self.written(grant)));
         let subscribe = vec![format!("{}.>", self.inbox_prefix())];
         Ok(Permissions { publish: SubjectRules::only(publish), subscribe: SubjectRules::only(subscribe) })
     }

@@ -156,6 +156,9 @@ pub struct NatsAccess {
     pub nats_user_seed: Secret<String>,
     /// The prefix that the client's inboxes must have.
     pub inbox_prefix: String,
+    /// How many pipes of others the user may write to that the token has no room for: they are written to over HTTP.
+    #[serde(default)]
+    pub write_grants_left_out: u64,
 }
 
 /// A moment as the platform said it.

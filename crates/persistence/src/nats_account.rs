@@ -216,14 +216,12 @@ pub struct NatsOperator {
     pub next: Option<(String, Vec<u8>)>,
     /// Since when nobody stores anything, because the disk has too little room.
     pub closed_at: Option<DateTime<Utc>>,
+    /// When any of these keys last changed.
+    pub changed_at: DateTime<Utc>,
 }
 
 /// Keeps the operator; whoever comes first wins, and everybody gets the one that is kept.
-pub async fn set_operator(
-    tx: &mut PlatformTx,
-    new: NatsOperator,
-    now: DateTime<Utc>,
-) -> Result<NatsOperator> {
+pub async fn set_operator(tx: &mut PlatformTx, new: NatsOperator) -> Result<NatsOperator> {
     statement::<()>(
         "INSERT INTO nats_operator (identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, created_at, updated_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -234,8 +232,8 @@ pub async fn set_operator(
     .bind::<Binary, _>(new.identity_seed)
     .bind::<Binary, _>(new.signing_seed)
     .bind::<Binary, _>(new.system_seed)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(new.changed_at)
+    .bind::<Timestamptz, _>(new.changed_at)
     .execute(tx.conn()?)
     .await?;
     operator(tx).await?.ok_or(Error::NotFound)
@@ -251,9 +249,11 @@ pub async fn operator_for_signing(tx: &mut PlatformTx) -> Result<NatsOperator> {
     load_operator(tx, OPERATOR_FOR_SIGNING).await?.ok_or(Error::NotFound)
 }
 
-const OPERATOR: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed, closed_at
+const OPERATOR: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed,
+            closed_at, updated_at
      FROM nats_operator";
-const OPERATOR_FOR_SIGNING: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed, closed_at
+const OPERATOR_FOR_SIGNING: &str = "SELECT identity_key, signing_key, system_key, identity_seed, signing_seed, system_seed, retired_keys, next_key, next_seed,
+            closed_at, updated_at
      FROM nats_operator FOR SHARE";
 
 async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<NatsOperator>> {
@@ -268,6 +268,7 @@ async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<
         Nullable<Text>,
         Nullable<Binary>,
         Nullable<Timestamptz>,
+        Timestamptz,
     );
     type Row = (
         String,
@@ -280,6 +281,7 @@ async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<
         Option<String>,
         Option<Vec<u8>>,
         Option<DateTime<Utc>>,
+        DateTime<Utc>,
     );
     let rows: Vec<Row> = statement::<Columns>(sql).load(tx.conn()?).await?;
     Ok(rows.into_iter().next().map(|row| {
@@ -294,6 +296,7 @@ async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<
             key,
             seed,
             closed_at,
+            changed_at,
         ) = row;
         let next = key.zip(seed);
         NatsOperator {
@@ -306,6 +309,7 @@ async fn load_operator(tx: &mut PlatformTx, sql: &'static str) -> Result<Option<
             retired_keys,
             next,
             closed_at,
+            changed_at,
         }
     }))
 }
@@ -362,7 +366,7 @@ pub async fn switch_key(tx: &mut PlatformTx, key: String, now: DateTime<Utc>) ->
 /// Ends the trust in keys that signed before; false where an account is signed by one of them still, or is not pushed yet.
 pub async fn drop_retired_keys(tx: &mut PlatformTx, now: DateTime<Utc>) -> Result<bool> {
     let changed = statement::<()>(
-        "UPDATE nats_operator o SET retired_keys = '{}', updated_at = ?
+        "UPDATE nats_operator o SET retired_keys = '{}', updated_at = CASE WHEN retired_keys = '{}' THEN updated_at ELSE ? END
          WHERE NOT EXISTS (SELECT 1 FROM nats_accounts a WHERE a.signed_by <> o.signing_key OR a.pushed_at IS NULL)",
     )
     .bind::<Timestamptz, _>(now)

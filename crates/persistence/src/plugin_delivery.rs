@@ -208,11 +208,12 @@ pub struct Due {
 }
 
 /// Claims deliveries that are due, at most `each` of one plugin and `limit` of all, until `lease`: nobody else tries them
-/// before, and after it anybody may. Where order is kept, the oldest goes first and the others wait for it. However many
-/// wait for an endpoint that is dead, only those that are due are looked at.
+/// before, and after it anybody may. `under_way` has a plugin once for each delivery that the caller is busy with: they
+/// count among its `each`. Where order is kept, the oldest goes first and the others wait for it. However many wait for an
+/// endpoint that is dead, only those that are due are looked at.
 pub async fn claim(
     tx: &mut PlatformTx,
-    busy: Vec<InstalledPluginId>,
+    under_way: Vec<InstalledPluginId>,
     (each, limit): (i64, i64),
     now: DateTime<Utc>,
     lease: DateTime<Utc>,
@@ -233,8 +234,8 @@ pub async fn claim(
             "WITH free AS MATERIALIZED (
                 SELECT d.id FROM installed_plugins p CROSS JOIN LATERAL (
                     SELECT d.id FROM plugin_deliveries d WHERE d.plugin_id = p.id AND d.status = 'pending' AND d.due_at <= ?
-                    ORDER BY d.due_at, d.seq LIMIT ? FOR UPDATE SKIP LOCKED) d
-                WHERE p.enabled AND NOT p.ordered AND p.id <> ALL (?) LIMIT ?),
+                    ORDER BY d.due_at, d.seq LIMIT GREATEST(? - cardinality(array_positions(?, p.id)), 0) FOR UPDATE SKIP LOCKED) d
+                WHERE p.enabled AND NOT p.ordered LIMIT ?),
              first AS MATERIALIZED (
                 SELECT d.id FROM installed_plugins p
                 CROSS JOIN LATERAL (SELECT min(e.seq) AS seq FROM plugin_deliveries e WHERE e.plugin_id = p.id AND e.status = 'pending') o
@@ -248,10 +249,10 @@ pub async fn claim(
         )
         .bind::<Timestamptz, _>(now)
         .bind::<BigInt, _>(each)
-        .bind::<Array<BigInt>, _>(busy.clone())
+        .bind::<Array<BigInt>, _>(under_way.clone())
         .bind::<BigInt, _>(limit)
         .bind::<Timestamptz, _>(now)
-        .bind::<Array<BigInt>, _>(busy)
+        .bind::<Array<BigInt>, _>(under_way)
         .bind::<BigInt, _>(limit)
         .bind::<BigInt, _>(limit)
         .bind::<Timestamptz, _>(lease)

@@ -136,15 +136,29 @@ pub async fn publishable(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec
     Ok(rows.into_iter().map(|(creator, handle, right)| Publishable { creator, handle, right }).collect())
 }
 
-/// Every pipe of others that a member may write to by a grant, with its source's handle, in their order; at most `limit`.
-pub async fn write_targets(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec<(String, String)>> {
+/// Pipes of others that a member may write to by a grant, with their sources' handles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteTargets {
+    /// The first of them: one of each creator in turn, of each the oldest source's first, so that nobody's sources crowd
+    /// out what others gave.
+    pub first: Vec<(String, String)>,
+    /// How many there are.
+    pub all: i64,
+}
+
+/// Every pipe of others that a member may write to by a grant; at most `limit` are listed.
+pub async fn write_targets(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<WriteTargets> {
     let org = tx.org_id();
-    Ok(statement::<(Text, Text)>(
-        "SELECT DISTINCT s.handle, t.pipe FROM source_rights(?, ?) r JOIN sources s ON s.org_id = ? AND s.id = r.source_id
-         CROSS JOIN LATERAL (
-            SELECT unnest(ARRAY['stdin', 'stdctrl']) AS pipe WHERE r.allows = 'type' AND s.kind = 'pty'
-            UNION ALL SELECT p.name FROM pipes p WHERE r.allows = 'write' AND p.org_id = s.org_id AND p.source_id = s.id) t
-         WHERE s.created_by <> ? ORDER BY 1, 2 LIMIT ?",
+    let rows: Vec<(String, String, i64)> = statement::<(Text, Text, BigInt)>(
+        "SELECT w.handle, w.pipe, w.total FROM (
+            SELECT s.handle, t.pipe, s.created_at, count(*) OVER () AS total,
+                   row_number() OVER (PARTITION BY s.created_by ORDER BY s.created_at, s.handle, t.pipe) AS turn
+            FROM source_rights(?, ?) r JOIN sources s ON s.org_id = ? AND s.id = r.source_id
+            CROSS JOIN LATERAL (
+                SELECT unnest(ARRAY['stdin', 'stdctrl']) AS pipe WHERE r.allows = 'type' AND s.kind = 'pty'
+                UNION ALL SELECT p.name FROM pipes p WHERE r.allows = 'write' AND p.org_id = s.org_id AND p.source_id = s.id) t
+            WHERE s.created_by <> ?) w
+         ORDER BY w.turn, w.created_at, w.handle, w.pipe LIMIT ?",
     )
     .bind::<Uuid, _>(org)
     .bind::<Uuid, _>(user)
@@ -152,5 +166,91 @@ pub async fn write_targets(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<V
     .bind::<Uuid, _>(user)
     .bind::<BigInt, _>(limit)
     .load(tx.conn()?)
-    .await?)
+    .await?;
+    let all = rows.as_slice().first().map_or(0, |row| row.2);
+    Ok(WriteTargets { first: rows.into_iter().map(|(handle, pipe, _)| (handle, pipe)).collect(), all })
+}
+
+/// Whom a grant is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grantee {
+    /// Every member.
+    Everyone,
+    /// A group, with those below it.
+    Group(GroupId),
+    /// One member.
+    User(UserId),
+}
+
+/// Who was given the right to write to a source's pipes.
+pub async fn writers(tx: &mut OrgTx, source: SourceId) -> Result<Vec<Grantee>> {
+    let org = tx.org_id();
+    let rows: Vec<(Option<UserId>, Option<GroupId>)> = statement::<(Nullable<Uuid>, Nullable<Uuid>)>(
+        "SELECT user_id, group_id FROM source_grants WHERE org_id = ? AND source_id = ? AND allows = 'write'",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(source)
+    .load(tx.conn()?)
+    .await?;
+    let grantee = |row| match row {
+        (Some(user), _) => Grantee::User(user),
+        (None, Some(group)) => Grantee::Group(group),
+        (None, None) => Grantee::Everyone,
+    };
+    Ok(rows.into_iter().map(grantee).collect())
+}
+
+/// How many pipes of one creator's sources may be written to by grants to anybody; counted to `limit`.
+pub async fn count_writable(tx: &mut OrgTx, creator: UserId, limit: i64) -> Result<i64> {
+    let org = tx.org_id();
+    let rows: Vec<i64> = statement::<BigInt>(
+        "SELECT count(*) FROM (
+            SELECT DISTINCT s.id, t.pipe FROM sources s JOIN source_grants g ON g.org_id = s.org_id AND g.source_id = s.id
+            CROSS JOIN LATERAL (
+                SELECT unnest(ARRAY['stdin', 'stdctrl']) AS pipe WHERE g.allows = 'type' AND s.kind = 'pty'
+                UNION ALL SELECT p.name FROM pipes p WHERE g.allows = 'write' AND p.org_id = s.org_id AND p.source_id = s.id) t
+            WHERE s.org_id = ? AND s.created_by = ? LIMIT ?) w",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(creator)
+    .bind::<BigInt, _>(limit)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next().unwrap_or(0))
+}
+
+/// How many pipes of one creator's sources somebody may write to by grants: this member, or whoever is in the group, or
+/// anybody, and has no other grants. Counted to `limit`.
+pub async fn count_writable_by(tx: &mut OrgTx, creator: UserId, grantee: Grantee, limit: i64) -> Result<i64> {
+    let org = tx.org_id();
+    let (user, group) = match grantee {
+        Grantee::Everyone => (None, None),
+        Grantee::Group(group) => (None, Some(group)),
+        Grantee::User(user) => (Some(user), None),
+    };
+    let rows: Vec<i64> = statement::<BigInt>(
+        "WITH RECURSIVE up (id) AS (
+            SELECT ?::uuid WHERE ?::uuid IS NOT NULL
+            UNION SELECT m.group_id FROM group_memberships m WHERE m.org_id = ? AND m.user_id = ?
+            UNION SELECT p.parent_id FROM groups p JOIN up ON up.id = p.id WHERE p.org_id = ? AND p.parent_id IS NOT NULL)
+         SELECT count(*) FROM (
+            SELECT DISTINCT s.id, t.pipe FROM sources s JOIN source_grants g ON g.org_id = s.org_id AND g.source_id = s.id
+                AND ((g.user_id IS NULL AND g.group_id IS NULL) OR g.user_id = ? OR g.group_id IN (SELECT up.id FROM up))
+            CROSS JOIN LATERAL (
+                SELECT unnest(ARRAY['stdin', 'stdctrl']) AS pipe WHERE g.allows = 'type' AND s.kind = 'pty'
+                UNION ALL SELECT p.name FROM pipes p WHERE g.allows = 'write' AND p.org_id = s.org_id AND p.source_id = s.id) t
+            WHERE s.org_id = ? AND s.created_by = ? LIMIT ?) w",
+    )
+    .bind::<Nullable<Uuid>, _>(group)
+    .bind::<Nullable<Uuid>, _>(group)
+    .bind::<Uuid, _>(org)
+    .bind::<Nullable<Uuid>, _>(user)
+    .bind::<Uuid, _>(org)
+    .bind::<Nullable<Uuid>, _>(user)
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(creator)
+    .bind::<BigInt, _>(limit)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next().unwrap_or(0))
 }

@@ -23,7 +23,7 @@ use crate::{
     Core, Error, Idempotency, Made, Result,
     error::Named,
     permissions::{require, standing},
-    sources::{audit_in, changeable_in, found_in},
+    sources::{audit_in, changeable_in, found_in, not_too_many_in},
 };
 
 /// Pipes of an organization's sources.
@@ -95,6 +95,8 @@ impl Pipes {
                 }
                 let name = request.name.to_string();
                 pipe::insert(tx, id, source.id, request.name, request.retention, now).await?;
+                let writers = source_grant::writers(tx, source.id).await?;
+                not_too_many_in(tx, &source, writers).await?;
                 let shown = json!({"id": id, "pipe": name, "retention": retention, "sourceCreatedBy": source.created_by});
                 audit_in(tx, "pipe.create", handle, json!({"after": shown}), now).await?;
                 let made = pipe::find_by_name(tx, source.id, &name).await?;

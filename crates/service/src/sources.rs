@@ -12,11 +12,12 @@ use tidegate_model::{
 use tidegate_persistence::{
     OrgScope, OrgTx, audit, group, membership, pipe_operation, read_cursor,
     source::{self, Stored},
-    source_grant::{self, NewGrant},
+    source_grant::{self, Grantee, NewGrant},
 };
 
 use crate::{
     Core, Error, Idempotency, Listed, Made, Nudge, Paging, Result,
+    broker::MOST_WRITABLE,
     error::Named,
     members::Person,
     permissions::{may, require, standing},
@@ -166,6 +167,14 @@ impl Sources {
                     now,
                 };
                 let is_new = source_grant::insert(tx, new).await?;
+                if is_new && request.right != SourceRight::Read {
+                    let grantee = match (user_id, group_id) {
+                        (Some(user), _) => Grantee::User(user),
+                        (None, Some(group)) => Grantee::Group(group),
+                        (None, None) => Grantee::Everyone,
+                    };
+                    not_too_many_in(tx, &source, [grantee]).await?;
+                }
                 let all = source_grant::list(tx, source.id, MOST_GRANTS + 1).await?;
                 if i64::try_from(all.len()).is_ok_and(|count| count > MOST_GRANTS) {
                     let message = format!(
@@ -313,6 +322,35 @@ async fn target_in(
         return Err(Error::Invalid(FieldErrors::one(field, complaint)));
     }
     Ok((Some(user), None))
+}
+
+/// Refuses what would let somebody write to more pipes of one creator's than a token for NATS has room for. Each creator's
+/// sources are counted apart, so that nobody has to ask what others gave, or can keep them from giving.
+pub(crate) async fn not_too_many_in(
+    tx: &mut OrgTx,
+    source: &Source,
+    grantees: impl IntoIterator<Item = Grantee>,
+) -> Result<()> {
+    let (creator, enough) = (source.created_by, MOST_WRITABLE + 1);
+    // Nearly always all that is asked.
+    if source_grant::count_writable(tx, creator, enough).await? < enough {
+        return Ok(());
+    }
+    for grantee in grantees {
+        if source_grant::count_writable_by(tx, creator, grantee, enough).await? == enough {
+            let whom = match grantee {
+                Grantee::Everyone => "everyone",
+                Grantee::Group(_) => "the group",
+                Grantee::User(_) => "the member",
+            };
+            let owner = source.created_by_username.as_deref().unwrap_or("somebody who left");
+            let message = format!(
+                "{whom} could write to more than {MOST_WRITABLE} pipes of {owner}'s, which is the most: end rights to other sources of {owner}'s, or delete some of their pipes"
+            );
+            return Err(Error::Conflict { code: "E_TOO_MANY_GRANTS", message });
+        }
+    }
+    Ok(())
 }
 
 fn shown_grant(source: &Source, grant: &SourceGrant) -> Value {

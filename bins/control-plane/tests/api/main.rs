@@ -1,10 +1,13 @@
 //! The HTTP API, spoken over real sockets to a server in this process, on a database of its own.
+// Tests wait for what waits for something else.
+#![recursion_limit = "256"]
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod agents;
 mod applications;
 mod audit;
 mod audited;
+mod broker_away;
 mod browsers;
 mod catalog;
 mod content;

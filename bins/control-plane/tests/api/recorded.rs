@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_hub::TunnelEnding;
 use tidegate_model::{OrgRole, Payload, SessionId};
-use tidegate_service::{MessagesRead, MessagesWanted, ReadMessage};
+use tidegate_service::{Error, MessagesRead, MessagesWanted, ReadMessage};
 use tidegate_test_support::{eventually, eventually_some};
 
 use crate::{
@@ -28,30 +28,30 @@ fn many() -> Vec<u8> {
 }
 
 /// A program that prints for as long as it runs, and notes how far it is.
-struct Endless(TempDir);
+pub(crate) struct Endless(TempDir);
 
 impl Endless {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         // Sessions are users of their own.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         Self(folder)
     }
 
-    fn script(&self) -> String {
+    pub(crate) fn script(&self) -> String {
         let noted = self.0.path().join("noted");
         format!("i=0; while :; do i=$((i+1)); echo line $i; echo $i > {}; sleep 0.02; done", noted.display())
     }
 
     /// How many lines it has printed, or is about to.
-    fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         let noted = fs::read_to_string(self.0.path().join("noted")).unwrap_or_default();
         noted.trim().parse().unwrap_or(0)
     }
 }
 
 /// The lines that these bytes are the beginning of.
-fn lines_of(recorded: &[u8]) -> usize {
+pub(crate) fn lines_of(recorded: &[u8]) -> usize {
     let text = std::str::from_utf8(recorded).unwrap();
     let lines = text.matches('\n').count();
     let whole: Vec<String> = (1..=lines + 1).map(|line| format!("line {line}\r\n")).collect();
@@ -60,19 +60,25 @@ fn lines_of(recorded: &[u8]) -> usize {
     lines
 }
 
-struct Stand {
-    world: World,
-    owner: Somebody,
+pub(crate) struct Stand {
+    pub(crate) world: World,
+    pub(crate) owner: Somebody,
     _agent: Agent,
 }
 
-/// All messages of a pipe.
-async fn messages(world: &World, reader: &Somebody, handle: &str, pipe: &str) -> Vec<ReadMessage> {
+/// All messages of a pipe. A broker that is away for the moment is waited for.
+pub(crate) async fn messages(world: &World, reader: &Somebody, handle: &str, pipe: &str) -> Vec<ReadMessage> {
     let caller = world.services.logins.authenticate(&reader.token, None).await.unwrap();
     let (mut all, mut after) = (Vec::new(), 0);
     loop {
-        let wanted = MessagesWanted { read: MessagesRead::After(after), limit: Some(100), wait: None };
-        let page = world.services.messages.read(caller.org().unwrap(), handle, pipe, wanted).await.unwrap();
+        let page = eventually_some("the broker answers", async || {
+            let wanted = MessagesWanted { read: MessagesRead::After(after), limit: Some(100), wait: None };
+            match world.services.messages.read(caller.org().unwrap(), handle, pipe, wanted).await {
+                Err(Error::BrokerUnavailable(_) | Error::NotReady(_)) => None,
+                outcome => Some(outcome.unwrap()),
+            }
+        })
+        .await;
         all.extend(page.messages);
         match page.last {
             Some(last) => after = last,
@@ -109,38 +115,41 @@ async fn said(world: &World, reader: &Somebody, handle: &str) -> Vec<Value> {
 
 impl Stand {
     async fn new() -> Self {
-        let world = World::with_nats().await;
+        Self::on(World::with_nats().await).await
+    }
+
+    pub(crate) async fn on(world: World) -> Self {
         let agent = Agent::start(&world).await;
         let owner = world.somebody("acme", OrgRole::User).await;
         Self { world, owner, _agent: agent }
     }
 
-    async fn call(&self, method: &str, path: &str, who: &Somebody, body: Option<Value>) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, who: &Somebody, body: Option<Value>) -> Answer {
         self.world.call(method, path, &who.token, body).await
     }
 
     /// A session of the owner's that runs this.
-    async fn session(&self, script: &str) -> String {
+    pub(crate) async fn session(&self, script: &str) -> String {
         let body = json!({"template": "command", "command": ["sh", "-c", script]});
         let made = self.call("POST", "/api/v1/sessions", &self.owner, Some(body)).await;
         assert_eq!(made.status, 202, "{made:?}");
         made.body["session"]["id"].as_str().unwrap().to_owned()
     }
 
-    async fn record(&self, who: &Somebody, session: &str, handle: &str) -> Answer {
+    pub(crate) async fn record(&self, who: &Somebody, session: &str, handle: &str) -> Answer {
         let path = format!("/api/v1/sessions/{session}/terminal-source");
         self.call("PUT", &path, who, Some(json!({"handle": handle}))).await
     }
 
-    async fn recorded(&self, handle: &str) -> Vec<u8> {
+    pub(crate) async fn recorded(&self, handle: &str) -> Vec<u8> {
         recorded(&self.world, &self.owner, handle).await
     }
 
-    async fn said(&self, handle: &str) -> Vec<Value> {
+    pub(crate) async fn said(&self, handle: &str) -> Vec<Value> {
         said(&self.world, &self.owner, handle).await
     }
 
-    async fn ends(&self, handle: &str) -> Vec<Value> {
+    pub(crate) async fn ends(&self, handle: &str) -> Vec<Value> {
         self.said(handle).await.into_iter().filter(|said| said.get("end").is_some()).collect()
     }
 
@@ -358,8 +367,14 @@ async fn of_two_who_record_one_does_and_whoever_lost_it_stores_nothing() {
     first.store(&to, b"three ").await.unwrap_err();
     first.renew().await.unwrap_err();
     second.miss(&to_second, 5).await.unwrap();
-    second.store(&to_second, b"four").await.unwrap();
-    second.finish(&to_second, None).await.unwrap();
+    // It is gone before it wrote down that something is missing: the next one knows it, and marks nothing twice.
+    drop(second);
+    world.db.execute("UPDATE terminal_sources SET lease_until = 'epoch'").await;
+    let mut third = recorder.claim(&free).await.unwrap().unwrap();
+    let to_third = third.open().await.unwrap();
+    assert_eq!(third.recorded(), 19);
+    third.store(&to_third, b"four").await.unwrap();
+    third.finish(&to_third, None).await.unwrap();
     assert!(recorder.free().await.unwrap().is_empty());
     assert_eq!(recorded(&world, &owner, "build").await, b"one two three four");
     let said = said(&world, &owner, "build").await;

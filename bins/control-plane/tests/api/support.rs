@@ -47,6 +47,8 @@ pub(crate) struct Answer {
     pub(crate) head: String,
     pub(crate) text: String,
     pub(crate) body: Value,
+    /// Whether the body is there to its end; one that broke off is not.
+    pub(crate) whole: bool,
 }
 
 impl Answer {
@@ -275,14 +277,14 @@ pub(crate) async fn ask(
     parse(&whole(&mut stream).await)
 }
 
-/// Reads one answer; one that has no length has no body.
+/// Reads one answer to the end of its body. One that has neither length nor pieces has no body, and events have no end.
 async fn whole(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let answer = parse(&bytes);
-        let length: Option<usize> = answer.header("content-length").and_then(|length| length.parse().ok());
-        let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
-        if head.is_some_and(|head| bytes.len() >= head + length.unwrap_or(0)) {
+        let is_events =
+            answer.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
+        if answer.status != 0 && (answer.whole || is_events) {
             return bytes;
         }
         // A server that has refused already may hang up.
@@ -293,12 +295,44 @@ async fn whole(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
+/// What came of an answer so far; without a status where that is less than its head.
 fn parse(bytes: &[u8]) -> Answer {
-    let text = String::from_utf8_lossy(bytes);
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let text = body.to_owned();
-    Answer { status, head: head.to_owned(), text, body: serde_json::from_str(body).unwrap_or_default() }
+    let mut answer =
+        Answer { status: 0, head: String::new(), text: String::new(), body: Value::Null, whole: false };
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return answer };
+    let (head, body) = (&bytes[..end], &bytes[end + 4..]);
+    answer.head = String::from_utf8_lossy(head).into_owned();
+    answer.status = answer.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = if answer.header("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+        let (body, whole) = joined(body);
+        answer.whole = whole;
+        body
+    } else {
+        let length: usize = answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        answer.whole = body.len() >= length;
+        body.to_vec()
+    };
+    answer.text = String::from_utf8_lossy(&body).into_owned();
+    answer.body = serde_json::from_str(&answer.text).unwrap_or_default();
+    answer
+}
+
+/// A body that came in pieces, and whether its end did.
+fn joined(mut pieces: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    loop {
+        let Some(line) = pieces.windows(2).position(|two| two == b"\r\n") else { return (body, false) };
+        let length =
+            std::str::from_utf8(&pieces[..line]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let length = length.unwrap_or_else(|| panic!("no length of a piece: {pieces:?}"));
+        let piece = &pieces[line + 2..];
+        body.extend_from_slice(&piece[..length.min(piece.len())]);
+        match piece.get(length..length + 2) {
+            Some(_) if length == 0 => return (body, true),
+            Some(_) => pieces = &piece[length + 2..],
+            None => return (body, false),
+        }
+    }
 }
 
 /// The headers that ask for a WebSocket.

@@ -7,6 +7,7 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     fs::Permissions,
     os::unix::fs::PermissionsExt,
     process::Command,
@@ -16,8 +17,8 @@ use std::{
 use serde_json::json;
 use tempfile::TempDir;
 use tidegate_client::{
-    Client, IdempotencyKey, MessageToSend, NatsPipes, PipeError, PipeReader, PipeSender, PipesOptions,
-    StatusCode,
+    Client, Delivery, IdempotencyKey, MessageToSend, NatsPipes, PipeError, PipeReader, PipeSender,
+    PipesOptions, StatusCode,
 };
 use tidegate_engines::nats::{Durability, Nats, Options, Status};
 use tidegate_model::{Handle, OrgRole, Payload, Secret};
@@ -114,22 +115,38 @@ async fn send_all(sender: &PipeSender, count: usize, mut meanwhile: impl FnMut(u
 async fn read_all(reader: &mut PipeReader, count: usize) -> Vec<String> {
     let mut found = Vec::new();
     while found.len() < count {
-        let delivery = match reader.next(Moment::now() + DEADLINE).await {
-            Err(error) if error.is_passing() => continue,
-            outcome => outcome.unwrap(),
-        };
+        let delivery = reader.next(Moment::now() + DEADLINE).await.unwrap();
         let delivery = delivery.unwrap_or_else(|| panic!("{} of {count} came: {found:?}", found.len()));
-        // What a killed server does not know of comes again, and is acknowledged then.
-        match reader.acknowledge(&delivery).await {
-            Err(error) if error.is_passing() => {}
-            outcome => outcome.unwrap(),
-        }
-        match &delivery.message.payload {
-            Payload::Text(text) => found.push(text.clone()),
-            Payload::Bytes(_) => panic!("a text was sent"),
-        }
+        reader.acknowledge(&delivery).await.unwrap();
+        found.push(said(&delivery));
     }
     found
+}
+
+fn said(delivery: &Delivery) -> String {
+    match &delivery.message.payload {
+        Payload::Text(text) => text.clone(),
+        Payload::Bytes(_) => panic!("a text was sent"),
+    }
+}
+
+/// Reads on until so many messages are there by their sequences, while the server is killed and comes back. It is given each
+/// once; one that could not be acknowledged comes again from the server, and is acknowledged then.
+async fn read_on(reader: &mut PipeReader, found: &mut BTreeMap<u64, String>, count: usize) {
+    let until = Moment::now() + 2 * DEADLINE;
+    while found.len() < count {
+        assert!(Moment::now() < until, "{} of {count} came: {found:?}", found.len());
+        let delivery = match reader.next(until).await {
+            // There is no server for the moment.
+            Err(error) if error.is_passing() => continue,
+            outcome => outcome.unwrap().unwrap(),
+        };
+        if let Err(error) = reader.acknowledge(&delivery).await {
+            assert!(error.is_passing(), "{error}");
+        }
+        let before = found.insert(delivery.message.sequence, said(&delivery));
+        assert_eq!(before, None, "{delivery:?} was given twice");
+    }
 }
 
 #[tokio::test]
@@ -230,14 +247,33 @@ async fn a_killed_nats_server_loses_and_doubles_nothing_and_keeps_the_order() {
     server.is_ready().await;
     assert_eq!(stand.texts("inbox").await, numbers(COUNT), "each once and in order");
 
-    // Those who read come through it, too; what was on its way comes again, and no message twice.
+    // Those who read come through it, too; what was on its way comes again, and no message is given twice.
     let options = PipesOptions { timeout: Duration::from_secs(5), ..PipesOptions::default() };
     let mut reader = stand.pipes(&stand.owner, options).await.reader(&build(), "inbox").await.unwrap();
-    let mut found = read_all(&mut reader, 50).await;
+    let mut found = BTreeMap::new();
+    read_on(&mut reader, &mut found, 50).await;
     server.kill();
-    found.extend(read_all(&mut reader, COUNT - 50).await);
-    found.sort_by_key(|number| number.parse::<usize>().unwrap());
-    assert_eq!(found, numbers(COUNT), "each once");
+    read_on(&mut reader, &mut found, COUNT).await;
+    assert_eq!(
+        found.into_values().collect::<Vec<_>>(),
+        numbers(COUNT),
+        "each once, in the order of the pipe"
+    );
+    // Nothing is left of it: what the server gave out again was acknowledged, and was not given to anybody.
+    let until = Moment::now() + 2 * DEADLINE;
+    loop {
+        let again = match reader.next(Moment::now() + Duration::from_millis(200)).await {
+            Err(error) if error.is_passing() => None,
+            outcome => outcome.unwrap(),
+        };
+        assert_eq!(again, None, "nothing is given twice");
+        let read = stand.world.call("GET", "/api/v1/pipes/subscriptions", &stand.owner.token, None).await;
+        let inbox = &read.body["subscriptions"][0];
+        if (&inbox["sequence"], &inbox["unread"]) == (&json!(COUNT), &json!(0)) {
+            break;
+        }
+        assert!(Moment::now() < until, "the reader's place is behind the last message: {read:?}");
+    }
     server.nats.stop().await.unwrap();
 }
 

@@ -100,7 +100,10 @@ async fn serve(spec: ShimSpec) -> Result<(), Error> {
         ending::settle((&spec.folder, spec.key.generation), exit, session.drained, &session.output).await;
     server.end(exit).await;
     serving.abort();
+    // Its listener is gone with it: nobody is taken and then left in the middle of a word.
+    let _ = serving.await;
     let _ = std::fs::remove_file(&spec.socket);
+    server.rest().await;
     Ok(())
 }
 

@@ -96,7 +96,8 @@ impl Server {
         }
     }
 
-    /// The session ended: tells the watchers once the viewers have everything, and waits for all to go.
+    /// The session ended: tells the watchers once the viewers have everything, and waits for all to go. Connections are
+    /// taken meanwhile; those that came last are waited for by [`Server::rest`].
     pub(super) async fn end(&self, exit: Exit) {
         let mut changes = self.output.changes();
         let _ = timeout(VIEWERS_FIRST, async {
@@ -107,6 +108,11 @@ impl Server {
         .await;
         self.told.send_replace(Some(exit));
         self.connections.close();
+        self.rest().await;
+    }
+
+    /// Waits until nobody is answered any more. Whoever asks after that finds no shim, and reads what it left.
+    pub(super) async fn rest(&self) {
         let _ = timeout(LAST_VIEWERS, self.connections.wait()).await;
     }
 

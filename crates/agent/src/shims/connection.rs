@@ -1,6 +1,10 @@
 //! The agent's side of a shim's socket, and the streams of sessions whose shim is gone.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, sink, stream};
@@ -15,7 +19,7 @@ use tokio::{
 };
 use tokio_util::codec::{FramedRead, FramedWrite};
 
-use super::text_of;
+use super::{hold, text_of};
 use crate::{
     Error, SessionKey, SessionStream, StreamFrame, StreamRequest,
     shim::{
@@ -44,6 +48,29 @@ pub(crate) async fn attach(socket: &Path, request: &Request) -> io::Result<Sessi
     let first = timeout(FIRST_FRAME, output.next()).await?.ok_or(io::ErrorKind::UnexpectedEof)??;
     let output = stream::iter([Ok(first)]).chain(output);
     Ok(SessionStream { output: Box::pin(output), input: Box::pin(input) })
+}
+
+/// A stream of logs whose end is the end of the log. A shim says the exit where there is one; without it the reader has
+/// caught up with a program that runs, and so its shim lives. One that was killed ended nothing: that is an error.
+pub(crate) fn whole(stream: SessionStream, hold: PathBuf) -> SessionStream {
+    let SessionStream { output, input } = stream;
+    let read = stream::unfold((output, Some(hold), false), |(mut output, hold, ended)| async move {
+        let hold = hold?;
+        match output.next().await {
+            Some(Ok(frame)) => {
+                let ended = text_of(&frame).is_some_and(is_exit);
+                Some((Ok(frame), (output, Some(hold), ended)))
+            }
+            Some(Err(error)) => Some((Err(error), (output, None, ended))),
+            None if ended || hold::is_taken(&hold) => None,
+            None => Some((Err(io::ErrorKind::UnexpectedEof.into()), (output, None, ended))),
+        }
+    });
+    SessionStream { output: Box::pin(read), input }
+}
+
+fn is_exit(text: &str) -> bool {
+    matches!(TerminalFrame::decode(text), Some(TerminalFrame::Exit { .. }))
 }
 
 /// A shim's report, if that is what came.
@@ -87,4 +114,33 @@ pub(crate) async fn replay(
         // Nobody is left to type to.
         input: Box::pin(sink::drain().sink_map_err(|never| match never {})),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a log of these frames came to its end.
+    async fn comes_to_its_end(frames: Vec<StreamFrame>, hold: &Path) -> bool {
+        let stream = SessionStream {
+            output: Box::pin(stream::iter(frames.into_iter().map(Ok))),
+            input: Box::pin(sink::drain().sink_map_err(|never| match never {})),
+        };
+        let read: Vec<_> = whole(stream, hold.to_owned()).output.collect().await;
+        assert!(matches!(read[0], Ok(StreamFrame::Bytes(_))), "what came is given in any case");
+        read.iter().all(Result::is_ok)
+    }
+
+    #[tokio::test]
+    async fn a_log_that_a_killed_shim_broke_off_is_no_whole_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = hold::path(folder.path(), &SessionKey::new("s-1", 1).unwrap());
+        let printed = || StreamFrame::Bytes(Bytes::from_static(b"printed"));
+        let exit = StreamFrame::Text(TerminalFrame::Exit { code: 0, signal: None }.encode());
+        let lives = hold::take(&path).unwrap().unwrap();
+        assert!(comes_to_its_end(vec![printed()], &path).await, "the program runs, and the reader caught up");
+        drop(lives);
+        assert!(!comes_to_its_end(vec![printed()], &path).await);
+        assert!(comes_to_its_end(vec![printed(), exit], &path).await, "the session has ended");
+    }
 }

@@ -264,6 +264,9 @@ impl Shims {
             }
         };
         match connection::attach(&self.socket(key)?, &wish).await {
+            Ok(stream) if matches!(wish, Request::Logs { .. }) => {
+                Ok(connection::whole(stream, self.hold(key)))
+            }
             Ok(stream) => Ok(stream),
             // It has ended, perhaps at this moment: what it left tells the rest.
             Err(_) => connection::replay(&self.folder(key), key, request).await,

@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const BYTES: usize = 2 * 1_024 * 1_024;
 /// The wait before something that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Sequences that are remembered as given.
+/// Messages that are remembered as given.
 const REMEMBERED: usize = 4_096;
 /// How often in a row the way to a pipe is asked for before its absence is believed.
 const OPENED: u32 = 10;
@@ -37,8 +37,8 @@ pub struct PipeReader {
     pipe: String,
     pull: String,
     wire: Option<Wire>,
-    /// Sequences that were given, the oldest first, and whether the caller has acknowledged them.
-    given: VecDeque<(u64, bool)>,
+    /// What was given, the oldest first.
+    given: VecDeque<Given>,
     opened: u32,
     skipped: u64,
 }
@@ -51,6 +51,21 @@ pub struct Delivery {
     /// How many messages the reader has not got yet.
     pub pending: u64,
     ack: String,
+}
+
+/// A message that was given. Of a stream that was made anew the same sequence is another message, of another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Given {
+    sequence: u64,
+    nanos: i64,
+    /// Whether the caller has acknowledged it.
+    acknowledged: bool,
+}
+
+impl Given {
+    const fn is_at(&self, place: Place) -> bool {
+        self.sequence == place.sequence && self.nanos == place.nanos
+    }
 }
 
 /// A connection, and what was asked for over it.
@@ -117,10 +132,11 @@ impl PipeReader {
     /// connection for as long as [`super::PipesOptions::timeout`].
     pub async fn acknowledge(&mut self, delivery: &Delivery) -> Result<(), PipeError> {
         let until = Instant::now() + self.pipes.0.options.timeout;
-        let sequence = delivery.message.sequence;
         // Whatever becomes of this: should it come again, it is acknowledged there and then.
-        if let Some(known) = self.given.iter_mut().rev().find(|known| known.0 == sequence) {
-            known.1 = true;
+        let place = Place::of(&delivery.ack);
+        let given = |known: &&mut Given| place.is_some_and(|place| known.is_at(place));
+        if let Some(known) = self.given.iter_mut().rev().find(given) {
+            known.acknowledged = true;
         }
         loop {
             let link = match &self.wire {
@@ -224,8 +240,8 @@ impl PipeReader {
     async fn take(&mut self, message: &async_nats::Message) -> Came {
         let Some(ack) = message.reply.as_ref().map(ToString::to_string) else { return Came::Nothing };
         let Some(place) = Place::of(&ack) else { return Came::Nothing };
-        if let Some(&(_, acknowledged)) = self.given.iter().find(|known| known.0 == place.sequence) {
-            if acknowledged {
+        if let Some(known) = self.given.iter().find(|known| known.is_at(place)) {
+            if known.acknowledged {
                 self.say(&ack, b"+ACK").await;
             }
             return Came::Nothing;
@@ -244,7 +260,8 @@ impl PipeReader {
         if self.given.len() >= REMEMBERED {
             self.given.pop_front();
         }
-        self.given.push_back((place.sequence, false));
+        let Place { sequence, nanos, .. } = place;
+        self.given.push_back(Given { sequence, nanos, acknowledged: false });
         let Envelope { id, sender, subject, payload, created_at, in_reply_to, ack_requested } = envelope;
         let stored_at = DateTime::from_timestamp_nanos(place.nanos);
         let message = Message {
@@ -283,8 +300,6 @@ impl PipeReader {
             }
             Ok(route) => {
                 self.pull = pull_of(&route)?;
-                // Sequences of another stream mean other messages.
-                self.given.clear();
                 if self.opened > 1 {
                     sleep(PAUSE * self.opened).await;
                 }

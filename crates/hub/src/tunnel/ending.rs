@@ -1,5 +1,7 @@
 //! Why a tunnel ended, and what its two sockets are told.
 
+use tidegate_protocol::TunnelTarget;
+
 use crate::CloseCode;
 
 /// Why a tunnel ended. The first cause stands.
@@ -47,9 +49,11 @@ impl TunnelEnding {
         }
     }
 
-    /// What the viewer's socket is closed with: 1012 asks it to attach again by itself.
-    pub const fn viewer_code(self) -> CloseCode {
+    /// What the viewer's socket is closed with: 1012 asks it to attach again by itself. Whoever reads logs takes a normal
+    /// end for the end of the log, which only the agent knows: a session that ended keeps its log.
+    pub const fn viewer_code(self, target: TunnelTarget) -> CloseCode {
         match self {
+            Self::SessionEnded if matches!(target, TunnelTarget::Logs) => CloseCode::RESTART,
             Self::Finished | Self::ViewerLeft | Self::SessionEnded => CloseCode::NORMAL,
             Self::AgentFailed => CloseCode::ERROR,
             Self::AgentLost | Self::AgentRevoked | Self::Shutdown => CloseCode::RESTART,

@@ -44,6 +44,19 @@ pub struct TunnelRequest {
     pub follow: Option<bool>,
 }
 
+impl TunnelRequest {
+    /// Whether it is over with its session. Its agent has the log of a session that ended, too: whoever asks for it is
+    /// told all of it, then and later.
+    const fn ends_with_session(&self) -> bool {
+        !matches!(self.target, TunnelTarget::Logs)
+    }
+
+    /// Whether its agent ends it by itself, whatever becomes of the session.
+    const fn ends_by_itself(&self) -> bool {
+        matches!((self.target, self.follow), (TunnelTarget::Logs, None | Some(false)))
+    }
+}
+
 /// Why there is no tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TunnelError {

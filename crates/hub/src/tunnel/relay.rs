@@ -57,7 +57,7 @@ where
     let ending = live.end(stop.ending);
     drop((outgoing, incoming));
     let code = stop.code.unwrap_or(match side {
-        Side::Viewer => ending.viewer_code(),
+        Side::Viewer => ending.viewer_code(live.request.target),
         Side::Agent => ending.agent_code(),
     });
     let goodbye = async {

@@ -122,14 +122,17 @@ impl Tunnels {
         }
     }
 
-    /// The session ended: its agent gets some time to end the tunnels by itself, so that the last bytes arrive.
+    /// The session ended: its agent gets some time to end the tunnels by itself, so that the last bytes arrive. What it
+    /// kept of the session's output may be asked for still.
     pub(crate) fn end_session(&self, session: SessionId, now: Instant) {
-        let waiters = lock(&self.dials).take_where(|dial| dial.session == session);
+        let over = |dial: &Dial<Waiter>| dial.session == session && dial.waiter.request.ends_with_session();
+        let waiters = lock(&self.dials).take_where(over);
         for waiter in waiters {
             let ended = TunnelError::AgentRefused("the session has ended".to_owned());
             let _ = waiter.answer.send(Err(ended));
         }
-        for live in self.open_where(|live| live.request.session_id == session) {
+        let open = |live: &Live| live.request.session_id == session && !live.request.ends_by_itself();
+        for live in self.open_where(open) {
             live.end_by(now + self.options.tunnel_grace);
         }
     }

@@ -405,8 +405,9 @@ async fn the_operator_is_made_once() {
             retired_keys: Vec::new(),
             next: None,
             closed_at: None,
+            changed_at: now(),
         };
-        let work = async |tx: &mut _| nats_account::set_operator(tx, new, now()).await;
+        let work = async |tx: &mut _| nats_account::set_operator(tx, new).await;
         stage.test.db().in_platform(&Operator::system(), work).await.unwrap()
     };
     let outcomes = futures_util::future::join_all(["a", "b", "c", "d"].map(set)).await;

@@ -6,7 +6,10 @@ use std::{net::IpAddr, sync::Arc};
 use chrono::{DateTime, TimeDelta, Utc};
 use tidegate_broker::{MAX_GRANTS, Permissions, Principal, Seed, SubjectRules, WriteGrant};
 use tidegate_model::{CredentialId, Operation, OrgId, Scope};
-use tidegate_persistence::{OrgScope, nats_account, organization, source_grant};
+use tidegate_persistence::{
+    OrgScope, nats_account, organization,
+    source_grant::{self, WriteTargets},
+};
 
 use super::accounts::{Tenant, account, key_of};
 use crate::{
@@ -17,6 +20,9 @@ use crate::{
 
 /// How long a token for NATS is good.
 pub(super) const LIFETIME: TimeDelta = TimeDelta::minutes(5);
+/// How many pipes of others are looked at for one: more than these are on none.
+pub(crate) const MOST: i64 = 256;
+const _: () = assert!(MAX_GRANTS == 256, "as many as a token has");
 /// Where permissions to ask for messages begin, which are no permissions to send.
 const ASKING: &str = "$JS.";
 
@@ -43,6 +49,8 @@ pub struct Exchanged {
     pub nats_user_seed: Seed,
     /// The prefix that the client's inboxes must have.
     pub inbox_prefix: String,
+    /// How many pipes of others the user may write to that the token has no room for: they are written to over HTTP.
+    pub write_grants_left_out: i64,
 }
 
 impl Exchange {
@@ -74,25 +82,28 @@ impl Exchange {
         let account = account(core, Tenant::Member(scope)).await?;
         let now = core.clock.now();
         let me = scope.user_id();
-        let (name, issued_at, grants) = core
+        let principal = Principal::new(me.as_uuid());
+        let (name, issued_at, Listed { grants, left_out }) = core
             .db
             // Under the organization's lock, as whatever takes a right away: what is read below is not taken away before
             // the row stands that says so.
             .in_org_locked(scope, async |tx, locked| {
                 locked.named("organization")?;
                 let issued_at = nats_account::note_principal(tx, credential, now, LIFETIME).await?;
-                let most = i64::try_from(MAX_GRANTS).unwrap_or(i64::MAX).saturating_add(1);
-                let grants =
-                    if writes { source_grant::write_targets(tx, me, most).await? } else { Vec::new() };
-                let count = i32::try_from(grants.len()).unwrap_or(i32::MAX);
+                let targets = if writes {
+                    source_grant::write_targets(tx, me, MOST).await?
+                } else {
+                    WriteTargets::default()
+                };
+                let listed = Listed::of(principal, &targets)?;
+                let count = i32::try_from(listed.grants.len()).unwrap_or(i32::MAX);
                 if count > 0 {
                     nats_account::note_grants(tx, credential, count).await?;
                 }
                 let name = organization::find(tx).await.named("organization")?.name;
-                Ok::<_, Error>((name, issued_at, grants))
+                Ok::<_, Error>((name, issued_at, listed))
             })
             .await?;
-        let principal = Principal::new(me.as_uuid());
         let permissions = permissions(principal, &grants, writes)?;
         let key = key_of(core, credential)?;
         let told = credential.to_string();
@@ -107,8 +118,49 @@ impl Exchange {
             nats_user_jwt: token.as_str().to_owned(),
             nats_user_seed: key.seed()?,
             inbox_prefix: principal.inbox_prefix(),
+            write_grants_left_out: left_out,
         })
     }
+}
+
+/// The grants of others that stand on a token. Whatever others give, a token is made: what it has no room for is left out,
+/// of whoever gave the most.
+struct Listed {
+    grants: Vec<WriteGrant>,
+    /// How many there are besides.
+    left_out: i64,
+}
+
+impl Listed {
+    fn of(principal: Principal, targets: &WriteTargets) -> Result<Self> {
+        let mut grants: Vec<WriteGrant> = targets
+            .first
+            .iter()
+            .map(|(handle, pipe)| WriteGrant::new(handle, pipe))
+            .collect::<tidegate_broker::Result<_>>()?;
+        grants.truncate(principal.fitting(&grants));
+        let left_out = targets.all - i64::try_from(grants.len()).unwrap_or(0);
+        Ok(Self { grants, left_out })
+    }
+}
+
+/// Refuses a pipe of another one's that the caller may write to, and that their token for NATS has no room for.
+pub(super) async fn fits(core: &Core, scope: &OrgScope, handle: &str, pipe: &str) -> Result<()> {
+    let me = scope.user_id();
+    let work =
+        core.db.in_org(scope, async |tx| Ok::<_, Error>(source_grant::write_targets(tx, me, MOST).await?));
+    let targets = work.await?;
+    let Listed { grants, left_out } = Listed::of(Principal::new(me.as_uuid()), &targets)?;
+    let wanted = (handle.to_owned(), pipe.to_owned());
+    if left_out == 0 || targets.first.iter().take(grants.len()).any(|listed| *listed == wanted) {
+        return Ok(());
+    }
+    let message = format!(
+        "you may write to {} pipes of others, of which a token for NATS names {}, and pipe {pipe} of source {handle} is not among them: send to it over HTTP, or have some of the rights ended",
+        targets.all,
+        grants.len()
+    );
+    Err(Error::Conflict { code: "E_TOO_MANY_GRANTS", message })
 }
 
 /// Refuses an API key that was not made for this.
@@ -121,12 +173,8 @@ pub(super) fn allowed_by_key(scope: &OrgScope, needed: Scope) -> Result<()> {
 }
 
 /// What a token allows; without the right to send, only to ask for messages.
-fn permissions(principal: Principal, grants: &[(String, String)], writes: bool) -> Result<Permissions> {
-    let grants: Vec<WriteGrant> = grants
-        .iter()
-        .map(|(handle, pipe)| WriteGrant::new(handle, pipe))
-        .collect::<tidegate_broker::Result<_>>()?;
-    let mut permissions = principal.permissions(&grants)?;
+fn permissions(principal: Principal, grants: &[WriteGrant], writes: bool) -> Result<Permissions> {
+    let mut permissions = principal.permissions(grants)?;
     if !writes {
         let asking =
             permissions.publish.allowed().iter().filter(|subject| subject.starts_with(ASKING)).cloned();

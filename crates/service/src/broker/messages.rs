@@ -8,7 +8,8 @@ use tidegate_broker::{
     Receipt, StreamName,
 };
 use tidegate_model::{
-    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, STDCTRL, Scope, SourceId, UserId,
+    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, STDCTRL, Scope, SourceId, SourceRight,
+    UserId, Writers,
 };
 use tidegate_persistence::{
     OrgScope,
@@ -18,7 +19,7 @@ use tidegate_persistence::{
 
 use super::{
     accounts::{Tenant, connection},
-    exchange::allowed_by_key,
+    exchange::{self, allowed_by_key},
     reading,
     ready::{made_anew, ready, settle_all},
 };
@@ -138,6 +139,10 @@ impl Messages {
         // Its token for NATS would not let it either.
         allowed_by_key(scope, Scope::PipesWrite)?;
         let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Write).await?;
+        let by_grant = matches!(SourceRight::to_write(&opened.name), Writers::Granted(_));
+        if by_grant && opened.source.created_by != scope.user_id() {
+            exchange::fits(&self.0, scope, handle, pipe).await?;
+        }
         ready(&self.0, scope, &opened).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         // Whoever asks may have found that it is not there, behind our back.

@@ -39,6 +39,7 @@ pub use self::{
     slot::Connected,
     standing::{NatsStanding, OperatorStanding},
 };
+pub(crate) use exchange::MOST as MOST_WRITABLE;
 pub(crate) use slot::Slot;
 pub use tidegate_broker::{
     Authority as Operator, OLDEST_SERVER as OLDEST_NATS, ServerState, StoreState, Tls as BrokerTls, Trust,
@@ -92,9 +93,9 @@ impl Broker {
     }
 
     /// What a server has to be told to trust this platform: nothing secret. The operator is made where there is none; of
-    /// several who make it at once, one does.
+    /// several who make it at once, one does. The same each time, until the operator's keys change.
     pub async fn trust(&self) -> Result<Trust> {
-        Ok(operator::kept(&self.0, None).await?.trust(self.0.clock.now())?)
+        operator::trust(&self.0).await
     }
 
     /// Keeps an operator that was made elsewhere, for a server that trusts it already. Refused where there is another one.

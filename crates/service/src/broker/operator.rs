@@ -1,6 +1,7 @@
 //! The operator of our NATS: made once for the platform, its seeds sealed with the master key.
 
-use tidegate_broker::{AccountKey, Authority, OperatorKey, OperatorPublic, Seed};
+use chrono::{DateTime, Utc};
+use tidegate_broker::{AccountKey, Authority, OperatorKey, OperatorPublic, Seed, Trust};
 use tidegate_persistence::{
     Operator, PlatformTx,
     nats_account::{self, NatsOperator},
@@ -14,21 +15,27 @@ const SYSTEM: &[u8] = b"nats system account";
 
 /// The operator that is kept; without one, `offered` or a new one becomes it. Whoever comes first wins.
 pub(super) async fn kept(core: &Core, offered: Option<Authority>) -> Result<Authority> {
-    let system = Operator::system();
-    let found = core.db.in_platform(&system, async |tx| nats_account::operator(tx).await).await?;
-    let row = if let Some(row) = found {
-        row
-    } else {
-        let new = sealed(core, &offered.unwrap_or_else(Authority::generate))?;
-        let now = core.clock.now();
-        core.db
-            .in_platform(&system, async |tx| nats_account::set_operator(tx, new.clone(), now).await)
-            .await?
-    };
-    opened(core, &row)
+    opened(core, &row(core, offered).await?)
 }
 
-fn sealed(core: &Core, authority: &Authority) -> Result<NatsOperator> {
+/// What a server has to be told to trust the operator that is kept: the same bytes until its keys change, so that whoever
+/// compares configurations sees what is new.
+pub(super) async fn trust(core: &Core) -> Result<Trust> {
+    let row = row(core, None).await?;
+    Ok(opened(core, &row)?.trust(row.changed_at)?)
+}
+
+async fn row(core: &Core, offered: Option<Authority>) -> Result<NatsOperator> {
+    let system = Operator::system();
+    let found = core.db.in_platform(&system, async |tx| nats_account::operator(tx).await).await?;
+    if let Some(row) = found {
+        return Ok(row);
+    }
+    let new = sealed(core, &offered.unwrap_or_else(Authority::generate), core.clock.now())?;
+    Ok(core.db.in_platform(&system, async |tx| nats_account::set_operator(tx, new.clone()).await).await?)
+}
+
+fn sealed(core: &Core, authority: &Authority, changed_at: DateTime<Utc>) -> Result<NatsOperator> {
     let seal = |place, seed: Seed| core.vault.seal(place, seed.expose().as_bytes());
     Ok(NatsOperator {
         identity_key: authority.identity().public().to_string(),
@@ -40,6 +47,7 @@ fn sealed(core: &Core, authority: &Authority) -> Result<NatsOperator> {
         retired_keys: Vec::new(),
         next: None,
         closed_at: None,
+        changed_at,
     })
 }
 

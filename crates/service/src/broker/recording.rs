@@ -232,12 +232,17 @@ impl Recording {
         Ok(())
     }
 
-    /// Marks that some bytes are missing here: nobody kept them until they could be recorded.
+    /// Marks that some bytes are missing here: nobody kept them until they could be recorded. The recording goes on behind
+    /// them, whoever goes on with it.
     pub async fn miss(&mut self, to: &Recorded, bytes: u64) -> Result<()> {
-        let place = format!("gap/{}", self.progress.recorded);
-        self.say(to, &TerminalControl::Gap { bytes }, &place).await?;
-        self.progress.recorded =
-            self.progress.recorded.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let start = self.progress.recorded;
+        let end = start.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let Row { session, generation, .. } = self.row;
+        let place = format!("{session}/{generation}/{end}");
+        // With both ends in its name: another one that begins here is no repeat of it.
+        let what = format!("gap/{start}/{end}");
+        self.say_at(to, &TerminalControl::Gap { bytes }, &what, Some(place)).await?;
+        self.progress.recorded = end;
         Ok(())
     }
 
@@ -302,12 +307,23 @@ impl Recording {
         Ok(work.await?)
     }
 
-    /// Says it to the source's maker in `stdctrl`. What whoever watches has to know stands in `stdout`, too, before that.
     async fn say(&self, to: &Recorded, control: &TerminalControl, what: &str) -> Result<()> {
+        self.say_at(to, control, what, None).await
+    }
+
+    /// Says it to the source's maker in `stdctrl`. What whoever watches has to know stands in `stdout`, too, before that,
+    /// with its place where it has one.
+    async fn say_at(
+        &self,
+        to: &Recorded,
+        control: &TerminalControl,
+        what: &str,
+        place: Option<String>,
+    ) -> Result<()> {
         let Row { session, generation, .. } = self.row;
         let id = format!("recorded:{session}/{generation}/{what}");
         if !matches!(control, TerminalControl::Resize(_)) {
-            self.publish(to, &to.output, Payload::Text(control.encode()), id.clone(), None).await?;
+            self.publish(to, &to.output, Payload::Text(control.encode()), id.clone(), place).await?;
         }
         self.publish(to, &to.control, Payload::Text(control.encode()), id, None).await.map(drop)
     }

@@ -90,8 +90,8 @@ impl Plugins {
         if free == 0 {
             return Ok(false);
         }
-        let taken = busy.iter().filter(|(_, count)| **count >= EACH).map(|(id, _)| *id).collect();
-        let claimed = self.claim(taken, free).await?;
+        let busy_with = busy.iter().flat_map(|(id, count)| std::iter::repeat_n(*id, *count)).collect();
+        let claimed = self.claim(busy_with, free).await?;
         let any = !claimed.is_empty();
         for due in claimed {
             let (plugins, id) = (self.clone(), due.plugin.id);
@@ -117,11 +117,11 @@ impl Plugins {
         Ok(self.0.db.in_platform(&Operator::system(), handed).await?.full)
     }
 
-    async fn claim(&self, busy: Vec<InstalledPluginId>, free: usize) -> Result<Vec<Due>> {
+    async fn claim(&self, under_way: Vec<InstalledPluginId>, free: usize) -> Result<Vec<Due>> {
         let now = self.0.clock.now();
         let many = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let claim = async |tx: &mut PlatformTx| {
-            plugin_delivery::claim(tx, busy, (many(EACH), many(free.min(ALL))), now, now + LEASE).await
+            plugin_delivery::claim(tx, under_way, (many(EACH), many(free.min(ALL))), now, now + LEASE).await
         };
         Ok(self.0.db.in_platform(&Operator::system(), claim).await?)
     }

@@ -508,39 +508,7 @@ async fn a_full_account_is_said_so_and_a_change_is_waited_for() {
     assert_eq!(room.in_force.map(|found| found.max_bytes), Some(100_000));
 }
 
-#[tokio::test]
-async fn a_token_carries_256_grants_and_not_one_more() {
-    let stage = Stage::new().await;
-    let make = async |name: &str, from: u32, to: u32| {
-        let (org, owner) = (stage.org.id, scope(&stage.owner).user_id());
-        let sql = format!(
-            "INSERT INTO sources (id, org_id, created_by, handle, kind, created_at)
-             SELECT gen_random_uuid(), '{org}', '{owner}', '{name}' || g, 'pty', 'epoch' FROM generate_series({from}, {to}) g;
-             INSERT INTO source_grants (id, org_id, source_id, allows, granted_by, created_at)
-             SELECT gen_random_uuid(), org_id, id, 'type', created_by, 'epoch' FROM sources s
-             WHERE NOT EXISTS (SELECT 1 FROM source_grants g WHERE g.source_id = s.id)"
-        );
-        stage.test.execute(&sql).await;
-    };
-    make("shell-", 1, 128).await;
-    let exchanged = stage.services.exchange.exchange_for(&stage.friend).await.unwrap();
-    eprintln!("a token with 256 grants has {} bytes", exchanged.nats_user_jwt.len());
-    assert!(exchanged.nats_user_jwt.len() <= 24 * 1024);
-    client!(exchanged).expect("NATS reads it");
-    let refused = async || {
-        let more = stage.services.exchange.exchange_for(&stage.friend).await.unwrap_err();
-        assert!(matches!(more, Error::Conflict { code: "E_TOO_MANY_GRANTS", .. }), "{more:?}");
-    };
-    make("shell-", 129, 129).await;
-    refused().await;
-    // Long handles fill a token sooner.
-    stage.test.execute("DELETE FROM sources").await;
-    make("shell-with-quite-a-long-name-", 1, 128).await;
-    refused().await;
-    // Whoever made them needs no grants.
-    assert!(stage.services.exchange.exchange_for(&stage.owner).await.unwrap().nats_user_jwt.len() < 2_000);
-}
-
 mod attacks;
 mod room;
 mod places;
+mod grants;

@@ -48,6 +48,8 @@ struct Opened {
     nats_user_seed: String,
     /// The prefix that the client's inboxes must have.
     inbox_prefix: String,
+    /// How many pipes of others the user may write to that the token has no room for. They are written to over HTTP.
+    write_grants_left_out: i64,
 }
 
 impl From<Exchanged> for Opened {
@@ -61,6 +63,7 @@ impl From<Exchanged> for Opened {
             nats_user_jwt: exchanged.nats_user_jwt,
             nats_user_seed: exchanged.nats_user_seed.expose().to_owned(),
             inbox_prefix: exchanged.inbox_prefix,
+            write_grants_left_out: exchanged.write_grants_left_out,
         }
     }
 }
@@ -72,7 +75,6 @@ impl From<Exchanged> for Opened {
     (status = 400, description = "a field is missing", body = ErrorAnswer),
     (status = 401, description = "the credential is not good", body = ErrorAnswer),
     (status = 403, description = "not a member of the organization, or a key without the scope `pipes:read`", body = ErrorAnswer),
-    (status = 409, description = "more may be written to than a token can say (`E_TOO_MANY_GRANTS`)", body = ErrorAnswer),
     (status = 429, description = "too many attempts", body = ErrorAnswer),
     (status = 503, description = "the database or the broker does not answer", body = ErrorAnswer),
 ))]

@@ -61,7 +61,7 @@ pub(crate) struct Found {
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "somebody else's", body = ErrorAnswer),
     (status = 404, description = "no such source, member or group", body = ErrorAnswer),
-    (status = 409, description = "it has two hundred grants already", body = ErrorAnswer),
+    (status = 409, description = "it has two hundred grants already, or somebody could write to more than 256 pipes of its maker's (`E_TOO_MANY_GRANTS`)", body = ErrorAnswer),
 ))]
 pub(crate) async fn grant(
     request: HttpRequest,

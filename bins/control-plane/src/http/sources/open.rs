@@ -58,6 +58,7 @@ impl From<PipeRoute> for Route {
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "not allowed to use it so", body = ErrorAnswer),
     (status = 404, description = "no such source or pipe", body = ErrorAnswer),
+    (status = 409, description = "it may be written to, and the caller's token for NATS has no room for it (`E_TOO_MANY_GRANTS`): send over HTTP", body = ErrorAnswer),
     (status = 503, description = "the broker does not answer, or the pipe is being made: ask again", body = ErrorAnswer),
     (status = 507, description = "no room is left for the pipe; `fields` has the numbers", body = ErrorAnswer),
 ))]

@@ -77,7 +77,7 @@ pub(crate) struct New {
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "somebody else's source", body = ErrorAnswer),
     (status = 404, description = "no such source", body = ErrorAnswer),
-    (status = 409, description = "the source has a pipe of this name (`E_PIPE_TAKEN`), or too many", body = ErrorAnswer),
+    (status = 409, description = "the source has a pipe of this name (`E_PIPE_TAKEN`), or too many, or somebody could write to more than 256 of its maker's (`E_TOO_MANY_GRANTS`)", body = ErrorAnswer),
 ))]
 pub(crate) async fn create_pipe(
     request: HttpRequest,

@@ -5,6 +5,7 @@ use tidegate_model::StreamMode;
 use tidegate_protocol::TunnelTarget;
 
 use super::*;
+use crate::CloseCode;
 
 fn tunnels(options: Options) -> Arc<Tunnels> {
     Tunnels::new(Arc::new(options))
@@ -107,6 +108,27 @@ async fn an_ended_session_leaves_its_agent_some_time() {
     assert_eq!(agents_end.live.ending(), None);
     tunnels.cut_overdue(now + Duration::from_secs(5));
     assert_eq!(agents_end.live.ending(), Some(TunnelEnding::SessionEnded));
+}
+
+#[tokio::test]
+async fn the_log_of_an_ended_session_is_read_to_its_end() {
+    let (tunnels, now) = (tunnels(Options::default()), Instant::now());
+    let terminal = request();
+    let log = TunnelRequest { target: TunnelTarget::Logs, mode: StreamMode::View, ..terminal };
+    let follow = TunnelRequest { follow: Some(true), ..log };
+    let (open, followed) =
+        (tunnels.expect_dial(log, now).unwrap(), tunnels.expect_dial(follow, now).unwrap());
+    let agents_end = tunnels.accept(log.agent_id, &open.id, now).unwrap();
+    let followed_end = tunnels.accept(log.agent_id, &followed.id, now).unwrap();
+    let (seen, asked) = (tunnels.expect_dial(terminal, now).unwrap(), tunnels.expect_dial(log, now).unwrap());
+    tunnels.end_session(terminal.session_id, now);
+    tunnels.cut_overdue(now + Duration::from_mins(1));
+    assert!(matches!(seen.answer().await.err(), Some(TunnelError::AgentRefused(_))));
+    assert!(tunnels.accept(log.agent_id, &asked.id, now).is_some(), "its agent has it still");
+    assert_eq!(agents_end.live.ending(), None, "it ends by itself");
+    assert_eq!(followed_end.live.ending(), Some(TunnelEnding::SessionEnded));
+    let code = |request: TunnelRequest| TunnelEnding::SessionEnded.viewer_code(request.target);
+    assert_eq!((code(follow), code(terminal)), (CloseCode::RESTART, CloseCode::NORMAL));
 }
 
 #[test]
