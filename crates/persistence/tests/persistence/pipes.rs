@@ -465,8 +465,8 @@ async fn a_suspended_organization_and_a_lapsed_credential_are_told_to_nats() {
         Ok::<_, Error>(unknown)
     });
     let unknown = work.await.unwrap();
-    let lapsed = db.lapsed_principals(valid, 10).await.unwrap();
-    assert_eq!(lapsed, [(stage.org.id, unknown)], "nobody's login");
+    let (lapsed, place) = db.lapsed_principals(valid, None, (10, 10)).await.unwrap();
+    assert_eq!((lapsed, place), (vec![(stage.org.id, unknown)], None), "nobody's login");
     let revoke = async |tx: &mut _| {
         let mine = nats_account::revoke_principal(tx, stage.org.id, unknown, valid).await?;
         let again = nats_account::revoke_principal(tx, stage.org.id, unknown, valid).await?;
@@ -479,7 +479,7 @@ async fn a_suspended_organization_and_a_lapsed_credential_are_told_to_nats() {
         .test
         .execute(&format!("UPDATE organizations SET status = 'suspended' WHERE id = '{}'", stage.org.id))
         .await;
-    let lapsed = db.lapsed_principals(valid, 10).await.unwrap();
+    let (lapsed, _) = db.lapsed_principals(valid, None, (10, 10)).await.unwrap();
     assert!(lapsed.contains(&(stage.org.id, credential)), "{lapsed:?}");
     let work = async |tx: &mut _| {
         let limits = AccountLimits { disk_bytes: 1, streams: 1, consumers: 1, connections: 1 };

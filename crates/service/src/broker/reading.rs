@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::{
     accounts::{Tenant, connection},
     messages::{Messages, incarnation, stream_of},
-    ready::{made_anew, ready},
+    ready::{made_anew, open_ready},
 };
 use crate::{
     Core, Error, OpenPipe, PipeUse, Pipes, Result, error::Named, pipes::allowed_in, sources::found_in,
@@ -100,10 +100,9 @@ impl Messages {
         pipe: &str,
         wanted: MessagesWanted,
     ) -> Result<MessagesPage> {
-        let pipes = Pipes(Arc::clone(&self.0));
-        let opened = pipes.open(scope, handle, pipe, PipeUse::Read).await?;
+        let (opened, stream) = open_ready(&self.0, scope, (handle, pipe), PipeUse::Read).await?;
         let reading = Reading {
-            stream: ready(&self.0, scope, &opened).await?,
+            stream,
             broker: connection(&self.0, Tenant::Member(scope)).await?,
             name: stream_of(opened.source.id, &opened.name)?,
             core: &self.0,
@@ -123,8 +122,7 @@ impl Messages {
 
     /// How many messages of a pipe the caller has not read.
     pub async fn unread(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<u64> {
-        let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Read).await?;
-        let stream = ready(&self.0, scope, &opened).await?;
+        let (opened, stream) = open_ready(&self.0, scope, (handle, pipe), PipeUse::Read).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         let reader = made(&self.0, scope, &broker, &stream).await?;
         let name = stream_of(opened.source.id, &opened.name)?;
