@@ -121,7 +121,12 @@ impl Messages {
 
     /// The pipe that the caller may write to at this moment, with its stream: one question where all is as it should be, and
     /// else step by step, which tells what is wrong or makes what is not there. `room` is whether anything can be stored.
-    async fn target(&self, scope: &OrgScope, (handle, pipe): (&str, &str), room: Result<()>) -> Result<Target> {
+    async fn target(
+        &self,
+        scope: &OrgScope,
+        (handle, pipe): (&str, &str),
+        room: Result<()>,
+    ) -> Result<Target> {
         allowed_at_all(scope, PipeUse::Write)?;
         let writers = SourceRight::to_write(pipe);
         let org = scope.org_id();

@@ -542,3 +542,4 @@ async fn a_token_carries_256_grants_and_not_one_more() {
 }
 
 mod attacks;
+mod first_message;
