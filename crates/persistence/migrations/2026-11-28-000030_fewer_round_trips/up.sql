@@ -73,7 +73,8 @@ CREATE TRIGGER credential_ended AFTER UPDATE ON bearer_tokens FOR EACH ROW
     WHEN (OLD.revoked_at IS DISTINCT FROM NEW.revoked_at) EXECUTE FUNCTION tidegate_credential_ended('token');
 -- One that is to end later is found when it has.
 CREATE TRIGGER credential_ended AFTER UPDATE ON api_keys FOR EACH ROW
-    WHEN (OLD.revoked_at IS DISTINCT FROM NEW.revoked_at AND NEW.revoked_at <= now()) EXECUTE FUNCTION tidegate_credential_ended('key');
+    WHEN (OLD.revoked_at IS DISTINCT FROM NEW.revoked_at AND NEW.revoked_at <= now() + interval '5 seconds')
+    EXECUTE FUNCTION tidegate_credential_ended('key');
 
 CREATE FUNCTION tidegate_member_gone() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
