@@ -546,7 +546,8 @@ async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_afte
 async fn nobody_claims_a_stream_whose_predecessor_is_being_deleted() {
     let stage = Stage::new().await;
     let id = stage.source("build").await.unwrap();
-    let work = stage.test.db().in_org(stage.scope(), async |tx| {
+    let db = stage.test.db();
+    let work = db.in_org(stage.scope(), async |tx| {
         pipe_operation::insert(tx, &Operation::DeleteStream(id, "room".into()), now()).await?;
         let lease = Some(now() + TimeDelta::seconds(60));
         let kept = Retention::default();
