@@ -4,10 +4,12 @@ mod bearer;
 mod granted;
 mod keys;
 mod viewer;
+mod writable;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Bool, Bytea, Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Array, Bool, Bytea, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::FutureExt;
 use tidegate_model::{
     AgentHandle, AgentId, ApprovalStatus, CredentialId, LoginSessionId, OrgId, OrgRole, Provider, Scopes,
     SessionId, SystemRole, TicketId, UserId, validate_username,
@@ -16,6 +18,7 @@ use tidegate_model::{
 use crate::{
     AgentScope, Db, Error, OrgScope, Origin, Result, UserScope,
     statement::{Statement, statement},
+    together::Together,
 };
 
 pub use bearer::{TokenLookup, TokenName, bearer_token, browser};
@@ -23,6 +26,8 @@ pub use granted::{Granted, StreamLookup, granted, stream};
 pub use keys::{KeyLookup, KeyName, Undigested, api_key, undigested};
 pub(crate) use keys::{KeyLookups, key_lookups, read_scopes};
 pub use viewer::{Stands, Viewer, viewer};
+pub(crate) use writable::{PipeLookups, pipe_lookups};
+pub use writable::{WritablePipe, writable_pipe};
 
 /// A live login, as far as it reaches.
 #[derive(Debug, Clone)]
@@ -33,14 +38,49 @@ pub struct Login {
     pub org: Option<OrgScope>,
 }
 
-type LoginRow =
+pub(crate) type LoginRow =
     (UserId, String, SystemRole, Option<OrgId>, Option<OrgRole>, Option<DateTime<Utc>>, DateTime<Utc>);
+type LoginColumns = (Uuid, Text, Text, Nullable<Uuid>, Nullable<Text>, Nullable<Timestamptz>, Timestamptz);
+
+/// Where logins meet that are looked up at one time, each with the organization that was asked for.
+pub(crate) type LoginLookups = Together<(LoginSessionId, Option<String>), Option<LoginRow>>;
+
+pub(crate) fn login_lookups() -> LoginLookups {
+    Together::new(|db, asked| logins(db, asked).boxed())
+}
 
 /// The login behind a token, unless it was revoked, has expired or its user is not active. `wanted` is an id or a name
 /// of an organization; without it the login's own choice counts, else owned oldest, then joined oldest.
+///
+/// Those that are looked up at one time share the round trip.
 pub async fn login(db: &Db, id: LoginSessionId, wanted: Option<&str>, now: DateTime<Utc>) -> Result<Login> {
-    let connection = db.connection().await?;
-    login_on(&connection, id, wanted, now).await
+    let row = db.logins.ask(db, (id, bearer::sayable(wanted))).await?;
+    of_login_row(id, row.ok_or(Error::NotFound)?, now)
+}
+
+async fn logins(db: Db, asked: Vec<(LoginSessionId, Option<String>)>) -> Result<Vec<Option<LoginRow>>> {
+    let mut found: Vec<Option<LoginRow>> = asked.iter().map(|_| None).collect();
+    let (ids, wanted): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+    let mut connection = db.connection().await?;
+    let rows: Vec<(i32, LoginRow)> = statement::<(Integer, LoginColumns)>(
+        "SELECT place, user_id, username, role, org_id, org_role, revoked_at, expires_at FROM auth_login_sessions(?, ?)",
+    )
+    .bind::<Array<Uuid>, _>(ids)
+    .bind::<Array<Nullable<Text>>, _>(wanted)
+    .load(&mut connection)
+    .await?;
+    for (place, row) in rows {
+        put(&mut found, place, row);
+    }
+    Ok(found)
+}
+
+/// Puts an answer in the place of its question, which is counted from 1.
+fn put<T>(found: &mut [Option<T>], place: i32, answer: T) {
+    let place = usize::try_from(place).ok().and_then(|place| found.get_mut(place.checked_sub(1)?));
+    if let Some(place) = place {
+        *place = Some(answer);
+    }
 }
 
 async fn login_on(
@@ -49,15 +89,18 @@ async fn login_on(
     wanted: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<Login> {
-    let rows: Vec<LoginRow> = statement::<(Uuid, Text, Text, Nullable<Uuid>, Nullable<Text>, Nullable<Timestamptz>, Timestamptz)>(
+    let rows: Vec<LoginRow> = statement::<LoginColumns>(
         "SELECT user_id, username, role, org_id, org_role, revoked_at, expires_at FROM auth_login_session(?, ?)",
     )
     .bind::<Uuid, _>(id)
     .bind::<Nullable<Text>, _>(wanted.map(str::to_owned))
     .load(&mut connection)
     .await?;
-    let (user_id, username, role, org_id, org_role, revoked, expires) =
-        rows.into_iter().next().ok_or(Error::NotFound)?;
+    of_login_row(id, rows.into_iter().next().ok_or(Error::NotFound)?, now)
+}
+
+fn of_login_row(id: LoginSessionId, row: LoginRow, now: DateTime<Utc>) -> Result<Login> {
+    let (user_id, username, role, org_id, org_role, revoked, expires) = row;
     if revoked.is_some() || expires <= now {
         return Err(Error::NotFound);
     }

@@ -19,7 +19,7 @@ use crate::{
     Actor, AgentScope, AgentTx, Error, Operator, OrgScope, OrgTx, PlatformTx, Result, SystemScope, UserScope,
     UserTx,
     audit::Author,
-    auth::{self, KeyLookups},
+    auth::{self, KeyLookups, LoginLookups, PipeLookups},
     connector::Connector,
     organization::{self, Locked},
     pulse::Pulse,
@@ -64,6 +64,10 @@ pub struct Db {
     pulse: Arc<Pulse>,
     /// Keys that are looked up at one time.
     pub(crate) keys: Arc<KeyLookups>,
+    /// Logins that are looked up at one time.
+    pub(crate) logins: Arc<LoginLookups>,
+    /// Pipes that are written to at one time.
+    pub(crate) pipes: Arc<PipeLookups>,
 }
 
 impl fmt::Debug for Db {
@@ -112,6 +116,8 @@ impl Db {
             patience: Duration::from_secs(options.acquire_timeout_seconds),
             pulse,
             keys: Arc::new(auth::key_lookups()),
+            logins: Arc::new(auth::login_lookups()),
+            pipes: Arc::new(auth::pipe_lookups()),
         })
     }
 

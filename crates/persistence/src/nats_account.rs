@@ -1,7 +1,7 @@
 //! Accounts of organizations on NATS, and the operator that signs them. Seeds come in and go out sealed.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{CredentialId, OrgId, OrgStatus, UserId};
 
@@ -493,19 +493,42 @@ pub async fn holder(tx: &mut OrgTx, credential: CredentialId) -> Result<Option<(
     Ok(rows.into_iter().next())
 }
 
+/// How far [`Db::lapsed_principals`] has looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrincipalPlace(OrgId, String);
+
 impl Db {
-    /// Credentials that hold a token for NATS and are not good any more, at most `limit`.
+    /// Credentials that hold a token for NATS and are not good any more: of those that whatever ended them has marked at most
+    /// `limit`, and what is found among the `each` behind `after`, in their order, that nothing marked. Gives the place to go
+    /// on from, too; none at the end. What it costs does not grow with how many are good.
     pub async fn lapsed_principals(
         &self,
         now: DateTime<Utc>,
-        limit: i32,
-    ) -> Result<Vec<(OrgId, CredentialId)>> {
+        after: Option<PrincipalPlace>,
+        (limit, each): (i32, i32),
+    ) -> Result<(Vec<(OrgId, CredentialId)>, Option<PrincipalPlace>)> {
+        let PrincipalPlace(org, credential) =
+            after.unwrap_or_else(|| PrincipalPlace(OrgId::from_uuid(uuid::Uuid::nil()), String::new()));
         let mut connection = self.connection().await?;
-        Ok(statement::<(Uuid, Text)>("SELECT org_id, credential FROM list_lapsed_principals(?, ?)")
-            .bind::<Timestamptz, _>(now)
-            .bind::<Integer, _>(limit)
-            .load(&mut connection)
-            .await?)
+        let rows: Vec<(OrgId, CredentialId, bool)> = statement::<(Uuid, Text, Bool)>(
+            "SELECT org_id, credential, lapsed FROM list_lapsed_principals(?, ?, ?, ?, ?)",
+        )
+        .bind::<Timestamptz, _>(now)
+        .bind::<Integer, _>(limit)
+        .bind::<Uuid, _>(org)
+        .bind::<Text, _>(credential)
+        .bind::<Integer, _>(each.max(1))
+        .load(&mut connection)
+        .await?;
+        let (mut lapsed, mut place) = (Vec::new(), None);
+        for (org, credential, is_lapsed) in rows {
+            if is_lapsed {
+                lapsed.push((org, credential));
+            } else {
+                place = Some(PrincipalPlace(org, credential.to_string()));
+            }
+        }
+        Ok((lapsed, place))
     }
 
     /// Organizations with an account on NATS, in the order of their ids, from the one after `after` on.

@@ -38,11 +38,12 @@ pub async fn insert(
     name: PipeName,
     retention: RetentionChoice,
     now: DateTime<Utc>,
-) -> Result<()> {
+) -> Result<Pipe> {
     let (org, creator) = (tx.org_id(), tx.user_id()?);
-    statement::<()>(
+    let rows: Vec<Row> = statement::<Columns>(
         "INSERT INTO pipes (id, org_id, source_id, created_by, name, ttl_seconds, max_msgs, max_bytes, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+         RETURNING id, source_id, created_by, name, ttl_seconds, max_msgs, max_bytes, created_at, NULL::text",
     )
     .bind::<Uuid, _>(id)
     .bind::<Uuid, _>(org)
@@ -53,9 +54,26 @@ pub async fn insert(
     .bind::<Nullable<BigInt>, _>(retention.max_msgs)
     .bind::<Nullable<BigInt>, _>(retention.max_bytes)
     .bind::<Timestamptz, _>(now)
-    .execute(tx.conn()?)
+    .load(tx.conn()?)
     .await?;
-    Ok(())
+    Ok(rows.into_iter().next().map_or(Err(Error::NotFound), pipe)?.0)
+}
+
+/// How many pipes were made at a source, counted up to `most`, and the bytes that the organization's account may promise;
+/// none where it has no account yet.
+pub async fn room(tx: &mut OrgTx, source: SourceId, most: i64) -> Result<(i64, Option<i64>)> {
+    let org = tx.org_id();
+    let rows: Vec<(i64, Option<i64>)> = statement::<(BigInt, Nullable<BigInt>)>(
+        "SELECT (SELECT count(*) FROM (SELECT FROM pipes WHERE org_id = ? AND source_id = ? LIMIT ?) p),
+                (SELECT max_disk_bytes FROM nats_accounts WHERE org_id = ?)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Uuid, _>(source)
+    .bind::<BigInt, _>(most)
+    .bind::<Uuid, _>(org)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next().unwrap_or_default())
 }
 
 /// The pipe of this name. Seed B's `GetPipeByName`.

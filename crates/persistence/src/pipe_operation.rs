@@ -4,9 +4,9 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{OrgId, PipeOperationId, SourceId, UserId, stream_name};
+use tidegate_model::{OrgId, PipeOperationId, Retention, SourceId, UserId, stream_name};
 
-use crate::{Error, OrgTx, PlatformTx, Result, SystemScope, statement::statement};
+use crate::{Error, OrgTx, PlatformTx, Result, SystemScope, pipe_stream::InForce, statement::statement};
 
 /// The topic of an account.
 const ACCOUNT: &str = "account";
@@ -99,6 +99,62 @@ pub async fn insert(tx: &mut OrgTx, operation: &Operation, now: DateTime<Utc>) -
     .execute(tx.conn()?)
     .await?;
     Ok(id)
+}
+
+/// Wants a pipe's stream that nobody wanted before, and asks for it, for whoever makes it themselves: claimed until `lease`, as
+/// [`claim_one`] would, unless an earlier operation on the stream is not over. None where it was wanted already.
+pub async fn insert_wanted(
+    tx: &mut OrgTx,
+    (source, pipe): (SourceId, &str),
+    wanted: Retention,
+    now: DateTime<Utc>,
+    lease: Option<DateTime<Utc>>,
+) -> Result<Option<Asked>> {
+    let org_id = tx.org_id();
+    let operation = Operation::EnsureStream(source, pipe.to_owned());
+    let id = PipeOperationId::new();
+    let rows: Vec<(i32,)> = statement::<(Integer,)>(
+        "WITH wanted AS (
+            INSERT INTO pipe_streams (org_id, source_id, pipe, ttl_seconds, max_msgs, max_bytes, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (org_id, source_id, pipe) DO NOTHING RETURNING org_id, source_id, pipe, created_at),
+         turn AS (
+            SELECT ?::timestamptz AS lease, ?::text AS topic),
+         asked AS (
+            SELECT w.org_id, w.source_id, w.pipe, w.created_at, t.topic, t.lease,
+                   t.lease IS NOT NULL AND NOT EXISTS (
+                       SELECT 1 FROM pipe_operations e WHERE e.org_id = w.org_id AND e.topic = t.topic AND e.status = 'pending') AS claimed
+            FROM wanted w CROSS JOIN turn t)
+         INSERT INTO pipe_operations (id, org_id, kind, topic, source_id, pipe, attempts, next_at, created_at)
+         SELECT ?, a.org_id, 'ensure_stream', a.topic, a.source_id, a.pipe, CASE WHEN a.claimed THEN 1 ELSE 0 END,
+                CASE WHEN a.claimed THEN a.lease ELSE a.created_at END, a.created_at
+         FROM asked a RETURNING attempts",
+    )
+    .bind::<Uuid, _>(org_id)
+    .bind::<Uuid, _>(source)
+    .bind::<Text, _>(pipe.to_owned())
+    .bind::<BigInt, _>(wanted.ttl_seconds)
+    .bind::<BigInt, _>(wanted.max_msgs)
+    .bind::<BigInt, _>(wanted.max_bytes)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Nullable<Timestamptz>, _>(lease)
+    .bind::<Text, _>(operation.topic())
+    .bind::<Uuid, _>(id)
+    .load(tx.conn()?)
+    .await?;
+    let scope = SystemScope { org_id };
+    Ok(rows.into_iter().next().map(|(attempt,)| match attempt {
+        0 => Asked::Waiting,
+        attempt => Asked::Claimed(Claimed { id, attempt, scope, operation, created_at: now }),
+    }))
+}
+
+/// What became of asking for a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Whoever asked makes it.
+    Claimed(Claimed),
+    /// It is anybody's, once what was asked before is over.
+    Waiting,
 }
 
 /// Asks for an organization's account to be pushed, by the platform.
@@ -303,6 +359,34 @@ pub async fn finish(
     .bind::<Nullable<Text>, _>(reason)
     .bind::<Uuid, _>(id)
     .bind::<Integer, _>(attempt)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// Writes that a stream was made, and what NATS has; false where the lease of the try had passed and another one began or
+/// ended it, which writes down what it found itself, or where the stream is not wanted any more.
+pub async fn finish_made(
+    tx: &mut PlatformTx,
+    (id, attempt): (PipeOperationId, i32),
+    found: InForce,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let changed = statement::<()>(
+        "WITH ended AS (
+            UPDATE pipe_operations SET status = 'done', finished_at = ?, reason = NULL
+            WHERE id = ? AND attempts = ? AND status = 'pending' RETURNING org_id, source_id, pipe)
+         UPDATE pipe_streams s SET force_ttl_seconds = ?, force_max_msgs = ?, force_max_bytes = ?, incarnation = ?, seen_at = ?
+         FROM ended e WHERE s.org_id = e.org_id AND s.source_id = e.source_id AND s.pipe = e.pipe",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .bind::<Integer, _>(attempt)
+    .bind::<BigInt, _>(found.retention.ttl_seconds)
+    .bind::<BigInt, _>(found.retention.max_msgs)
+    .bind::<BigInt, _>(found.retention.max_bytes)
+    .bind::<Timestamptz, _>(found.incarnation)
+    .bind::<Timestamptz, _>(now)
     .execute(tx.conn()?)
     .await?;
     Ok(changed == 1)

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 pub use tidegate_model::PipeUse;
 use tidegate_model::{
@@ -13,7 +14,7 @@ use tidegate_model::{
 };
 use tidegate_persistence::{
     Error as DbError, OrgScope, OrgTx, nats_account, pipe,
-    pipe_operation::{self, Operation as Told},
+    pipe_operation::{self, Asked, Claimed, Operation as Told},
     pipe_stream::{self, PipeStream},
     source::{self, Stored},
     source_grant,
@@ -41,6 +42,8 @@ pub struct OpenPipe {
     pub stream: PipeStream,
     /// Operations on its stream that are not done: whoever asked waits for them.
     pub pending: Vec<PipeOperationId>,
+    /// The operation that makes its stream, where this opening asked for it and is the one who carries it out, at once.
+    pub(crate) claimed: Option<Claimed>,
 }
 
 impl OpenPipe {
@@ -86,20 +89,19 @@ impl Pipes {
                 // Locked, so that none of those who make pipes at it is one too many.
                 let Stored { source, .. } = changeable_in(tx, scope, role, handle).await?;
                 let retention = request.retention.resolve();
-                retention.check(most_bytes_in(tx).await?).map_err(Error::Invalid)?;
-                let all = pipe::list(tx, source.id, MOST).await?;
-                if i64::try_from(all.len()).is_ok_and(|count| count >= MOST) {
+                let (count, most_bytes) = pipe::room(tx, source.id, MOST).await?;
+                retention.check(most_bytes.unwrap_or(DISK_BYTES)).map_err(Error::Invalid)?;
+                if count >= MOST {
                     let message =
                         format!("source {handle} has {MOST} pipes, which is the most: delete some of them");
                     return Err(Error::Conflict { code: "E_TOO_MANY_PIPES", message });
                 }
                 let name = request.name.to_string();
-                pipe::insert(tx, id, source.id, request.name, request.retention, now).await?;
+                let made = pipe::insert(tx, id, source.id, request.name, request.retention, now).await?;
                 let writers = source_grant::writers(tx, source.id).await?;
                 not_too_many_in(tx, &source, writers).await?;
                 let shown = json!({"id": id, "pipe": name, "retention": retention, "sourceCreatedBy": source.created_by});
                 audit_in(tx, "pipe.create", handle, json!({"after": shown}), now).await?;
-                let made = pipe::find_by_name(tx, source.id, &name).await?;
                 if let Some(key) = idempotency {
                     key.keep_in(tx, 201, answer(&made), now).await?;
                 }
@@ -189,20 +191,43 @@ impl Pipes {
 
     /// Opens a pipe for the caller to read or write: refused where they may not; its stream is wanted from now on.
     pub async fn open(&self, scope: &OrgScope, handle: &str, name: &str, to: PipeUse) -> Result<OpenPipe> {
-        let needed = match to {
-            PipeUse::Read => Operation::ReadSources,
-            PipeUse::Write => Operation::SendMessages,
-        };
-        require(needed, standing(scope, scope.role()))?;
+        self.open_until(scope, (handle, name), to, None).await
+    }
+
+    /// The same for whoever makes the stream where nobody wanted it before, at once and until `lease`.
+    pub(crate) async fn open_until(
+        &self,
+        scope: &OrgScope,
+        (handle, name): (&str, &str),
+        to: PipeUse,
+        lease: Option<DateTime<Utc>>,
+    ) -> Result<OpenPipe> {
+        allowed_at_all(scope, to)?;
         let now = self.0.clock.now();
         let work = self.0.db.in_org(scope, async |tx| {
             let Stored { source, .. } = found_in(tx, handle).await?;
-            kept_in(tx, &source, name).await?;
+            let known = stream_in(tx, &source, name).await?;
+            if known.is_none() && source.created_by != scope.user_id() {
+                // What is not there is not found, whatever one may do.
+                kept_in(tx, &source, name).await?;
+            }
             allowed_in(tx, scope, &source, name, to).await?;
-            opened_in(tx, source, name, now).await
+            match known {
+                Some(stream) => opened(tx, source, name, stream).await,
+                None => first_opened_in(tx, source, name, now, lease).await,
+            }
         });
         work.await
     }
+}
+
+/// Refuses whoever may use no pipe like this, whatever its source is.
+pub(crate) fn allowed_at_all(scope: &OrgScope, to: PipeUse) -> Result<()> {
+    let needed = match to {
+        PipeUse::Read => Operation::ReadSources,
+        PipeUse::Write => Operation::SendMessages,
+    };
+    require(needed, standing(scope, scope.role()))
 }
 
 /// Opens a pipe of a source for whoever may; its stream is wanted from now on.
@@ -210,25 +235,68 @@ pub(crate) async fn opened_in(
     tx: &mut OrgTx,
     source: Source,
     name: &str,
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 ) -> Result<OpenPipe> {
-    let stream = match pipe_stream::find(tx, source.id, name).await {
-        Ok(known) => known,
-        Err(DbError::NotFound) => {
-            // Nobody deletes the pipe meanwhile, or changes what it keeps.
-            let handle = source.handle.as_str();
-            let locked = source::lock_by_handle(tx, handle).await.named(format_args!("source {handle}"))?;
-            if locked.source.id != source.id {
-                return Err(Error::not_found(format_args!("source {handle}")));
-            }
-            let retention = kept_in(tx, &source, name).await?;
-            want_in(tx, &source, name, retention, now).await?;
-            pipe_stream::find(tx, source.id, name).await?
-        }
-        Err(other) => return Err(other.into()),
-    };
+    match stream_in(tx, &source, name).await? {
+        Some(stream) => opened(tx, source, name, stream).await,
+        None => first_opened_in(tx, source, name, now, None).await,
+    }
+}
+
+/// The stream of a pipe that was used before: where there is one, the pipe is there, too.
+async fn stream_in(tx: &mut OrgTx, source: &Source, name: &str) -> Result<Option<PipeStream>> {
+    // The database refuses to look for NUL; nothing is called so.
+    if name.contains('\0') {
+        return Ok(None);
+    }
+    match pipe_stream::find(tx, source.id, name).await {
+        Ok(known) => Ok(Some(known)),
+        Err(DbError::NotFound) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
+}
+
+async fn opened(tx: &mut OrgTx, source: Source, name: &str, stream: PipeStream) -> Result<OpenPipe> {
     let pending = pending_in(tx, &source, name).await?;
-    Ok(OpenPipe { source, name: name.to_owned(), stream, pending })
+    Ok(OpenPipe { source, name: name.to_owned(), stream, pending, claimed: None })
+}
+
+/// Opens a pipe that nobody used before.
+async fn first_opened_in(
+    tx: &mut OrgTx,
+    source: Source,
+    name: &str,
+    now: DateTime<Utc>,
+    lease: Option<DateTime<Utc>>,
+) -> Result<OpenPipe> {
+    // Nobody deletes the pipe meanwhile, or changes what it keeps.
+    let handle = source.handle.as_str();
+    let locked = source::lock_by_handle(tx, handle).await.named(format_args!("source {handle}"))?;
+    if locked.source.id != source.id {
+        return Err(Error::not_found(format_args!("source {handle}")));
+    }
+    let wanted = kept_in(tx, &source, name).await?;
+    let asked = pipe_operation::insert_wanted(tx, (source.id, name), wanted, now, lease).await?;
+    let Some(asked) = asked else {
+        // Somebody else was first.
+        let stream = pipe_stream::find(tx, source.id, name).await?;
+        return opened(tx, source, name, stream).await;
+    };
+    let stream = PipeStream {
+        source_id: source.id,
+        pipe: name.to_owned(),
+        creator: source.created_by,
+        handle: handle.to_owned(),
+        wanted,
+        in_force: None,
+    };
+    match asked {
+        Asked::Claimed(claimed) => {
+            let (name, pending) = (name.to_owned(), Vec::new());
+            Ok(OpenPipe { source, name, stream, pending, claimed: Some(claimed) })
+        }
+        Asked::Waiting => opened(tx, source, name, stream).await,
+    }
 }
 
 /// What a pipe of a source is to keep.
@@ -279,7 +347,7 @@ async fn want_in(
     source: &Source,
     name: &str,
     retention: Retention,
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 ) -> Result<()> {
     if pipe_stream::want(tx, source.id, name, retention, now).await? {
         pipe_operation::insert(tx, &Told::EnsureStream(source.id, name.to_owned()), now).await?;
@@ -293,7 +361,7 @@ async fn follow_in(
     tx: &mut OrgTx,
     known: &PipeStream,
     retention: Retention,
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 ) -> Result<()> {
     let (source, name) = (known.source_id, known.pipe.as_str());
     let kept = known.in_force.is_some_and(|found| found.retention == retention);

@@ -236,11 +236,17 @@ impl Sources {
 
 /// The source of this handle; what can be no handle is none.
 pub(crate) async fn found_in(tx: &mut OrgTx, handle: &str) -> Result<Stored> {
-    let shown: String = handle.chars().filter(|c| !c.is_control()).take(32).collect();
-    if handle.parse::<tidegate_model::Handle>().is_err() {
-        return Err(Error::not_found(format_args!("source {shown}")));
-    }
+    let shown = handle_of(handle)?;
     source::find_by_handle(tx, handle).await.named(format_args!("source {shown}"))
+}
+
+/// A handle as it is shown; what can be none is not found.
+fn handle_of(handle: &str) -> Result<String> {
+    let shown: String = handle.chars().filter(|c| !c.is_control()).take(32).collect();
+    match handle.parse::<tidegate_model::Handle>() {
+        Ok(_) => Ok(shown),
+        Err(_) => Err(Error::not_found(format_args!("source {shown}"))),
+    }
 }
 
 /// The source of this handle for somebody who changes it, and nobody deletes it meanwhile.
@@ -251,8 +257,8 @@ pub(crate) async fn changeable_in(
     handle: &str,
 ) -> Result<Stored> {
     // Found first: what is not there is not found, whatever one may do.
-    found_in(tx, handle).await?;
-    let stored = source::lock_by_handle(tx, handle).await.named(format_args!("source {handle}"))?;
+    let shown = handle_of(handle)?;
+    let stored = source::lock_by_handle(tx, handle).await.named(format_args!("source {shown}"))?;
     let standing = standing(scope, role);
     if Operation::ManageSources.allows(standing) {
         return Ok(stored);

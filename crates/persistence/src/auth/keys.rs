@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::FutureExt;
 use tidegate_model::{ApiKeyId, CredentialId, OrgId, OrgRole, Scope, Scopes, SystemRole, UserId};
 
-use super::bearer::sayable;
+use super::{bearer::sayable, put};
 use crate::{Db, Error, OrgScope, Result, UserScope, scope::Told, statement::statement, together::Together};
 
 /// What a key is looked up by.
@@ -109,11 +109,7 @@ async fn read(db: Db, brought: Vec<Brought>) -> Result<Vec<Option<Read>>> {
     .load(&mut connection)
     .await?;
     for (place, row, (name, owned)) in rows {
-        // Counted from 1.
-        let place = usize::try_from(place).ok().and_then(|place| found.get_mut(place.checked_sub(1)?));
-        if let Some(place) = place {
-            *place = Some((row, Some(Told { name, owned })));
-        }
+        put(&mut found, place, (row, Some(Told { name, owned })));
     }
     Ok(found)
 }

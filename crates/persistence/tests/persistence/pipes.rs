@@ -9,7 +9,7 @@ use tidegate_persistence::{
     Constraint, Error, Operator, OrgScope, Result,
     nats_account::{self, AccountLimits, NatsOperator, NewAccount},
     pipe, pipe_operation,
-    pipe_operation::{Operation, Outcome, Standing},
+    pipe_operation::{Asked, Operation, Outcome, Standing},
     pipe_stream::{self, InForce},
     read_cursor::{self, ReadCursor, StreamEnd},
     source::{self, LastMessage},
@@ -503,8 +503,8 @@ async fn a_suspended_organization_and_a_lapsed_credential_are_told_to_nats() {
         Ok::<_, Error>(unknown)
     });
     let unknown = work.await.unwrap();
-    let lapsed = db.lapsed_principals(valid, 10).await.unwrap();
-    assert_eq!(lapsed, [(stage.org.id, unknown)], "nobody's login");
+    let (lapsed, place) = db.lapsed_principals(valid, None, (10, 10)).await.unwrap();
+    assert_eq!((lapsed, place), (vec![(stage.org.id, unknown)], None), "nobody's login");
     let revoke = async |tx: &mut _| {
         let mine = nats_account::revoke_principal(tx, stage.org.id, unknown, valid).await?;
         let again = nats_account::revoke_principal(tx, stage.org.id, unknown, valid).await?;
@@ -517,7 +517,7 @@ async fn a_suspended_organization_and_a_lapsed_credential_are_told_to_nats() {
         .test
         .execute(&format!("UPDATE organizations SET status = 'suspended' WHERE id = '{}'", stage.org.id))
         .await;
-    let lapsed = db.lapsed_principals(valid, 10).await.unwrap();
+    let (lapsed, _) = db.lapsed_principals(valid, None, (10, 10)).await.unwrap();
     assert!(lapsed.contains(&(stage.org.id, credential)), "{lapsed:?}");
     let work = async |tx: &mut _| {
         let limits = AccountLimits { disk_bytes: 1, streams: 1, consumers: 1, connections: 1 };
@@ -534,4 +534,161 @@ async fn a_suspended_organization_and_a_lapsed_credential_are_told_to_nats() {
     let claimed = db.in_platform(&Operator::system(), claimed).await.unwrap();
     assert_eq!(claimed.iter().map(|one| &one.operation).collect::<Vec<_>>(), [&Operation::PushAccount]);
     assert_eq!(db.nats_organizations(None, 10).await.unwrap().len(), 1);
+}
+
+fn in_force(incarnation: DateTime<Utc>) -> InForce {
+    InForce { retention: Retention::default(), incarnation }
+}
+
+#[tokio::test]
+async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_after_it() {
+    let stage = Stage::new().await;
+    let id = stage.source("build").await.unwrap();
+    let (db, system) = (stage.test.db(), Operator::system());
+    let lease = now() + TimeDelta::seconds(60);
+    let ask = async |tx: &mut _| {
+        pipe_operation::insert_wanted(tx, (id, "inbox"), Retention::default(), now(), Some(lease)).await
+    };
+    let asked = db.in_org(stage.scope(), ask).await.unwrap();
+    let Some(Asked::Claimed(first)) = asked else { panic!("{asked:?}") };
+    assert_eq!((first.attempt, &first.operation), (1, &Operation::EnsureStream(id, "inbox".into())));
+    assert_eq!(db.in_org(stage.scope(), ask).await.unwrap(), None, "it is wanted already");
+    let claim = async |at: DateTime<Utc>| {
+        let one =
+            async |tx: &mut _| pipe_operation::claim_one(tx, first.id, at, at + TimeDelta::seconds(60)).await;
+        db.in_platform(&system, one).await.unwrap()
+    };
+    assert_eq!(claim(now()).await, None, "the lease is somebody's");
+    let second = claim(lease).await.expect("the lease has passed");
+    assert_eq!(second.attempt, 2);
+    let end = async |attempt: i32, incarnation: DateTime<Utc>| {
+        let key = (first.id, attempt);
+        let made =
+            async |tx: &mut _| pipe_operation::finish_made(tx, key, in_force(incarnation), lease).await;
+        db.in_platform(&system, made).await.unwrap()
+    };
+    let row = async || {
+        let stream = async |tx: &mut _| pipe_stream::find(tx, id, "inbox").await;
+        db.in_org(stage.scope(), stream).await.unwrap().in_force
+    };
+    assert!(!end(1, now()).await);
+    assert_eq!(row().await, None, "neither the operation nor the stream");
+    assert!(end(2, lease).await);
+    assert!(!end(1, now()).await && !end(2, now()).await, "it is over");
+    assert_eq!(row().await, Some(in_force(lease)));
+    let standing = async |tx: &mut _| pipe_operation::standing(tx, first.id).await;
+    assert_eq!(db.in_org(stage.scope(), standing).await.unwrap(), Standing::Done);
+}
+
+#[tokio::test]
+async fn nobody_claims_a_stream_whose_predecessor_is_being_deleted() {
+    let stage = Stage::new().await;
+    let id = stage.source("build").await.unwrap();
+    let db = stage.test.db();
+    let work = db.in_org(stage.scope(), async |tx| {
+        pipe_operation::insert(tx, &Operation::DeleteStream(id, "room".into()), now()).await?;
+        let lease = Some(now() + TimeDelta::seconds(60));
+        let kept = Retention::default();
+        let behind = pipe_operation::insert_wanted(tx, (id, "room"), kept, now(), lease).await?;
+        let unclaimed = pipe_operation::insert_wanted(tx, (id, "hall"), kept, now(), None).await?;
+        Ok::<_, Error>((behind, unclaimed))
+    });
+    assert_eq!(work.await.unwrap(), (Some(Asked::Waiting), Some(Asked::Waiting)));
+    let attempts: i64 = stage.test.look("SELECT sum(attempts) FROM pipe_operations").await;
+    assert_eq!(attempts, 0);
+}
+
+#[tokio::test]
+async fn whoever_ends_a_credential_marks_it_and_the_others_are_looked_at_some_at_a_time() {
+    let stage = Stage::new().await;
+    let (db, org, mine) = (stage.test.db(), stage.org.id, stage.scope().credential());
+    let valid = tidegate_model::Clock::now(stage.test.manual_clock().as_ref());
+    let mut unknown: Vec<CredentialId> = (0..5).map(|_| CredentialId::Login(LoginSessionId::new())).collect();
+    unknown.sort_unstable_by_key(ToString::to_string);
+    let work = db.in_org(stage.scope(), async |tx| {
+        for credential in unknown.iter().copied().chain([mine]) {
+            nats_account::note_principal(tx, credential, valid, TimeDelta::minutes(5)).await?;
+        }
+        Ok::<_, Error>(())
+    });
+    work.await.unwrap();
+    let (mut place, mut found, mut looks) = (None, Vec::new(), 0);
+    loop {
+        let (lapsed, next) = db.lapsed_principals(valid, place, (10, 2)).await.unwrap();
+        assert!(lapsed.len() <= 2, "no more than were to be looked at: {lapsed:?}");
+        found.extend(lapsed);
+        (place, looks) = (next, looks + 1);
+        if place.is_none() {
+            break;
+        }
+    }
+    found.sort_unstable_by_key(|(_, credential)| credential.to_string());
+    let expected: Vec<_> = unknown.iter().map(|credential| (org, *credential)).collect();
+    assert_eq!((found, looks), (expected, 4), "nobody's logins, two at a time, and nothing behind the last");
+    // One that is beyond what is looked at now is found at once by its mark.
+    let (_, behind) = db.lapsed_principals(valid, None, (10, 2)).await.unwrap();
+    stage.test.execute("UPDATE login_sessions SET revoked_at = now()").await;
+    let (lapsed, _) = db.lapsed_principals(valid, behind.clone(), (10, 1)).await.unwrap();
+    assert!(lapsed.contains(&(org, mine)), "{lapsed:?}");
+    let revoke = async |tx: &mut _| nats_account::revoke_principal(tx, org, mine, valid).await;
+    assert!(db.in_platform(&Operator::system(), revoke).await.unwrap());
+    let (lapsed, _) = db.lapsed_principals(valid, behind, (10, 1)).await.unwrap();
+    assert!(!lapsed.contains(&(org, mine)), "it is over");
+}
+
+#[tokio::test]
+async fn whoever_leaves_is_deactivated_or_shut_out_with_their_organization_is_marked() {
+    let ends = [
+        "DELETE FROM memberships WHERE user_id = $1",
+        "UPDATE users SET active = false WHERE id = $1",
+        "UPDATE organizations SET status = 'suspended'",
+    ];
+    for end in ends {
+        let stage = Stage::new().await;
+        let (credential, user) = (stage.scope().credential(), stage.scope().user_id());
+        let work = async |tx: &mut _| {
+            nats_account::note_principal(tx, credential, now(), TimeDelta::minutes(5)).await
+        };
+        stage.test.db().in_org(stage.scope(), work).await.unwrap();
+        let marked = "SELECT narrowed FROM nats_principals";
+        assert!(!stage.test.look::<bool>(marked).await);
+        stage.test.execute("UPDATE users SET full_name = 'another'").await;
+        assert!(!stage.test.look::<bool>(marked).await, "who is called otherwise is still in");
+        stage.test.execute(&end.replace("$1", &format!("'{user}'"))).await;
+        assert!(stage.test.look::<bool>(marked).await, "{end}");
+    }
+}
+
+#[tokio::test]
+async fn marked_credentials_are_found_without_reading_those_that_are_good() {
+    let stage = Stage::new().await;
+    let (org, user) = (stage.org.id, stage.scope().user_id());
+    stage
+        .test
+        .execute(&format!(
+            "INSERT INTO nats_principals (org_id, credential, user_id, renewed_at, valid_until)
+             SELECT '{org}', 'login:' || gen_random_uuid(), '{user}', now(), now() + interval '5 minutes' FROM generate_series(1, 20000);
+             UPDATE nats_principals SET narrowed = true
+             WHERE credential IN (SELECT credential FROM nats_principals ORDER BY credential LIMIT 3);
+             ANALYZE nats_principals"
+        ))
+        .await;
+    let client = stage.test.superuser().await;
+    let explained = async |sql: &str| {
+        let rows = client.query(&format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"), &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+    };
+    let plan = explained(
+        "SELECT p.org_id, p.credential FROM nats_principals p
+         WHERE p.narrowed AND (p.revoked_at IS NULL OR p.revoked_at < p.renewed_at) AND p.valid_until > now()
+         ORDER BY p.valid_until LIMIT 1000",
+    )
+    .await;
+    assert!(plan.contains("nats_principals_narrowed") && plan.contains("rows=3 loops=1"), "{plan}");
+    let plan = explained(
+        "SELECT p.* FROM nats_principals p WHERE (p.org_id, p.credential) > ('00000000-0000-0000-0000-000000000000', '')
+         ORDER BY p.org_id, p.credential LIMIT 1000",
+    )
+    .await;
+    assert!(plan.contains("nats_principals_pkey") && plan.contains("rows=1000 loops=1"), "{plan}");
 }

@@ -118,6 +118,22 @@ const OF_THE_OWNER: &[(&str, &str)] = &[
     ),
     ("tidegate_group_hung", "a trigger: a group's place below another is a right to read"),
     ("tidegate_role_moved", "a trigger: another role may send less, and live credentials are told so"),
+    (
+        "tidegate_credential_ended",
+        "a trigger; it marks what somebody holds on NATS who may not be there any more, which whoever ends it does not see",
+    ),
+    (
+        "tidegate_member_gone",
+        "a trigger; it marks what somebody holds on NATS who may not be there any more, which whoever ends it does not see",
+    ),
+    (
+        "tidegate_user_gone",
+        "a trigger; it marks what somebody holds on NATS who may not be there any more, which whoever ends it does not see",
+    ),
+    (
+        "tidegate_org_shut",
+        "a trigger; it marks what somebody holds on NATS who may not be there any more, which whoever ends it does not see",
+    ),
     ("tidegate_org_moved", "a trigger: an organization's standing is its account's"),
     ("events_rebase", "reaches lines of transactions that are still to come, which only a restored dump has"),
 ];

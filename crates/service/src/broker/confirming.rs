@@ -17,7 +17,7 @@ use super::{
     reading::{MOST, MessagesPage, POLL, Reading, SETTLES, Wait, made},
     ready::made_anew,
 };
-use crate::{Core, Error, PipeUse, Pipes, Result};
+use crate::{Core, Error, Result};
 
 /// Fetches of one request that bring JetStream's reader after the place; what is left then is left to the next one.
 const FETCHES: usize = 10;
@@ -44,8 +44,7 @@ impl Messages {
         pipe: &str,
         confirmation: Confirmation,
     ) -> Result<ReadPlace> {
-        let opened = Pipes(std::sync::Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Read).await?;
-        let mut reading = Reading::of(&self.0, scope, opened).await?;
+        let mut reading = Reading::of(&self.0, scope, (handle, pipe)).await?;
         let place = reading.moved(confirmation).await?;
         reading.bring(&place).await;
         Ok(ReadPlace {

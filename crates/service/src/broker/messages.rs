@@ -8,11 +8,11 @@ use tidegate_broker::{
     Receipt, StreamName,
 };
 use tidegate_model::{
-    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, STDCTRL, Scope, SourceId, SourceRight,
-    UserId, Writers,
+    Envelope, EnvelopeError, MessageId, NewMessage, OpenPipeRequest, OrgId, PipeSubject, STDCTRL, Scope,
+    SourceId, SourceRight, UserId, Writers,
 };
 use tidegate_persistence::{
-    OrgScope,
+    OrgScope, auth,
     pipe_stream::PipeStream,
     source::{LastMessage, PREVIEW},
 };
@@ -21,9 +21,11 @@ use super::{
     accounts::{Tenant, connection},
     exchange::{self, allowed_by_key},
     reading,
-    ready::{made_anew, ready, settle_all},
+    ready::{made_anew, open_ready, settle_all},
 };
-use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result, secrets::Purpose};
+use crate::{
+    Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result, pipes::allowed_at_all, secrets::Purpose,
+};
 
 /// Messages of an organization's pipes.
 #[derive(Debug, Clone)]
@@ -38,6 +40,30 @@ pub struct Published {
     pub sequence: u64,
     /// Whether it was stored by an earlier request with the same key.
     pub repeated: bool,
+}
+
+/// A pipe that is written to, with its stream.
+#[derive(Debug)]
+struct Target {
+    org: OrgId,
+    source: SourceId,
+    creator: UserId,
+    handle: String,
+    pipe: String,
+}
+
+impl Target {
+    /// What somebody sends to it.
+    fn subject(&self, sender: UserId) -> PipeSubject {
+        let (handle, pipe) = (self.handle.clone(), self.pipe.clone());
+        PipeSubject { org_id: self.org, creator: self.creator, handle, pipe, sender }
+    }
+
+    /// What its stream listens to.
+    fn listened(&self) -> Result<BrokerSubject> {
+        let (org, creator) = (self.org.as_uuid(), self.creator.as_uuid());
+        Ok(BrokerSubject::new(org, creator, &self.handle, &self.pipe)?)
+    }
 }
 
 /// How a client of NATS uses a pipe.
@@ -66,26 +92,26 @@ impl Messages {
     ) -> Result<Published> {
         let core = &self.0;
         let live = core.broker.live()?;
-        let opened = Pipes(Arc::clone(core)).open(scope, handle, pipe, PipeUse::Write).await?;
-        live.disk.as_ref().map_or(Ok(()), super::disk::Guard::check)?;
+        let room = live.disk.as_ref().map_or(Ok(()), super::disk::Guard::check);
+        let target = self.target(scope, (handle, pipe), room).await?;
         let (me, id, now) = (scope.user_id(), MessageId::new(), core.clock.now());
         let preview = message.payload.preview(PREVIEW);
-        let envelope = Envelope::new(id, &opened.subject(me), message, now);
+        let envelope = Envelope::new(id, &target.subject(me), message, now);
         let payload = encoded(&envelope)?;
         let names = idempotency.map_or_else(
             || vec![id.to_string()],
             |key| vec![key.text().to_owned(), secret_name(core, me, key)],
         );
         for id in names {
-            let (pipe, sender, headers) = (subject_of(&opened)?, me.as_uuid(), Vec::new());
+            let (pipe, sender, headers) = (target.listened()?, me.as_uuid(), Vec::new());
             let outgoing = Outgoing { pipe, sender, id, headers, payload: payload.clone() };
-            let (receipt, broker) = self.stored(scope, &opened, outgoing).await?;
+            let (receipt, broker) = self.stored(scope, &target, outgoing).await?;
             let sequence = receipt.sequence;
             if !receipt.repeated {
                 // What terminals say to each other is nothing to read.
-                if opened.name != STDCTRL {
-                    let news = LastMessage { at: now, pipe: opened.name, text: preview };
-                    core.broker.noted.note(scope, opened.source.id, news);
+                if target.pipe != STDCTRL {
+                    let news = LastMessage { at: now, pipe: target.pipe, text: preview };
+                    core.broker.noted.note(scope, target.source, news);
                 }
                 return Ok(Published { envelope, sequence, repeated: false });
             }
@@ -96,20 +122,46 @@ impl Messages {
         Err(mismatch())
     }
 
-    /// Stores it in the pipe's stream, which is made where it is not.
+    /// The pipe that the caller may write to at this moment, with its stream: one question where all is as it should be, and
+    /// else step by step, which tells what is wrong or makes what is not there. `room` is whether anything can be stored.
+    async fn target(
+        &self,
+        scope: &OrgScope,
+        (handle, pipe): (&str, &str),
+        room: Result<()>,
+    ) -> Result<Target> {
+        allowed_at_all(scope, PipeUse::Write)?;
+        let writers = SourceRight::to_write(pipe);
+        let org = scope.org_id();
+        if let Some(found) = auth::writable_pipe(&self.0.db, scope, (handle, pipe), writers).await? {
+            room?;
+            let (handle, pipe) = (handle.to_owned(), pipe.to_owned());
+            return Ok(Target { org, source: found.source, creator: found.creator, handle, pipe });
+        }
+        if let Err(full) = room {
+            // What is not there, or not allowed, is so whether or not there is room.
+            Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Write).await?;
+            return Err(full);
+        }
+        let (opened, _) = open_ready(&self.0, scope, (handle, pipe), PipeUse::Write).await?;
+        let OpenPipe { source, name, .. } = opened;
+        let (creator, handle) = (source.created_by, source.handle.to_string());
+        Ok(Target { org, source: source.id, creator, handle, pipe: name })
+    }
+
+    /// Stores it in the pipe's stream, which is made where somebody took it away.
     async fn stored(
         &self,
         scope: &OrgScope,
-        opened: &OpenPipe,
+        target: &Target,
         outgoing: Outgoing,
     ) -> Result<(Receipt, OrgBroker)> {
         let core = &self.0;
-        ready(core, scope, opened).await?;
         let broker = connection(core, Tenant::Member(scope)).await?;
         let receipt = match broker.publish(outgoing.clone()).await {
             // Somebody took it away behind our back.
             Err(BrokerError::NotFound(Missing::Stream)) => {
-                made_anew(core, scope, opened.source.id, &opened.name).await?;
+                made_anew(core, scope, target.source, &target.pipe).await?;
                 broker.publish(outgoing).await?
             }
             outcome => outcome?,
@@ -138,12 +190,11 @@ impl Messages {
     pub async fn write_route(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<PipeRoute> {
         // Its token for NATS would not let it either.
         allowed_by_key(scope, Scope::PipesWrite)?;
-        let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Write).await?;
+        let (opened, _) = open_ready(&self.0, scope, (handle, pipe), PipeUse::Write).await?;
         let by_grant = matches!(SourceRight::to_write(&opened.name), Writers::Granted(_));
         if by_grant && opened.source.created_by != scope.user_id() {
             exchange::fits(&self.0, scope, handle, pipe).await?;
         }
-        ready(&self.0, scope, &opened).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         // Whoever asks may have found that it is not there, behind our back.
         if broker.stream(&stream_of(opened.source.id, &opened.name)?).await?.is_none() {
@@ -154,8 +205,7 @@ impl Messages {
 
     /// How it reads one: its reader is there when this returns, where it was or at the oldest message.
     pub async fn read_route(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<PipeRoute> {
-        let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Read).await?;
-        let stream = ready(&self.0, scope, &opened).await?;
+        let (opened, stream) = open_ready(&self.0, scope, (handle, pipe), PipeUse::Read).await?;
         let broker = connection(&self.0, Tenant::Member(scope)).await?;
         let reader = reading::made(&self.0, scope, &broker, &stream).await?;
         Self::routed(scope, &opened, Some(reader))

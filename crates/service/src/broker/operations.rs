@@ -26,7 +26,7 @@ use crate::{Core, Error, Result};
 const EACH: i64 = 16;
 const ALL: i64 = 64;
 /// How long a try is nobody else's. Longer than everything that a try waits for.
-const LEASE: TimeDelta = TimeDelta::seconds(60);
+pub(super) const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// Tries of what NATS refuses in words that nobody foresaw.
 const TRIES: i32 = 10;
 /// Sources of a deleted organization that are ended at one time.
@@ -58,6 +58,23 @@ impl Broker {
 /// Carries one operation out and writes down what became of it.
 pub(super) async fn attempt(core: &Core, claimed: &Claimed) -> Result<()> {
     let done = carry_out(core, claimed).await;
+    ended(core, claimed, done).await.map(drop)
+}
+
+/// The same for a stream that nobody wanted before, of whose row the claim tells: gives what NATS has once the rows say it,
+/// too; none where the lease has passed and others carry it out, or the stream is not wanted any more.
+pub(super) async fn attempt_first(
+    core: &Core,
+    claimed: &Claimed,
+    wanted: &PipeStream,
+) -> Result<Option<InForce>> {
+    let done = made(core, Tenant::System(&claimed.scope), wanted).await.map(Some);
+    ended(core, claimed, done).await
+}
+
+/// Writes down what became of a try, and with it what NATS has: nobody sees the one without the other, and whose lease has
+/// passed writes neither.
+async fn ended(core: &Core, claimed: &Claimed, done: Result<Option<InForce>>) -> Result<Option<InForce>> {
     let now = core.clock.now();
     let outcome = outcome(&done, claimed, now);
     let label = match &outcome {
@@ -69,10 +86,14 @@ pub(super) async fn attempt(core: &Core, claimed: &Claimed) -> Result<()> {
         }
     };
     counter!("tidegate_pipe_operations_total", "outcome" => label).increment(1);
-    let key = (claimed.id, claimed.attempt);
-    let system = Operator::system();
-    core.db.in_platform(&system, async |tx| pipe_operation::finish(tx, key, outcome, now).await).await?;
-    done
+    let (key, system) = ((claimed.id, claimed.attempt), Operator::system());
+    let found = done.as_ref().ok().copied().flatten();
+    let work = core.db.in_platform(&system, async |tx| match found {
+        Some(found) => pipe_operation::finish_made(tx, key, found, now).await,
+        None => pipe_operation::finish(tx, key, outcome, now).await,
+    });
+    let written = work.await?;
+    Ok(done?.filter(|_| written))
 }
 
 /// Claims an operation for whoever waits for it; none where others have it, or it has to wait itself.
@@ -83,7 +104,7 @@ pub(super) async fn claim_one(core: &Core, id: PipeOperationId) -> Result<Option
     Ok(work.await?)
 }
 
-fn outcome(done: &Result<()>, claimed: &Claimed, now: DateTime<Utc>) -> Outcome {
+fn outcome<T>(done: &Result<T>, claimed: &Claimed, now: DateTime<Utc>) -> Outcome {
     let Err(error) = done else { return Outcome::Done };
     let reason = reason(error);
     let passing = matches!(error, Error::BrokerUnavailable(_) | Error::Unavailable(_) | Error::NotReady(_));
@@ -113,24 +134,25 @@ fn wait(attempt: i32) -> TimeDelta {
     about * rand::random_range(100..=125) / 100
 }
 
-async fn carry_out(core: &Core, claimed: &Claimed) -> Result<()> {
+/// Gives what NATS has, where a stream was made.
+async fn carry_out(core: &Core, claimed: &Claimed) -> Result<Option<InForce>> {
     let tenant = Tenant::System(&claimed.scope);
     match &claimed.operation {
-        Operation::EnsureStream(source, pipe) => ensure_stream(core, tenant, *source, pipe).await,
-        Operation::DeleteStream(source, pipe) => delete_stream(core, tenant, *source, pipe).await,
+        Operation::EnsureStream(source, pipe) => return ensure_stream(core, tenant, *source, pipe).await,
+        Operation::DeleteStream(source, pipe) => delete_stream(core, tenant, *source, pipe).await?,
         Operation::DeleteConsumer(source, pipe, user) => {
-            delete_consumer(core, tenant, (*source, pipe), *user).await
+            delete_consumer(core, tenant, (*source, pipe), *user).await?;
         }
         Operation::ReviewReaders => {
             tenant.within(&core.db, async |tx| Ok(read_cursor::end_unreadable(tx, None).await?)).await?;
             core.broker.wake();
-            Ok(())
         }
         Operation::PushAccount => {
             push(core, tenant.org_id()).await?;
-            clear_deleted(core, tenant).await
+            clear_deleted(core, tenant).await?;
         }
     }
+    Ok(None)
 }
 
 /// Ends the sources of a deleted organization: what they leave for NATS deletes their streams, which hold a place there
@@ -146,17 +168,23 @@ async fn clear_deleted(core: &Core, tenant: Tenant<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn ensure_stream(core: &Core, tenant: Tenant<'_>, source: SourceId, pipe: &str) -> Result<()> {
+async fn ensure_stream(
+    core: &Core,
+    tenant: Tenant<'_>,
+    source: SourceId,
+    pipe: &str,
+) -> Result<Option<InForce>> {
     let found = tenant.within(&core.db, async |tx| find_in(tx, source, pipe).await).await?;
     // Its source or pipe is gone since: what deletes it waits behind this.
-    let Some(wanted) = found else { return Ok(()) };
+    let Some(wanted) = found else { return Ok(None) };
+    made(core, tenant, &wanted).await.map(Some)
+}
+
+/// Makes a stream what its row says.
+async fn made(core: &Core, tenant: Tenant<'_>, wanted: &PipeStream) -> Result<InForce> {
     let broker = connection(core, tenant).await?;
-    let made = broker.ensure_stream(&spec(tenant.org_id(), &wanted)?).await.map_err(taken)?;
-    let (found, now) = (in_force(&made), core.clock.now());
-    tenant
-        .within(&core.db, async |tx| Ok(pipe_stream::note(tx, source, pipe, found, now).await?))
-        .await
-        .map(drop)
+    let made = broker.ensure_stream(&spec(tenant.org_id(), wanted)?).await.map_err(taken)?;
+    Ok(in_force(&made))
 }
 
 /// A source that was deleted and made anew has the subjects of its predecessor, whose streams go first.

@@ -26,7 +26,7 @@ use super::{
     accounts::{Tenant, connection},
     confirming::{of_stream, waiting},
     messages::{Messages, incarnation, stream_of},
-    ready::{made_anew, ready},
+    ready::{made_anew, open_ready},
 };
 use crate::{
     Core, Error, OpenPipe, PipeUse, Pipes, Result, error::Named, pipes::allowed_in, sources::found_in,
@@ -108,8 +108,7 @@ impl Messages {
         pipe: &str,
         wanted: MessagesWanted,
     ) -> Result<MessagesPage> {
-        let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Read).await?;
-        let reading = Reading::of(&self.0, scope, opened).await?;
+        let reading = Reading::of(&self.0, scope, (handle, pipe)).await?;
         let limit = wanted.limit.unwrap_or(USUAL).clamp(1, MOST);
         let wait = wanted.wait.map(|wait| wait.min(LONGEST)).filter(|wait| !wait.is_zero());
         match wanted.read {
@@ -124,8 +123,7 @@ impl Messages {
 
     /// How many messages of a pipe the caller has not read.
     pub async fn unread(&self, scope: &OrgScope, handle: &str, pipe: &str) -> Result<u64> {
-        let opened = Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Read).await?;
-        let reading = Reading::of(&self.0, scope, opened).await?;
+        let reading = Reading::of(&self.0, scope, (handle, pipe)).await?;
         let reader = made(&self.0, scope, &reading.broker, &reading.stream).await?;
         let (source, pipe) = (reading.opened.source.id, reading.opened.name.as_str());
         let me = scope.user_id();
@@ -150,9 +148,13 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Of a pipe that was opened to be read.
-    pub(super) async fn of(core: &'a Arc<Core>, scope: &'a OrgScope, opened: OpenPipe) -> Result<Self> {
-        let stream = ready(core, scope, &opened).await?;
+    /// Of a pipe that the caller may read.
+    pub(super) async fn of(
+        core: &'a Arc<Core>,
+        scope: &'a OrgScope,
+        (handle, pipe): (&str, &str),
+    ) -> Result<Self> {
+        let (opened, stream) = open_ready(core, scope, (handle, pipe), PipeUse::Read).await?;
         let broker = connection(core, Tenant::Member(scope)).await?;
         let name = stream_of(opened.source.id, &opened.name)?;
         Ok(Self { core, scope, opened, stream, broker, name })

@@ -1,43 +1,86 @@
 //! Waiting until a pipe's stream is what its row says: whoever needs it does what is left to do, in its order, or waits for
 //! whoever does it. Given up after a moment with an answer that a repeat completes.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tidegate_model::{PipeOperationId, SourceId};
+use tidegate_model::{PipeOperationId, PipeUse, SourceId};
 use tidegate_persistence::{
-    Error as DbError, OrgTx,
-    pipe_operation::{self, Operation, Standing},
+    Error as DbError, OrgScope, OrgTx,
+    pipe_operation::{self, Claimed, Operation, Standing},
     pipe_stream::PipeStream,
 };
 
 use super::{
     accounts::Tenant,
-    operations::{attempt, claim_one, find_in},
+    operations::{LEASE, attempt, attempt_first, claim_one, find_in},
 };
-use crate::{Core, Error, OpenPipe, Result};
+use crate::{Core, Error, OpenPipe, Pipes, Result};
 
 /// How long a request waits for NATS to follow.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks whether others have done it.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Opens a pipe for the caller, and gives its stream once NATS has it.
+pub(super) async fn open_ready(
+    core: &Arc<Core>,
+    scope: &OrgScope,
+    pipe: (&str, &str),
+    to: PipeUse,
+) -> Result<(OpenPipe, PipeStream)> {
+    // Whoever cannot carry an operation out claims none: it would only wait longer.
+    let can = match core.broker.live() {
+        Ok(live) => live.system().await.is_ok(),
+        Err(_) => false,
+    };
+    let lease = can.then(|| core.clock.now() + LEASE);
+    let opened = Pipes(Arc::clone(core)).open_until(scope, pipe, to, lease).await?;
+    let stream = ready(core, scope, &opened).await?;
+    Ok((opened, stream))
+}
+
 /// The stream of a pipe that was opened, once NATS has it.
 pub(super) async fn ready<'a>(
-    core: &Core,
+    core: &Arc<Core>,
     tenant: impl Into<Tenant<'a>>,
     pipe: &OpenPipe,
 ) -> Result<PipeStream> {
     let tenant = tenant.into();
-    if pipe.pending.is_empty() && pipe.stream.in_force.is_some() {
-        return Ok(pipe.stream.clone());
+    match &pipe.claimed {
+        Some(claimed) => {
+            if let Some(stream) = made_first(core, claimed, &pipe.stream).await? {
+                return Ok(stream);
+            }
+            settle_all(core, tenant, &[claimed.id]).await?;
+        }
+        None if pipe.pending.is_empty() && pipe.stream.in_force.is_some() => return Ok(pipe.stream.clone()),
+        None => settle_all(core, tenant, &pipe.pending).await?,
     }
-    settle_all(core, tenant, &pipe.pending).await?;
     let (source, name) = (pipe.source.id, pipe.name.as_str());
     match found(core, tenant, source, name).await? {
         Some(stream) if stream.in_force.is_some() => Ok(stream),
         // It was given up before, and may do now.
         Some(_) => made_anew(core, tenant, source, name).await,
         None => Err(gone(pipe)),
+    }
+}
+
+/// Carries out what the opening of a pipe claimed, in a task of its own: whoever leaves meanwhile leaves no lease behind that
+/// others wait for. None where it is not over with that.
+async fn made_first(core: &Arc<Core>, claimed: &Claimed, wanted: &PipeStream) -> Result<Option<PipeStream>> {
+    let (own, claimed, mut stream) = (Arc::clone(core), claimed.clone(), wanted.clone());
+    let trying = tokio::spawn(async move {
+        let found = attempt_first(&own, &claimed, &stream).await?;
+        stream.in_force = found;
+        Ok(found.map(|_| stream))
+    });
+    match trying.await.map_err(Error::internal)? {
+        // Something else has to be over first.
+        Err(Error::NotReady(_)) => Ok(None),
+        ended => ended,
     }
 }
 

@@ -15,8 +15,10 @@ use super::{
 };
 use crate::{Core, Result};
 
-/// Credentials that are looked at in one go.
+/// Credentials that are revoked in one go.
 const BATCH: i32 = 1_000;
+/// Credentials that are looked at each time, one after the other: those whose end nothing marked.
+const LOOKED_AT: i32 = 1_000;
 /// Organizations whose accounts are pushed at one time.
 const AT_ONE_TIME: usize = 8;
 
@@ -27,7 +29,10 @@ impl Broker {
         let core = &self.0;
         let mut all = 0;
         loop {
-            let lapsed = core.db.lapsed_principals(core.clock.now(), BATCH).await?;
+            let place = core.broker.looked_at(None);
+            let look = core.db.lapsed_principals(core.clock.now(), place, (BATCH, LOOKED_AT));
+            let (lapsed, place) = look.await?;
+            core.broker.looked_at(place);
             let found = lapsed.len();
             let mut of: BTreeMap<OrgId, Vec<CredentialId>> = BTreeMap::new();
             for (org, credential) in lapsed {

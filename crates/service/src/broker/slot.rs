@@ -9,6 +9,7 @@ use std::{
 
 use tidegate_broker::{Authority, Options, OrgAccount, Pool, System};
 use tidegate_model::{Clock, OrgId};
+use tidegate_persistence::nats_account::PrincipalPlace;
 use tokio::sync::{Notify, OnceCell, watch};
 
 use super::{BrokerOptions, disk::Guard, noted::Noted, room::Seen};
@@ -29,6 +30,8 @@ pub(crate) struct Slot {
     recordings: Arc<Notify>,
     /// What was last sent to sources, not written down yet.
     pub(crate) noted: Noted,
+    /// How far credentials were looked at.
+    looked_at: Mutex<Option<PrincipalPlace>>,
 }
 
 /// What NATS says of itself.
@@ -99,6 +102,11 @@ impl Slot {
     /// Waits until somebody says so.
     pub(crate) async fn woken(&self) {
         self.work.notified().await;
+    }
+
+    /// Keeps how far credentials were looked at, and gives how far they were before.
+    pub(crate) fn looked_at(&self, place: Option<PrincipalPlace>) -> Option<PrincipalPlace> {
+        std::mem::replace(&mut *locked(&self.looked_at), place)
     }
 
     /// Says that a terminal is to be recorded.

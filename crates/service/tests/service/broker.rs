@@ -512,3 +512,4 @@ mod attacks;
 mod room;
 mod places;
 mod grants;
+mod first_message;
