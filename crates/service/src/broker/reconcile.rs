@@ -133,7 +133,8 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
     let broker = connection(core, tenant).await?;
     // NATS first: a stream is wanted before it is made, so that what has no row afterwards is too much.
     let streams = broker.streams().await?;
-    drift.readers = remove_readers(core, tenant, &broker, &streams).await?;
+    drift.readers = end_unreadable(core, tenant).await?;
+    drift.readers += remove_readers(core, tenant, &broker, &streams).await?;
     let mut there: BTreeMap<String, StreamInForce> =
         streams.into_iter().map(|stream| (stream.name.to_string(), stream)).collect();
     let mut names = Vec::new();
@@ -274,6 +275,12 @@ async fn remove(core: &Core, tenant: Tenant<'_>, name: &str) -> Result<Removal> 
         })
         .await?;
     Ok(if asked { Removal::Extra } else { Removal::Known })
+}
+
+/// Ends the places of those who may not read any more, which has their readers deleted: left by a right that was taken away
+/// while the place was made.
+async fn end_unreadable(core: &Core, tenant: Tenant<'_>) -> Result<usize> {
+    tenant.within(&core.db, async |tx| Ok(read_cursor::end_unreadable(tx, None).await?)).await
 }
 
 /// Asks for readers to be deleted that have no row: left by a process that ended before it saw that the right was gone.

@@ -457,6 +457,28 @@ async fn what_differs_is_found_and_repaired_in_both_directions() {
 }
 
 #[tokio::test]
+async fn a_place_that_was_made_beside_the_end_of_its_right_goes_with_its_reader() {
+    let stage = Stage::new().await;
+    stage.make("shell", "pty").await;
+    stage.send(&stage.owner, "shell", "stdout", "hi").await.unwrap();
+    let name = scope(&stage.friend).username().to_owned();
+    stage.grant("shell", json!({"username": name, "right": "read"})).await;
+    for reader in [&stage.owner, &stage.friend] {
+        stage.read(reader, "shell", "stdout", MessagesRead::Next).await.unwrap();
+    }
+    // Whoever looked through the readers came too soon.
+    stage.test.execute("DELETE FROM source_grants").await;
+    stage.test.execute("DELETE FROM pipe_operations WHERE status = 'pending'").await;
+    let drift = stage.services.broker.reconcile().await.unwrap();
+    assert_eq!((drift.readers, drift.failed), (1, 0));
+    let places: i64 = stage.test.look("SELECT count(*) FROM read_cursors").await;
+    assert_eq!(places, 1, "the creator's stays");
+    stage.apply().await;
+    // A reader without a place would be found.
+    assert!(!stage.services.broker.reconcile().await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn without_nats_the_rows_wait_and_a_repeat_completes_them() {
     let stage = Stage::new().await;
     stage.make("build", "message").await;
