@@ -14,6 +14,7 @@ use tidegate_persistence::{
     pipe_stream::{self, PipeStream},
     read_cursor, source,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Broker,
@@ -71,19 +72,31 @@ impl Drift {
 
 impl Broker {
     /// Compares every organization's rows with NATS and has the differences repaired, which [`Broker::apply_pending`] does.
-    /// One that cannot be compared keeps no other from it.
+    /// One that cannot be compared keeps no other from it, unless NATS is away as a whole.
     pub async fn reconcile(&self) -> Result<Drift> {
+        self.reconcile_until(&CancellationToken::new()).await
+    }
+
+    /// The same, left off as soon as `shutdown` says so: what was found by then is reported.
+    pub async fn reconcile_until(&self, shutdown: &CancellationToken) -> Result<Drift> {
         let core = &self.0;
         self.see_operator().await?;
         core.broker.live()?.system().await?;
         let (mut all, mut after) = (Drift::default(), None);
-        loop {
+        'all: loop {
             let page = core.db.nats_organizations(after, PAGE).await?;
             for scope in &page {
-                match reconcile(core, scope).await {
+                if shutdown.is_cancelled() {
+                    break 'all;
+                }
+                match reconcile(core, scope, shutdown).await {
                     Ok(drift) => all.add(drift),
                     Err(error @ Error::Unavailable(_)) => return Err(error),
                     Err(error) => {
+                        if matches!(error, Error::BrokerUnavailable(_)) && !shutdown.is_cancelled() {
+                            // Its account alone, or all of NATS: then each of the others would wait in vain, too.
+                            core.broker.live()?.system().await?.ping().await?;
+                        }
                         all.failed += 1;
                         tracing::warn!(org = %scope.org_id(), %error, "pipes could not be compared with NATS");
                     }
@@ -119,7 +132,7 @@ impl Broker {
     }
 }
 
-async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
+async fn reconcile(core: &Core, scope: &SystemScope, shutdown: &CancellationToken) -> Result<Drift> {
     let mut drift = Drift { organizations: 1, ..Drift::default() };
     let tenant = Tenant::System(scope);
     if !account_agrees(core, tenant).await? {
@@ -135,6 +148,22 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
     let streams = broker.streams().await?;
     drift.readers = end_unreadable(core, tenant).await?;
     drift.readers += remove_readers(core, tenant, &broker, &streams).await?;
+    let names = compare(core, tenant, &broker, streams, &mut drift, shutdown).await?;
+    if drift.is_some() {
+        write_down(core, tenant, drift, names).await?;
+    }
+    Ok(drift)
+}
+
+/// Compares rows with streams, both ways, and gives the names of those that differ.
+async fn compare(
+    core: &Core,
+    tenant: Tenant<'_>,
+    broker: &OrgBroker,
+    streams: Vec<StreamInForce>,
+    drift: &mut Drift,
+    shutdown: &CancellationToken,
+) -> Result<Vec<String>> {
     let mut there: BTreeMap<String, StreamInForce> =
         streams.into_iter().map(|stream| (stream.name.to_string(), stream)).collect();
     let mut names = Vec::new();
@@ -143,9 +172,12 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
         let rows =
             tenant.within(&core.db, async |tx| Ok(pipe_stream::list(tx, after.clone(), ROWS).await?)).await?;
         for row in &rows {
+            if shutdown.is_cancelled() {
+                return Ok(names);
+            }
             let name = stream_name(row.source_id, &row.pipe);
             let found = there.remove(&name);
-            match repair(core, tenant, &broker, row, found).await? {
+            match repair(core, tenant, broker, row, found).await? {
                 Repair::None => {}
                 Repair::Missing => {
                     drift.missing += 1;
@@ -163,6 +195,9 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
         }
     }
     for name in there.into_keys() {
+        if shutdown.is_cancelled() {
+            break;
+        }
         match remove(core, tenant, &name).await? {
             Removal::Known => {}
             Removal::Extra => {
@@ -172,10 +207,7 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
             Removal::Foreign => drift.foreign += 1,
         }
     }
-    if drift.is_some() {
-        write_down(core, tenant, drift, names).await?;
-    }
-    Ok(drift)
+    Ok(names)
 }
 
 /// Whether NATS has the token that the row has.

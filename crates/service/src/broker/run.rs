@@ -79,18 +79,18 @@ impl Broker {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            fault.of(self.once(chore).await);
+            fault.of(self.once(chore, shutdown).await);
         }
     }
 
-    async fn once(&self, chore: Chore) -> Result<()> {
+    async fn once(&self, chore: Chore, shutdown: &CancellationToken) -> Result<()> {
         match chore {
             Chore::Note => self.0.broker.noted.write(&self.0).await.map(drop),
             Chore::Sweep => {
                 self.0.broker.live()?.pool.sweep().await;
                 Ok(())
             }
-            Chore::Compare => self.reconcile().await.map(drop),
+            Chore::Compare => self.reconcile_until(shutdown).await.map(drop),
             Chore::See => self.see_operator().await,
             Chore::Measure => self.measure().await,
         }

@@ -479,6 +479,17 @@ async fn a_place_that_was_made_beside_the_end_of_its_right_goes_with_its_reader(
 }
 
 #[tokio::test]
+async fn whoever_stops_compares_nothing_more() {
+    let stage = Stage::new().await;
+    stage.make("build", "message").await;
+    stage.send(&stage.friend, "build", "inbox", "hi").await.unwrap();
+    stage.stop.cancel();
+    let drift = stage.services.broker.reconcile_until(&stage.stop).await.unwrap();
+    assert_eq!((drift.organizations, drift.failed), (0, 0));
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().organizations, 1);
+}
+
+#[tokio::test]
 async fn without_nats_the_rows_wait_and_a_repeat_completes_them() {
     let stage = Stage::new().await;
     stage.make("build", "message").await;
