@@ -37,6 +37,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-28-000025_pipes/up.sql"),
     include_str!("../migrations/2026-11-28-000026_terminal_sources/up.sql"),
     include_str!("../migrations/2026-11-28-000029_nats_rotation/up.sql"),
+    include_str!("../migrations/2026-11-28-000031_concerned/up.sql"),
 ];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).

@@ -1,0 +1,69 @@
+-- Whoever loses something on NATS is cut off there, and nobody else.
+
+-- Members of a group and of those below it.
+CREATE FUNCTION people_below(org uuid, top uuid) RETURNS TABLE (user_id uuid)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH RECURSIVE down (id) AS (
+            SELECT top UNION SELECT g.id FROM groups g JOIN down ON g.org_id = org AND g.parent_id = down.id)
+        SELECT DISTINCT m.user_id FROM group_memberships m JOIN down ON m.org_id = org AND m.group_id = down.id;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION people_below(uuid, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION people_below(uuid, uuid) TO CURRENT_USER;
+GRANT CREATE ON SCHEMA public TO tidegate_lister;
+ALTER FUNCTION people_below(uuid, uuid) OWNER TO tidegate_lister;
+REVOKE CREATE ON SCHEMA public FROM tidegate_lister;
+
+-- A grant that goes: one to read has the readers looked through, another one ends tokens of whoever had it.
+CREATE OR REPLACE FUNCTION tidegate_right_gone() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO pipe_operations (id, org_id, kind, topic, next_at, created_at)
+    SELECT tidegate_uuid_v7(clock_timestamp()), g.org_id, 'review_readers', 'readers', 'epoch', clock_timestamp()
+    FROM (SELECT DISTINCT org_id FROM gone WHERE allows = 'read') g
+    WHERE EXISTS (SELECT 1 FROM read_cursors c WHERE c.org_id = g.org_id);
+    UPDATE nats_principals p SET narrowed = true
+    FROM (SELECT g.org_id, g.user_id FROM gone g WHERE g.allows <> 'read' AND g.user_id IS NOT NULL
+          UNION SELECT g.org_id, b.user_id
+          FROM (SELECT DISTINCT org_id, group_id FROM gone WHERE allows <> 'read' AND group_id IS NOT NULL) g
+          CROSS JOIN LATERAL people_below(g.org_id, g.group_id) b) whose
+    WHERE p.org_id = whose.org_id AND p.user_id = whose.user_id AND p.grants > 0 AND NOT p.narrowed;
+    UPDATE nats_principals p SET narrowed = true
+    WHERE p.org_id IN (SELECT org_id FROM gone WHERE allows <> 'read' AND user_id IS NULL AND group_id IS NULL)
+      AND p.grants > 0 AND NOT p.narrowed;
+    RETURN NULL;
+END
+$$;
+
+-- A place in a group that goes: its rights were whose place it was.
+CREATE FUNCTION tidegate_place_gone() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO pipe_operations (id, org_id, kind, topic, next_at, created_at)
+    SELECT tidegate_uuid_v7(clock_timestamp()), g.org_id, 'review_readers', 'readers', 'epoch', clock_timestamp()
+    FROM (SELECT DISTINCT org_id FROM gone) g WHERE EXISTS (SELECT 1 FROM read_cursors c WHERE c.org_id = g.org_id);
+    UPDATE nats_principals p SET narrowed = true FROM (SELECT DISTINCT org_id, user_id FROM gone) g
+    WHERE p.org_id = g.org_id AND p.user_id = g.user_id AND p.grants > 0 AND NOT p.narrowed;
+    RETURN NULL;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION tidegate_place_gone() FROM PUBLIC;
+DROP TRIGGER right_gone ON group_memberships;
+CREATE TRIGGER place_gone AFTER DELETE ON group_memberships REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION tidegate_place_gone();
+
+-- A group that hangs elsewhere: what the groups above were given was its people's.
+CREATE OR REPLACE FUNCTION tidegate_group_hung() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO pipe_operations (id, org_id, kind, topic, next_at, created_at)
+    SELECT tidegate_uuid_v7(clock_timestamp()), NEW.org_id, 'review_readers', 'readers', 'epoch', clock_timestamp()
+    WHERE EXISTS (SELECT 1 FROM read_cursors c WHERE c.org_id = NEW.org_id);
+    UPDATE nats_principals p SET narrowed = true
+    WHERE p.org_id = NEW.org_id AND p.user_id IN (SELECT b.user_id FROM people_below(NEW.org_id, NEW.id) b)
+      AND p.grants > 0 AND NOT p.narrowed;
+    RETURN NULL;
+END
+$$;
