@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::TimeDelta;
 use futures_util::future::try_join_all;
 use metrics::{counter, gauge};
 use serde_json::json;
@@ -30,6 +31,8 @@ const ROWS: i64 = 5_000;
 const READ: usize = 64;
 /// Names that the log tells.
 const TOLD: usize = 20;
+/// How long what NATS refused is not asked of it again, where nobody else asks.
+const REFUSED: TimeDelta = TimeDelta::hours(1);
 
 /// What was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -235,7 +238,8 @@ enum Repair {
     Different,
 }
 
-/// Asks for whatever makes a stream what its row says, unless that was asked for already.
+/// Asks for whatever makes a stream what its row says, unless that was asked for already, or refused a moment ago. One that
+/// was never made, for want of room, is no drift: whoever uses it next asks for it, and is told.
 async fn repair(
     core: &Core,
     tenant: Tenant<'_>,
@@ -245,6 +249,7 @@ async fn repair(
 ) -> Result<Repair> {
     let wanted = spec(tenant.org_id(), row)?;
     let found = match found {
+        None if row.in_force.is_none() => return Ok(Repair::None),
         // It may be younger than the list.
         None => broker.stream(&wanted.name).await?,
         found => found,
@@ -271,10 +276,14 @@ async fn repair(
     }
     let asked = tenant
         .within(&core.db, async |tx| {
-            if find_in(tx, source, pipe).await?.is_none() || is_pending(tx, source, pipe).await? {
+            let operation = Operation::EnsureStream(source, pipe.to_owned());
+            if find_in(tx, source, pipe).await?.is_none()
+                || is_pending(tx, source, pipe).await?
+                || pipe_operation::has_failed(tx, &operation, now - REFUSED).await?
+            {
                 return Ok(false);
             }
-            pipe_operation::insert(tx, &Operation::EnsureStream(source, pipe.to_owned()), now).await?;
+            pipe_operation::insert(tx, &operation, now).await?;
             Ok(true)
         })
         .await?;

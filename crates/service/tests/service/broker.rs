@@ -542,6 +542,44 @@ async fn a_full_account_is_said_so_and_a_change_is_waited_for() {
 }
 
 #[tokio::test]
+async fn what_was_refused_for_want_of_room_is_not_asked_for_again_and_again() {
+    let stage = Stage::new().await;
+    let me = scope(&stage.owner);
+    stage.make("build", "message").await;
+    stage.send(&stage.friend, "build", "inbox", "hi").await.unwrap();
+    let change = PipeLimitsChange { disk_bytes: Some(20_000_000), ..PipeLimitsChange::default() };
+    stage.services.broker.limits(&Operator::console(), me, change).await.unwrap();
+    stage.apply().await;
+    let request: CreatePipeRequest = read(json!({"name": "room"}));
+    stage.services.pipes.create(me, "build", request, None, |_| json!(null)).await.unwrap();
+    let full = stage.send(&stage.owner, "build", "room", "hi").await.unwrap_err();
+    assert!(matches!(full, Error::StorageFull { .. }), "{full:?}");
+    let compare = async || {
+        let drift = stage.services.broker.reconcile().await.unwrap();
+        stage.apply().await;
+        let asked: i64 = stage.test.look("SELECT count(*) FROM pipe_operations").await;
+        (drift.missing, drift.different, drift.failed, asked)
+    };
+    let asked = compare().await.3;
+    assert_eq!(compare().await, (0, 0, 0, asked), "one that was never made");
+    let keep = async |bytes: i64| {
+        let change: tidegate_model::UpdatePipeRequest = read(json!({"maxBytes": bytes}));
+        let updated = stage.services.pipes.update(me, "build", "room", &change.retention).await.unwrap();
+        stage.services.messages.settled(me, &updated.1).await
+    };
+    keep(100_000).await.unwrap();
+    stage.send(&stage.owner, "build", "room", "fits").await.unwrap();
+    let full = keep(19_000_000).await.unwrap_err();
+    assert!(matches!(full, Error::StorageFull { .. }), "{full:?}");
+    let asked = compare().await.3;
+    assert_eq!(compare().await, (0, 0, 0, asked), "one that may not grow");
+    // Once in a while all the same: an operator may have given more.
+    let later = "UPDATE pipe_operations SET finished_at = finished_at - interval '2 hours'";
+    stage.test.execute(later).await;
+    assert_eq!(compare().await, (0, 1, 0, asked + 1));
+}
+
+#[tokio::test]
 async fn a_token_carries_256_grants_and_not_one_more() {
     let stage = Stage::new().await;
     let make = async |name: &str, from: u32, to: u32| {
