@@ -15,7 +15,7 @@ use crate::connect::Connection;
 use crate::jwt::{AccountToken, DeletionClaims};
 use crate::keys::AccountPublic;
 use crate::version::check_version;
-use crate::{Authority, Error, Missing, Options, Result, ServerState, servers};
+use crate::{Authority, Error, Missing, Options, Result, Servers, servers};
 
 /// A connection as a user of the system account. Cheap to clone; made again when it breaks.
 #[derive(Clone)]
@@ -93,8 +93,8 @@ impl System {
         }
     }
 
-    /// Every server that answers, by name.
-    pub async fn servers(&self) -> Result<Vec<ServerState>> {
+    /// Every server that answers, by name, and how many there are.
+    pub async fn servers(&self) -> Result<Servers> {
         servers::ask(&self.connection).await
     }
 

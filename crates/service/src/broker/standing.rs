@@ -115,7 +115,7 @@ impl Broker {
     pub async fn standing(&self) -> Result<NatsStanding> {
         let core = &self.0;
         let operator = self.operator().await?;
-        let servers = core.broker.live()?.system().await?.servers().await?;
+        let servers = core.broker.live()?.system().await?.servers().await?.answered;
         let trusted = operator.trusted();
         let named = |which: &dyn Fn(&ServerState) -> bool| {
             servers.iter().filter(|server| which(server)).map(|server| server.name.clone()).collect()
