@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_hub::TunnelEnding;
 use tidegate_model::{OrgRole, Payload, SessionId};
-use tidegate_service::{MessagesRead, MessagesWanted, ReadMessage};
+use tidegate_service::{MessagesRead, MessagesWanted, Operator, PipeLimitsChange, ReadMessage};
 use tidegate_test_support::{eventually, eventually_some};
 
 use crate::{
@@ -233,6 +233,37 @@ async fn a_recording_that_breaks_off_goes_on_without_a_gap_and_without_doubling(
     assert!(said.iter().all(|said| said.get("gap").is_none()), "{said:?}");
     assert!(said[1]["resize"]["cols"].as_u64().is_some_and(|cols| cols > 0), "{said:?}");
     assert_eq!(said.iter().filter(|said| said.get("begin").is_some()).count(), 1, "{said:?}");
+}
+
+#[tokio::test]
+async fn a_recording_for_which_there_is_no_room_is_counted_and_goes_on_once_there_is() {
+    let stand = Stand::new().await;
+    let body = json!({"handle": "mail", "kind": "message"});
+    assert_eq!(stand.call("POST", "/api/v1/sources", &stand.owner, Some(body)).await.status, 201);
+    let path = "/api/v1/sources/mail/pipes/inbox/messages";
+    let sent = stand.call("POST", path, &stand.owner, Some(json!({"payload": "hi"}))).await;
+    assert_eq!(sent.status, 201, "{sent:?}");
+    let caller = stand.world.services.logins.authenticate(&stand.owner.token, None).await.unwrap();
+    let promise = async |bytes: i64| {
+        let change = PipeLimitsChange { disk_bytes: Some(bytes), ..PipeLimitsChange::default() };
+        let broker = &stand.world.services.broker;
+        broker.limits(&Operator::console(), caller.org().unwrap(), change).await.unwrap();
+    };
+    // The inbox has all of it.
+    promise(17 << 20).await;
+    let session = stand.session("echo recorded; sleep 1000").await;
+    assert_eq!(stand.record(&stand.owner, &session, "build").await.status, 200);
+    eventually("it is counted", async || {
+        let figures = stand.world.call("GET", "/metrics", "", None).await.text;
+        let is_some = |name: &str| {
+            let value = figures.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+            value.is_some_and(|value| value > 0.0)
+        };
+        is_some("tidegate_recordings_broken ") && is_some("tidegate_recording_breaks_total ")
+    })
+    .await;
+    promise(1 << 30).await;
+    eventually("it is recorded", async || stand.recorded("build").await == b"recorded\r\n").await;
 }
 
 #[tokio::test]
