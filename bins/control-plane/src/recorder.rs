@@ -114,7 +114,7 @@ impl Keeper {
     /// Takes what nobody records and this process can.
     async fn take(&self, recordings: &TaskTracker, shutdown: &CancellationToken) -> Result<(), Error> {
         self.broken.forget_old();
-        for free in self.recorder.free().await? {
+        for free in self.recorder.free(self.hub.agents(), GIVEN_UP).await? {
             let reached = free.agent.is_some_and(|agent| self.hub.is_connected(agent));
             if recordings.len() >= MOST || shutdown.is_cancelled() {
                 return Ok(());

@@ -2,10 +2,11 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_hub::TunnelEnding;
-use tidegate_model::{OrgRole, Payload, SessionId};
+use tidegate_model::{AgentId, OrgRole, Payload, SessionId};
 use tidegate_service::{MessagesRead, MessagesWanted, Operator, PipeLimitsChange, ReadMessage};
 use tidegate_test_support::{eventually, eventually_some};
 
@@ -360,18 +361,22 @@ async fn only_the_owner_has_a_terminal_recorded_and_only_at_a_source_of_theirs()
 async fn of_two_who_record_one_does_and_whoever_lost_it_stores_nothing() {
     let world = World::with_nats().await;
     let owner = world.somebody("acme", OrgRole::User).await;
-    let _agent = world.agent("vm-1").await;
+    let agent = world.agent("vm-1").await;
     let body = json!({"template": "command", "command": ["sh"]});
     let made = world.call("POST", "/api/v1/sessions", &owner.token, Some(body)).await;
     let session = made.body["session"]["id"].as_str().unwrap().to_owned();
     // The test records, and nobody else: the session's agent is of another control plane.
-    let elsewhere = format!("UPDATE sessions SET state = 'running', agent_id = NULL WHERE id = '{session}'");
-    world.db.execute(&elsewhere).await;
+    let of = format!("SELECT agent_id::text FROM sessions WHERE id = '{session}'");
+    let id: AgentId = world.db.look::<String>(&of).await.parse().unwrap();
+    drop(agent);
+    eventually("the agent is away", async || !world.handle.hub().is_connected(id)).await;
+    world.db.execute(&format!("UPDATE sessions SET state = 'running' WHERE id = '{session}'")).await;
     let body = json!({"handle": "build"});
     let path = format!("/api/v1/sessions/{session}/terminal-source");
     assert_eq!(world.call("PUT", &path, &owner.token, Some(body)).await.status, 200);
     let recorder = &world.services.recorder;
-    let free = eventually_some("it is free", async || recorder.free().await.unwrap().pop()).await;
+    let look = async || recorder.free(vec![id], TimeDelta::minutes(1)).await.unwrap();
+    let free = eventually_some("it is free", async || look().await.pop()).await;
     let (one, two) = tokio::join!(recorder.claim(&free), recorder.claim(&free));
     let mut won: Vec<_> = [one.unwrap(), two.unwrap()].into_iter().flatten().collect();
     assert_eq!(won.len(), 1, "{won:?}");
@@ -391,7 +396,7 @@ async fn of_two_who_record_one_does_and_whoever_lost_it_stores_nothing() {
     second.miss(&to_second, 5).await.unwrap();
     second.store(&to_second, b"four").await.unwrap();
     second.finish(&to_second, None).await.unwrap();
-    assert!(recorder.free().await.unwrap().is_empty());
+    assert!(look().await.is_empty());
     assert_eq!(recorded(&world, &owner, "build").await, b"one two three four");
     let said = said(&world, &owner, "build").await;
     assert_eq!(said[1..], [json!({"gap": {"bytes": 5}}), json!({"end": {}})], "{said:?}");

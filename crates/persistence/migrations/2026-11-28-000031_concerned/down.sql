@@ -1,3 +1,4 @@
+DROP FUNCTION list_free_recordings(uuid[], timestamptz, timestamptz, integer);
 DROP INDEX pipe_operations_failed;
 CREATE OR REPLACE FUNCTION tidegate_right_gone() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$

@@ -70,3 +70,23 @@ $$;
 
 -- What NATS refused: whoever compares asks for it once in a while, and not each time.
 CREATE INDEX pipe_operations_failed ON pipe_operations (org_id, topic, finished_at) WHERE status = 'failed';
+
+-- Recordings that nobody makes at this moment, and that have something to record: of sessions on agents that can be reached, and
+-- of those that ended before `given_up`. Whoever waits for an agent that is away keeps nobody else waiting.
+CREATE FUNCTION list_free_recordings(agents uuid[], given_up timestamptz, at timestamptz, at_most integer)
+RETURNS TABLE (org_id uuid, session_id uuid, agent_id uuid, is_final boolean, since timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT t.org_id, t.session_id, s.agent_id, s.state IN ('terminated', 'failed'), s.state_since
+        FROM terminal_sources t JOIN sessions s ON s.id = t.session_id
+        WHERE t.lease_until <= at AND t.finished < s.generation AND s.state NOT IN ('pending', 'waking')
+          AND (s.agent_id = ANY (agents) OR (s.state IN ('terminated', 'failed') AND s.state_since < given_up))
+        ORDER BY t.lease_until LIMIT at_most;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION list_free_recordings(uuid[], timestamptz, timestamptz, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION list_free_recordings(uuid[], timestamptz, timestamptz, integer) TO tidegate_app;
+GRANT CREATE ON SCHEMA public TO tidegate_lister;
+ALTER FUNCTION list_free_recordings(uuid[], timestamptz, timestamptz, integer) OWNER TO tidegate_lister;
+REVOKE CREATE ON SCHEMA public FROM tidegate_lister;
