@@ -174,6 +174,18 @@ pub async fn pushed(
     Ok(changed == 1)
 }
 
+/// Ends an account that NATS has forgotten; false where this token is not the one that was pushed last.
+pub async fn delete(tx: &mut PlatformTx, org: OrgId, account_jwt: String) -> Result<bool> {
+    let gone = statement::<()>(
+        "DELETE FROM nats_accounts WHERE org_id = ? AND account_jwt = ? AND pushed_at IS NOT NULL",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(account_jwt)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(gone == 1)
+}
+
 /// Sets what an account may promise.
 pub async fn set_limits(
     tx: &mut PlatformTx,

@@ -1,3 +1,4 @@
+REVOKE DELETE ON nats_accounts FROM tidegate_platform;
 DROP FUNCTION list_free_recordings(uuid[], timestamptz, timestamptz, integer);
 DROP INDEX pipe_operations_failed;
 CREATE OR REPLACE FUNCTION tidegate_right_gone() RETURNS trigger

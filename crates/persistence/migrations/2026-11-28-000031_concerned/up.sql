@@ -90,3 +90,6 @@ GRANT EXECUTE ON FUNCTION list_free_recordings(uuid[], timestamptz, timestamptz,
 GRANT CREATE ON SCHEMA public TO tidegate_lister;
 ALTER FUNCTION list_free_recordings(uuid[], timestamptz, timestamptz, integer) OWNER TO tidegate_lister;
 REVOKE CREATE ON SCHEMA public FROM tidegate_lister;
+
+-- The account of a deleted organization goes once its streams are gone and NATS has forgotten it.
+GRANT DELETE ON nats_accounts TO tidegate_platform;

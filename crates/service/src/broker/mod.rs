@@ -5,6 +5,7 @@
 
 mod accounts;
 mod disk;
+mod ended;
 mod exchange;
 mod limits;
 mod messages;

@@ -10,7 +10,7 @@ use serde_json::json;
 use tidegate_broker::{OrgBroker, StreamInForce};
 use tidegate_model::{OrgStatus, SourceId, UserId, pipe_of_stream, stream_name};
 use tidegate_persistence::{
-    Error as DbError, OrgTx, SystemScope, audit, nats_account, organization,
+    Error as DbError, OrgTx, SystemScope, audit, organization,
     pipe_operation::{self, Operation},
     pipe_stream::{self, PipeStream},
     read_cursor, source,
@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Broker,
-    accounts::{Tenant, account, connection, push},
+    accounts::{Tenant, account, connection, find_in as find_account_in, push},
+    ended::forget,
     operations::{find_in, in_force, spec},
 };
 use crate::{Core, Error, Result};
@@ -138,17 +139,27 @@ impl Broker {
 async fn reconcile(core: &Core, scope: &SystemScope, shutdown: &CancellationToken) -> Result<Drift> {
     let mut drift = Drift { organizations: 1, ..Drift::default() };
     let tenant = Tenant::System(scope);
-    if !account_agrees(core, tenant).await? {
-        drift.accounts += 1;
-        push(core, scope.org_id()).await?;
+    match account_agrees(core, tenant).await? {
+        Some(true) => {}
+        Some(false) => {
+            drift.accounts += 1;
+            push(core, scope.org_id()).await?;
+        }
+        // It was forgotten meanwhile.
+        None => return Ok(drift),
     }
-    if !tenant.within(&core.db, is_active).await? {
+    let status = tenant.within(&core.db, status).await?;
+    if status == OrgStatus::Suspended {
         // Nobody connects, we do not either: its streams are looked at when it is let in again.
         return Ok(drift);
     }
     let broker = connection(core, tenant).await?;
     // NATS first: a stream is wanted before it is made, so that what has no row afterwards is too much.
     let streams = broker.streams().await?;
+    if status == OrgStatus::Deleted && streams.is_empty() {
+        forget(core, tenant).await?;
+        return Ok(drift);
+    }
     drift.readers = end_unreadable(core, tenant).await?;
     drift.readers += remove_readers(core, tenant, &broker, &streams).await?;
     let names = compare(core, tenant, &broker, streams, &mut drift, shutdown).await?;
@@ -213,21 +224,20 @@ async fn compare(
     Ok(names)
 }
 
-/// Whether NATS has the token that the row has.
-async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<bool> {
+/// Whether NATS has the token that the row has; none where there is no row.
+async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<Option<bool>> {
     let live = core.broker.live()?;
-    let row = tenant.within(&core.db, async |tx| Ok(nats_account::find(tx).await?)).await?;
+    let Some(row) = tenant.within(&core.db, find_account_in).await? else { return Ok(None) };
     let known = account(core, tenant).await?;
     let told = live.system().await?.account(known.authority.public()).await?;
     let signed_now = row.signed_by == live.authority().signing().public().as_str();
-    Ok(signed_now && told.as_deref() == Some(row.account_jwt.as_str()))
+    Ok(Some(signed_now && told.as_deref() == Some(row.account_jwt.as_str())))
 }
 
-async fn is_active(tx: &mut OrgTx) -> Result<bool> {
+async fn status(tx: &mut OrgTx) -> Result<OrgStatus> {
     match organization::find(tx).await {
-        Ok(found) => Ok(found.status == OrgStatus::Active),
-        // Deleted.
-        Err(DbError::NotFound) => Ok(false),
+        Ok(found) => Ok(found.status),
+        Err(DbError::NotFound) => Ok(OrgStatus::Deleted),
         Err(other) => Err(other.into()),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tidegate_broker::UserKey;
+use tidegate_broker::{AccountPublic, UserKey};
 use tidegate_model::{
     Clock, CreatePipeRequest, CreateSourceRequest, FromFields, GrantSourceRequest, NewApiKey, NewMessage,
     OrgRole, Payload, SystemClock,
@@ -413,6 +413,35 @@ async fn a_suspended_organization_is_cut_off_and_let_in_again() {
     client.expect("a new token is good");
     let page = stage.read(&stage.owner, "build", "inbox", MessagesRead::Next).await.unwrap();
     assert_eq!(said(&page), ["kept"]);
+}
+
+#[tokio::test]
+async fn nats_forgets_a_deleted_organization_once_its_streams_are_gone() {
+    let stage = Stage::new().await;
+    stage.make("build", "message").await;
+    stage.send(&stage.friend, "build", "inbox", "hi").await.unwrap();
+    let account: String = stage.test.look("SELECT public_key FROM nats_accounts").await;
+    let account = AccountPublic::parse(&account).unwrap();
+    let nats = TestNats::shared().system().await;
+    let is_known = async || nats.account(&account).await.unwrap().is_some();
+    let id = stage.org.id;
+    stage.test.execute(&format!("UPDATE organizations SET status = 'deleted' WHERE id = '{id}'")).await;
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().failed, 0);
+    assert!(is_known().await, "its streams are to be deleted first");
+    stage.services.broker.revoke_lapsed().await.unwrap();
+    stage.apply().await;
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().failed, 0);
+    assert!(!is_known().await);
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().organizations, 0);
+    let told = "SELECT count(*) FROM audit_log WHERE action = 'nats.account.forget'";
+    assert_eq!(stage.test.look::<i64>(told).await, 1);
+    // Whatever was to be told of it still is done, and brings nothing back.
+    let late = "INSERT INTO pipe_operations (id, org_id, kind, topic, next_at, created_at)
+                SELECT gen_random_uuid(), id, 'push_account', 'account', 'epoch', 'epoch' FROM organizations WHERE status = 'deleted'";
+    stage.test.execute(late).await;
+    stage.apply().await;
+    let left: i64 = stage.test.look("SELECT count(*) FROM pipe_operations WHERE status <> 'done'").await;
+    assert_eq!((left, is_known().await), (0, false));
 }
 
 #[tokio::test]
