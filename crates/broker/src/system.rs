@@ -132,12 +132,6 @@ impl System {
         Ok((!text.is_empty()).then(|| text.into_owned()))
     }
 
-    /// Every account that the server knows, the system's own included.
-    pub async fn accounts(&self) -> Result<Vec<AccountPublic>> {
-        let listed: Vec<String> = self.ask("list accounts", "$SYS.REQ.CLAIMS.LIST", String::new()).await?;
-        listed.iter().map(|account| AccountPublic::parse(account)).collect()
-    }
-
     /// Makes the server forget accounts: their connections are closed, and nobody can connect to them any more. Their
     /// streams stay on disk unseen; delete those first.
     pub async fn forget(&self, accounts: &[AccountPublic]) -> Result<()> {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{CredentialId, OrgId, OrgStatus, UserId};
+use tidegate_model::{CredentialId, OrgId, OrgStatus};
 
 use crate::{Db, Error, OrgTx, PlatformTx, Result, SystemScope, statement::statement};
 
@@ -444,19 +444,6 @@ pub async fn revoked(
     .bind::<Timestamptz, _>(since)
     .load(tx.conn()?)
     .await?)
-}
-
-/// The last user a credential got a token for, for whoever looks.
-pub async fn holder(tx: &mut OrgTx, credential: CredentialId) -> Result<Option<(UserId, DateTime<Utc>)>> {
-    let org = tx.org_id();
-    let rows: Vec<(UserId, DateTime<Utc>)> = statement::<(Uuid, Timestamptz)>(
-        "SELECT user_id, valid_until FROM nats_principals WHERE org_id = ? AND credential = ?",
-    )
-    .bind::<Uuid, _>(org)
-    .bind::<Text, _>(credential)
-    .load(tx.conn()?)
-    .await?;
-    Ok(rows.into_iter().next())
 }
 
 impl Db {

@@ -205,7 +205,6 @@ async fn a_source_that_goes_leaves_its_streams_to_be_deleted_and_comes_again_wit
         let found = InForce { retention: Retention::default(), incarnation: now() };
         assert!(pipe_stream::note(tx, id, "inbox", found, now()).await?);
         assert_eq!(pipe_stream::find(tx, id, "inbox").await?.in_force, Some(found));
-        assert_eq!(pipe_stream::promised(tx).await?, (1, 16 * 1_024 * 1_024));
         source_grant::insert(tx, grant_to(id, None, SourceRight::Read)).await?;
         read_cursor::put(tx, reader, at_place(id, "inbox", None, 0)).await?;
         source::delete(tx, "build").await?;
@@ -236,8 +235,6 @@ async fn rights_come_from_grants_to_oneself_to_everyone_and_to_groups_above() {
         assert!(source_grant::insert(tx, all).await?);
         let both = [(id, SourceRight::Read), (id, SourceRight::Type)];
         assert_eq!(source_grant::rights(tx, member, vec![id]).await?, both);
-        let places = source_grant::publishable(tx, member, 10).await?;
-        assert_eq!(places.iter().map(|place| place.right).collect::<Vec<_>>(), [SourceRight::Type]);
         source_grant::delete(tx, id, all.id).await?;
         assert_eq!(source_grant::rights(tx, member, vec![id]).await?, both[1..]);
         assert_eq!(source_grant::list(tx, id, 10).await?.len(), 1);
@@ -359,7 +356,7 @@ async fn a_reader_without_the_right_loses_the_place_and_a_member_who_leaves_all_
         assert_eq!(read_cursor::end_unreadable(tx, None).await?, 0);
         source_grant::delete(tx, id, given.id).await?;
         assert_eq!(read_cursor::end_unreadable(tx, None).await?, 1);
-        assert_eq!(read_cursor::list(tx, creator, 10).await?.len(), 1, "the creator reads on");
+        assert!(read_cursor::find(tx, creator, id, "inbox").await?.is_some(), "the creator reads on");
         Ok::<_, Error>(())
     });
     work.await.unwrap();
