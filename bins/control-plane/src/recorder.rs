@@ -23,10 +23,7 @@ use tidegate_model::{Clock, SessionId, StreamKind, StreamMode, TerminalSize};
 use tidegate_protocol::{TerminalFrame, TunnelTarget};
 use tidegate_service::{Error, FreeRecording, Nudge, Recorded, Recorder, Recording};
 use tokio::{
-    sync::{
-        broadcast::{Receiver, error::RecvError},
-        mpsc,
-    },
+    sync::{broadcast::Receiver, mpsc},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, sync::PollSender, task::TaskTracker};
@@ -295,7 +292,7 @@ impl Reading<'_> {
             piece = self.pieces.recv() => Turn::Piece(piece),
             () = flush => Turn::Flush,
             () = sleep_until(renewal.into()) => Turn::Look,
-            () = revalidation(&mut self.nudges) => Turn::Look,
+            () = Nudge::revalidation(&mut self.nudges) => Turn::Look,
             () = shutdown.cancelled() => Turn::Stop,
         }
     }
@@ -343,24 +340,6 @@ impl Reading<'_> {
             return Ok(is_first && offset == 0);
         }
         Ok(true)
-    }
-}
-
-/// Waits for a hint that the recording may be over, or that hints were lost.
-async fn revalidation(nudges: &mut Receiver<Nudge>) {
-    loop {
-        match nudges.recv().await {
-            Ok(Nudge::Revalidate) | Err(RecvError::Lagged(_)) => return,
-            Ok(
-                Nudge::Commands(_)
-                | Nudge::Revoked(_)
-                | Nudge::SessionEnded(_)
-                | Nudge::Mail
-                | Nudge::Plugins
-                | Nudge::Installation,
-            ) => {}
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
     }
 }
 

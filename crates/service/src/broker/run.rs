@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join, join5};
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Broker;
@@ -65,7 +62,7 @@ impl Broker {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = nudged(&mut nudges) => self.0.broker.wake(),
+                () = Nudge::revalidation(&mut nudges) => self.0.broker.wake(),
                 () = shutdown.cancelled() => return,
             }
             fault.of(self.revoke_lapsed().await);
@@ -150,24 +147,6 @@ impl Fault {
                 self.failing = true;
                 None
             }
-        }
-    }
-}
-
-/// Waits until somebody may have lost a right.
-async fn nudged(nudges: &mut Receiver<Nudge>) {
-    loop {
-        match nudges.recv().await {
-            Ok(Nudge::Revalidate) | Err(RecvError::Lagged(_)) => return,
-            Ok(
-                Nudge::Commands(_)
-                | Nudge::Revoked(_)
-                | Nudge::SessionEnded(_)
-                | Nudge::Mail
-                | Nudge::Plugins
-                | Nudge::Installation,
-            ) => {}
-            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }
