@@ -122,7 +122,9 @@ async fn a_server_of_ones_own_is_configured_looked_at_and_told_of_another_key() 
     })
     .await;
 
-    assert_eq!(console.json(&["nats", "reconcile"])["organizations"], 0);
+    let compared = console.json(&["nats", "reconcile"]);
+    assert_eq!((&compared["organizations"], &compared["readers"]), (&0.into(), &0.into()), "{compared}");
+    assert!(console.says(&["nats", "reconcile"]).contains("readers of somebody who may not read"));
     test.org_with_admin("acme").await;
     let none = console.refused(&["nats", "limits", "--organization", "acme", "--promise", "1"]);
     assert!(none.contains("made when its pipes are first used"), "{none}");

@@ -6,9 +6,10 @@
 //! the last MiB meanwhile. What it kept no longer is marked as a gap.
 
 use std::{
+    collections::HashMap,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context as Poller, Poll},
     time::{Duration, Instant},
 };
@@ -16,15 +17,13 @@ use std::{
 use bytes::Bytes;
 use chrono::TimeDelta;
 use futures_util::{Sink, stream};
+use metrics::{counter, gauge};
 use tidegate_hub::{CloseCode, Frame, Hub, TransportError, TunnelError, TunnelRequest, relay};
-use tidegate_model::{Clock, StreamKind, StreamMode, TerminalSize};
+use tidegate_model::{Clock, SessionId, StreamKind, StreamMode, TerminalSize};
 use tidegate_protocol::{TerminalFrame, TunnelTarget};
 use tidegate_service::{Error, FreeRecording, Nudge, Recorded, Recorder, Recording};
 use tokio::{
-    sync::{
-        broadcast::{Receiver, error::RecvError},
-        mpsc,
-    },
+    sync::{broadcast::Receiver, mpsc},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, sync::PollSender, task::TaskTracker};
@@ -35,6 +34,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const MOST: usize = 2_000;
 /// How long after a session's end what its agent has of it is waited for.
 const GIVEN_UP: TimeDelta = TimeDelta::seconds(60);
+/// How long a recording that broke off is counted without another try, which comes within seconds.
+const REMEMBERED: Duration = Duration::from_mins(2);
 /// Most bytes of a message: with base64 and the envelope it stays below what a message may have.
 const MESSAGE: usize = 32 * 1024;
 /// How long little output waits for more.
@@ -48,6 +49,36 @@ pub(crate) struct Keeper {
     pub(crate) recorder: Recorder,
     pub(crate) hub: Hub,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) broken: Arc<Broken>,
+}
+
+/// Recordings that break off each time they are tried: told once each, and counted for as long as they do.
+#[derive(Debug, Default)]
+pub(crate) struct Broken(Mutex<HashMap<SessionId, Instant>>);
+
+impl Broken {
+    /// Notes that a recording broke off. True where it was not broken before.
+    fn add(&self, session: SessionId) -> bool {
+        self.change(|broken| broken.insert(session, Instant::now()).is_none())
+    }
+
+    /// Notes that a recording goes on.
+    fn remove(&self, session: SessionId) {
+        self.change(|broken| broken.remove(&session));
+    }
+
+    /// Forgets those that were not tried any more: ended, or another control plane's by now.
+    fn forget_old(&self) {
+        self.change(|broken| broken.retain(|_, at| at.elapsed() < REMEMBERED));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<SessionId, Instant>) -> T) -> T {
+        let mut broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut broken);
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        gauge!("tidegate_recordings_broken").set(broken.len() as f64);
+        changed
+    }
 }
 
 impl Keeper {
@@ -79,7 +110,8 @@ impl Keeper {
 
     /// Takes what nobody records and this process can.
     async fn take(&self, recordings: &TaskTracker, shutdown: &CancellationToken) -> Result<(), Error> {
-        for free in self.recorder.free().await? {
+        self.broken.forget_old();
+        for free in self.recorder.free(self.hub.agents(), GIVEN_UP).await? {
             let reached = free.agent.is_some_and(|agent| self.hub.is_connected(agent));
             if recordings.len() >= MOST || shutdown.is_cancelled() {
                 return Ok(());
@@ -103,14 +135,24 @@ impl Keeper {
 
     async fn record(self, mut recording: Recording, given_up: bool, shutdown: CancellationToken) {
         let session = recording.session();
-        let let_go = match self.follow(&mut recording, given_up, &shutdown).await {
+        let followed = self.follow(&mut recording, given_up, &shutdown).await;
+        match &followed {
+            // Ended meanwhile, or another one's by now.
+            Ok(_) | Err(Error::NotFound(_)) => self.broken.remove(session),
+            Err(error) => {
+                counter!("tidegate_recording_breaks_total").increment(1);
+                let error = crate::chain(error);
+                if self.broken.add(session) {
+                    tracing::warn!(%session, error, "a recording broke off, tried again");
+                } else {
+                    tracing::debug!(%session, error, "a recording broke off once more");
+                }
+            }
+        }
+        let let_go = match followed {
             Ok(Left::Ended(to, exit_code)) => recording.finish(&to, exit_code).await,
             Ok(Left::Nothing) => recording.forget().await,
-            Ok(Left::Stopped) => recording.release().await,
-            Err(error) => {
-                tracing::debug!(%session, error = crate::chain(&error), "a recording broke off");
-                recording.release().await
-            }
+            Ok(Left::Stopped) | Err(_) => recording.release().await,
         };
         if let Err(error) = let_go {
             // Its lease is over in a moment, and whoever comes goes on.
@@ -163,6 +205,7 @@ impl Keeper {
         let moves = Box::pin(relay(inbound, Pieces(PollSender::new(sender)), end));
         let reading = Reading {
             recording,
+            broken: &self.broken,
             to,
             pieces,
             nudges: self.hub.subscribe(),
@@ -188,6 +231,7 @@ enum Left {
 /// What of a session is on its way to its source.
 struct Reading<'a> {
     recording: &'a mut Recording,
+    broken: &'a Broken,
     to: Box<Recorded>,
     pieces: mpsc::Receiver<Piece>,
     nudges: Receiver<Nudge>,
@@ -248,7 +292,7 @@ impl Reading<'_> {
             piece = self.pieces.recv() => Turn::Piece(piece),
             () = flush => Turn::Flush,
             () = sleep_until(renewal.into()) => Turn::Look,
-            () = revalidation(&mut self.nudges) => Turn::Look,
+            () = Nudge::revalidation(&mut self.nudges) => Turn::Look,
             () = shutdown.cancelled() => Turn::Stop,
         }
     }
@@ -275,7 +319,9 @@ impl Reading<'_> {
             return Ok(());
         }
         let bytes = std::mem::take(&mut self.waiting);
-        self.recording.store(&self.to, &bytes).await
+        self.recording.store(&self.to, &bytes).await?;
+        self.broken.remove(self.recording.session());
+        Ok(())
     }
 
     /// What follows stands there in the session's output. False where the tunnel is to be opened anew.
@@ -294,24 +340,6 @@ impl Reading<'_> {
             return Ok(is_first && offset == 0);
         }
         Ok(true)
-    }
-}
-
-/// Waits for a hint that the recording may be over, or that hints were lost.
-async fn revalidation(nudges: &mut Receiver<Nudge>) {
-    loop {
-        match nudges.recv().await {
-            Ok(Nudge::Revalidate) | Err(RecvError::Lagged(_)) => return,
-            Ok(
-                Nudge::Commands(_)
-                | Nudge::Revoked(_)
-                | Nudge::SessionEnded(_)
-                | Nudge::Mail
-                | Nudge::Plugins
-                | Nudge::Installation,
-            ) => {}
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
     }
 }
 
@@ -359,5 +387,21 @@ impl Sink<Frame> for Pieces {
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Poller<'_>) -> Poll<io::Result<()>> {
         self.0.close();
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_that_breaks_off_again_and_again_is_told_once_until_it_goes_on() {
+        let (broken, session) = (Broken::default(), SessionId::new());
+        assert!(broken.add(session));
+        assert!(!broken.add(session));
+        broken.forget_old();
+        assert!(!broken.add(session), "it was tried a moment ago");
+        broken.remove(session);
+        assert!(broken.add(session));
     }
 }

@@ -102,6 +102,7 @@ impl Server {
             recorder: services.recorder.clone(),
             hub: hub.clone(),
             clock: Arc::clone(services.clock()),
+            broken: Arc::default(),
         };
         let (applications, hints) = (services.applications.clone(), services.nudges().subscribe());
         let (session_limits, typed) = (services.limits.clone(), services.activity.clone());

@@ -52,14 +52,6 @@ impl Authority {
         self
     }
 
-    /// The same operator with another signing key, trusting the one before still: what rotation begins with.
-    #[must_use]
-    pub fn rotated(mut self, signing: OperatorKey) -> Self {
-        self.others.push(self.signing.public().clone());
-        self.signing = signing;
-        self
-    }
-
     /// The identity, whose seed signs the operator's own token alone.
     pub const fn identity(&self) -> &OperatorKey {
         &self.identity

@@ -60,7 +60,7 @@ pub use org::{
 };
 pub use permissions::{MAX_GRANTS, Principal, WriteGrant};
 pub use pool::Pool;
-pub use servers::{ServerState, StoreState};
+pub use servers::{ServerState, Servers, StoreState};
 pub use system::{AccountLoad, ServerInfo, System};
 pub use version::{OLDEST_SERVER, check_version};
 

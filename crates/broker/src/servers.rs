@@ -15,6 +15,16 @@ use crate::{Error, OperatorPublic, Result};
 /// How long a server that did not answer yet is waited for, once another one has.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The servers that answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Servers {
+    /// What they say, by name.
+    pub answered: Vec<ServerState>,
+    /// How many there are by what they know: those that keep streams together, one that is away included until it is taken
+    /// out; where none do, those that are connected.
+    pub known: usize,
+}
+
 /// One server, as it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerState {
@@ -56,7 +66,7 @@ impl ServerState {
 
 /// Asks every server that the connected one knows of. One that was killed is known for a minute still: those that answer
 /// count.
-pub(crate) async fn ask(connection: &Connection) -> Result<Vec<ServerState>> {
+pub(crate) async fn ask(connection: &Connection) -> Result<Servers> {
     let doing = "say what every server is";
     let wanted = count(connection).await?;
     let _place = connection.place()?;
@@ -66,12 +76,13 @@ pub(crate) async fn ask(connection: &Connection) -> Result<Vec<ServerState>> {
         client.subscribe(inbox.clone()).await.map_err(|error| Error::unavailable(doing, error))?;
     let asked = client.publish_with_reply("$SYS.REQ.SERVER.PING.VARZ", inbox, Bytes::new()).await;
     asked.map_err(|error| Error::unavailable(doing, error))?;
-    let mut servers = Vec::new();
+    let (mut servers, mut peers) = (Vec::new(), 0);
     let mut deadline = Instant::now() + connection.timeout();
     while servers.len() < wanted {
         let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await else { break };
         let answer: Answer =
             serde_json::from_slice(&answer.payload).map_err(|error| Error::unavailable(doing, error))?;
+        peers = peers.max(answer.data.jetstream.meta.as_ref().map_or(0, |meta| meta.cluster_size));
         servers.push(answer.data.state());
         deadline = deadline.min(Instant::now() + PATIENCE);
     }
@@ -79,7 +90,9 @@ pub(crate) async fn ask(connection: &Connection) -> Result<Vec<ServerState>> {
         return Err(Error::late(doing));
     }
     servers.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(servers)
+    // Of those that are connected, one that was killed and started anew is two for a minute.
+    let known = if peers > 0 { peers } else { wanted }.max(servers.len());
+    Ok(Servers { answered: servers, known })
 }
 
 /// How many servers there are, as the connected one knows.
@@ -136,6 +149,14 @@ struct ClusterVars {
 struct StoreVars {
     config: Option<StoreConfig>,
     stats: Option<StoreStats>,
+    meta: Option<StoreCluster>,
+}
+
+/// The servers that keep streams together.
+#[derive(Deserialize)]
+struct StoreCluster {
+    #[serde(default)]
+    cluster_size: usize,
 }
 
 #[derive(Deserialize)]

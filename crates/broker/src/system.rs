@@ -15,7 +15,7 @@ use crate::connect::Connection;
 use crate::jwt::{AccountToken, DeletionClaims};
 use crate::keys::AccountPublic;
 use crate::version::check_version;
-use crate::{Authority, Error, Missing, Options, Result, ServerState, servers};
+use crate::{Authority, Error, Missing, Options, Result, Servers, servers};
 
 /// A connection as a user of the system account. Cheap to clone; made again when it breaks.
 #[derive(Clone)]
@@ -93,8 +93,8 @@ impl System {
         }
     }
 
-    /// Every server that answers, by name.
-    pub async fn servers(&self) -> Result<Vec<ServerState>> {
+    /// Every server that answers, by name, and how many there are.
+    pub async fn servers(&self) -> Result<Servers> {
         servers::ask(&self.connection).await
     }
 
@@ -130,12 +130,6 @@ impl System {
             .await?;
         let text = String::from_utf8_lossy(&answer.payload);
         Ok((!text.is_empty()).then(|| text.into_owned()))
-    }
-
-    /// Every account that the server knows, the system's own included.
-    pub async fn accounts(&self) -> Result<Vec<AccountPublic>> {
-        let listed: Vec<String> = self.ask("list accounts", "$SYS.REQ.CLAIMS.LIST", String::new()).await?;
-        listed.iter().map(|account| AccountPublic::parse(account)).collect()
     }
 
     /// Makes the server forget accounts: their connections are closed, and nobody can connect to them any more. Their

@@ -154,6 +154,11 @@ impl Hub {
         self.inner.registry.len()
     }
 
+    /// The agents that are connected.
+    pub fn agents(&self) -> Vec<AgentId> {
+        self.inner.registry.agents()
+    }
+
     /// Whether an agent is connected.
     pub fn is_connected(&self, agent: AgentId) -> bool {
         self.inner.registry.epoch(agent).is_some()

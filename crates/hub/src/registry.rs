@@ -64,6 +64,11 @@ impl<C: Clone> Registry<C> {
         lock(&self.seats).values().map(|(_, connection)| connection.clone()).collect()
     }
 
+    /// Every agent that is connected.
+    pub(crate) fn agents(&self) -> Vec<AgentId> {
+        lock(&self.seats).keys().copied().collect()
+    }
+
     /// The connections of these agents.
     pub(crate) fn of(&self, agents: impl IntoIterator<Item = AgentId>) -> Vec<C> {
         let seats = lock(&self.seats);

@@ -38,6 +38,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-28-000026_terminal_sources/up.sql"),
     include_str!("../migrations/2026-11-28-000029_nats_rotation/up.sql"),
     include_str!("../migrations/2026-11-28-000030_nats_room/up.sql"),
+    include_str!("../migrations/2026-11-28-000031_concerned/up.sql"),
     include_str!("../migrations/2026-11-28-000032_fewer_round_trips/up.sql"),
 ];
 

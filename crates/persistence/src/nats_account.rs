@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{CredentialId, OrgId, OrgStatus, UserId};
+use tidegate_model::{CredentialId, OrgId, OrgStatus};
 
 use crate::{Db, Error, OrgTx, PlatformTx, Result, SystemScope, statement::statement};
 
@@ -172,6 +172,18 @@ pub async fn pushed(
             .execute(tx.conn()?)
             .await?;
     Ok(changed == 1)
+}
+
+/// Ends an account that NATS has forgotten; false where this token is not the one that was pushed last.
+pub async fn delete(tx: &mut PlatformTx, org: OrgId, account_jwt: String) -> Result<bool> {
+    let gone = statement::<()>(
+        "DELETE FROM nats_accounts WHERE org_id = ? AND account_jwt = ? AND pushed_at IS NOT NULL",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(account_jwt)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(gone == 1)
 }
 
 /// Sets what an account may promise.
@@ -478,19 +490,6 @@ pub async fn revoked(
     .bind::<Timestamptz, _>(since)
     .load(tx.conn()?)
     .await?)
-}
-
-/// The last user a credential got a token for, for whoever looks.
-pub async fn holder(tx: &mut OrgTx, credential: CredentialId) -> Result<Option<(UserId, DateTime<Utc>)>> {
-    let org = tx.org_id();
-    let rows: Vec<(UserId, DateTime<Utc>)> = statement::<(Uuid, Timestamptz)>(
-        "SELECT user_id, valid_until FROM nats_principals WHERE org_id = ? AND credential = ?",
-    )
-    .bind::<Uuid, _>(org)
-    .bind::<Text, _>(credential)
-    .load(tx.conn()?)
-    .await?;
-    Ok(rows.into_iter().next())
 }
 
 /// How far [`Db::lapsed_principals`] has looked.

@@ -2,7 +2,7 @@
 //! on one topic are done in their order, and no organization holds up another one.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{OrgId, PipeOperationId, Retention, SourceId, UserId, stream_name};
 
@@ -223,6 +223,22 @@ pub async fn pending(
     rows.into_iter()
         .map(|(id, kind, source, pipe, user)| Ok((id, Operation::of_row(&kind, source, pipe, user)?)))
         .collect()
+}
+
+/// Whether the same was given up since then.
+pub async fn has_failed(tx: &mut OrgTx, operation: &Operation, since: DateTime<Utc>) -> Result<bool> {
+    let org = tx.org_id();
+    let rows: Vec<(bool,)> = statement::<(Bool,)>(
+        "SELECT EXISTS (SELECT 1 FROM pipe_operations
+         WHERE org_id = ? AND topic = ? AND status = 'failed' AND kind = ? AND finished_at > ?)",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(operation.topic())
+    .bind::<Text, _>(operation.kind().to_owned())
+    .bind::<Timestamptz, _>(since)
+    .load(tx.conn()?)
+    .await?;
+    Ok(rows.into_iter().next().is_some_and(|(found,)| found))
 }
 
 /// What has to be done for the streams of a source to be gone.

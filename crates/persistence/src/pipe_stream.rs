@@ -189,15 +189,3 @@ pub async fn list(tx: &mut OrgTx, after: Option<(SourceId, String)>, limit: i64)
     .await?;
     Ok(rows.into_iter().map(stream).collect())
 }
-
-/// How many there are, and what they may grow to in bytes.
-pub async fn promised(tx: &mut OrgTx) -> Result<(i64, i64)> {
-    let org = tx.org_id();
-    let rows: Vec<(i64, i64)> = statement::<(BigInt, BigInt)>(
-        "SELECT count(*), LEAST(COALESCE(sum(max_bytes), 0), 9223372036854775807)::bigint FROM pipe_streams WHERE org_id = ?",
-    )
-    .bind::<Uuid, _>(org)
-    .load(tx.conn()?)
-    .await?;
-    Ok(rows.into_iter().next().unwrap_or_default())
-}

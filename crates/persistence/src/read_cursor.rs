@@ -153,21 +153,6 @@ pub async fn find(tx: &mut OrgTx, user: UserId, source: SourceId, pipe: &str) ->
     Ok(rows.into_iter().next().map(cursor))
 }
 
-/// Every place of a member, in the order of the sources' ids; at most `limit`.
-pub async fn list(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec<ReadCursor>> {
-    let org = tx.org_id();
-    let rows: Vec<Row> = statement::<Columns>(
-        "SELECT c.source_id, c.pipe, c.incarnation, c.sequence, c.at FROM read_cursors c
-         WHERE c.org_id = ? AND c.user_id = ? ORDER BY c.source_id, c.pipe LIMIT ?",
-    )
-    .bind::<Uuid, _>(org)
-    .bind::<Uuid, _>(user)
-    .bind::<BigInt, _>(limit)
-    .load(tx.conn()?)
-    .await?;
-    Ok(rows.into_iter().map(cursor).collect())
-}
-
 /// Ends the places of those who may not read there any more, in one source or in all, and with each its consumer. Gives how
 /// many.
 pub async fn end_unreadable(tx: &mut OrgTx, source: Option<SourceId>) -> Result<usize> {

@@ -108,34 +108,6 @@ pub async fn rights(
     .await?)
 }
 
-/// Where a member may publish beside their own sources and everybody's inboxes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publishable {
-    /// Who made the source.
-    pub creator: UserId,
-    /// Its handle.
-    pub handle: String,
-    /// What they may do there: write or type.
-    pub right: SourceRight,
-}
-
-/// Every source of others that a member may write to or type into, by handle; at most `limit`.
-pub async fn publishable(tx: &mut OrgTx, user: UserId, limit: i64) -> Result<Vec<Publishable>> {
-    let org = tx.org_id();
-    let rows: Vec<(UserId, String, SourceRight)> = statement::<(Uuid, Text, Text)>(
-        "SELECT s.created_by, s.handle, r.allows FROM source_rights(?, ?) r JOIN sources s ON s.org_id = ? AND s.id = r.source_id
-         WHERE r.allows IN ('write', 'type') AND s.created_by <> ? ORDER BY s.handle, r.allows LIMIT ?",
-    )
-    .bind::<Uuid, _>(org)
-    .bind::<Uuid, _>(user)
-    .bind::<Uuid, _>(org)
-    .bind::<Uuid, _>(user)
-    .bind::<BigInt, _>(limit)
-    .load(tx.conn()?)
-    .await?;
-    Ok(rows.into_iter().map(|(creator, handle, right)| Publishable { creator, handle, right }).collect())
-}
-
 /// Pipes of others that a member may write to by a grant, with their sources' handles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteTargets {

@@ -77,13 +77,22 @@ impl Db {
     }
 
     /// Terminals that are to be recorded and that nobody records at this moment, those that wait the longest first; at most
-    /// `limit` of them. Each is to be opened in its organization's own scope.
-    pub async fn free_recordings(&self, now: DateTime<Utc>, limit: i32) -> Result<Vec<FreeRecording>> {
+    /// `limit` of them: of sessions on these agents, whose recordings can be made, and of those that ended before `given_up`,
+    /// whose recordings can be ended. Each is to be opened in its organization's own scope.
+    pub async fn free_recordings(
+        &self,
+        agents: Vec<AgentId>,
+        given_up: DateTime<Utc>,
+        now: DateTime<Utc>,
+        limit: i32,
+    ) -> Result<Vec<FreeRecording>> {
         type Row = (OrgId, SessionId, Option<AgentId>, bool, DateTime<Utc>);
         let mut connection = self.connection().await?;
         let rows: Vec<Row> = statement::<(Uuid, Uuid, Nullable<Uuid>, Bool, Timestamptz)>(
-            "SELECT org_id, session_id, agent_id, is_final, since FROM list_free_recordings(?, ?)",
+            "SELECT org_id, session_id, agent_id, is_final, since FROM list_free_recordings(?, ?, ?, ?)",
         )
+        .bind::<Array<Uuid>, _>(agents)
+        .bind::<Timestamptz, _>(given_up)
         .bind::<Timestamptz, _>(now)
         .bind::<Integer, _>(limit)
         .load(&mut connection)

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use tidegate_model::{AgentId, SessionId};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{
+    Notify,
+    broadcast::{self, Receiver, error::RecvError},
+};
 
 /// Something was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,26 @@ pub enum Nudge {
     Plugins,
     /// An application waits to be installed.
     Installation,
+}
+
+impl Nudge {
+    /// Waits for a hint that somebody may have lost a right, or that hints were lost.
+    pub async fn revalidation(hints: &mut Receiver<Self>) {
+        loop {
+            match hints.recv().await {
+                Ok(Self::Revalidate) | Err(RecvError::Lagged(_)) => return,
+                Ok(
+                    Self::Commands(_)
+                    | Self::Revoked(_)
+                    | Self::SessionEnded(_)
+                    | Self::Mail
+                    | Self::Plugins
+                    | Self::Installation,
+                ) => {}
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
 }
 
 /// Hints waiting for a slow listener at most; past it the oldest are dropped, and the listener polls everything.
@@ -57,7 +80,7 @@ impl Nudges {
     }
 
     /// Listens from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Nudge> {
+    pub fn subscribe(&self) -> Receiver<Nudge> {
         self.hints.subscribe()
     }
 }

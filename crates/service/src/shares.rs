@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateShareRequest, FieldErrors, SessionId, SessionShare, ShareId, ShareTarget, UserId,
+    CreateShareRequest, FieldErrors, GroupId, SessionId, SessionShare, ShareId, ShareTarget, UserId,
 };
 use tidegate_persistence::{OrgScope, OrgTx, audit, group, membership, share};
 
@@ -65,7 +65,8 @@ impl Shares {
                 if session.state.is_final() {
                     return Err(Error::WrongState { id, state: session.state });
                 }
-                let (user_id, group_id) = target_in(tx, scope, request.with).await?;
+                let mine = (scope.user_id(), "is you: the session is yours already");
+                let (user_id, group_id) = target_in(tx, request.with, mine).await?;
                 let expires_at = request.expires_in.map(|time| now + time);
                 let new = share::NewShare {
                     id: ShareId::new(),
@@ -127,44 +128,34 @@ impl Shares {
     }
 }
 
-/// Whom a request means: a member other than the caller, or a group.
-async fn target_in(
+/// Whom something is given to: a member, or a group. Refused with `complaint` where it is somebody who has it already.
+pub(crate) async fn target_in(
     tx: &mut OrgTx,
-    scope: &OrgScope,
     with: ShareTarget,
-) -> Result<(Option<UserId>, Option<tidegate_model::GroupId>)> {
-    match with {
+    (has_it, complaint): (UserId, &str),
+) -> Result<(Option<UserId>, Option<GroupId>)> {
+    let (user, field) = match with {
         ShareTarget::GroupId(id) => {
             group::find(tx, id).await.named(format_args!("group {id}"))?;
-            Ok((None, Some(id)))
+            return Ok((None, Some(id)));
         }
         ShareTarget::Group(name) => {
             let shown: String = name.chars().filter(|c| !c.is_control()).take(50).collect();
-            if name.contains('\0') {
-                return Err(Error::not_found(format_args!("group {shown}")));
-            }
-            Ok((None, Some(group::find_named(tx, &name).await.named(format_args!("group {shown}"))?)))
+            let id = group::find_named(tx, &name).await.named(format_args!("group {shown}"))?;
+            return Ok((None, Some(id)));
         }
         ShareTarget::UserId(id) => {
             membership::find(tx, id).await.named(format_args!("member {id}"))?;
-            another(scope, id, "userId")
+            (id, "userId")
         }
         ShareTarget::Username(name) => {
-            let id = membership::find_named(tx, &name).await.named(Person::Named(name))?;
-            another(scope, id, "username")
+            (membership::find_named(tx, &name).await.named(Person::Named(name))?, "username")
         }
+    };
+    if user == has_it {
+        return Err(Error::Invalid(FieldErrors::one(field, complaint)));
     }
-}
-
-fn another(
-    scope: &OrgScope,
-    id: UserId,
-    field: &str,
-) -> Result<(Option<UserId>, Option<tidegate_model::GroupId>)> {
-    if id == scope.user_id() {
-        return Err(Error::Invalid(FieldErrors::one(field, "is you: the session is yours already")));
-    }
-    Ok((Some(id), None))
+    Ok((Some(user), None))
 }
 
 async fn audit_in(

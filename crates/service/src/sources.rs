@@ -6,11 +6,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidegate_model::{
-    CreateSourceRequest, FieldErrors, GrantSourceRequest, GrantTarget, GroupId, Operation, OrgRole,
-    PipeOperationId, Source, SourceGrant, SourceGrantId, SourceId, SourceRight, UserId,
+    CreateSourceRequest, GrantSourceRequest, GrantTarget, GroupId, Operation, OrgRole, PipeOperationId,
+    ShareTarget, Source, SourceGrant, SourceGrantId, SourceId, SourceRight, UserId,
 };
 use tidegate_persistence::{
-    OrgScope, OrgTx, audit, group, membership, pipe_operation, read_cursor,
+    OrgScope, OrgTx, audit, pipe_operation, read_cursor,
     source::{self, Stored},
     source_grant::{self, Grantee, NewGrant},
 };
@@ -19,8 +19,8 @@ use crate::{
     Core, Error, Idempotency, Listed, Made, Nudge, Paging, Result,
     broker::MOST_WRITABLE,
     error::Named,
-    members::Person,
     permissions::{may, require, standing},
+    shares,
 };
 
 /// Sources of an organization.
@@ -295,39 +295,21 @@ async fn shown_in(tx: &mut OrgTx, scope: &OrgScope, stored: Vec<Stored>) -> Resu
     Ok(stored.into_iter().map(shown).collect())
 }
 
-/// Whom a request means: a member other than the source's creator, a group, or everyone.
+/// Whom a right is given to: neither a member nor a group is everyone.
 async fn target_in(
     tx: &mut OrgTx,
     source: &Source,
     to: GrantTarget,
 ) -> Result<(Option<UserId>, Option<GroupId>)> {
-    let (user, field) = match to {
+    let with = match to {
         GrantTarget::Everyone => return Ok((None, None)),
-        GrantTarget::GroupId(id) => {
-            group::find(tx, id).await.named(format_args!("group {id}"))?;
-            return Ok((None, Some(id)));
-        }
-        GrantTarget::Group(name) => {
-            let shown: String = name.chars().filter(|c| !c.is_control()).take(50).collect();
-            return Ok((
-                None,
-                Some(group::find_named(tx, &name).await.named(format_args!("group {shown}"))?),
-            ));
-        }
-        GrantTarget::UserId(id) => {
-            membership::find(tx, id).await.named(format_args!("member {id}"))?;
-            (id, "userId")
-        }
-        GrantTarget::Username(name) => {
-            let id = membership::find_named(tx, &name).await.named(Person::Named(name))?;
-            (id, "username")
-        }
+        GrantTarget::GroupId(id) => ShareTarget::GroupId(id),
+        GrantTarget::Group(name) => ShareTarget::Group(name),
+        GrantTarget::UserId(id) => ShareTarget::UserId(id),
+        GrantTarget::Username(name) => ShareTarget::Username(name),
     };
-    if user == source.created_by {
-        let complaint = "made the source, and may do everything with it";
-        return Err(Error::Invalid(FieldErrors::one(field, complaint)));
-    }
-    Ok((Some(user), None))
+    let creator = (source.created_by, "made the source, and may do everything with it");
+    shares::target_in(tx, with, creator).await
 }
 
 /// Refuses what would let somebody write to more pipes of one creator's than a token for NATS has room for. Each creator's

@@ -209,8 +209,8 @@ async fn reconcile(services: &Services, settings: &Settings, as_json: bool) -> a
     let (drift, repaired) = compared.map_err(reach::told)?;
     let json = json!({
         "organizations": drift.organizations, "notCompared": drift.failed, "accounts": drift.accounts,
-        "missing": drift.missing, "extra": drift.extra, "different": drift.different, "foreign": drift.foreign,
-        "repaired": repaired,
+        "missing": drift.missing, "extra": drift.extra, "different": drift.different, "readers": drift.readers,
+        "foreign": drift.foreign, "repaired": repaired,
     });
     if as_json {
         return output::one(&json);
@@ -223,6 +223,7 @@ async fn reconcile(services: &Services, settings: &Settings, as_json: bool) -> a
         row("streams that were missing", drift.missing),
         row("streams that no pipe has", drift.extra),
         row("streams that were different", drift.different),
+        row("readers of somebody who may not read", drift.readers),
         row("streams of others, left alone", drift.foreign),
         row("changes that NATS followed", repaired),
     ];

@@ -2,11 +2,12 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_hub::TunnelEnding;
-use tidegate_model::{OrgRole, Payload, SessionId};
-use tidegate_service::{Error, MessagesRead, MessagesWanted, ReadMessage};
+use tidegate_model::{AgentId, OrgRole, Payload, SessionId};
+use tidegate_service::{Error, MessagesRead, MessagesWanted, Operator, PipeLimitsChange, ReadMessage};
 use tidegate_test_support::{eventually, eventually_some};
 
 use crate::{
@@ -245,6 +246,37 @@ async fn a_recording_that_breaks_off_goes_on_without_a_gap_and_without_doubling(
 }
 
 #[tokio::test]
+async fn a_recording_for_which_there_is_no_room_is_counted_and_goes_on_once_there_is() {
+    let stand = Stand::new().await;
+    let body = json!({"handle": "mail", "kind": "message"});
+    assert_eq!(stand.call("POST", "/api/v1/sources", &stand.owner, Some(body)).await.status, 201);
+    let path = "/api/v1/sources/mail/pipes/inbox/messages";
+    let sent = stand.call("POST", path, &stand.owner, Some(json!({"payload": "hi"}))).await;
+    assert_eq!(sent.status, 201, "{sent:?}");
+    let caller = stand.world.services.logins.authenticate(&stand.owner.token, None).await.unwrap();
+    let promise = async |bytes: i64| {
+        let change = PipeLimitsChange { disk_bytes: Some(bytes), ..PipeLimitsChange::default() };
+        let broker = &stand.world.services.broker;
+        broker.limits(&Operator::console(), caller.org().unwrap(), change).await.unwrap();
+    };
+    // The inbox has all of it.
+    promise(17 << 20).await;
+    let session = stand.session("echo recorded; sleep 1000").await;
+    assert_eq!(stand.record(&stand.owner, &session, "build").await.status, 200);
+    eventually("it is counted", async || {
+        let figures = stand.world.call("GET", "/metrics", "", None).await.text;
+        let is_some = |name: &str| {
+            let value = figures.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+            value.is_some_and(|value| value > 0.0)
+        };
+        is_some("tidegate_recordings_broken ") && is_some("tidegate_recording_breaks_total ")
+    })
+    .await;
+    promise(1 << 30).await;
+    eventually("it is recorded", async || stand.recorded("build").await == b"recorded\r\n").await;
+}
+
+#[tokio::test]
 async fn what_is_recorded_no_more_is_not_and_neither_is_what_a_deactivated_owner_prints() {
     let stand = Stand::new().await;
     let endless = Endless::new();
@@ -338,18 +370,22 @@ async fn only_the_owner_has_a_terminal_recorded_and_only_at_a_source_of_theirs()
 async fn of_two_who_record_one_does_and_whoever_lost_it_stores_nothing() {
     let world = World::with_nats().await;
     let owner = world.somebody("acme", OrgRole::User).await;
-    let _agent = world.agent("vm-1").await;
+    let agent = world.agent("vm-1").await;
     let body = json!({"template": "command", "command": ["sh"]});
     let made = world.call("POST", "/api/v1/sessions", &owner.token, Some(body)).await;
     let session = made.body["session"]["id"].as_str().unwrap().to_owned();
     // The test records, and nobody else: the session's agent is of another control plane.
-    let elsewhere = format!("UPDATE sessions SET state = 'running', agent_id = NULL WHERE id = '{session}'");
-    world.db.execute(&elsewhere).await;
+    let of = format!("SELECT agent_id::text FROM sessions WHERE id = '{session}'");
+    let id: AgentId = world.db.look::<String>(&of).await.parse().unwrap();
+    drop(agent);
+    eventually("the agent is away", async || !world.handle.hub().is_connected(id)).await;
+    world.db.execute(&format!("UPDATE sessions SET state = 'running' WHERE id = '{session}'")).await;
     let body = json!({"handle": "build"});
     let path = format!("/api/v1/sessions/{session}/terminal-source");
     assert_eq!(world.call("PUT", &path, &owner.token, Some(body)).await.status, 200);
     let recorder = &world.services.recorder;
-    let free = eventually_some("it is free", async || recorder.free().await.unwrap().pop()).await;
+    let look = async || recorder.free(vec![id], TimeDelta::minutes(1)).await.unwrap();
+    let free = eventually_some("it is free", async || look().await.pop()).await;
     let (one, two) = tokio::join!(recorder.claim(&free), recorder.claim(&free));
     let mut won: Vec<_> = [one.unwrap(), two.unwrap()].into_iter().flatten().collect();
     assert_eq!(won.len(), 1, "{won:?}");
@@ -375,7 +411,7 @@ async fn of_two_who_record_one_does_and_whoever_lost_it_stores_nothing() {
     assert_eq!(third.recorded(), 19);
     third.store(&to_third, b"four").await.unwrap();
     third.finish(&to_third, None).await.unwrap();
-    assert!(recorder.free().await.unwrap().is_empty());
+    assert!(look().await.is_empty());
     assert_eq!(recorded(&world, &owner, "build").await, b"one two three four");
     let said = said(&world, &owner, "build").await;
     assert_eq!(said[1..], [json!({"gap": {"bytes": 5}}), json!({"end": {}})], "{said:?}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::encode::{Envelope, VERSION, encode};
@@ -67,12 +67,6 @@ impl Revocations {
     pub fn revoke(&mut self, whom: Revoked, at: DateTime<Utc>) {
         let until = self.0.entry(whom).or_insert(i64::MIN);
         *until = (*until).max(at.timestamp());
-    }
-
-    /// Forgets revocations of tokens that have expired by now anyway: those issued more than `lifetime` ago.
-    pub fn prune(&mut self, now: DateTime<Utc>, lifetime: TimeDelta) {
-        let expired = (now - lifetime).timestamp();
-        self.0.retain(|whom, until| *whom == Revoked::Everybody || *until >= expired);
     }
 
     /// How many there are.

@@ -139,12 +139,6 @@ impl OrgBroker {
         }
     }
 
-    /// Deletes all messages of a stream and answers how many; readers go on after them.
-    pub async fn purge(&self, name: &StreamName) -> Result<u64> {
-        let done: Done = self.ask("purge a stream", &format!("STREAM.PURGE.{name}")).await?;
-        Ok(done.purged)
-    }
-
     /// What the account uses.
     pub async fn usage(&self) -> Result<Usage> {
         let info: AccountInfo = self.ask("look at an account", "INFO").await?;

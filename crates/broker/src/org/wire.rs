@@ -75,8 +75,6 @@ pub(super) struct PageRequest {
 #[derive(Debug, Deserialize)]
 pub(super) struct Done {
     pub(super) success: bool,
-    #[serde(default)]
-    pub(super) purged: u64,
 }
 
 #[derive(Debug, Deserialize)]

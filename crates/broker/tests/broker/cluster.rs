@@ -23,10 +23,10 @@ async fn every_acknowledged_message_is_there_once_after_one_of_three_servers_was
     })
     .await;
     let servers = eventually_some("all three are there", async || {
-        system.servers().await.ok().filter(|servers| servers.len() == cluster.len())
+        system.servers().await.ok().filter(|servers| servers.answered.len() == cluster.len())
     })
     .await;
-    for (number, server) in servers.iter().enumerate() {
+    for (number, server) in servers.answered.iter().enumerate() {
         assert_eq!((&*server.name, server.cluster.as_deref()), (&*format!("s{number}"), Some("c")));
         assert!(server.trusts(authority.signing().public()) && server.store.is_some(), "{server:?}");
     }

@@ -165,7 +165,8 @@ async fn a_new_signing_key_of_the_operator_loses_no_message_and_the_old_one_open
 
     // the server trusts both keys; accounts are signed anew, one after the other
     let (old, new) = ((*world.authority).clone(), OperatorKey::generate());
-    world.authority = Arc::new(old.clone().rotated(new.clone()));
+    let rotated = Authority::new(old.identity().clone(), new.clone(), old.system().clone());
+    world.authority = Arc::new(rotated.also_trusting([old.signing().public().clone()]));
     let nats = world.start().await;
     assert!(world.lets_in(&nats, &UserKey::generate()).await, "signed by the old key still");
     world.push(&nats, &world.claims()).await;

@@ -1,7 +1,7 @@
 //! Where terminals are recorded, and who records them: of several, one does.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tidegate_model::{SessionId, SourceId, SourceKind};
+use tidegate_model::{AgentId, SessionId, SourceId, SourceKind};
 use tidegate_persistence::{
     Constraint, Error, FreeRecording, source,
     terminal_source::{self, Held, Next, Progress},
@@ -46,9 +46,20 @@ impl Stage {
         Self { test, org, agent, session }
     }
 
+    async fn agent_id(&self) -> AgentId {
+        let id: String = self.test.look("SELECT id::text FROM agents WHERE agent_id = 'vm-1'").await;
+        id.parse().unwrap()
+    }
+
+    /// What is free a second after this moment for whoever reaches this agent, one at most.
+    async fn free_for(&self, agent: AgentId, at: DateTime<Utc>) -> Vec<FreeRecording> {
+        let (given_up, now) = (at - TimeDelta::minutes(1), at + TimeDelta::seconds(1));
+        self.test.db().free_recordings(vec![agent], given_up, now, 1).await.unwrap()
+    }
+
     /// What is free a second after this moment.
     async fn free(&self, at: DateTime<Utc>) -> Vec<FreeRecording> {
-        self.test.db().free_recordings(at + TimeDelta::seconds(1), 10).await.unwrap()
+        self.free_for(self.agent_id().await, at).await
     }
 
     async fn claim(
@@ -102,6 +113,36 @@ async fn one_records_and_whoever_comes_later_goes_on_where_it_was() {
     release(second, Next::From(later + TimeDelta::seconds(10))).await;
     assert!(stage.free(later).await.is_empty());
     assert_eq!(stage.free(later + TimeDelta::seconds(10)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn those_whose_agents_are_away_keep_nobody_else_waiting() {
+    let stage = Stage::new().await;
+    let at = stage.test.services().clock().now();
+    let mut reached = stage.test.online_agent("vm-2", 10).await;
+    // Placed where there is room, so that this one has the other agent.
+    stage.test.execute("UPDATE agents SET status = 'offline' WHERE agent_id = 'vm-1'").await;
+    let other = stage.test.running_session(&stage.org.admin, &mut reached).await.id;
+    let (scope, db) = (stage.org.admin.org().unwrap(), stage.test.db());
+    let work = db.in_org(scope, async |tx| {
+        let id = SourceId::new();
+        source::insert(tx, id, "later".parse().unwrap(), SourceKind::Pty, now()).await?;
+        terminal_source::insert(tx, other, id, scope.user_id(), now()).await
+    });
+    work.await.unwrap();
+    stage.test.execute("UPDATE terminal_sources SET lease_until = lease_until + interval '1 day' FROM sources s WHERE s.id = source_id AND s.handle = 'later'").await;
+    let second: String = stage.test.look("SELECT id::text FROM agents WHERE agent_id = 'vm-2'").await;
+    let second: AgentId = second.parse().unwrap();
+    // The first waits for longer, and its agent is away: it is passed over, until it ended a while ago.
+    let free = async |at| stage.free_for(second, at).await.iter().map(|it| it.session).collect::<Vec<_>>();
+    assert_eq!(free(at).await, [other]);
+    let ended = format!(
+        "UPDATE sessions SET state = 'terminated', ended_at = state_since WHERE id = '{}'",
+        stage.session
+    );
+    stage.test.execute(&ended).await;
+    assert_eq!(free(at).await, [other]);
+    assert_eq!(free(at + TimeDelta::minutes(2)).await, [stage.session]);
 }
 
 #[tokio::test]

@@ -116,6 +116,7 @@ const OF_THE_OWNER: &[(&str, &str)] = &[
         "tidegate_right_gone",
         "a trigger: whatever takes a right away has readers looked through, a cascade too",
     ),
+    ("tidegate_place_gone", "a trigger: whatever takes a place in a group away, a cascade too"),
     ("tidegate_group_hung", "a trigger: a group's place below another is a right to read"),
     ("tidegate_role_moved", "a trigger: another role may send less, and live credentials are told so"),
     (

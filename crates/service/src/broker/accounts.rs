@@ -16,7 +16,7 @@ use tidegate_persistence::{
 };
 
 use super::{exchange::LIFETIME, operator};
-use crate::{Core, Error, Result, error::Named};
+use crate::{Core, Error, Result};
 
 /// How often a token is pushed that others sign anew meanwhile.
 const ROUNDS: usize = 8;
@@ -104,7 +104,7 @@ pub(super) async fn account(core: &Core, tenant: Tenant<'_>) -> Result<OrgAccoun
     Ok(account)
 }
 
-async fn find_in(tx: &mut OrgTx) -> Result<Option<NatsAccount>> {
+pub(super) async fn find_in(tx: &mut OrgTx) -> Result<Option<NatsAccount>> {
     match nats_account::find(tx).await {
         Ok(row) => Ok(Some(row)),
         Err(DbError::NotFound) => Ok(None),
@@ -163,13 +163,23 @@ pub(super) fn key_of(core: &Core, credential: CredentialId) -> Result<tidegate_b
     Ok(user_key(core.vault.nats_users(), credential.as_uuid())?)
 }
 
-/// Signs the account anew from what the rows say, and makes NATS believe it. An organization that is not active is cut off.
+/// Signs the account anew from what the rows say, and makes NATS believe it. An organization that is not active is cut off;
+/// one whose account was ended, because it is deleted, has nothing to be pushed.
 pub(super) async fn push(core: &Core, org: OrgId) -> Result<()> {
     let (live, system) = (core.broker.live()?, Operator::system());
     let nats = live.system().await?;
+    let mut told: Option<AccountPublic> = None;
     for _ in 0..ROUNDS {
-        let signed = core.db.in_platform(&system, async |tx| sign_in(core, tx, org).await).await?;
+        let Some(signed) = core.db.in_platform(&system, async |tx| sign_in(core, tx, org).await).await?
+        else {
+            if told.is_some() {
+                // Others ended it while it was pushed: it is not to stay.
+                nats.forget(told.as_slice()).await?;
+            }
+            return Ok(());
+        };
         nats.push(&signed.token).await?;
+        told = Some(signed.token.account().clone());
         if !signed.open {
             live.pool.close(signed.token.account()).await;
             live.forget(org);
@@ -189,11 +199,13 @@ struct Signed {
 }
 
 /// Signs under the lock of the account's row: who signs later sees what this one saw, and more. The key is the operator's
-/// of this moment, whatever this process saw of it before.
-async fn sign_in(core: &Core, tx: &mut PlatformTx, org: OrgId) -> Result<Signed> {
+/// of this moment, whatever this process saw of it before. None where there is no account any more.
+async fn sign_in(core: &Core, tx: &mut PlatformTx, org: OrgId) -> Result<Option<Signed>> {
     let (authority, closed) = operator::signing_in(core, tx).await?;
-    let (row, status) =
-        nats_account::lock(tx, org).await.named(format_args!("the account of organization {org}"))?;
+    let (row, status) = match nats_account::lock(tx, org).await {
+        Err(DbError::NotFound) => return Ok(None),
+        found => found?,
+    };
     let now = core.clock.now();
     // Tokens that were issued before have expired.
     let revoked = nats_account::revoked(tx, org, now - LIFETIME * 2).await?;
@@ -225,7 +237,7 @@ async fn sign_in(core: &Core, tx: &mut PlatformTx, org: OrgId) -> Result<Signed>
     let token = authority.sign_account(&claims, now)?;
     let signed_by = authority.signing().public().to_string();
     nats_account::set_token(tx, org, token.as_str().to_owned(), signed_by, now).await?;
-    Ok(Signed { token, open })
+    Ok(Some(Signed { token, open }))
 }
 
 fn limits(row: AccountLimits) -> Limits {

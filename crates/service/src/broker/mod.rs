@@ -6,6 +6,7 @@
 mod accounts;
 mod confirming;
 mod disk;
+mod ended;
 mod exchange;
 mod limits;
 mod messages;

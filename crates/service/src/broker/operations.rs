@@ -159,9 +159,11 @@ async fn carry_out(core: &Core, claimed: &Claimed) -> Result<Option<InForce>> {
 /// otherwise. Some at a time, because there may be very many.
 async fn clear_deleted(core: &Core, tenant: Tenant<'_>) -> Result<()> {
     let (system, org) = (Operator::system(), tenant.org_id());
-    let (_, status) = core.db.in_platform(&system, async |tx| nats_account::lock(tx, org).await).await?;
-    if status != OrgStatus::Deleted {
-        return Ok(());
+    match core.db.in_platform(&system, async |tx| nats_account::lock(tx, org).await).await {
+        Ok((_, OrgStatus::Deleted)) => {}
+        // It was ended since, or goes on.
+        Ok((_, OrgStatus::Active | OrgStatus::Suspended)) | Err(DbError::NotFound) => return Ok(()),
+        Err(other) => return Err(other.into()),
     }
     while tenant.within(&core.db, async |tx| Ok(source::delete_some(tx, CLEARED).await?)).await? > 0 {}
     core.broker.wake();

@@ -3,23 +3,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::TimeDelta;
 use futures_util::future::try_join_all;
 use metrics::{counter, gauge};
 use serde_json::json;
 use tidegate_broker::{OrgBroker, StreamInForce};
 use tidegate_model::{OrgStatus, SourceId, UserId, pipe_of_stream, stream_name};
 use tidegate_persistence::{
-    Error as DbError, OrgTx, SystemScope, audit, nats_account, organization,
+    Error as DbError, OrgTx, SystemScope, audit, organization,
     pipe_operation::{self, Operation},
     pipe_stream::{self, PipeStream},
     read_cursor::{self, StreamEnd},
     source,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Broker,
-    accounts::{Tenant, account, connection, push},
+    accounts::{Tenant, account, connection, find_in as find_account_in, push},
     confirming::set_back_all,
+    ended::forget,
     operations::{find_in, in_force, spec},
 };
 use crate::{Core, Error, Result};
@@ -31,6 +34,8 @@ const ROWS: i64 = 5_000;
 const READ: usize = 64;
 /// Names that the log tells.
 const TOLD: usize = 20;
+/// How long what NATS refused is not asked of it again, where nobody else asks.
+const REFUSED: TimeDelta = TimeDelta::hours(1);
 
 /// What was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,19 +82,31 @@ impl Drift {
 
 impl Broker {
     /// Compares every organization's rows with NATS and has the differences repaired, which [`Broker::apply_pending`] does.
-    /// One that cannot be compared keeps no other from it.
+    /// One that cannot be compared keeps no other from it, unless NATS is away as a whole.
     pub async fn reconcile(&self) -> Result<Drift> {
+        self.reconcile_until(&CancellationToken::new()).await
+    }
+
+    /// The same, left off as soon as `shutdown` says so: what was found by then is reported.
+    pub async fn reconcile_until(&self, shutdown: &CancellationToken) -> Result<Drift> {
         let core = &self.0;
         self.see_operator().await?;
         core.broker.live()?.system().await?;
         let (mut all, mut after) = (Drift::default(), None);
-        loop {
+        'all: loop {
             let page = core.db.nats_organizations(after, PAGE).await?;
             for scope in &page {
-                match reconcile(core, scope).await {
+                if shutdown.is_cancelled() {
+                    break 'all;
+                }
+                match reconcile(core, scope, shutdown).await {
                     Ok(drift) => all.add(drift),
                     Err(error @ Error::Unavailable(_)) => return Err(error),
                     Err(error) => {
+                        if matches!(error, Error::BrokerUnavailable(_)) && !shutdown.is_cancelled() {
+                            // Its account alone, or all of NATS: then each of the others would wait in vain, too.
+                            core.broker.live()?.system().await?.ping().await?;
+                        }
                         all.failed += 1;
                         tracing::warn!(org = %scope.org_id(), %error, "pipes could not be compared with NATS");
                     }
@@ -126,21 +143,48 @@ impl Broker {
     }
 }
 
-async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
+async fn reconcile(core: &Core, scope: &SystemScope, shutdown: &CancellationToken) -> Result<Drift> {
     let mut drift = Drift { organizations: 1, ..Drift::default() };
     let tenant = Tenant::System(scope);
-    if !account_agrees(core, tenant).await? {
-        drift.accounts += 1;
-        push(core, scope.org_id()).await?;
+    match account_agrees(core, tenant).await? {
+        Some(true) => {}
+        Some(false) => {
+            drift.accounts += 1;
+            push(core, scope.org_id()).await?;
+        }
+        // It was forgotten meanwhile.
+        None => return Ok(drift),
     }
-    if !tenant.within(&core.db, is_active).await? {
+    let status = tenant.within(&core.db, status).await?;
+    if status == OrgStatus::Suspended {
         // Nobody connects, we do not either: its streams are looked at when it is let in again.
         return Ok(drift);
     }
     let broker = connection(core, tenant).await?;
     // NATS first: a stream is wanted before it is made, so that what has no row afterwards is too much.
     let streams = broker.streams().await?;
-    drift.readers = remove_readers(core, tenant, &broker, &streams).await?;
+    if status == OrgStatus::Deleted && streams.is_empty() {
+        forget(core, tenant).await?;
+        return Ok(drift);
+    }
+    drift.readers = end_unreadable(core, tenant).await?;
+    drift.readers += remove_readers(core, tenant, &broker, &streams).await?;
+    let names = compare(core, tenant, &broker, streams, &mut drift, shutdown).await?;
+    if drift.is_some() {
+        write_down(core, tenant, drift, names).await?;
+    }
+    Ok(drift)
+}
+
+/// Compares rows with streams, both ways, and gives the names of those that differ.
+async fn compare(
+    core: &Core,
+    tenant: Tenant<'_>,
+    broker: &OrgBroker,
+    streams: Vec<StreamInForce>,
+    drift: &mut Drift,
+    shutdown: &CancellationToken,
+) -> Result<Vec<String>> {
     let mut there: BTreeMap<String, StreamInForce> =
         streams.into_iter().map(|stream| (stream.name.to_string(), stream)).collect();
     let mut names = Vec::new();
@@ -150,10 +194,13 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
             tenant.within(&core.db, async |tx| Ok(pipe_stream::list(tx, after.clone(), ROWS).await?)).await?;
         let mut ends = Vec::new();
         for row in &rows {
+            if shutdown.is_cancelled() {
+                return Ok(names);
+            }
             let name = stream_name(row.source_id, &row.pipe);
             let found = there.remove(&name);
             ends.extend(found.as_ref().map(|found| end_of(row, found)));
-            match repair(core, tenant, &broker, row, found).await? {
+            match repair(core, tenant, broker, row, found).await? {
                 Repair::None => {}
                 Repair::Missing => {
                     drift.missing += 1;
@@ -172,6 +219,9 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
         }
     }
     for name in there.into_keys() {
+        if shutdown.is_cancelled() {
+            break;
+        }
         match remove(core, tenant, &name).await? {
             Removal::Known => {}
             Removal::Extra => {
@@ -181,10 +231,7 @@ async fn reconcile(core: &Core, scope: &SystemScope) -> Result<Drift> {
             Removal::Foreign => drift.foreign += 1,
         }
     }
-    if drift.is_some() {
-        write_down(core, tenant, drift, names).await?;
-    }
-    Ok(drift)
+    Ok(names)
 }
 
 fn end_of(row: &PipeStream, found: &StreamInForce) -> StreamEnd {
@@ -196,21 +243,20 @@ fn end_of(row: &PipeStream, found: &StreamInForce) -> StreamEnd {
     }
 }
 
-/// Whether NATS has the token that the row has.
-async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<bool> {
+/// Whether NATS has the token that the row has; none where there is no row.
+async fn account_agrees(core: &Core, tenant: Tenant<'_>) -> Result<Option<bool>> {
     let live = core.broker.live()?;
-    let row = tenant.within(&core.db, async |tx| Ok(nats_account::find(tx).await?)).await?;
+    let Some(row) = tenant.within(&core.db, find_account_in).await? else { return Ok(None) };
     let known = account(core, tenant).await?;
     let told = live.system().await?.account(known.authority.public()).await?;
     let signed_now = row.signed_by == live.authority().signing().public().as_str();
-    Ok(signed_now && told.as_deref() == Some(row.account_jwt.as_str()))
+    Ok(Some(signed_now && told.as_deref() == Some(row.account_jwt.as_str())))
 }
 
-async fn is_active(tx: &mut OrgTx) -> Result<bool> {
+async fn status(tx: &mut OrgTx) -> Result<OrgStatus> {
     match organization::find(tx).await {
-        Ok(found) => Ok(found.status == OrgStatus::Active),
-        // Deleted.
-        Err(DbError::NotFound) => Ok(false),
+        Ok(found) => Ok(found.status),
+        Err(DbError::NotFound) => Ok(OrgStatus::Deleted),
         Err(other) => Err(other.into()),
     }
 }
@@ -221,7 +267,8 @@ enum Repair {
     Different,
 }
 
-/// Asks for whatever makes a stream what its row says, unless that was asked for already.
+/// Asks for whatever makes a stream what its row says, unless that was asked for already, or refused a moment ago. One that
+/// was never made, for want of room, is no drift: whoever uses it next asks for it, and is told.
 async fn repair(
     core: &Core,
     tenant: Tenant<'_>,
@@ -231,6 +278,7 @@ async fn repair(
 ) -> Result<Repair> {
     let wanted = spec(tenant.org_id(), row)?;
     let found = match found {
+        None if row.in_force.is_none() => return Ok(Repair::None),
         // It may be younger than the list.
         None => broker.stream(&wanted.name).await?,
         found => found,
@@ -257,10 +305,14 @@ async fn repair(
     }
     let asked = tenant
         .within(&core.db, async |tx| {
-            if find_in(tx, source, pipe).await?.is_none() || is_pending(tx, source, pipe).await? {
+            let operation = Operation::EnsureStream(source, pipe.to_owned());
+            if find_in(tx, source, pipe).await?.is_none()
+                || is_pending(tx, source, pipe).await?
+                || pipe_operation::has_failed(tx, &operation, now - REFUSED).await?
+            {
                 return Ok(false);
             }
-            pipe_operation::insert(tx, &Operation::EnsureStream(source, pipe.to_owned()), now).await?;
+            pipe_operation::insert(tx, &operation, now).await?;
             Ok(true)
         })
         .await?;
@@ -293,6 +345,12 @@ async fn remove(core: &Core, tenant: Tenant<'_>, name: &str) -> Result<Removal> 
         })
         .await?;
     Ok(if asked { Removal::Extra } else { Removal::Known })
+}
+
+/// Ends the places of those who may not read any more, which has their readers deleted: left by a right that was taken away
+/// while the place was made.
+async fn end_unreadable(core: &Core, tenant: Tenant<'_>) -> Result<usize> {
+    tenant.within(&core.db, async |tx| Ok(read_cursor::end_unreadable(tx, None).await?)).await
 }
 
 /// Asks for readers to be deleted that have no row: left by a process that ended before it saw that the right was gone.

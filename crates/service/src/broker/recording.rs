@@ -54,12 +54,14 @@ const GO: usize = 100;
 pub struct Recorder(pub(crate) Arc<Core>);
 
 impl Recorder {
-    /// Terminals that are to be recorded and that nobody records. None as long as there is no NATS.
-    pub async fn free(&self) -> Result<Vec<FreeRecording>> {
+    /// Terminals that are to be recorded and that nobody records: of sessions on these agents, and of those that ended so
+    /// long ago that nobody waits for theirs. None as long as there is no NATS.
+    pub async fn free(&self, agents: Vec<AgentId>, given_up: TimeDelta) -> Result<Vec<FreeRecording>> {
         if self.0.broker.live().is_err() {
             return Ok(Vec::new());
         }
-        Ok(self.0.db.free_recordings(self.0.clock.now(), FEW).await?)
+        let now = self.0.clock.now();
+        Ok(self.0.db.free_recordings(agents, now - given_up, now, FEW).await?)
     }
 
     /// Waits until somebody in this process wants a terminal recorded.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use serde_json::json;
-use tidegate_broker::OperatorKey;
+use tidegate_broker::{OperatorKey, Servers};
 use tidegate_model::OrgId;
 use tidegate_persistence::{Operator, audit, nats_account};
 use tokio::sync::watch;
@@ -75,13 +75,14 @@ impl Broker {
         if let Some((next, _)) = &kept.next {
             let next_key = tidegate_broker::OperatorPublic::parse(next)?;
             let live = core.broker.live()?;
-            let servers = live.system().await?.servers().await?;
-            if servers.len() < live.copies() {
-                let away =
-                    format!("{} of {} servers answered: start the others", servers.len(), live.copies());
+            let Servers { answered, known } = live.system().await?.servers().await?;
+            // One that comes back trusting the old key alone would refuse every account.
+            let wanted = known.max(live.copies());
+            if answered.len() < wanted {
+                let away = format!("{} of {wanted} servers answered: start the others", answered.len());
                 return Err(Error::BrokerUnavailable(away.into()));
             }
-            let behind: Vec<String> = servers
+            let behind: Vec<String> = answered
                 .into_iter()
                 .filter(|server| !server.trusts(&next_key))
                 .map(|server| server.name)

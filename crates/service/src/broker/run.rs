@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join, join3, join5};
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Broker;
@@ -70,7 +67,7 @@ impl Broker {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = nudged(&mut nudges) => self.0.broker.wake(),
+                () = Nudge::revalidation(&mut nudges) => self.0.broker.wake(),
                 () = shutdown.cancelled() => return,
             }
             fault.of(self.revoke_lapsed().await);
@@ -84,18 +81,18 @@ impl Broker {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            fault.of(self.once(chore).await);
+            fault.of(self.once(chore, shutdown).await);
         }
     }
 
-    async fn once(&self, chore: Chore) -> Result<()> {
+    async fn once(&self, chore: Chore, shutdown: &CancellationToken) -> Result<()> {
         match chore {
             Chore::Note => self.0.broker.noted.write(&self.0).await.map(drop),
             Chore::Sweep => {
                 self.0.broker.live()?.pool.sweep().await;
                 Ok(())
             }
-            Chore::Compare => self.reconcile().await.map(drop),
+            Chore::Compare => self.reconcile_until(shutdown).await.map(drop),
             Chore::See => self.see_operator().await,
             Chore::Room => self.look_at_room().await,
             Chore::Measure => self.measure().await,
@@ -158,24 +155,6 @@ impl Fault {
                 self.failing = true;
                 None
             }
-        }
-    }
-}
-
-/// Waits until somebody may have lost a right.
-async fn nudged(nudges: &mut Receiver<Nudge>) {
-    loop {
-        match nudges.recv().await {
-            Ok(Nudge::Revalidate) | Err(RecvError::Lagged(_)) => return,
-            Ok(
-                Nudge::Commands(_)
-                | Nudge::Revoked(_)
-                | Nudge::SessionEnded(_)
-                | Nudge::Mail
-                | Nudge::Plugins
-                | Nudge::Installation,
-            ) => {}
-            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -3,7 +3,9 @@
 use metrics::gauge;
 use tidegate_broker::{AccountPublic, ServerState};
 use tidegate_model::OrgId;
-use tidegate_persistence::{Operator, PlatformTx, SystemScope, nats_account, pipe_operation};
+use tidegate_persistence::{
+    Error as DbError, Operator, PlatformTx, SystemScope, nats_account, pipe_operation,
+};
 
 use super::{Broker, operator, rotation::row};
 use crate::Result;
@@ -71,7 +73,12 @@ impl Broker {
         loop {
             let page = core.db.nats_organizations(after, PAGE).await?;
             for scope in &page {
-                let row = core.db.in_org_as_system(scope, async |tx| nats_account::find(tx).await).await?;
+                let found = core.db.in_org_as_system(scope, async |tx| nats_account::find(tx).await).await;
+                let row = match found {
+                    // Of a deleted organization, and forgotten meanwhile.
+                    Err(DbError::NotFound) => continue,
+                    found => found?,
+                };
                 let told = nats.account(&AccountPublic::parse(&row.public_key)?).await?;
                 if told.as_deref() != Some(row.account_jwt.as_str()) {
                     differ.push(scope.org_id());
@@ -115,7 +122,7 @@ impl Broker {
     pub async fn standing(&self) -> Result<NatsStanding> {
         let core = &self.0;
         let operator = self.operator().await?;
-        let servers = core.broker.live()?.system().await?.servers().await?;
+        let servers = core.broker.live()?.system().await?.servers().await?.answered;
         let trusted = operator.trusted();
         let named = |which: &dyn Fn(&ServerState) -> bool| {
             servers.iter().filter(|server| which(server)).map(|server| server.name.clone()).collect()

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tidegate_broker::UserKey;
+use tidegate_broker::{AccountPublic, UserKey};
 use tidegate_model::{
     Clock, CreatePipeRequest, CreateSourceRequest, FromFields, GrantSourceRequest, NewApiKey, NewMessage,
     OrgRole, Payload, SystemClock,
@@ -416,6 +416,35 @@ async fn a_suspended_organization_is_cut_off_and_let_in_again() {
 }
 
 #[tokio::test]
+async fn nats_forgets_a_deleted_organization_once_its_streams_are_gone() {
+    let stage = Stage::new().await;
+    stage.make("build", "message").await;
+    stage.send(&stage.friend, "build", "inbox", "hi").await.unwrap();
+    let account: String = stage.test.look("SELECT public_key FROM nats_accounts").await;
+    let account = AccountPublic::parse(&account).unwrap();
+    let nats = TestNats::shared().system().await;
+    let is_known = async || nats.account(&account).await.unwrap().is_some();
+    let id = stage.org.id;
+    stage.test.execute(&format!("UPDATE organizations SET status = 'deleted' WHERE id = '{id}'")).await;
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().failed, 0);
+    assert!(is_known().await, "its streams are to be deleted first");
+    stage.services.broker.revoke_lapsed().await.unwrap();
+    stage.apply().await;
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().failed, 0);
+    assert!(!is_known().await);
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().organizations, 0);
+    let told = "SELECT count(*) FROM audit_log WHERE action = 'nats.account.forget'";
+    assert_eq!(stage.test.look::<i64>(told).await, 1);
+    // Whatever was to be told of it still is done, and brings nothing back.
+    let late = "INSERT INTO pipe_operations (id, org_id, kind, topic, next_at, created_at)
+                SELECT gen_random_uuid(), id, 'push_account', 'account', 'epoch', 'epoch' FROM organizations WHERE status = 'deleted'";
+    stage.test.execute(late).await;
+    stage.apply().await;
+    let left: i64 = stage.test.look("SELECT count(*) FROM pipe_operations WHERE status <> 'done'").await;
+    assert_eq!((left, is_known().await), (0, false));
+}
+
+#[tokio::test]
 async fn what_differs_is_found_and_repaired_in_both_directions() {
     let stage = Stage::new().await;
     for handle in ["missing", "extra", "different", "same"] {
@@ -454,6 +483,39 @@ async fn what_differs_is_found_and_repaired_in_both_directions() {
     let anew = stage.read(&stage.owner, "missing", "inbox", MessagesRead::Next).await.unwrap();
     assert_eq!(said(&anew), Vec::<&str>::new());
     stage.send(&stage.friend, "missing", "inbox", "again").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_place_that_was_made_beside_the_end_of_its_right_goes_with_its_reader() {
+    let stage = Stage::new().await;
+    stage.make("shell", "pty").await;
+    stage.send(&stage.owner, "shell", "stdout", "hi").await.unwrap();
+    let name = scope(&stage.friend).username().to_owned();
+    stage.grant("shell", json!({"username": name, "right": "read"})).await;
+    for reader in [&stage.owner, &stage.friend] {
+        stage.read(reader, "shell", "stdout", MessagesRead::Next).await.unwrap();
+    }
+    // Whoever looked through the readers came too soon.
+    stage.test.execute("DELETE FROM source_grants").await;
+    stage.test.execute("DELETE FROM pipe_operations WHERE status = 'pending'").await;
+    let drift = stage.services.broker.reconcile().await.unwrap();
+    assert_eq!((drift.readers, drift.failed), (1, 0));
+    let places: i64 = stage.test.look("SELECT count(*) FROM read_cursors").await;
+    assert_eq!(places, 1, "the creator's stays");
+    stage.apply().await;
+    // A reader without a place would be found.
+    assert!(!stage.services.broker.reconcile().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn whoever_stops_compares_nothing_more() {
+    let stage = Stage::new().await;
+    stage.make("build", "message").await;
+    stage.send(&stage.friend, "build", "inbox", "hi").await.unwrap();
+    stage.stop.cancel();
+    let drift = stage.services.broker.reconcile_until(&stage.stop).await.unwrap();
+    assert_eq!((drift.organizations, drift.failed), (0, 0));
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().organizations, 1);
 }
 
 #[tokio::test]
@@ -506,6 +568,44 @@ async fn a_full_account_is_said_so_and_a_change_is_waited_for() {
     let listed = stage.services.pipes.list(me, "build").await.unwrap();
     let room = listed.iter().find(|pipe| pipe.name == "room").unwrap();
     assert_eq!(room.in_force.map(|found| found.max_bytes), Some(100_000));
+}
+
+#[tokio::test]
+async fn what_was_refused_for_want_of_room_is_not_asked_for_again_and_again() {
+    let stage = Stage::new().await;
+    let me = scope(&stage.owner);
+    stage.make("build", "message").await;
+    stage.send(&stage.friend, "build", "inbox", "hi").await.unwrap();
+    let change = PipeLimitsChange { disk_bytes: Some(20_000_000), ..PipeLimitsChange::default() };
+    stage.services.broker.limits(&Operator::console(), me, change).await.unwrap();
+    stage.apply().await;
+    let request: CreatePipeRequest = read(json!({"name": "room"}));
+    stage.services.pipes.create(me, "build", request, None, |_| json!(null)).await.unwrap();
+    let full = stage.send(&stage.owner, "build", "room", "hi").await.unwrap_err();
+    assert!(matches!(full, Error::StorageFull { .. }), "{full:?}");
+    let compare = async || {
+        let drift = stage.services.broker.reconcile().await.unwrap();
+        stage.apply().await;
+        let asked: i64 = stage.test.look("SELECT count(*) FROM pipe_operations").await;
+        (drift.missing, drift.different, drift.failed, asked)
+    };
+    let asked = compare().await.3;
+    assert_eq!(compare().await, (0, 0, 0, asked), "one that was never made");
+    let keep = async |bytes: i64| {
+        let change: tidegate_model::UpdatePipeRequest = read(json!({"maxBytes": bytes}));
+        let updated = stage.services.pipes.update(me, "build", "room", &change.retention).await.unwrap();
+        stage.services.messages.settled(me, &updated.1).await
+    };
+    keep(100_000).await.unwrap();
+    stage.send(&stage.owner, "build", "room", "fits").await.unwrap();
+    let full = keep(19_000_000).await.unwrap_err();
+    assert!(matches!(full, Error::StorageFull { .. }), "{full:?}");
+    let asked = compare().await.3;
+    assert_eq!(compare().await, (0, 0, 0, asked), "one that may not grow");
+    // Once in a while all the same: an operator may have given more.
+    let later = "UPDATE pipe_operations SET finished_at = finished_at - interval '2 hours'";
+    stage.test.execute(later).await;
+    assert_eq!(compare().await, (0, 1, 0, asked + 1));
 }
 
 mod attacks;

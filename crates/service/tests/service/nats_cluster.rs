@@ -14,7 +14,7 @@ use serde_json::json;
 use tidegate_engines::nats::Trust;
 use tidegate_model::{Clock, CreateSourceRequest, FromFields, NewMessage, OrgRole, Payload, SystemClock};
 use tidegate_service::{
-    BrokerOptions, Caller, Idempotency, MessagesWanted, Operator, Rotation, RotationBegun, Services,
+    BrokerOptions, Caller, Error, Idempotency, MessagesWanted, Operator, Rotation, RotationBegun, Services,
 };
 use tidegate_test_support::{NatsCluster, TestDb, eventually, eventually_some};
 
@@ -145,4 +145,45 @@ async fn every_acknowledged_message_is_read_once_though_each_server_was_killed_a
     eprintln!(
         "{all} acknowledged messages by {SENDERS} senders over 3 kills and a new signing key: {found} read"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_holds_a_rotation_up_though_every_stream_is_kept_once() {
+    let test = TestDb::new().await;
+    let services = test.services_at(Arc::new(SystemClock::new()));
+    let mut cluster = NatsCluster::start(&trust(&services).await);
+    services.broker.open(BrokerOptions::new(cluster.urls())).await.unwrap();
+    let are = async |servers: usize| {
+        eventually("they are there", async || {
+            services.broker.standing().await.is_ok_and(|found| found.servers.len() == servers)
+        })
+        .await;
+    };
+    are(3).await;
+    let console = Operator::console();
+    services.broker.begin_rotation(&console).await.unwrap();
+    let next = trust(&services).await;
+    cluster.kill(2);
+    // Those that are started anew never heard of the third.
+    for number in 0..2 {
+        cluster.kill(number);
+        cluster.run(number, &next);
+        are(2).await;
+    }
+    let held_up =
+        eventually_some("both are asked", async || match services.broker.continue_rotation(&console).await {
+            Err(Error::BrokerUnavailable(cause)) => {
+                Some(cause.to_string()).filter(|cause| cause.contains("servers answered"))
+            }
+            other => Some(format!("{other:?}")),
+        })
+        .await;
+    assert_eq!(held_up, "2 of 3 servers answered: start the others");
+    cluster.run(2, &next);
+    are(3).await;
+    let done = eventually_some("the rotation is over", async || {
+        services.broker.continue_rotation(&console).await.ok()
+    })
+    .await;
+    assert!(matches!(done, Rotation::Done { .. }), "{done:?}");
 }

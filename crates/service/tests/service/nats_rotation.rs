@@ -10,7 +10,7 @@ use tidegate_broker::UserKey;
 use tidegate_engines::nats::{Nats, Options, Trust};
 use tidegate_model::{Clock, CreateSourceRequest, FromFields, NewMessage, OrgRole, Payload, SystemClock};
 use tidegate_service::{
-    BrokerOptions, Caller, MessagesRead, MessagesWanted, Operator, Rotation, RotationBegun, Services,
+    BrokerOptions, Caller, Error, MessagesRead, MessagesWanted, Operator, Rotation, RotationBegun, Services,
 };
 use tidegate_test_support::{TestDb, eventually, eventually_some, nats::connect};
 
@@ -198,4 +198,13 @@ async fn whatever_ends_a_rotation_half_way_a_repeat_ends_it() {
     // And with nothing under way, another one begins.
     assert_eq!(stage.services.broker.begin_rotation(&console).await.unwrap(), RotationBegun::Anew);
     stage.nats.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn with_nats_away_no_organization_waits_in_vain_for_the_comparison() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.services.broker.reconcile().await.unwrap().organizations, 3);
+    stage.nats.stop().await.unwrap();
+    let away = stage.services.broker.reconcile().await.unwrap_err();
+    assert!(matches!(away, Error::BrokerUnavailable(_)), "{away:?}");
 }

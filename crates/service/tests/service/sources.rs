@@ -195,6 +195,7 @@ async fn a_group_and_everyone_are_given_rights_once_each() {
     let made = groups.create(admin, read::<CreateGroupRequest>(body), None, |_| json!(null)).await.unwrap();
     let MadeGroup::New(group) = made else { panic!("a new group") };
     stage.grant(&stage.owner, "term", json!({"group": "crew", "right": "read"})).await.unwrap();
+    not_found(stage.grant(&stage.owner, "term", json!({"group": "nobody", "right": "read"})).await);
     forbidden(stage.open(&stage.friend, "term", "stdout", PipeUse::Read).await);
     let user_id = scope(&stage.friend).user_id();
     groups.add(admin, group.id, AddGroupMemberRequest { user_id, role: GroupRole::Member }).await.unwrap();

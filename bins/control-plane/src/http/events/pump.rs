@@ -6,7 +6,7 @@ use futures_util::{Sink, SinkExt};
 use tidegate_model::{Event, EventId};
 use tidegate_service::{Caller, EventStream, Nudge};
 use tokio::{
-    sync::{broadcast, oneshot},
+    sync::oneshot,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -162,7 +162,7 @@ pub(crate) async fn watch(
         tokio::select! {
             () = over.cancelled() => return,
             () = context.shutdown.cancelled() => break Ending::Shutdown,
-            _ = timeout(LOOK, revalidation(&mut nudges)) => {}
+            _ = timeout(LOOK, Nudge::revalidation(&mut nudges)) => {}
         }
         // Outside of the select: work on the database is never cut half-way.
         match context.services.logins.still_stands(&caller).await {
@@ -174,15 +174,4 @@ pub(crate) async fn watch(
     };
     // The stream may just have ended by itself.
     let _ = stop.send(why);
-}
-
-/// Waits for a hint that logins ended, or that hints were lost.
-async fn revalidation(nudges: &mut broadcast::Receiver<Nudge>) {
-    loop {
-        match nudges.recv().await {
-            Ok(Nudge::Revalidate) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            Ok(_) => {}
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
-    }
 }

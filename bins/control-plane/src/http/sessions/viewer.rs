@@ -8,7 +8,7 @@ use tidegate_hub::{Frame, TransportError, TunnelEnd, TunnelEnding, TunnelHandle,
 use tidegate_model::StreamKind;
 use tidegate_protocol::TunnelTarget;
 use tidegate_service::{Nudge, OpenedStream, ViewerStanding, Viewing};
-use tokio::{sync::broadcast, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{Context, Problem};
@@ -98,7 +98,7 @@ async fn watch(context: Context, viewing: Viewing, tunnel: TunnelHandle, over: C
     loop {
         tokio::select! {
             () = over.cancelled() => return,
-            _ = timeout(LOOK, revalidation(&mut nudges)) => {}
+            _ = timeout(LOOK, Nudge::revalidation(&mut nudges)) => {}
         }
         // Outside of the select: work on the database is never cut half-way.
         match context.services.streams.stands(&viewing).await {
@@ -108,24 +108,6 @@ async fn watch(context: Context, viewing: Viewing, tunnel: TunnelHandle, over: C
             Ok(ViewerStanding::Disconnected) => return tunnel.cut(TunnelEnding::Disconnected),
             // An outage ends no stream: it took nobody's rights away.
             Err(error) => tracing::debug!(error = crate::chain(&error), "a viewer's login was not looked at"),
-        }
-    }
-}
-
-/// Waits for a hint that logins ended, or that hints were lost.
-async fn revalidation(nudges: &mut broadcast::Receiver<Nudge>) {
-    loop {
-        match nudges.recv().await {
-            Ok(Nudge::Revalidate) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            Ok(
-                Nudge::Commands(_)
-                | Nudge::Revoked(_)
-                | Nudge::SessionEnded(_)
-                | Nudge::Mail
-                | Nudge::Plugins
-                | Nudge::Installation,
-            ) => {}
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }
