@@ -1,7 +1,7 @@
 //! Messages of pipes: sending them so that each is stored once, and reading them.
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{DATE, HeaderName};
+use reqwest::header::HeaderName;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_model::{
@@ -106,6 +106,16 @@ pub struct MessageQuery {
     pub wait: Option<u64>,
 }
 
+/// Where a pipe ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PipeEnd {
+    /// The sequence of the newest message ever; 0 where there never was one.
+    pub last: u64,
+    /// Which stream it is: sequences of another one mean other messages.
+    pub incarnation: Option<DateTime<Utc>>,
+}
+
 /// What a client of NATS wants with a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PipeOpening {
@@ -181,13 +191,9 @@ impl Client {
         self.fetch(call.header(IDEMPOTENCY_KEY, key.into_header())).await
     }
 
-    /// The second that it is at the control plane, which stamps messages.
-    pub(crate) async fn servers_second(&self, handle: &Handle) -> Result<DateTime<Utc>, Error> {
-        let answer = self.send(&Call::get(&["sources", handle.as_str()])).await?;
-        let said = answer.headers().get(DATE).and_then(|value| value.to_str().ok());
-        let time = said.and_then(|text| DateTime::parse_from_rfc2822(text).ok());
-        let time = time.ok_or_else(|| Error::Protocol("the answer says no date".to_owned()))?;
-        Ok(time.to_utc())
+    /// `GET sources/{handle}/pipes/{name}/end`: behind it are the messages that are sent from now on, whatever any clock says.
+    pub async fn pipe_end(&self, handle: &Handle, pipe: &str) -> Result<PipeEnd, Error> {
+        self.fetch(Call::get(&["sources", handle.as_str(), "pipes", pipe, "end"])).await
     }
 
     /// `GET sources/{handle}/pipes/{name}/messages`.

@@ -57,7 +57,7 @@ use super::{
         applications::groups::set_group, applications::groups::remove_group,
         sources::list::list, sources::create::create, sources::get::get, sources::delete::delete,
         sources::pipes::list_pipes, sources::pipes::create_pipe, sources::pipes::update_pipe, sources::pipes::delete_pipe,
-        sources::messages::send, sources::messages::read, sources::open::open, sources::receipts::receipts,
+        sources::messages::send, sources::messages::read, sources::end::end, sources::open::open, sources::receipts::receipts,
         sources::subscriptions::subscriptions, sources::subscriptions::seen,
         sources::grants::list_grants, sources::grants::grant, sources::grants::revoke_grant,
         agents::register::register, agents::heartbeat::heartbeat, agents::connect::connect, agents::tunnel::tunnel,

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod disk;
+mod end;
 mod exchange;
 mod limits;
 mod messages;
@@ -26,6 +27,7 @@ mod subscriptions;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
+    end::PipeEnd,
     exchange::{Exchange, Exchanged},
     limits::{PipeLimits, PipeLimitsChange},
     messages::{Messages, PipeRoute, Published},

@@ -13,7 +13,10 @@ use tidegate_model::{Envelope, FieldErrors, Fields, FromFields, MessageId, NewMe
 use tidegate_service::{Error, MessagesPage, MessagesRead, MessagesWanted, PipeUse, Published, ReadMessage};
 use utoipa::ToSchema;
 
-use super::follow::{self, EVENT_STREAM};
+use super::{
+    follow::{self, EVENT_STREAM},
+    last_event::LastEvent,
+};
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
@@ -182,9 +185,9 @@ pub(crate) async fn send(
 /// The place moves before the answer goes out. An answer that is lost on its way is found again with `after` and the sequence
 /// of the last message that one has, and is not given a second time without it.
 ///
-/// Asked for as `text/event-stream` it goes on: every message is an event `message` with its sequence as `id`, from
-/// `Last-Event-ID`, `after` or `since` on, else from now on; nothing moves. `reset` says that the pipe was made anew and
-/// begins with its first message. Something is said every 15 seconds.
+/// Asked for as `text/event-stream` it goes on: every message is an event `message` with its stream and sequence as `id`,
+/// from `Last-Event-ID`, `after` or `since` on, else from now on; nothing moves. `reset` says that the pipe was made anew and
+/// begins with its first message, to whoever comes back, too. Something is said every 15 seconds.
 #[utoipa::path(get, path = "/api/v1/sources/{handle}/pipes/{name}/messages", tag = "sources", params(
     ("handle" = String, Path),
     ("name" = String, Path),
@@ -192,14 +195,16 @@ pub(crate) async fn send(
     ("since" = Option<String>, Query, description = "those stored at this moment or later"),
     ("limit" = Option<u32>, Query, description = "1 to 100, default 10"),
     ("wait" = Option<u32>, Query, description = "seconds to wait for a message where there is none, at most 30"),
-    ("Last-Event-ID" = Option<String>, Header, description = "of a stream of events: `after`, and it wins"),
+    ("Last-Event-ID" = Option<String>, Header, description = "of a stream of events: the `id` of the last one, or a sequence; it wins"),
 ), responses(
     (status = 200, description = "the messages", content((Found = "application/json"), (InPipe = "text/event-stream"))),
     (status = 400, description = "bad query or `Last-Event-ID`, each named", body = ErrorAnswer),
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "not allowed to read it", body = ErrorAnswer),
     (status = 404, description = "no such source or pipe", body = ErrorAnswer),
+    (status = 429, description = "so many streams of events are open for you already (`E_TOO_MANY_FOLLOWED`)", body = ErrorAnswer),
     (status = 503, description = "the broker does not answer, or the pipe is being made: ask again", body = ErrorAnswer),
+    (status = 507, description = "no room is left to make the pipe; `fields` has the numbers", body = ErrorAnswer),
 ))]
 pub(crate) async fn read(
     request: HttpRequest,
@@ -209,7 +214,7 @@ pub(crate) async fn read(
     name: Last<String>,
 ) -> Result<HttpResponse, Problem> {
     let (services, org) = (&context.services, caller.org()?);
-    let wanted = match wanted(&request) {
+    let (wanted, last) = match wanted(&request) {
         Ok(wanted) => wanted,
         Err(complaints) => {
             // What is not there, or not allowed, comes before what is wrong with the request for it.
@@ -218,7 +223,7 @@ pub(crate) async fn read(
         }
     };
     if follows(&request) {
-        return follow::follow(&context, caller, handle.0, name.0, wanted).await;
+        return follow::follow(&context, caller, handle.0, name.0, wanted, last).await;
     }
     let page = patiently(&context, &caller, &handle.0, &name.0, wanted).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(Found::from(page)))
@@ -255,7 +260,8 @@ fn follows(request: &HttpRequest) -> bool {
     given.any(|value| value.split(',').any(event_stream))
 }
 
-fn wanted(request: &HttpRequest) -> Result<MessagesWanted, FieldErrors> {
+/// What is asked for, and what a client that follows had last.
+fn wanted(request: &HttpRequest) -> Result<(MessagesWanted, Option<LastEvent>), FieldErrors> {
     let mut errors = FieldErrors::new();
     let read = read_query::<Wanted>(request.query_string()).map_err(|complaints| {
         for (field, complaint) in complaints.iter() {
@@ -268,6 +274,5 @@ fn wanted(request: &HttpRequest) -> Result<MessagesWanted, FieldErrors> {
         .filter(|_| follows(request))
         .and_then(|value| errors.check(LAST_EVENT_ID, value.to_str().unwrap_or("\u{fffd}").trim().parse()));
     errors.into_result()?;
-    let wanted = read.map(|wanted| wanted.0).unwrap_or_default();
-    Ok(MessagesWanted { read: last.map_or(wanted.read, MessagesRead::After), ..wanted })
+    Ok((read.map(|wanted| wanted.0).unwrap_or_default(), last))
 }
