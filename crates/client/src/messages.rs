@@ -158,6 +158,9 @@ pub struct NatsAccess {
     pub nats_user_jwt: Secret<String>,
     /// The user's seed, which signs what NATS asks.
     pub nats_user_seed: Secret<String>,
+    /// What the names of keyed messages are made with; none from a control plane that knows keys by themselves.
+    #[serde(default)]
+    pub message_key: Option<Secret<String>>,
     /// The prefix that the client's inboxes must have.
     pub inbox_prefix: String,
 }
@@ -167,7 +170,8 @@ const LONGEST: u64 = 20;
 
 impl Client {
     /// `POST sources/{handle}/pipes/{name}/messages`. It is stored when this succeeds. An answer that was lost is asked for
-    /// again under the same key, which stores it once within ten minutes.
+    /// again under the same key, which stores it once within ten minutes, or as long as the pipe keeps messages
+    /// where that is less.
     pub async fn send_message(
         &self,
         handle: &Handle,

@@ -5,10 +5,13 @@ use std::{net::IpAddr, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tidegate_broker::{MAX_GRANTS, Permissions, Principal, Seed, SubjectRules, WriteGrant};
-use tidegate_model::{CredentialId, Operation, OrgId, Scope};
+use tidegate_model::{CredentialId, Operation, OrgId, Scope, Secret};
 use tidegate_persistence::{OrgScope, nats_account, organization, source_grant};
 
-use super::accounts::{Tenant, account, key_of};
+use super::{
+    accounts::{Tenant, account, key_of},
+    keyed,
+};
 use crate::{
     Caller, Core, Error, Logins, Result,
     error::Named,
@@ -43,6 +46,8 @@ pub struct Exchanged {
     pub nats_user_seed: Seed,
     /// The prefix that the client's inboxes must have.
     pub inbox_prefix: String,
+    /// What the names of keyed messages are made with on NATS.
+    pub message_key: Secret<String>,
 }
 
 impl Exchange {
@@ -107,6 +112,7 @@ impl Exchange {
             nats_user_jwt: token.as_str().to_owned(),
             nats_user_seed: key.seed()?,
             inbox_prefix: principal.inbox_prefix(),
+            message_key: Secret::new(keyed::secret(core, scope.org_id(), me)),
         })
     }
 }

@@ -7,6 +7,7 @@ mod accounts;
 mod disk;
 mod end;
 mod exchange;
+mod keyed;
 mod limits;
 mod messages;
 mod noted;

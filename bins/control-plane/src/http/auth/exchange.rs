@@ -48,6 +48,9 @@ struct Opened {
     nats_user_seed: String,
     /// The prefix that the client's inboxes must have.
     inbox_prefix: String,
+    /// What the names of keyed messages are made with: `Nats-Msg-Id` is `<user>:<name>`, the name HMAC-SHA-256 of the key
+    /// under this text, in hexadecimal digits. The same for all of the user's credentials in the organization.
+    message_key: String,
 }
 
 impl From<Exchanged> for Opened {
@@ -61,6 +64,7 @@ impl From<Exchanged> for Opened {
             nats_user_jwt: exchanged.nats_user_jwt,
             nats_user_seed: exchanged.nats_user_seed.expose().to_owned(),
             inbox_prefix: exchanged.inbox_prefix,
+            message_key: exchanged.message_key.expose().clone(),
         }
     }
 }
