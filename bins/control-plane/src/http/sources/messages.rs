@@ -133,8 +133,9 @@ impl FromFields for Wanted {
     }
 }
 
-/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within ten minutes stores
-/// it once. Who sent it is the caller, whatever the message says.
+/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within ten minutes, or
+/// within as long as the pipe keeps messages where that is less, stores it once. Who sent it is the caller, whatever the
+/// message says.
 #[utoipa::path(post, path = "/api/v1/sources/{handle}/pipes/{name}/messages", tag = "sources", request_body = New, params(
     ("handle" = String, Path),
     ("name" = String, Path),
