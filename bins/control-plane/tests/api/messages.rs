@@ -358,7 +358,7 @@ async fn a_stream_that_ends_while_the_database_works_for_it_costs_no_connection(
     let holder = stand.world.db.superuser().await;
     holder.batch_execute("BEGIN; LOCK TABLE sources IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let waiting = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE datname = current_database()
-        AND wait_event_type = 'Lock' AND query LIKE '%sources%'";
+        AND wait_event_type = 'Lock' AND query ILIKE 'select%source%'";
     let mut pid = 0;
     let waits = async || {
         pid = stand.world.db.look::<i32>(waiting).await;
