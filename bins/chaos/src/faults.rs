@@ -5,14 +5,12 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sys::signal::Signal;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Common, Run, check, engine,
+    hand::{Hand, kill_found},
     load::Load,
-    machine,
     report::Report,
     stand::{Cast, Dock, Places, Stand, asker},
 };
@@ -78,16 +76,11 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
     let (mut stand, client) = Stand::start(Places::new(&common.run, "data")?, cast).await?;
     let wanted = (common.sessions, containers);
     let load = Load::new(asker(&client), stand.ledger.clone(), seed, wanted, bar("sessions"));
-    let mut hand = Hand {
-        random: StdRng::seed_from_u64(seed),
-        bag: Vec::new(),
-        kills: [0; KINDS.len()],
-        pause: pause.max(1),
-    };
+    let mut hand = Hand::new(seed, kinds(containers), pause);
     let began = Instant::now();
     let faulted = tokio::select! {
         () = load.run(common.parallel) => Ok(()),
-        error = hand.work(&load, &mut stand) => Err(error),
+        error = work(&mut hand, &load, &mut stand) => Err(error),
     };
     let mut report = Report::default();
     let looked = match faulted {
@@ -117,19 +110,17 @@ async fn look(
     load: &Arc<Load>,
     client: &tidegate_client::Client,
     stand: &mut Stand,
-    (common, seed, began, hand): (&Common, u64, Instant, &Hand),
+    (common, seed, began, hand): (&Common, u64, Instant, &Hand<Fault>),
 ) -> anyhow::Result<()> {
     restart(stand)?;
     report.count("seed", seed);
     report.count("seconds under faults", began.elapsed().as_secs());
-    for (kind, name) in kinds(stand.dock.is_some()) {
-        report.count(name, hand.kills[kind as usize]);
-    }
+    hand.count(report);
     // A start that is shot down gives up and says so; whoever started it tries again, as an init system does.
     report.count("starts given up under fire", stand.forget_ends());
     let limit = Duration::from_secs(common.run.settle);
     report.must_be_none("stuck after the last fault", check::settle(&stand.places.database(), limit).await);
-    let engine_kills = hand.kills[Fault::Engine as usize] + hand.kills[Fault::Everything as usize];
+    let engine_kills = hand.struck(|fault| matches!(fault, Fault::Engine | Fault::Everything));
     check::everything(report, load, client, stand, (engine_kills, common.parallel)).await?;
     check::clear_up(report, load, stand, limit).await;
     Ok(())
@@ -176,85 +167,55 @@ async fn keep_alive(stand: &mut Stand, waited: impl Future<Output = ()>) -> anyh
     }
 }
 
-/// What kills.
-struct Hand {
-    random: StdRng,
-    bag: Vec<Fault>,
-    kills: [usize; KINDS.len()],
-    pause: u64,
+/// Kills until it is dropped; returns only when something cannot be started again.
+async fn work(hand: &mut Hand<Fault>, load: &Load, stand: &mut Stand) -> anyhow::Error {
+    loop {
+        let (pause, patient) = hand.pause();
+        let waited = async {
+            if patient {
+                until_alive(load).await;
+            }
+            sleep(pause).await;
+        };
+        if let Err(error) = keep_alive(stand, waited).await {
+            return error;
+        }
+        if let Err(error) = strike(hand, stand).await {
+            return error;
+        }
+    }
 }
 
-impl Hand {
-    /// Kills until it is dropped; returns only when something cannot be started again.
-    async fn work(&mut self, load: &Load, stand: &mut Stand) -> anyhow::Error {
-        loop {
-            let pause = Duration::from_millis(self.random.random_range(0..self.pause));
-            // One in four comes while the last one is still being recovered from.
-            let patient = self.random.random_range(0..4) > 0;
-            let waited = async {
-                if patient {
-                    until_alive(load).await;
+async fn strike(hand: &mut Hand<Fault>, stand: &mut Stand) -> anyhow::Result<()> {
+    let (fault, down) = hand.draw();
+    match fault {
+        Fault::ControlPlane => stand.control_plane.kill().await,
+        Fault::Agent => stand.agent.kill().await,
+        Fault::Postmaster => kill_found(stand.postmaster()),
+        Fault::Backend => kill_found(hand.backend(stand)),
+        Fault::DockerAgent => {
+            if let Some(dock) = &mut stand.dock {
+                dock.agent.kill().await;
+            }
+        }
+        Fault::Engine => {
+            if let Some(dock) = &mut stand.dock {
+                dock.engine.kill().await;
+            }
+        }
+        Fault::Everything => {
+            kill_found(stand.postmaster());
+            let Stand { control_plane, agent, dock, .. } = stand;
+            let containers = async {
+                if let Some(Dock { agent, engine }) = dock {
+                    tokio::join!(agent.kill(), engine.kill());
                 }
-                sleep(pause).await;
             };
-            if let Err(error) = keep_alive(stand, waited).await {
-                return error;
-            }
-            if let Err(error) = self.strike(stand).await {
-                return error;
-            }
+            tokio::join!(control_plane.kill(), agent.kill(), containers);
         }
     }
-
-    async fn strike(&mut self, stand: &mut Stand) -> anyhow::Result<()> {
-        // Each kind comes once before any comes again.
-        if self.bag.is_empty() {
-            self.bag = kinds(stand.dock.is_some()).map(|(fault, _)| fault).collect();
-        }
-        let fault = self.bag.swap_remove(self.random.random_range(0..self.bag.len()));
-        let down = Duration::from_millis(self.random.random_range(0..800));
-        match fault {
-            Fault::ControlPlane => stand.control_plane.kill().await,
-            Fault::Agent => stand.agent.kill().await,
-            Fault::Postmaster => kill_found(stand.postmaster()),
-            Fault::Backend => kill_found(self.backend(stand)),
-            Fault::DockerAgent => {
-                if let Some(dock) = &mut stand.dock {
-                    dock.agent.kill().await;
-                }
-            }
-            Fault::Engine => {
-                if let Some(dock) = &mut stand.dock {
-                    dock.engine.kill().await;
-                }
-            }
-            Fault::Everything => {
-                kill_found(stand.postmaster());
-                let Stand { control_plane, agent, dock, .. } = stand;
-                let containers = async {
-                    if let Some(Dock { agent, engine }) = dock {
-                        tokio::join!(agent.kill(), engine.kill());
-                    }
-                };
-                tokio::join!(control_plane.kill(), agent.kill(), containers);
-            }
-        }
-        self.kills[fault as usize] += 1;
-        if !matches!(fault, Fault::Postmaster | Fault::Backend) {
-            sleep(down).await;
-        }
-        restart(stand).context("it cannot be started again")
+    if !matches!(fault, Fault::Postmaster | Fault::Backend) {
+        sleep(down).await;
     }
-
-    fn backend(&mut self, stand: &Stand) -> Option<i32> {
-        let children = machine::children(stand.postmaster()?);
-        let place = self.random.random_range(0..children.len().max(1));
-        children.get(place).copied()
-    }
-}
-
-pub(crate) fn kill_found(pid: Option<i32>) {
-    if let Some(pid) = pid {
-        machine::send(pid, Signal::SIGKILL);
-    }
+    restart(stand).context("it cannot be started again")
 }

@@ -8,14 +8,13 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Run,
-    faults::{bar, finish, kill_found},
+    faults::{bar, finish},
+    hand::{Hand, kill_found},
     judge::{Wrongs, judge, shared},
-    machine,
     readers::{Cursor, Keeper},
     report::Report,
     senders::{Senders, prepare},
@@ -96,12 +95,7 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
         shared: cursor(Keeper::Shared)?,
         afterwards: cursor(Keeper::Shared)?,
     };
-    let mut hand = Hand {
-        random: StdRng::seed_from_u64(seed),
-        bag: Vec::new(),
-        kills: [0; KINDS.len()],
-        pause: pause.max(1),
-    };
+    let mut hand = Hand::new(seed, KINDS, pause);
     let began = Instant::now();
     let over = AtomicBool::new(false);
     let driven = {
@@ -112,7 +106,7 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
         let sending = async {
             let faulted = tokio::select! {
                 () = senders.run() => Ok(()),
-                error = hand.work(&senders, &mut stand) => Err(error),
+                error = work(&mut hand, &senders, &mut stand) => Err(error),
             };
             let restarted = restart(&mut stand);
             over.store(true, Ordering::Release);
@@ -125,9 +119,7 @@ pub(crate) async fn run(wishes: Wishes) -> anyhow::Result<ExitCode> {
         Ok(()) => {
             report.count("seed", seed);
             report.count("seconds under faults", began.elapsed().as_secs());
-            for (kind, name) in KINDS {
-                report.count(name, hand.kills[kind as usize]);
-            }
+            hand.count(&mut report);
             // A start that is shot down gives up and says so; whoever started it tries again, as an init system does.
             report.count("starts given up under fire", stand.forget_ends());
             cursors.afterwards.run(&over).await;
@@ -204,63 +196,39 @@ fn restart(stand: &mut Stand) -> anyhow::Result<()> {
     if stand.control_plane.is_running() { Ok(()) } else { stand.control_plane.start() }
 }
 
-/// What kills.
-struct Hand {
-    random: StdRng,
-    bag: Vec<Fault>,
-    kills: [usize; KINDS.len()],
-    pause: u64,
-}
-
-impl Hand {
-    /// Kills until it is dropped; returns only when something cannot be started again.
-    async fn work(&mut self, senders: &Senders, stand: &mut Stand) -> anyhow::Error {
-        loop {
-            let pause = Duration::from_millis(self.random.random_range(0..self.pause));
-            // One in four comes while the last one is still being recovered from.
-            let patient = self.random.random_range(0..4) > 0;
-            let (enough, deadline) = (senders.done() + ANSWERS, Instant::now() + ALIVE);
-            while patient && senders.done() < enough && Instant::now() < deadline {
-                sleep(LOOK).await;
-                if let Err(error) = restart(stand) {
-                    return error;
-                }
-            }
-            sleep(pause).await;
-            if let Err(error) = self.strike(stand).await {
+/// Kills until it is dropped; returns only when something cannot be started again.
+async fn work(hand: &mut Hand<Fault>, senders: &Senders, stand: &mut Stand) -> anyhow::Error {
+    loop {
+        let (pause, patient) = hand.pause();
+        let (enough, deadline) = (senders.done() + ANSWERS, Instant::now() + ALIVE);
+        while patient && senders.done() < enough && Instant::now() < deadline {
+            sleep(LOOK).await;
+            if let Err(error) = restart(stand) {
                 return error;
             }
         }
+        sleep(pause).await;
+        if let Err(error) = strike(hand, stand).await {
+            return error;
+        }
     }
+}
 
-    async fn strike(&mut self, stand: &mut Stand) -> anyhow::Result<()> {
-        // Each kind comes once before any comes again.
-        if self.bag.is_empty() {
-            self.bag = KINDS.map(|(fault, _)| fault).to_vec();
+async fn strike(hand: &mut Hand<Fault>, stand: &mut Stand) -> anyhow::Result<()> {
+    let (fault, down) = hand.draw();
+    match fault {
+        Fault::ControlPlane => stand.control_plane.kill().await,
+        Fault::Nats => kill_found(stand.nats()),
+        Fault::Postmaster => kill_found(stand.postmaster()),
+        Fault::Backend => kill_found(hand.backend(stand)),
+        Fault::Everything => {
+            kill_found(stand.nats());
+            kill_found(stand.postmaster());
+            stand.control_plane.kill().await;
         }
-        let fault = self.bag.swap_remove(self.random.random_range(0..self.bag.len()));
-        let down = Duration::from_millis(self.random.random_range(0..800));
-        match fault {
-            Fault::ControlPlane => stand.control_plane.kill().await,
-            Fault::Nats => kill_found(stand.nats()),
-            Fault::Postmaster => kill_found(stand.postmaster()),
-            Fault::Backend => kill_found(self.backend(stand)),
-            Fault::Everything => {
-                kill_found(stand.nats());
-                kill_found(stand.postmaster());
-                stand.control_plane.kill().await;
-            }
-        }
-        self.kills[fault as usize] += 1;
-        if matches!(fault, Fault::ControlPlane | Fault::Everything) {
-            sleep(down).await;
-        }
-        restart(stand).context("it cannot be started again")
     }
-
-    fn backend(&mut self, stand: &Stand) -> Option<i32> {
-        let children = machine::children(stand.postmaster()?);
-        let place = self.random.random_range(0..children.len().max(1));
-        children.get(place).copied()
+    if matches!(fault, Fault::ControlPlane | Fault::Everything) {
+        sleep(down).await;
     }
+    restart(stand).context("it cannot be started again")
 }

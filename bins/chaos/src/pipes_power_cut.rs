@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
@@ -18,16 +17,13 @@ use crate::{
     disk::{self, Disk},
     faults::{bar, finish},
     judge::{Wrongs, judge},
-    machine,
     pipes::{Messages, sent},
+    power,
     readers::{Cursor, Keeper},
     report::Report,
     senders::{Senders, prepare},
     stand::{Cast, Places, Stand},
 };
-
-/// How long answers that were on their way may take to arrive.
-const ON_THE_WAY: Duration = Duration::from_millis(300);
 
 /// What `pipes-power-cut` can be told.
 #[derive(Debug, Args)]
@@ -158,27 +154,8 @@ async fn read_all(senders: &Senders, mut reader: Cursor) -> Cut {
 
 async fn cut(senders: &Senders, reader: Cursor, stand: &mut Stand, disk: &mut Disk) -> anyhow::Result<Cut> {
     let began = Instant::now();
-    let postmaster = stand.postmaster().context("PostgreSQL does not run")?;
-    let nats = stand.nats().context("nats-server does not run")?;
-    let control_plane = stand.control_plane.pid().context("the control plane does not run")?;
-    // All of them stand still, so nothing is acknowledged from here on.
-    let mut processes = vec![control_plane, nats, postmaster];
-    processes.extend(machine::children(postmaster));
-    for pid in &processes {
-        machine::send(*pid, Signal::SIGSTOP);
-    }
-    disk.cut()?;
-    // Answers that were sent before are acknowledgements too.
-    sleep(ON_THE_WAY).await;
-    for pid in processes.iter().filter(|pid| **pid != control_plane) {
-        machine::send(*pid, Signal::SIGKILL);
-    }
-    stand.control_plane.kill().await;
-    while processes.iter().any(|pid| machine::lives(*pid)) {
-        sleep(Duration::from_millis(10)).await;
-    }
-    disk.replace()?;
-    stand.control_plane.start()?;
+    anyhow::ensure!(stand.nats().is_some(), "nats-server does not run");
+    power::cut(stand, disk, || ()).await?;
     // The senders go on meanwhile; what they are told from now on is looked for the next time.
     let cut = read_all(senders, reader).await;
     stand.control_plane.look();

@@ -3,9 +3,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use clap::Args;
-use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tidegate_client::Client;
 use tokio::time::{Instant, sleep};
@@ -15,7 +13,7 @@ use crate::{
     disk::{self, Disk},
     faults::{bar, finish},
     load::Load,
-    machine,
+    power,
     report::Report,
     sql,
     stand::{Cast, Places, Stand, asker},
@@ -23,8 +21,6 @@ use crate::{
 
 /// How long the database may take to come up on what was left of its disk.
 const RECOVERY: Duration = Duration::from_mins(2);
-/// How long answers that were on their way may take to arrive.
-const ON_THE_WAY: Duration = Duration::from_millis(300);
 
 /// What `power-cut` can be told.
 #[derive(Debug, Args)]
@@ -140,28 +136,7 @@ async fn cut_at(
 
 async fn cut(load: &Arc<Load>, stand: &mut Stand, disk: &mut Disk) -> anyhow::Result<Cut> {
     let began = Instant::now();
-    let postmaster = stand.postmaster().context("PostgreSQL does not run")?;
-    let control_plane = stand.control_plane.pid().context("the control plane does not run")?;
-    // All of them stand still, so nothing is acknowledged from here on.
-    let mut processes = vec![control_plane, postmaster];
-    processes.extend(stand.nats());
-    processes.extend(machine::children(postmaster));
-    for pid in &processes {
-        machine::send(*pid, Signal::SIGSTOP);
-    }
-    disk.cut()?;
-    // Answers that were sent before are acknowledgements too.
-    sleep(ON_THE_WAY).await;
-    let tracked = load.tracked();
-    for pid in processes.iter().filter(|pid| **pid != control_plane) {
-        machine::send(*pid, Signal::SIGKILL);
-    }
-    stand.control_plane.kill().await;
-    while processes.iter().any(|pid| machine::lives(*pid)) {
-        sleep(Duration::from_millis(10)).await;
-    }
-    disk.replace()?;
-    stand.control_plane.start()?;
+    let tracked = power::cut(stand, disk, || load.tracked()).await?;
     let rows = recovered(stand).await?;
     let commands = tracked.iter().map(|session| session.commands.len()).sum();
     let lost = check::acknowledged(&tracked, &rows);

@@ -1,6 +1,10 @@
 //! How the program ends: exit codes and the sentence that goes with a failure.
 
-use std::{error::Error as _, io, process::ExitCode};
+use std::{
+    error::Error as _,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use tidegate_client::{Error, PipeError};
 
@@ -39,11 +43,9 @@ pub(crate) fn report(error: &anyhow::Error, json: bool, code: u8) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::from(BROKEN_PIPE);
     }
-    if json {
-        eprintln!("{}", as_json(error));
-    } else {
-        eprintln!("tidegate: {}", sentence(error));
-    }
+    let line = if json { as_json(error).to_string() } else { format!("tidegate: {}", sentence(error)) };
+    // Nobody may be there to be told; the code says it, too.
+    drop(writeln!(io::stderr(), "{line}"));
     ExitCode::from(code)
 }
 

@@ -45,7 +45,8 @@ impl Output {
     /// Tells people something beside the answer.
     pub(crate) fn note(self, text: &str) {
         if !self.json {
-            eprintln!("{}", plain(text));
+            // Nobody may be there to be told.
+            drop(writeln!(io::stderr(), "{}", plain(text)));
         }
     }
 }

@@ -72,8 +72,8 @@ pub use invites::{InviteList, Joined, NewInvite};
 pub use keys::{KeyPage, MadeKey};
 pub use logs::{LogChunk, Logs};
 pub use messages::{
-    Message, MessageList, MessageQuery, MessageToSend, NatsAccess, PipeOpening, PipeRoute, SeenMemberPage,
-    SubscriptionPage,
+    Message, MessageList, MessageQuery, MessageToSend, NatsAccess, PipeEnd, PipeOpening, PipeRoute,
+    SeenMemberPage, SubscriptionPage,
 };
 pub use organizations::{
     MemberPage, MyOrganization, NewOrganization, OrganizationChange, OrganizationPage, Permissions,

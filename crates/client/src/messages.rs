@@ -1,7 +1,7 @@
 //! Messages of pipes: sending them so that each is stored once, and reading them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use reqwest::header::{DATE, HeaderName};
+use reqwest::header::HeaderName;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate_model::{
@@ -112,6 +112,16 @@ pub struct MessageQuery {
     pub wait: Option<u64>,
 }
 
+/// Where a pipe ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PipeEnd {
+    /// The sequence of the newest message ever; 0 where there never was one.
+    pub last: u64,
+    /// Which stream it is: sequences of another one mean other messages.
+    pub incarnation: Option<DateTime<Utc>>,
+}
+
 /// What a client of NATS wants with a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PipeOpening {
@@ -154,6 +164,9 @@ pub struct NatsAccess {
     pub nats_user_jwt: Secret<String>,
     /// The user's seed, which signs what NATS asks.
     pub nats_user_seed: Secret<String>,
+    /// What the names of keyed messages are made with; none from a control plane that knows keys by themselves.
+    #[serde(default)]
+    pub message_key: Option<Secret<String>>,
     /// The prefix that the client's inboxes must have.
     pub inbox_prefix: String,
     /// How many pipes of others the user may write to that the token has no room for: they are written to over HTTP.
@@ -171,7 +184,8 @@ const LONGEST: u64 = 20;
 
 impl Client {
     /// `POST sources/{handle}/pipes/{name}/messages`. It is stored when this succeeds. An answer that was lost is asked for
-    /// again under the same key, which stores it once within ten minutes.
+    /// again under the same key, which stores it once within ten minutes, or as long as the pipe keeps messages
+    /// where that is less.
     pub async fn send_message(
         &self,
         handle: &Handle,
@@ -195,13 +209,9 @@ impl Client {
         self.fetch(call.header(IDEMPOTENCY_KEY, key.into_header())).await
     }
 
-    /// The second that it is at the control plane, which stamps messages.
-    pub(crate) async fn servers_second(&self, handle: &Handle) -> Result<DateTime<Utc>, Error> {
-        let answer = self.send(&Call::get(&["sources", handle.as_str()])).await?;
-        let said = answer.headers().get(DATE).and_then(|value| value.to_str().ok());
-        let time = said.and_then(|text| DateTime::parse_from_rfc2822(text).ok());
-        let time = time.ok_or_else(|| Error::Protocol("the answer says no date".to_owned()))?;
-        Ok(time.to_utc())
+    /// `GET sources/{handle}/pipes/{name}/end`: behind it are the messages that are sent from now on, whatever any clock says.
+    pub async fn pipe_end(&self, handle: &Handle, pipe: &str) -> Result<PipeEnd, Error> {
+        self.fetch(Call::get(&["sources", handle.as_str(), "pipes", pipe, "end"])).await
     }
 
     /// `GET sources/{handle}/pipes/{name}/messages`.

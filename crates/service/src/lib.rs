@@ -82,7 +82,7 @@ pub use bearer_tokens::{BearerTokens, IssuedToken};
 pub use broker::{
     Begun as RotationBegun, Broker, BrokerOptions, BrokerTls, Connected, Drift, Exchange, Exchanged,
     Messages, MessagesPage, MessagesRead, MessagesWanted, NatsStanding, OLDEST_NATS,
-    Operator as NatsOperator, OperatorStanding, PipeLimits, PipeLimitsChange, PipeRoute, Published,
+    Operator as NatsOperator, OperatorStanding, PipeEnd, PipeLimits, PipeLimitsChange, PipeRoute, Published,
     ReadMessage, ReadPlace, Recorded, Recorder, Recording, Rotation, ServerState as NatsServer,
     StoreState as NatsStore, Trust as NatsTrust, check_version as check_nats_version,
 };

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::{Args as ClapArgs, ValueEnum, builder::RangedU64ValueParser};
 use tidegate_model::{Handle, INBOX, MessageId};
 
 /// How messages travel.
@@ -49,7 +49,7 @@ pub(crate) struct SendArgs {
     #[arg(long)]
     pub(crate) ack: bool,
     /// Wait so many seconds until somebody has read it.
-    #[arg(long, value_name = "SECONDS", requires = "ack", conflicts_with = "lines")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(), requires = "ack", conflicts_with = "lines")]
     pub(crate) wait_read: Option<u64>,
     /// What a repeat is known by, within ten minutes; a random one where absent. With --lines the number of the line is
     /// added.
@@ -62,7 +62,7 @@ pub(crate) struct SendArgs {
     #[arg(long, value_enum, default_value_t = Over::Http)]
     pub(crate) over: Over,
     /// For how many seconds to try again where the broker does not answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(), default_value_t = 30)]
     pub(crate) timeout: u64,
 }
 
@@ -131,7 +131,7 @@ pub(crate) struct ReadArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub(crate) limit: usize,
     /// Wait so many seconds for a message where there is none.
-    #[arg(long, value_name = "SECONDS", conflicts_with = "follow")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(), conflicts_with = "follow")]
     pub(crate) wait: Option<u64>,
     /// Go on with what comes, until it is ended.
     #[arg(long, short)]
@@ -139,6 +139,14 @@ pub(crate) struct ReadArgs {
     /// Through the control plane, or straight from NATS, where your place moves.
     #[arg(long, value_enum, default_value_t = Over::Http)]
     pub(crate) over: Over,
+}
+
+/// The longest wait that can be asked for: 30 days.
+const MOST_SECONDS: u64 = 30 * 24 * 60 * 60;
+
+/// Seconds that somebody waits.
+fn seconds() -> RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(..=MOST_SECONDS)
 }
 
 /// A source and one of its pipes.
@@ -164,6 +172,23 @@ impl FromStr for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Waits {
+        #[arg(long, value_parser = seconds())]
+        wait: u64,
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_moment_can_be_worked_out_for() {
+        let read =
+            |text: &str| <Waits as clap::Parser>::try_parse_from(["read", "--wait", text]).map(|it| it.wait);
+        assert_eq!(read("0").ok(), Some(0));
+        assert_eq!(read("2592000").ok(), Some(MOST_SECONDS));
+        for far in ["2592001", "18446744073709551615"] {
+            assert!(read(far).unwrap_err().to_string().contains("2592000"), "{far}");
+        }
+    }
 
     #[test]
     fn an_address_is_an_inbox_or_a_pipe() {

@@ -1,6 +1,6 @@
 //! The words about sources and pipes.
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 use tidegate_model::{Handle, PipeName, Quantity, SourceKind, SourceRight};
 
 /// `source …`.
@@ -52,19 +52,20 @@ pub(crate) struct SourceArg {
 #[command(after_help = "Examples:\n  \
     tidegate source grant build read --everyone\n  \
     tidegate source grant build type --user ada")]
+#[command(group = ArgGroup::new("to").args(["user", "group", "everyone"]).required(true))]
 pub(crate) struct GrantArgs {
     #[command(flatten)]
     pub(crate) source: SourceArg,
     /// `read` its output and the pipes made at it, `write` to the pipes made at it, or `type` into its terminal.
     pub(crate) right: SourceRight,
     #[command(flatten)]
-    pub(crate) to: GrantedTo,
+    pub(crate) to: Whom,
 }
 
-/// Whom a right is given to.
+/// Whose right it is.
 #[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = false)]
-pub(crate) struct GrantedTo {
+#[group(multiple = false)]
+pub(crate) struct Whom {
     /// A member of the organization, by username.
     #[arg(long, value_name = "USERNAME")]
     pub(crate) user: Option<String>,
@@ -88,22 +89,7 @@ pub(crate) struct RevokeArgs {
     #[arg(value_name = "RIGHT|ID")]
     pub(crate) grant: String,
     #[command(flatten)]
-    pub(crate) of: RevokedOf,
-}
-
-/// Whose right is taken away.
-#[derive(Debug, ClapArgs)]
-#[group(multiple = false)]
-pub(crate) struct RevokedOf {
-    /// That of a member, by username.
-    #[arg(long, value_name = "USERNAME")]
-    pub(crate) user: Option<String>,
-    /// That of a group, by id or name.
-    #[arg(long, value_name = "GROUP")]
-    pub(crate) group: Option<String>,
-    /// That of every member of the organization.
-    #[arg(long)]
-    pub(crate) everyone: bool,
+    pub(crate) of: Whom,
 }
 
 /// `pipe …`.

@@ -1,7 +1,12 @@
 //! Sharing: a program on a terminal here, whose bytes go to this screen and to a pipe, and which hears this keyboard and
 //! another pipe. The pipes may be away for as long as they like: the program goes on.
 
-use std::{convert::Infallible, ffi::OsString, io, time::Duration};
+use std::{
+    convert::Infallible,
+    ffi::OsString,
+    io::{self, Write},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tidegate_client::{
@@ -266,7 +271,10 @@ impl Outlet {
         if let Ok(stored) = timeout(REST.1, &mut rest).await {
             return Ok(stored);
         }
-        eprintln!("tidegate: the rest of the output is being stored; ctrl-c leaves it");
+        let told =
+            writeln!(io::stderr(), "tidegate: the rest of the output is being stored; ctrl-c leaves it");
+        // Nobody may be there to be told.
+        drop(told);
         Ok(tokio::select! {
             stored = &mut rest => stored,
             _ = signals.next() => false,
@@ -283,7 +291,7 @@ async fn show(
     outlet: &mut Outlet,
     asides: &mut mpsc::Receiver<Aside>,
 ) -> anyhow::Result<i32> {
-    let mut code = None;
+    let (mut code, mut shown) = (None, true);
     loop {
         tokio::select! {
             biased;
@@ -300,7 +308,11 @@ async fn show(
             piece = output.recv() => {
                 let Some(piece) = piece else { break };
                 outlet.bytes(&piece, terminal).await;
-                terminal.show(piece).await?;
+                // A screen that is gone ends nothing: others watch.
+                if shown && let Err(error) = terminal.show(piece).await {
+                    shown = false;
+                    terminal.note(&format!("nothing more is shown here, the program goes on and is shared: {error}"));
+                }
             }
             ended = &mut exit, if code.is_none() => code = Some(ended??),
             () = sleep(QUIET), if code.is_some() => break,

@@ -27,7 +27,8 @@ const INTERRUPT: u8 = 0x03;
 const QUIET: Duration = Duration::from_secs(1);
 /// Words beside the output that wait to be said.
 const ASIDES: usize = 16;
-/// Keystrokes go at once, and few may wait: nobody wants to see a minute of typing done later.
+/// Keystrokes go at once, and few may wait: what is typed while nobody answers is done later, or given up after
+/// [`PipeWriting::key_lasts`] together with whatever else waits.
 const TYPING: fn() -> PipeWriting =
     || PipeWriting { batch: Duration::ZERO, waiting: 256 * 1_024, ..PipeWriting::default() };
 

@@ -16,6 +16,9 @@ use crate::{
 
 /// How long the first message is waited for where none is to be: NATS takes a moment to say that there is none.
 const MOMENT: Duration = Duration::from_secs(1);
+/// How long another one is waited for behind the last that is new: what was delivered before and not acknowledged comes once
+/// more, with those that were asked for, and is not counted among what is left.
+const BESIDE: Duration = Duration::from_millis(500);
 /// Messages that a follower asks for at a time.
 const AHEAD: usize = 100;
 
@@ -95,10 +98,9 @@ async fn read_on(context: &Context, words: &ReadArgs) -> Result<usize, Ending> {
     let Address { handle, pipe } = &words.from;
     let mut reader = pipes.reader(handle, pipe).await?;
     let first = words.wait.map_or(MOMENT, |wait| Duration::from_secs(wait).max(MOMENT));
-    let mut count = 0;
-    let mut failures = 0;
+    let mut wait = if words.follow { Duration::from_secs(LOOK) } else { first };
+    let (mut count, mut failures) = (0, 0);
     loop {
-        let wait = if words.follow { Duration::from_secs(LOOK) } else { first };
         let delivery = match next(&mut reader, wait, &mut failures, words.follow).await? {
             Some(delivery) => delivery,
             None if words.follow => continue,
@@ -107,12 +109,16 @@ async fn read_on(context: &Context, words: &ReadArgs) -> Result<usize, Ending> {
         write(context, &delivery.message).map_err(Ending::Output)?;
         acknowledge(&mut reader, &delivery, words.follow).await?;
         count += 1;
-        if !words.follow && (count >= words.limit || delivery.pending == 0) {
+        if words.follow {
+            continue;
+        }
+        if count >= words.limit {
             if delivery.pending > 0 {
                 context.output.note(&format!("{} more to read", delivery.pending));
             }
             return Ok(count);
         }
+        wait = if delivery.pending == 0 { BESIDE } else { MOMENT };
     }
 }
 

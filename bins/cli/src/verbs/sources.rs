@@ -9,7 +9,7 @@ use tidegate_model::{Handle, SourceGrant, SourceGrantId, SourceRight};
 
 use super::people::MOST;
 use crate::{
-    args::{GrantedTo, PipeVerb, RevokeArgs, RevokedOf, SourceVerb},
+    args::{PipeVerb, RevokeArgs, SourceVerb, Whom},
     context::Context,
     output::{self, plain},
 };
@@ -93,21 +93,21 @@ pub(super) async fn pipe(context: &Context, verb: PipeVerb) -> anyhow::Result<Ex
 }
 
 /// Names of groups never have the form of an id.
-fn to(words: GrantedTo) -> anyhow::Result<GrantTo> {
+fn to(words: Whom) -> anyhow::Result<GrantTo> {
     Ok(match words {
-        GrantedTo { everyone: true, .. } => GrantTo::Everyone,
-        GrantedTo { user: Some(name), .. } => GrantTo::Username(name),
-        GrantedTo { group: Some(text), .. } => match text.parse() {
+        Whom { everyone: true, .. } => GrantTo::Everyone,
+        Whom { user: Some(name), .. } => GrantTo::Username(name),
+        Whom { group: Some(text), .. } => match text.parse() {
             Ok(id) => GrantTo::GroupId(id),
             Err(_) => GrantTo::Group(text),
         },
-        GrantedTo { .. } => bail!("say to whom: --user USERNAME, --group GROUP or --everyone"),
+        Whom { .. } => bail!("say to whom: --user USERNAME, --group GROUP or --everyone"),
     })
 }
 
 /// The grant that is meant.
 async fn meant(client: &Client, words: &RevokeArgs) -> anyhow::Result<SourceGrantId> {
-    let RevokedOf { user, group, everyone } = &words.of;
+    let Whom { user, group, everyone } = &words.of;
     let named = user.is_some() || group.is_some() || *everyone;
     let Ok(right) = words.grant.parse::<SourceRight>() else {
         return match words.grant.parse() {

@@ -20,6 +20,7 @@ mod person;
 mod plugins;
 mod program;
 mod readers;
+mod shared_terminal;
 mod sharing;
 mod sources;
 mod terminal;

@@ -290,6 +290,10 @@ async fn lines_that_are_not_sent_are_told_with_what_to_do() {
         ["send", "build", "text", "--lines"].as_slice(),
         &["send", "build", "--over", "pigeon"],
         &["read", "build", "--over", "nats", "--after", "0"],
+        // What no clock can add is no number of seconds, and no panic.
+        &["send", "build", "hi", "--timeout", "18446744073709551615"],
+        &["send", "build", "hi", "--ack", "--wait-read", "18446744073709551615"],
+        &["read", "build", "--wait", "18446744073709551615"],
     ] {
         assert_eq!(run(&server, words).await.2, 2, "{words:?}");
     }

@@ -76,3 +76,28 @@ async fn lines_go_over_nats_in_order_and_a_killed_reader_loses_none() {
     let read = String::from_utf8_lossy(&read.stdout).into_owned();
     assert!(read.contains("\"bye\""), "{read}");
 }
+
+#[tokio::test]
+async fn what_comes_once_more_is_read_in_one_go() {
+    let stand = Stand::start().await;
+    let made = stand.tidegate(&["source", "create", "build"]).output().await.unwrap();
+    assert!(made.status.success(), "{made:?}");
+    // Each fills what stands between two programs: a reader whose output nobody takes gets no further than the second.
+    let large = stand.file("large", &"x".repeat(45_000));
+    for _ in 0..6 {
+        let sent = stand.tidegate(&["send", "build", "--file", &large]).output().await.unwrap();
+        assert!(sent.status.success(), "{sent:?}");
+    }
+    let mut stuck = Reader::start(&stand);
+    let first = timeout(PATIENCE, stuck.lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(first.contains("\"sequence\":1"), "{first}");
+    stuck.child.kill().await.unwrap();
+    let words = ["read", "build", "--over", "nats", "--wait", "60", "--limit", "100", "--json"];
+    let read = stand.tidegate(&words).output().await.unwrap();
+    let read = String::from_utf8(read.stdout).unwrap();
+    let sequences: BTreeSet<u64> = read
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["sequence"].as_u64().unwrap())
+        .collect();
+    assert!(sequences.is_superset(&BTreeSet::from([3, 4, 5, 6])), "{sequences:?}");
+}

@@ -8,7 +8,7 @@ use tidegate_model::Secret;
 use tidegate_service::Services;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Origin, ProxyHeader, ProxyRange, content::Site};
+use super::{Origin, ProxyHeader, ProxyRange, content::Site, sources::followers::Followers};
 use crate::{Config, Limits, health::Probe};
 
 /// What every handler can reach. Cheap to clone.
@@ -26,6 +26,8 @@ pub struct Context {
     pub(crate) metrics_token: Option<Secret<String>>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) probe: Arc<Probe>,
+    /// Who follows pipes.
+    pub(crate) followers: Followers,
     pub(crate) shutdown: CancellationToken,
     /// Tasks of upgraded connections; a shutdown waits for them.
     pub(crate) tasks: TaskTracker,
@@ -61,6 +63,7 @@ impl Context {
             metrics_token: config.metrics.token.clone(),
             metrics: crate::metrics::handle(),
             probe: Arc::default(),
+            followers: Followers::default(),
             shutdown,
             tasks,
         }

@@ -129,7 +129,8 @@ impl Problem {
         self.retry_after.map(|seconds| seconds.max(1))
     }
 
-    fn with_retry(self, seconds: i64) -> Self {
+    /// The same, with the seconds to wait before the next try.
+    pub(crate) fn with_retry(self, seconds: i64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 

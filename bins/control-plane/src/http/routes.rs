@@ -314,6 +314,7 @@ fn of_sources(inside: &mut ServiceConfig) {
                 .route(get().to(sources::read))
                 .route(post().to(sources::send)),
         )
+        .service(resource("/{handle}/pipes/{name}/end").route(get().to(sources::end)))
         .service(resource("/{handle}/pipes/{name}/open").route(post().to(sources::open)))
         .service(resource("/{handle}/pipes/{name}/place").route(put().to(sources::confirm)))
         .service(

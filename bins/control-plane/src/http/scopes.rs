@@ -151,6 +151,7 @@ pub const KEY_NEEDS: &[(&str, &str, Needs)] = &[
     ("DELETE", "/sources/{handle}/pipes/{name}", PIPES_WRITE),
     ("GET", "/sources/{handle}/pipes/{name}/messages", PIPES_READ),
     ("POST", "/sources/{handle}/pipes/{name}/messages", PIPES_WRITE),
+    ("GET", "/sources/{handle}/pipes/{name}/end", PIPES_READ),
     // To write to it needs more, which is asked where it is known.
     ("POST", "/sources/{handle}/pipes/{name}/open", PIPES_READ),
     ("PUT", "/sources/{handle}/pipes/{name}/place", PIPES_READ),

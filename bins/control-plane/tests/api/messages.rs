@@ -197,13 +197,13 @@ async fn a_pipe_is_followed_from_a_place_on_until_the_right_to_read_it_is_taken_
     let mut behind = Follower::open(&stand, &stand.friend, stdout, "Last-Event-ID: 1\r\n").await;
     let seen = behind.until("second").await;
     assert!(seen.contains("200 OK") && seen.contains("text/event-stream"), "{seen}");
-    assert!(seen.contains("id: 2\nevent: message\ndata: {") && !seen.contains("first"), "{seen}");
+    assert!(seen.contains("-2\nevent: message\ndata: {") && !seen.contains("first"), "{seen}");
     let mut now = Follower::open(&stand, &stand.friend, stdout, "").await;
     now.until("retry: 2000\n").await;
     stand.send(&stand.owner, stdout, json!({"payload": "third"})).await;
-    behind.until("id: 3\n").await;
+    behind.until("-3\nevent: message").await;
     let seen = now.until("third").await;
-    assert!(seen.contains("id: 3\n") && !seen.contains("second"), "{seen}");
+    assert!(seen.contains("-3\nevent: message") && !seen.contains("second"), "{seen}");
 
     let grant = format!("/api/v1/sources/build/grants/{}", grant.body["id"].as_str().unwrap());
     assert_eq!(stand.world.call("DELETE", &grant, &stand.owner.token, None).await.status, 204);
@@ -215,6 +215,166 @@ async fn a_pipe_is_followed_from_a_place_on_until_the_right_to_read_it_is_taken_
     );
     let refused = stand.read(&stand.friend, stdout).await;
     refused.refused(403, "E_FORBIDDEN");
+}
+
+/// The id of the last event in what was read.
+fn last_id(seen: &str) -> &str {
+    seen.rsplit("id: ").next().unwrap().lines().next().unwrap()
+}
+
+#[tokio::test]
+async fn whoever_comes_back_to_a_pipe_that_was_made_anew_is_told_and_gets_it_from_its_first_message_on() {
+    let stand = Stand::new().await;
+    for text in ["one", "two", "three"] {
+        stand.send(&stand.owner, INBOX, json!({"payload": text})).await;
+    }
+    let mut first = Follower::open(&stand, &stand.owner, &format!("{INBOX}?after=0"), "").await;
+    let had = last_id(first.until("three").await).to_owned();
+    drop(first);
+    let header = format!("Last-Event-ID: {had}\r\n");
+    // In the same stream nothing is said of it.
+    stand.send(&stand.owner, INBOX, json!({"payload": "four"})).await;
+    let mut same = Follower::open(&stand, &stand.owner, INBOX, &header).await;
+    let seen = same.until("four").await;
+    assert!(!seen.contains("reset") && !seen.contains("three"), "{seen}");
+    drop(same);
+
+    let source = "/api/v1/sources/build";
+    assert_eq!(stand.world.call("DELETE", source, &stand.owner.token, None).await.status, 204);
+    let again = stand.send(&stand.owner, "/api/v1/sources", json!({"handle": "build", "kind": "pty"})).await;
+    assert_eq!(again.status, 201, "{again:?}");
+    stand.send(&stand.owner, INBOX, json!({"payload": "anew"})).await;
+    let mut back = Follower::open(&stand, &stand.owner, INBOX, &header).await;
+    let seen = back.until("anew").await.to_owned();
+    let (reset, message) = (seen.find("event: reset").unwrap(), seen.find("event: message").unwrap());
+    assert!(reset < message, "{seen}");
+    assert!(
+        last_id(&seen).ends_with("-1") && last_id(&seen)[..8] == had[..8] && !seen.contains(&had),
+        "{seen}"
+    );
+    // A sequence alone is what clients had before, and is taken as it is.
+    let mut bare = Follower::open(&stand, &stand.owner, INBOX, "Last-Event-ID: 0\r\n").await;
+    assert!(!bare.until("anew").await.contains("reset"));
+
+    let headers = [
+        ("Authorization", format!("Bearer {}", stand.owner.token)),
+        ("Accept", "text/event-stream".to_owned()),
+        ("Last-Event-ID", "1-x".to_owned()),
+    ];
+    let bad = stand.world.raw("GET", INBOX, &headers, b"").await;
+    assert_eq!(bad.refused(400, "E_INVALID").fields(), ["Last-Event-ID"]);
+}
+
+#[tokio::test]
+async fn from_now_on_is_behind_the_end_of_the_pipe_and_holds_for_whoever_is_cut_off_before_the_first_message()
+{
+    let stand = Stand::new().await;
+    for text in ["one", "two"] {
+        stand.send(&stand.owner, INBOX, json!({"payload": text})).await;
+    }
+    let end = stand.read(&stand.owner, "/api/v1/sources/build/pipes/inbox/end").await;
+    assert_eq!(
+        (end.status, &end.body["last"], end.header("cache-control")),
+        (200, &json!(2), Some("no-store"))
+    );
+    assert!(end.body["incarnation"].is_string(), "{end:?}");
+    let mut now = Follower::open(&stand, &stand.owner, INBOX, "").await;
+    let began = last_id(now.until("\n:\n").await).to_owned();
+    assert!(began.ends_with("-2"), "{began}");
+    drop(now);
+    stand.send(&stand.owner, INBOX, json!({"payload": "meanwhile"})).await;
+    let header = format!("Last-Event-ID: {began}\r\n");
+    let mut back = Follower::open(&stand, &stand.owner, INBOX, &header).await;
+    let seen = back.until("meanwhile").await;
+    assert!(!seen.contains("two") && !seen.contains("reset"), "{seen}");
+}
+
+/// The sizes of the chunks in what was read.
+fn chunks(seen: &str) -> Vec<usize> {
+    let (_, mut rest) = seen.split_once("\r\n\r\n").unwrap();
+    let mut sizes = Vec::new();
+    while let Some((size, body)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        sizes.push(size);
+        rest = body.get(size + 2..).unwrap_or_default();
+    }
+    sizes
+}
+
+#[tokio::test]
+async fn large_messages_come_in_pieces_that_are_bounded_each_once_and_in_order() {
+    let stand = Stand::new().await;
+    for number in 0..14 {
+        let text = format!("{number:02}{}", "x".repeat(60_000));
+        let sent = stand.send(&stand.owner, INBOX, json!({"payload": text})).await;
+        assert_eq!(sent.status, 201, "{sent:?}");
+    }
+    stand.send(&stand.owner, INBOX, json!({"payload": "last"})).await;
+    let mut follower = Follower::open(&stand, &stand.owner, &format!("{INBOX}?after=0"), "").await;
+    let seen = follower.until("\"last\"").await;
+    let order: Vec<&str> = seen.split("\"payload\":\"").skip(1).map(|rest| &rest[..2]).collect();
+    let wanted: Vec<String> = (0..14).map(|number| format!("{number:02}")).chain(["la".to_owned()]).collect();
+    assert_eq!(order, wanted);
+    let sizes = chunks(seen);
+    assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 256 * 1_024), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn nobody_follows_more_than_so_many_pipes_at_once() {
+    let stand = Stand::new().await;
+    stand.send(&stand.owner, INBOX, json!({"payload": "one"})).await;
+    let open = async || Follower::open(&stand, &stand.owner, &format!("{INBOX}?after=0"), "").await;
+    let mut followers = Vec::new();
+    for _ in 0..32 {
+        let mut follower = open().await;
+        follower.until("one").await;
+        followers.push(follower);
+    }
+    let mut refused = open().await;
+    let said = refused.until("E_TOO_MANY_FOLLOWED").await;
+    assert!(
+        said.starts_with("HTTP/1.1 429") && said.to_lowercase().contains("\r\nretry-after: 5\r\n"),
+        "{said}"
+    );
+    // Others have their own.
+    let right = json!({"username": stand.friend.name, "right": "read"});
+    stand.send(&stand.owner, "/api/v1/sources/build/grants", right).await;
+    Follower::open(&stand, &stand.friend, &format!("{INBOX}?after=0"), "").await.until("one").await;
+    drop(followers.pop());
+    let room = async || {
+        // Who left is missed when something is written to them.
+        stand.send(&stand.owner, INBOX, json!({"payload": "more"})).await;
+        open().await.text.starts_with("HTTP/1.1 200")
+    };
+    eventually("a stream that ended leaves room for another one", room).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_while_the_database_works_for_it_costs_no_connection() {
+    let stand = Stand::new().await;
+    stand.send(&stand.owner, INBOX, json!({"payload": "one"})).await;
+    let mut follower = Follower::open(&stand, &stand.owner, &format!("{INBOX}?after=0"), "").await;
+    follower.until("one").await;
+    let holder = stand.world.db.superuser().await;
+    holder.batch_execute("BEGIN; LOCK TABLE sources IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let waiting = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND query ILIKE 'select%source%'";
+    let mut pid = 0;
+    let waits = async || {
+        pid = stand.world.db.look::<i32>(waiting).await;
+        pid != 0
+    };
+    eventually("a look waits for the lock", waits).await;
+    let out = stand.world.call("POST", "/api/v1/auth/logout", &stand.owner.token, None).await;
+    assert!(out.status < 300, "{out:?}");
+    // The login's end is seen within this time, and cuts nothing short.
+    let ended = ": the login that opened the stream has ended";
+    assert!(timeout(Duration::from_secs(2), follower.until(ended)).await.is_err(), "{}", follower.text);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    follower.until(ended).await;
+    let looked = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND state = 'idle'");
+    let idle = async || stand.world.db.look::<i64>(&looked).await == 1;
+    eventually("its connection is there for others", idle).await;
 }
 
 #[tokio::test]

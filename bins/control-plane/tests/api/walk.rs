@@ -167,6 +167,7 @@ const RULES: &[(&str, Rule)] = &[
     ("DELETE /sources/{handle}/pipes/{name}", Rule::Source(Operation::MakeSources)),
     ("GET /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::ReadSources)),
     ("POST /sources/{handle}/pipes/{name}/messages", Rule::Right(Operation::SendMessages)),
+    ("GET /sources/{handle}/pipes/{name}/end", Rule::Right(Operation::ReadSources)),
     ("POST /sources/{handle}/pipes/{name}/open", Rule::Right(Operation::ReadSources)),
     ("PUT /sources/{handle}/pipes/{name}/place", Rule::Right(Operation::ReadSources)),
     ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", Rule::Right(Operation::ReadSources)),
@@ -271,6 +272,7 @@ const PAST_THE_GATE: &[(&str, u16)] = &[
     // The server of the test has no NATS.
     ("GET /sources/{handle}/pipes/{name}/messages", 503),
     ("POST /sources/{handle}/pipes/{name}/messages", 503),
+    ("GET /sources/{handle}/pipes/{name}/end", 503),
     ("POST /sources/{handle}/pipes/{name}/open", 503),
     ("PUT /sources/{handle}/pipes/{name}/place", 503),
     ("GET /sources/{handle}/pipes/{name}/messages/{sequence}/receipts", 503),

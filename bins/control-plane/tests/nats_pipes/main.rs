@@ -22,8 +22,10 @@ use tidegate_client::{
 };
 use tidegate_engines::nats::{Durability, Nats, Options, Status};
 use tidegate_model::{Handle, OrgRole, Payload, Secret};
-use tidegate_test_support::nats::Authority;
-use tidegate_test_support::{DEADLINE, eventually, eventually_some, nats::trust};
+use tidegate_test_support::{
+    DEADLINE, eventually, eventually_some,
+    nats::{Authority, HeaderMap, Seed, UserKey, connect, trust},
+};
 use tokio::time::{Instant as Moment, interval, timeout};
 
 use support::{Somebody, World};
@@ -197,6 +199,37 @@ async fn a_repeat_under_the_same_key_is_stored_once_and_what_is_too_large_is_ref
     assert_eq!(status, Some(StatusCode::FORBIDDEN), "{refused}");
     let missing = pipes.reader(&build(), "nothing").await.unwrap_err();
     assert!(missing.to_string().contains("nothing"), "{missing}");
+}
+
+#[tokio::test]
+async fn whoever_guesses_a_key_does_not_take_the_place_of_what_is_sent_under_it() {
+    let stand = Stand::new().await;
+    let credential = json!({"api_key": stand.owner.token});
+    let opened = stand.world.call("POST", "/api/v1/auth/exchange", "", Some(credential)).await;
+    let said = |name: &str| opened.body[name].as_str().unwrap().to_owned();
+    let own = UserKey::from_seed(&Seed::new(said("nats_user_seed"))).unwrap();
+    let guesser =
+        connect(&said("nats_url"), &said("nats_user_jwt"), &own, &said("inbox_prefix")).await.unwrap();
+    let path = "/api/v1/sources/build/pipes/inbox/open";
+    let route = stand.world.call("POST", path, &stand.owner.token, Some(json!({"use": "write"}))).await;
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", format!("{}:nightly-17", stand.friend.id.replace('-', "")));
+    let subject = route.body["subject"].as_str().unwrap().to_owned();
+    let answer = guesser.request_with_headers(subject, headers, "{}".into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer.payload).contains("\"seq\""), "{answer:?}");
+
+    let key = IdempotencyKey::new("nightly-17").unwrap();
+    let pipes = stand.pipes(&stand.friend, PipesOptions::default()).await;
+    let sender = pipes.sender(&build(), "inbox").await.unwrap();
+    let (stored, repeated) = sender.send(&text("mine"), &key).await.unwrap().stored().await.unwrap();
+    assert_eq!((stored.sequence, repeated), (2, false), "it is stored beside what the guesser sent");
+    // Another connection of the same user, over NATS or not, knows it.
+    let again = stand.pipes(&stand.friend, PipesOptions::default()).await;
+    let sender = again.sender(&build(), "inbox").await.unwrap();
+    let (stored, repeated) = sender.send(&text("mine"), &key).await.unwrap().stored().await.unwrap();
+    assert_eq!((stored.sequence, repeated), (2, true));
+    let over_http = stand.client(&stand.friend).send_message(&build(), "inbox", &text("mine"), key).await;
+    assert_eq!(over_http.unwrap().sequence, 2);
 }
 
 /// A nats-server of the test's own, that can be killed.

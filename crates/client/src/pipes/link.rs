@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{PipeError, PipesOptions};
+use super::{PipeError, PipesOptions, names::Names};
 use crate::{Client, Error, NatsAccess, StatusCode, tls};
 
 /// How long one connection attempt may take.
@@ -40,6 +40,7 @@ pub(super) struct Link {
     client: async_nats::Client,
     number: u64,
     told: watch::Receiver<Told>,
+    names: Names,
 }
 
 /// What the server said of a connection.
@@ -57,6 +58,11 @@ impl Link {
     /// Grows from one connection to the next.
     pub(super) const fn number(&self) -> u64 {
         self.number
+    }
+
+    /// What NATS knows a key by.
+    pub(super) fn name(&self, key: &str) -> String {
+        self.names.name(key)
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -316,7 +322,7 @@ impl Keeper {
             .map_err(|error| unreachable(error.to_string()))?;
         // From now on it is this connection or none.
         spent.store(true, Ordering::SeqCst);
-        Ok(Link { client, number, told })
+        Ok(Link { client, number, told, names: Names::new(access) })
     }
 }
 

@@ -23,6 +23,7 @@
 
 mod error;
 mod link;
+mod names;
 mod read;
 mod send;
 

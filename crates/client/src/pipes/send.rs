@@ -166,6 +166,8 @@ struct Wire {
 struct Flight {
     number: u64,
     order: Order,
+    /// What NATS knows it by, once it was written.
+    id: Option<String>,
     /// When it was last written.
     at: Option<Instant>,
 }
@@ -224,7 +226,7 @@ impl Sending {
             match self.happens().await {
                 Happened::Answer(answer) => self.answered(&answer).await,
                 Happened::Given(Some(order)) => {
-                    self.waiting.push_back(Flight { number: self.next, order, at: None });
+                    self.waiting.push_back(Flight { number: self.next, order, id: None, at: None });
                     self.next += 1;
                 }
                 // Nobody sends any more, and nobody waits.
@@ -298,7 +300,9 @@ impl Sending {
             }
             let Some(flight) = self.waiting.get_mut(self.written) else { return };
             let mut headers = HeaderMap::new();
-            let id = format!("{}{}", self.prefix, flight.order.key);
+            // The same one whatever connection it goes over.
+            let named = || format!("{}{}", self.prefix, wire.link.name(&flight.order.key));
+            let id = flight.id.get_or_insert_with(named);
             headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
             let reply = format!("{}.{}", wire.inbox, flight.number);
             let payload = flight.order.payload.clone();

@@ -21,7 +21,7 @@ pub enum PipeFrom {
     After(u64),
     /// With what was stored at this moment or later.
     Since(DateTime<Utc>),
-    /// With what is stored from now on, by the control plane's clock to the second.
+    /// With what is sent once the first message is asked for.
     Now,
 }
 
@@ -103,7 +103,8 @@ impl PipeFollower {
 
     async fn look(&mut self) -> Result<MessageList, Error> {
         if self.from == PipeFrom::Now {
-            self.from = PipeFrom::Since(self.client.servers_second(&self.handle).await?);
+            let end = self.client.pipe_end(&self.handle, &self.pipe).await?;
+            (self.from, self.incarnation) = (PipeFrom::After(end.last), end.incarnation);
         }
         let (after, since) = match self.from {
             PipeFrom::After(sequence) => (Some(sequence), None),

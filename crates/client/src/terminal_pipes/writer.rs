@@ -24,8 +24,8 @@ pub struct PipeWriting {
     pub largest: usize,
     /// Bytes that wait at most, those on their way included; 8 MiB. Whoever writes more waits.
     pub waiting: usize,
-    /// For how long a message is sent again under its key, once it may be stored; 80 s, because the broker knows the key for
-    /// two minutes and one call takes up to half a minute.
+    /// For how long a message is sent again under its key, once it may be stored; 80 s. The broker knows the key for ten
+    /// minutes, or for as long as the pipe keeps messages where that is less; one call takes up to half a minute.
     pub key_lasts: Duration,
     /// What is done about a message whose answer was lost for longer.
     pub lost_answer: LostAnswer,

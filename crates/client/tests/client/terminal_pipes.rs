@@ -191,20 +191,44 @@ async fn a_follower_gives_every_message_once_over_lost_connections() {
 }
 
 #[tokio::test]
-async fn from_now_on_is_by_the_servers_clock() {
+async fn from_now_on_is_behind_the_end_of_the_stream_that_it_was_asked_of() {
+    let later = "2026-02-02T00:00:00Z";
     let mut asked = 0;
     let server = Fake::start(move |request: &Request| {
         asked += 1;
         match (asked, request.line.as_str()) {
-            (1, "GET /api/v1/sources/build") => {
-                Reply::Answer("200 OK", &["date: Tue, 03 Mar 2026 04:05:06 GMT"], "{}".to_owned())
+            (1, "GET /api/v1/sources/build/pipes/stdout/end") => {
+                Reply::ok(&json!({"last": 6, "incarnation": THEN}))
             }
-            (2, line) if line.contains("since=2026-03-03T04%3A05%3A06%2B00%3A00") => page(&[7], THEN),
+            (2, line) if line.contains("?after=6&") => page(&[7], THEN),
+            (3, line) if line.contains("?after=7&") => page(&[], later),
+            (4, line) if line.contains("?after=0&") => page(&[1], later),
             (_, line) => Reply::refusal("400 Bad Request", line),
         }
     })
     .await;
     let mut follower = server.client().follow_pipe(&build(), "stdout", PipeFrom::Now);
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        heard.push(match follower.next().await.unwrap() {
+            Followed::Message(message) => message.sequence.to_string(),
+            other => format!("{other:?}"),
+        });
+    }
+    assert_eq!(heard, ["7", "Anew", "1"]);
+}
+
+#[tokio::test]
+async fn a_pipe_that_was_made_anew_between_its_end_and_the_first_look_is_given_whole() {
+    let later = "2026-02-02T00:00:00Z";
+    let server = Fake::start(move |request: &Request| match request.line.as_str() {
+        line if line.contains("/end") => Reply::ok(&json!({"last": 500, "incarnation": THEN})),
+        line if line.contains("?after=500&") => page(&[], later),
+        _ => page(&[1], later),
+    })
+    .await;
+    let mut follower = server.client().follow_pipe(&build(), "stdout", PipeFrom::Now);
+    assert_eq!(follower.next().await.unwrap(), Followed::Anew);
     let Followed::Message(message) = follower.next().await.unwrap() else { panic!("no message") };
-    assert_eq!(message.sequence, 7);
+    assert_eq!(message.sequence, 1);
 }

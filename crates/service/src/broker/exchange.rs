@@ -5,13 +5,16 @@ use std::{net::IpAddr, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tidegate_broker::{MAX_GRANTS, Permissions, Principal, Seed, SubjectRules, WriteGrant};
-use tidegate_model::{CredentialId, Operation, OrgId, Scope};
+use tidegate_model::{CredentialId, Operation, OrgId, Scope, Secret};
 use tidegate_persistence::{
     OrgScope, nats_account, organization,
     source_grant::{self, WriteTargets},
 };
 
-use super::accounts::{Tenant, account, key_of};
+use super::{
+    accounts::{Tenant, account, key_of},
+    keyed,
+};
 use crate::{
     Caller, Core, Error, Logins, Result,
     error::Named,
@@ -51,6 +54,8 @@ pub struct Exchanged {
     pub inbox_prefix: String,
     /// How many pipes of others the user may write to that the token has no room for: they are written to over HTTP.
     pub write_grants_left_out: i64,
+    /// What the names of keyed messages are made with on NATS.
+    pub message_key: Secret<String>,
 }
 
 impl Exchange {
@@ -119,6 +124,7 @@ impl Exchange {
             nats_user_seed: key.seed()?,
             inbox_prefix: principal.inbox_prefix(),
             write_grants_left_out: left_out,
+            message_key: Secret::new(keyed::secret(core, scope.org_id(), me)),
         })
     }
 }

@@ -20,12 +20,10 @@ use tidegate_persistence::{
 use super::{
     accounts::{Tenant, connection},
     exchange::{self, allowed_by_key},
-    reading,
+    keyed, reading,
     ready::{made_anew, open_ready, settle_all},
 };
-use crate::{
-    Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result, pipes::allowed_at_all, secrets::Purpose,
-};
+use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result, pipes::allowed_at_all};
 
 /// Messages of an organization's pipes.
 #[derive(Debug, Clone)]
@@ -81,7 +79,8 @@ pub struct PipeRoute {
 
 impl Messages {
     /// Sends a message: refused where the caller may not, done once JetStream has it on disk. With a key, a repeat within
-    /// ten minutes is the first message, and another message under the same key is refused.
+    /// ten minutes, or as long as the pipe keeps messages where that is less, is the first message, and another message under
+    /// the same key is refused.
     pub async fn publish(
         &self,
         scope: &OrgScope,
@@ -98,28 +97,24 @@ impl Messages {
         let preview = message.payload.preview(PREVIEW);
         let envelope = Envelope::new(id, &target.subject(me), message, now);
         let payload = encoded(&envelope)?;
-        let names = idempotency.map_or_else(
-            || vec![id.to_string()],
-            |key| vec![key.text().to_owned(), secret_name(core, me, key)],
+        let id = idempotency.map_or_else(
+            || id.to_string(),
+            |key| keyed::name(&keyed::secret(core, scope.org_id(), me), key.text()),
         );
-        for id in names {
-            let (pipe, sender, headers) = (target.listened()?, me.as_uuid(), Vec::new());
-            let outgoing = Outgoing { pipe, sender, id, headers, payload: payload.clone() };
-            let (receipt, broker) = self.stored(scope, &target, outgoing).await?;
-            let sequence = receipt.sequence;
-            if !receipt.repeated {
-                // What terminals say to each other is nothing to read.
-                if target.pipe != STDCTRL {
-                    let news = LastMessage { at: now, pipe: target.pipe, text: preview };
-                    core.broker.noted.note(scope, target.source, news);
-                }
-                return Ok(Published { envelope, sequence, repeated: false });
-            }
-            if let Some(envelope) = first(&broker, &receipt, &envelope).await? {
-                return Ok(Published { envelope, sequence, repeated: true });
-            }
+        let (pipe, sender, headers) = (target.listened()?, me.as_uuid(), Vec::new());
+        let outgoing = Outgoing { pipe, sender, id, headers, payload };
+        let (receipt, broker) = self.stored(scope, &target, outgoing).await?;
+        let sequence = receipt.sequence;
+        if receipt.repeated {
+            let envelope = first(&broker, &receipt, envelope).await?;
+            return Ok(Published { envelope, sequence, repeated: true });
         }
-        Err(mismatch())
+        // What terminals say to each other is nothing to read.
+        if target.pipe != STDCTRL {
+            let news = LastMessage { at: now, pipe: target.pipe, text: preview };
+            core.broker.noted.note(scope, target.source, news);
+        }
+        Ok(Published { envelope, sequence, repeated: false })
     }
 
     /// The pipe that the caller may write to at this moment, with its stream: one question where all is as it should be, and
@@ -252,13 +247,6 @@ impl Messages {
     }
 }
 
-/// What a sender's key is called on NATS where somebody else's message has its plain name: nothing that others can work out.
-/// Their own clients say any name there, and whoever guesses a key must not swallow what is sent under it.
-fn secret_name(core: &Core, sender: UserId, key: &Idempotency) -> String {
-    let named = [sender.as_uuid().as_bytes(), key.text().as_bytes()].concat();
-    hex::encode(core.vault.digest_bytes(Purpose::MessageKey, &named))
-}
-
 pub(super) fn encoded(envelope: &Envelope) -> Result<Bytes> {
     match envelope.encode() {
         Ok(bytes) => Ok(bytes.into()),
@@ -278,17 +266,16 @@ pub(super) fn stream_of(source: SourceId, pipe: &str) -> Result<StreamName> {
     Ok(StreamName::of_pipe(source.as_uuid(), pipe)?)
 }
 
-/// The message that an earlier request with the same key stored; `second` where it is gone by now, and none where somebody
-/// else's is there.
-async fn first(broker: &OrgBroker, receipt: &Receipt, second: &Envelope) -> Result<Option<Envelope>> {
+/// The message that an earlier request with the same key stored; `second` where it is gone by now.
+async fn first(broker: &OrgBroker, receipt: &Receipt, second: Envelope) -> Result<Envelope> {
     let stored = broker.message(&receipt.stream, receipt.sequence).await?;
-    let Some(stored) = stored else { return Ok(Some(second.clone())) };
+    let Some(stored) = stored else { return Ok(second) };
     if stored.sender != Some(second.sender.as_uuid()) {
-        return Ok(None);
+        return Err(mismatch());
     }
-    let Some(first) = reading::envelope(&stored) else { return Ok(Some(second.clone())) };
+    let Some(first) = reading::envelope(&stored) else { return Ok(second) };
     let said = |envelope: &Envelope| (envelope.payload.clone(), envelope.in_reply_to, envelope.ack_requested);
-    if said(&first) == said(second) { Ok(Some(first)) } else { Err(mismatch()) }
+    if said(&first) == said(&second) { Ok(first) } else { Err(mismatch()) }
 }
 
 fn mismatch() -> Error {

@@ -6,8 +6,10 @@
 mod accounts;
 mod confirming;
 mod disk;
+mod end;
 mod ended;
 mod exchange;
+mod keyed;
 mod limits;
 mod messages;
 mod noted;
@@ -30,6 +32,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
     confirming::ReadPlace,
+    end::PipeEnd,
     exchange::{Exchange, Exchanged},
     limits::{PipeLimits, PipeLimitsChange},
     messages::{Messages, PipeRoute, Published},

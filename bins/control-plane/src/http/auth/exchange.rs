@@ -50,6 +50,9 @@ struct Opened {
     inbox_prefix: String,
     /// How many pipes of others the user may write to that the token has no room for. They are written to over HTTP.
     write_grants_left_out: i64,
+    /// What the names of keyed messages are made with: `Nats-Msg-Id` is `<user>:<name>`, the name HMAC-SHA-256 of the key
+    /// under this text, in hexadecimal digits. The same for all of the user's credentials in the organization.
+    message_key: String,
 }
 
 impl From<Exchanged> for Opened {
@@ -64,6 +67,7 @@ impl From<Exchanged> for Opened {
             nats_user_seed: exchanged.nats_user_seed.expose().to_owned(),
             inbox_prefix: exchanged.inbox_prefix,
             write_grants_left_out: exchanged.write_grants_left_out,
+            message_key: exchanged.message_key.expose().clone(),
         }
     }
 }

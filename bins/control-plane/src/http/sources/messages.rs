@@ -15,7 +15,10 @@ use tidegate_model::{
 use tidegate_service::{Error, MessagesPage, MessagesRead, MessagesWanted, PipeUse, Published, ReadMessage};
 use utoipa::ToSchema;
 
-use super::follow::{self, EVENT_STREAM};
+use super::{
+    follow::{self, EVENT_STREAM},
+    last_event::LastEvent,
+};
 use crate::http::{
     Context, ErrorAnswer, Problem,
     gate::Identified,
@@ -169,8 +172,9 @@ fn confirmation(fields: &mut Fields) -> Option<Confirmation> {
     Some(Confirmation { sequence: sequence?, incarnation })
 }
 
-/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within ten minutes stores
-/// it once. Who sent it is the caller, whatever the message says.
+/// Sends a message. The answer comes once the broker has it on disk; a repeat with the same key within ten minutes, or
+/// within as long as the pipe keeps messages where that is less, stores it once. Who sent it is the caller, whatever the
+/// message says.
 #[utoipa::path(post, path = "/api/v1/sources/{handle}/pipes/{name}/messages", tag = "sources", request_body = New, params(
     ("handle" = String, Path),
     ("name" = String, Path),
@@ -228,9 +232,9 @@ pub(crate) async fn send(
 ///
 /// With `after` or `since` from anywhere, again and again, and nothing moves.
 ///
-/// Asked for as `text/event-stream` it goes on: every message is an event `message` with its sequence as `id`, from
-/// `Last-Event-ID`, `after` or `since` on, else from now on; nothing moves. `reset` says that the pipe was made anew and
-/// begins with its first message. Something is said every 15 seconds.
+/// Asked for as `text/event-stream` it goes on: every message is an event `message` with its stream and sequence as `id`,
+/// from `Last-Event-ID`, `after` or `since` on, else from now on; nothing moves. `reset` says that the pipe was made anew and
+/// begins with its first message, to whoever comes back, too. Something is said every 15 seconds.
 #[utoipa::path(get, path = "/api/v1/sources/{handle}/pipes/{name}/messages", tag = "sources", params(
     ("handle" = String, Path),
     ("name" = String, Path),
@@ -240,14 +244,16 @@ pub(crate) async fn send(
     ("incarnation" = Option<String>, Query, description = "what the answer gave that is confirmed; needed with `confirmed` beyond 0"),
     ("limit" = Option<u32>, Query, description = "1 to 100, default 10"),
     ("wait" = Option<u32>, Query, description = "seconds to wait for a message where there is none, at most 30"),
-    ("Last-Event-ID" = Option<String>, Header, description = "of a stream of events: `after`, and it wins"),
+    ("Last-Event-ID" = Option<String>, Header, description = "of a stream of events: the `id` of the last one, or a sequence; it wins"),
 ), responses(
     (status = 200, description = "the messages", content((Found = "application/json"), (InPipe = "text/event-stream"))),
     (status = 400, description = "bad query or `Last-Event-ID`, each named", body = ErrorAnswer),
     (status = 401, description = "not logged in", body = ErrorAnswer),
     (status = 403, description = "not allowed to read it", body = ErrorAnswer),
     (status = 404, description = "no such source or pipe", body = ErrorAnswer),
+    (status = 429, description = "so many streams of events are open for you already (`E_TOO_MANY_FOLLOWED`)", body = ErrorAnswer),
     (status = 503, description = "the broker does not answer, or the pipe is being made: ask again", body = ErrorAnswer),
+    (status = 507, description = "no room is left to make the pipe; `fields` has the numbers", body = ErrorAnswer),
 ))]
 pub(crate) async fn read(
     request: HttpRequest,
@@ -257,7 +263,7 @@ pub(crate) async fn read(
     name: Last<String>,
 ) -> Result<HttpResponse, Problem> {
     let (services, org) = (&context.services, caller.org()?);
-    let wanted = match wanted(&request) {
+    let (wanted, last) = match wanted(&request) {
         Ok(wanted) => wanted,
         Err(complaints) => {
             // What is not there, or not allowed, comes before what is wrong with the request for it.
@@ -266,7 +272,7 @@ pub(crate) async fn read(
         }
     };
     if follows(&request) {
-        return follow::follow(&context, caller, handle.0, name.0, wanted).await;
+        return follow::follow(&context, caller, handle.0, name.0, wanted, last).await;
     }
     let page = patiently(&context, &caller, &handle.0, &name.0, wanted).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(Found::from(page)))
@@ -303,7 +309,8 @@ fn follows(request: &HttpRequest) -> bool {
     given.any(|value| value.split(',').any(event_stream))
 }
 
-fn wanted(request: &HttpRequest) -> Result<MessagesWanted, FieldErrors> {
+/// What is asked for, and what a client that follows had last.
+fn wanted(request: &HttpRequest) -> Result<(MessagesWanted, Option<LastEvent>), FieldErrors> {
     let mut errors = FieldErrors::new();
     let read = read_query::<Wanted>(request.query_string()).map_err(|complaints| {
         for (field, complaint) in complaints.iter() {
@@ -320,5 +327,5 @@ fn wanted(request: &HttpRequest) -> Result<MessagesWanted, FieldErrors> {
         errors.add("confirmed", "is for asking page by page: a stream of events confirms nothing");
     }
     errors.into_result()?;
-    Ok(MessagesWanted { read: last.map_or(wanted.read, MessagesRead::After), ..wanted })
+    Ok((wanted, last))
 }

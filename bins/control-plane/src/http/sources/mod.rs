@@ -2,9 +2,12 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod end;
 mod follow;
+pub(crate) mod followers;
 pub(crate) mod get;
 pub(crate) mod grants;
+mod last_event;
 pub(crate) mod list;
 pub(crate) mod messages;
 pub(crate) mod open;
@@ -15,6 +18,7 @@ pub(crate) mod subscriptions;
 
 pub(crate) use create::create;
 pub(crate) use delete::delete;
+pub(crate) use end::end;
 pub(crate) use get::get;
 pub(crate) use grants::{grant, list_grants, revoke_grant};
 pub(crate) use list::list;

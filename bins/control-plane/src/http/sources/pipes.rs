@@ -141,6 +141,7 @@ pub(crate) struct Change {
     (status = 403, description = "somebody else's source", body = ErrorAnswer),
     (status = 404, description = "no such source or pipe", body = ErrorAnswer),
     (status = 503, description = "changed, and the broker has not followed yet (`E_NOT_READY`) or does not answer: ask again", body = ErrorAnswer),
+    (status = 507, description = "no room is left for what it is to keep; `fields` has the numbers", body = ErrorAnswer),
 ))]
 pub(crate) async fn update_pipe(
     context: Data<Context>,
