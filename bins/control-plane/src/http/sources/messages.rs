@@ -1,6 +1,9 @@
 //! `sources/{handle}/pipes/{name}/messages`.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -8,6 +11,7 @@ use actix_web::{
     web::Data,
 };
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use tidegate_model::{
     Confirmation, Envelope, FieldErrors, Fields, FromFields, MessageId, NewMessage, Payload,
@@ -19,11 +23,14 @@ use super::{
     follow::{self, EVENT_STREAM},
     last_event::LastEvent,
 };
-use crate::http::{
-    Context, ErrorAnswer, Problem,
-    gate::Identified,
-    idempotency::idempotency,
-    valid::{Body, Last, Segment, parsed, read_query},
+use crate::{
+    departure,
+    http::{
+        Context, ErrorAnswer, Problem,
+        gate::Identified,
+        idempotency::idempotency,
+        valid::{Body, Last, Segment, parsed, read_query},
+    },
 };
 
 /// Messages of a page at most.
@@ -274,25 +281,29 @@ pub(crate) async fn read(
     if follows(&request) {
         return follow::follow(&context, caller, handle.0, name.0, wanted, last).await;
     }
-    let page = patiently(&context, &caller, &handle.0, &name.0, wanted).await?;
+    let left = departure::of(&request);
+    let page = patiently(&context, &caller, (&handle.0, &name.0), wanted, left).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(Found::from(page)))
 }
 
-/// Reads in looks so short that neither a shutdown nor the end of the login waits for a message to come.
+/// Reads in looks so short that neither a shutdown nor the end of the login waits for a message to come, and that whoever has
+/// left takes none from those who are there.
 async fn patiently(
     context: &Context,
     caller: &Identified,
-    handle: &str,
-    pipe: &str,
+    (handle, pipe): (&str, &str),
     wanted: MessagesWanted,
+    departure: impl Future<Output = ()>,
 ) -> Result<MessagesPage, Problem> {
     let (services, org) = (&context.services, caller.org()?);
     let until = Instant::now() + wanted.wait.unwrap_or_default();
+    let mut departure = pin!(departure);
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let look = MessagesWanted { wait: Some(left.min(LOOK)), ..wanted };
         let page = services.messages.read(org, handle, pipe, look).await?;
-        if page.last.is_some() || left <= LOOK || context.shutdown.is_cancelled() {
+        let over = left <= LOOK || context.shutdown.is_cancelled();
+        if page.last.is_some() || over || departure.as_mut().now_or_never().is_some() {
             return Ok(page);
         }
         if !services.logins.still_stands(&caller.0).await? {
