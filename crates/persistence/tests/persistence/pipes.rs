@@ -224,7 +224,8 @@ async fn a_place_moves_on_alone_unless_its_stream_is_older_and_makes_none_where_
     let id = stage.source("build").await.unwrap();
     let me = stage.scope().user_id();
     let (then, later) = (now(), now() + TimeDelta::seconds(1));
-    let work = stage.test.db().in_org(stage.scope(), async |tx| {
+    let db = stage.test.db();
+    let work = db.in_org(stage.scope(), async |tx| {
         let at = |incarnation, sequence| at_place(id, "room", Some(incarnation), sequence);
         assert!(!read_cursor::advance(tx, me, at(then, 3)).await?, "the right went, and the place with it");
         assert_eq!(read_cursor::find(tx, me, id, "room").await?, None);
@@ -247,7 +248,7 @@ async fn a_place_moves_on_alone_unless_its_stream_is_older_and_makes_none_where_
         Ok::<_, Error>(())
     });
     work.await.unwrap();
-    let theirs = stage.test.db().in_org(stage.other.admin.org().unwrap(), async |tx| {
+    let theirs = db.in_org(stage.other.admin.org().unwrap(), async |tx| {
         let end = StreamEnd { source_id: id, pipe: "room".into(), incarnation: later, last: -1 };
         read_cursor::beyond(tx, vec![end]).await
     });

@@ -212,7 +212,7 @@ async fn compare(
                 }
             }
         }
-        drift.places += set_back_all(core, tenant, &broker, ends).await?;
+        drift.places += set_back_all(core, tenant, broker, ends).await?;
         after = rows.last().map(|row| (row.source_id, row.pipe.clone()));
         if i64::try_from(rows.len()).is_ok_and(|found| found < ROWS) {
             break;

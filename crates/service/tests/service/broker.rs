@@ -609,7 +609,7 @@ async fn what_was_refused_for_want_of_room_is_not_asked_for_again_and_again() {
 }
 
 mod attacks;
-mod room;
-mod places;
-mod grants;
 mod first_message;
+mod grants;
+mod places;
+mod room;

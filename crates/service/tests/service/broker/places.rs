@@ -123,14 +123,14 @@ async fn whoever_waits_behind_the_place_gets_what_is_sent_and_counts_it() {
     let confirmation = Confirmation { sequence: 1, incarnation: page.incarnation };
     let read = MessagesRead::Confirmed(confirmation);
     let wanted = MessagesWanted { read, wait: Some(Duration::from_secs(20)), limit: None };
-    let (waited, ()) =
+    let (page, ()) =
         tokio::join!(stage.services.messages.read(scope(&stage.owner), "build", "inbox", wanted), async {
             // The confirmation counts before anything comes.
             eventually("the place moves", async || stage.written().await == 1).await;
             stage.fill(2..=2).await;
         });
-    let waited = waited.unwrap();
-    assert_eq!((numbers(&waited), waited.unread), (vec![2], Some(1)));
+    let page = page.unwrap();
+    assert_eq!((numbers(&page), page.unread), (vec![2], Some(1)));
 }
 
 #[tokio::test]
