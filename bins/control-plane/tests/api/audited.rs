@@ -136,6 +136,7 @@ const TABLE: &[(&str, Writes)] = &[
         "POST /sources/{handle}/pipes/{name}/messages",
         No("a message is kept with its sender in the pipe itself, and there are too many of them for a log"),
     ),
+    ("PUT /sources/{handle}/pipes/{name}/place", No("how far somebody has read is theirs, and kept as such")),
     (
         "POST /sources/{handle}/pipes/{name}/open",
         No("says how a client of NATS reads or writes what its owner may anyway"),
