@@ -429,9 +429,10 @@ async fn nats_forgets_a_deleted_organization_once_its_streams_are_gone() {
     assert_eq!(stage.services.broker.reconcile().await.unwrap().failed, 0);
     assert!(is_known().await, "its streams are to be deleted first");
     stage.services.broker.revoke_lapsed().await.unwrap();
-    stage.apply().await;
-    // The account lets in whoever has a token of after the second in which the organization ended.
+    // The account lets in whoever has a token of after the second in which the organization ended: until then what deletes
+    // its streams is tried again.
     eventually("NATS forgets it", async || {
+        stage.apply().await;
         stage.services.broker.reconcile().await.unwrap();
         !is_known().await
     })
