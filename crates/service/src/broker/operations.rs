@@ -1,7 +1,7 @@
 //! What NATS is told: operations are claimed with a lease, carried out, and their end is written down. A crash in between
 //! tells NATS the same once more, which changes nothing.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use futures_util::future::join_all;
 use metrics::counter;
 use tidegate_broker::{
@@ -253,7 +253,8 @@ pub(super) fn in_force(found: &StreamInForce) -> InForce {
         max_msgs: number(found.retention.messages),
         max_bytes: number(found.retention.bytes),
     };
-    InForce { retention, incarnation: found.created }
+    // As the row gives it back: rows know a moment in microseconds, and an incarnation has one name.
+    InForce { retention, incarnation: found.created.trunc_subsecs(6) }
 }
 
 #[cfg(test)]

@@ -146,3 +146,19 @@ async fn of_many_who_send_at_one_time_each_is_let_in_for_themselves() {
     };
     assert!(join_all((0..100).map(send)).await.into_iter().all(|as_expected| as_expected));
 }
+
+/// Whoever makes a stream by looking at it, and whoever comes after them, are told the same of it.
+#[tokio::test]
+async fn a_stream_has_one_incarnation_from_its_first_answer_on() {
+    let stage = Stage::new().await;
+    // The nanoseconds of a moment are nought once in a thousand.
+    for handle in ["one", "two", "three"] {
+        stage.make(handle, "message").await;
+        let incarnation = async || {
+            stage.read(&stage.owner, handle, "inbox", MessagesRead::After(0)).await.unwrap().incarnation
+        };
+        let first = incarnation().await;
+        assert!(first.is_some());
+        assert_eq!(incarnation().await, first);
+    }
+}
