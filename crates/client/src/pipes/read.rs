@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const BYTES: usize = 2 * 1_024 * 1_024;
 /// The wait before something that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long an answer is waited for that may never come: a server that was killed may have forgotten what it gave out.
+const DOUBTED: Duration = Duration::from_millis(500);
 /// Messages that are remembered as given.
 const REMEMBERED: usize = 4_096;
 /// How often in a row the way to a pipe is asked for before its absence is believed.
@@ -39,6 +41,8 @@ pub struct PipeReader {
     wire: Option<Wire>,
     /// What was given, the oldest first.
     given: VecDeque<Given>,
+    /// What came while something else was acknowledged: the next to be given.
+    early: VecDeque<Delivery>,
     opened: u32,
     skipped: u64,
 }
@@ -51,6 +55,8 @@ pub struct Delivery {
     /// How many messages the reader has not got yet.
     pub pending: u64,
     ack: String,
+    /// The connection that it came over.
+    over: u64,
 }
 
 /// A message that was given. Of a stream that was made anew the same sequence is another message, of another time.
@@ -82,6 +88,8 @@ struct Wire {
 /// What came.
 enum Came {
     Message(Delivery),
+    /// What was acknowledged before, which the server did not know.
+    Again,
     Nothing,
     Gone,
     Ended,
@@ -96,8 +104,8 @@ impl PipeReader {
         route: &PipeRoute,
     ) -> Result<Self, PipeError> {
         let pull = pull_of(route)?;
-        let given = VecDeque::new();
-        Ok(Self { pipes, handle, pipe, pull, wire: None, given, opened: 0, skipped: 0 })
+        let (given, early) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { pipes, handle, pipe, pull, wire: None, given, early, opened: 0, skipped: 0 })
     }
 
     /// Things on the way that were no messages, which were passed over.
@@ -107,29 +115,23 @@ impl PipeReader {
 
     /// The next message, waited for until `until`; nothing where none came. It may be dropped while it waits: nothing is lost.
     pub async fn next(&mut self, until: Instant) -> Result<Option<Delivery>, PipeError> {
+        if let Some(delivery) = self.early.pop_front() {
+            return Ok(Some(delivery));
+        }
         loop {
-            if self.wire.is_none() {
-                self.connect(until).await?;
-            }
-            // What has come is given before anything else is done, whatever became of its connection.
-            let came = if let Some(message) = self.buffered() {
-                self.heard(&message).await
-            } else {
-                self.ask().await;
-                self.comes(until).await
-            };
-            match came {
+            match self.step(until).await? {
                 Came::Message(delivery) => return Ok(Some(delivery)),
                 Came::Ended if Instant::now() >= until => return Ok(None),
-                Came::Ended | Came::Nothing => {}
-                Came::Lost => self.wire = None,
-                Came::Gone => self.reopen().await?,
+                Came::Ended | Came::Nothing | Came::Again | Came::Lost | Came::Gone => {}
             }
         }
     }
 
     /// Says that a message was had, and returns once JetStream has noted it: it comes no more. Tried again over the next
     /// connection for as long as [`super::PipesOptions::timeout`].
+    ///
+    /// A server that was killed may not know that it gave the message out, and does not answer then: it gives it out again,
+    /// which is waited for here.
     pub async fn acknowledge(&mut self, delivery: &Delivery) -> Result<(), PipeError> {
         let until = Instant::now() + self.pipes.0.options.timeout;
         // Whatever becomes of this: should it come again, it is acknowledged there and then.
@@ -143,7 +145,8 @@ impl PipeReader {
                 Some(wire) if !wire.link.is_broken() => Arc::clone(&wire.link),
                 _ => self.pipes.0.links.newer(0, until).await?,
             };
-            let patience = until.min(Instant::now() + EXPIRES);
+            let known = link.number() == delivery.over;
+            let patience = until.min(Instant::now() + if known { EXPIRES } else { DOUBTED });
             let answer = link.ask(delivery.ack.clone(), Bytes::from_static(b"+ACK"), patience).await;
             if answer.is_some() {
                 return Ok(());
@@ -151,8 +154,42 @@ impl PipeReader {
             if Instant::now() >= until {
                 return Err(PipeError::NoAnswer);
             }
-            sleep(PAUSE).await;
+            self.let_come(until.min(Instant::now() + PAUSE)).await?;
         }
+    }
+
+    /// Takes what comes until `until`, or until something comes again that was acknowledged.
+    async fn let_come(&mut self, until: Instant) -> Result<(), PipeError> {
+        while Instant::now() < until {
+            match self.step(until).await {
+                Ok(Came::Message(delivery)) => self.early.push_back(delivery),
+                Ok(Came::Again) => return Ok(()),
+                Ok(Came::Nothing | Came::Gone | Came::Ended | Came::Lost) => {}
+                Err(error) if error.is_passing() => sleep_until(until).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What comes next; where it has to be asked for, or connected to, that is done first.
+    async fn step(&mut self, until: Instant) -> Result<Came, PipeError> {
+        if self.wire.is_none() {
+            self.connect(until).await?;
+        }
+        // What has come is given before anything else is done, whatever became of its connection.
+        let came = if let Some(message) = self.buffered() {
+            self.heard(&message).await
+        } else {
+            self.ask().await;
+            self.comes(until).await
+        };
+        match came {
+            Came::Lost => self.wire = None,
+            Came::Gone => self.reopen().await?,
+            Came::Message(_) | Came::Again | Came::Nothing | Came::Ended => {}
+        }
+        Ok(came)
     }
 
     /// Looks for a connection once.
@@ -243,6 +280,7 @@ impl PipeReader {
         if let Some(known) = self.given.iter().find(|known| known.is_at(place)) {
             if known.acknowledged {
                 self.say(&ack, b"+ACK").await;
+                return Came::Again;
             }
             return Came::Nothing;
         }
@@ -276,7 +314,8 @@ impl PipeReader {
             stored_at: Some(stored_at),
             sender_name: None,
         };
-        Came::Message(Delivery { message, pending: place.pending, ack })
+        let over = self.wire.as_ref().map_or(0, |wire| wire.link.number());
+        Came::Message(Delivery { message, pending: place.pending, ack, over })
     }
 
     /// Says something of a delivery, without waiting: where it is lost, the message comes again.
