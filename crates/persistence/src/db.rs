@@ -22,6 +22,7 @@ use crate::{
     auth::{self, KeyLookups, LoginLookups, PipeLookups},
     connector::Connector,
     organization::{self, Locked},
+    pipe_operation::{self, MadeStreams},
     pulse::Pulse,
     quota::{self, Bound},
     tx::{Lease, OrgContext},
@@ -68,6 +69,8 @@ pub struct Db {
     pub(crate) logins: Arc<LoginLookups>,
     /// Pipes that are written to at one time.
     pub(crate) pipes: Arc<PipeLookups>,
+    /// Streams whose making is written down at one time.
+    pub(crate) made: Arc<MadeStreams>,
 }
 
 impl fmt::Debug for Db {
@@ -118,6 +121,7 @@ impl Db {
             keys: Arc::new(auth::key_lookups()),
             logins: Arc::new(auth::login_lookups()),
             pipes: Arc::new(auth::pipe_lookups()),
+            made: Arc::new(pipe_operation::made_streams()),
         })
     }
 

@@ -3,9 +3,12 @@
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use tidegate_model::{Retention, SourceId, UserId};
+use tidegate_model::{OrgId, Retention, SourceId, UserId};
 
-use crate::{Error, OrgTx, Result, statement::statement};
+use crate::{
+    Error, OrgTx, Result,
+    statement::{Statement, statement},
+};
 
 /// A stream that should be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub struct InForce {
     pub incarnation: DateTime<Utc>,
 }
 
-type Columns = (
+pub(crate) type Columns = (
     Uuid,
     Text,
     Uuid,
@@ -46,7 +49,7 @@ type Columns = (
     Nullable<BigInt>,
     Nullable<Timestamptz>,
 );
-type Row = (
+pub(crate) type Row = (
     SourceId,
     String,
     UserId,
@@ -151,7 +154,24 @@ pub async fn find(tx: &mut OrgTx, source: SourceId, pipe: &str) -> Result<PipeSt
     .bind::<Text, _>(pipe.to_owned())
     .load(tx.conn()?)
     .await?;
-    rows.into_iter().next().map(stream).ok_or(Error::NotFound)
+    first(rows).ok_or(Error::NotFound)
+}
+
+pub(crate) fn first(rows: Vec<Row>) -> Option<PipeStream> {
+    rows.into_iter().next().map(stream)
+}
+
+/// What asks for the stream of a source's pipe by their names.
+pub(crate) fn by_name(org: OrgId, handle: &str, pipe: &str) -> Statement<Columns> {
+    statement::<Columns>(
+        "SELECT p.source_id, p.pipe, s.created_by, s.handle, p.ttl_seconds, p.max_msgs, p.max_bytes,
+                p.force_ttl_seconds, p.force_max_msgs, p.force_max_bytes, p.incarnation
+         FROM pipe_streams p JOIN sources s ON s.org_id = p.org_id AND s.id = p.source_id
+         WHERE s.org_id = ? AND s.handle = ? AND p.pipe = ?",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(handle.to_owned())
+    .bind::<Text, _>(pipe.to_owned())
 }
 
 /// Those of a source.

@@ -5,12 +5,15 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
 use tidegate_model::{Handle, OrgId, Source, SourceId, SourceKind, UserId};
 
-use crate::{Error, OrgTx, Result, statement::statement};
+use crate::{
+    Error, OrgTx, Result,
+    statement::{Statement, statement},
+};
 
 /// Characters of a message that are kept for lists.
 pub const PREVIEW: usize = 500;
 
-type Columns = (
+pub(crate) type Columns = (
     Uuid,
     Uuid,
     Uuid,
@@ -22,7 +25,7 @@ type Columns = (
     Nullable<Text>,
     Nullable<Text>,
 );
-type Row = (
+pub(crate) type Row = (
     SourceId,
     OrgId,
     UserId,
@@ -110,30 +113,38 @@ pub async fn counts(tx: &mut OrgTx) -> Result<(i64, i64)> {
 
 /// The source of this handle. Seed B's `GetSourceByHandle`.
 pub async fn find_by_handle(tx: &mut OrgTx, handle: &str) -> Result<Stored> {
-    let org = tx.org_id();
-    let rows: Vec<Row> = statement::<Columns>(
+    let asked = by_handle(tx.org_id(), handle);
+    first(asked.load(tx.conn()?).await?)
+}
+
+/// The same, and nobody deletes it before this transaction ends.
+pub async fn lock_by_handle(tx: &mut OrgTx, handle: &str) -> Result<Stored> {
+    let asked = held_by_handle(tx.org_id(), handle);
+    first(asked.load(tx.conn()?).await?)
+}
+
+pub(crate) fn first(rows: Vec<Row>) -> Result<Stored> {
+    rows.into_iter().next().map_or(Err(Error::NotFound), stored)
+}
+
+/// What asks for the source of a handle.
+pub(crate) fn by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
+    statement::<Columns>(
         "SELECT s.id, s.org_id, s.created_by, u.username, s.handle, s.kind, s.created_at, s.last_message_at, s.last_message_pipe, s.last_message
          FROM sources s LEFT JOIN users u ON u.id = s.created_by WHERE s.org_id = ? AND s.handle = ?",
     )
     .bind::<Uuid, _>(org)
     .bind::<Text, _>(handle.to_owned())
-    .load(tx.conn()?)
-    .await?;
-    rows.into_iter().next().map_or(Err(Error::NotFound), stored)
 }
 
-/// The same, and nobody deletes it before this transaction ends.
-pub async fn lock_by_handle(tx: &mut OrgTx, handle: &str) -> Result<Stored> {
-    let org = tx.org_id();
-    let rows: Vec<Row> = statement::<Columns>(
+/// What asks for the same and locks it.
+pub(crate) fn held_by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
+    statement::<Columns>(
         "SELECT s.id, s.org_id, s.created_by, u.username, s.handle, s.kind, s.created_at, s.last_message_at, s.last_message_pipe, s.last_message
          FROM sources s LEFT JOIN users u ON u.id = s.created_by WHERE s.org_id = ? AND s.handle = ? FOR NO KEY UPDATE OF s",
     )
     .bind::<Uuid, _>(org)
     .bind::<Text, _>(handle.to_owned())
-    .load(tx.conn()?)
-    .await?;
-    rows.into_iter().next().map_or(Err(Error::NotFound), stored)
 }
 
 /// Sources by handle from the one after `after` on, with their creators' names and last messages, and how many there are on

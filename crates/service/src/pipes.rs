@@ -13,10 +13,11 @@ use tidegate_model::{
     Retention, RetentionChange, Source, SourceRight, UserId, Writers,
 };
 use tidegate_persistence::{
-    Error as DbError, OrgScope, OrgTx, nats_account, pipe,
+    Error as DbError, OrgScope, OrgTx, nats_account,
+    pipe::{self, NewPipe, Usable},
     pipe_operation::{self, Asked, Claimed, Operation as Told},
     pipe_stream::{self, PipeStream},
-    source::{self, Stored},
+    source::Stored,
     source_grant,
 };
 
@@ -24,7 +25,7 @@ use crate::{
     Core, Error, Idempotency, Made, Result,
     error::Named,
     permissions::{require, standing},
-    sources::{audit_in, changeable_in, found_in, not_too_many_in},
+    sources::{audit_in, changeable_in, entry, found_in, handle_of, may_change, not_too_many_in},
 };
 
 /// Pipes of an organization's sources.
@@ -87,21 +88,25 @@ impl Pipes {
                     return Ok(Made::Replay(replay));
                 }
                 // Locked, so that none of those who make pipes at it is one too many.
-                let Stored { source, .. } = changeable_in(tx, scope, role, handle).await?;
+                let shown = handle_of(handle)?;
+                let found = pipe::place(tx, handle, MOST).await;
+                let (Stored { source, .. }, room) = found.named(format_args!("source {shown}"))?;
+                may_change(scope, role, &source)?;
                 let retention = request.retention.resolve();
-                let (count, most_bytes) = pipe::room(tx, source.id, MOST).await?;
-                retention.check(most_bytes.unwrap_or(DISK_BYTES)).map_err(Error::Invalid)?;
-                if count >= MOST {
+                retention.check(room.most_bytes.unwrap_or(DISK_BYTES)).map_err(Error::Invalid)?;
+                if room.made >= MOST {
                     let message =
                         format!("source {handle} has {MOST} pipes, which is the most: delete some of them");
                     return Err(Error::Conflict { code: "E_TOO_MANY_PIPES", message });
                 }
-                let name = request.name.to_string();
-                let made = pipe::insert(tx, id, source.id, request.name, request.retention, now).await?;
-                let writers = source_grant::writers(tx, source.id).await?;
-                not_too_many_in(tx, &source, writers).await?;
-                let shown = json!({"id": id, "pipe": name, "retention": retention, "sourceCreatedBy": source.created_by});
-                audit_in(tx, "pipe.create", handle, json!({"after": shown}), now).await?;
+                let shown = json!({"id": id, "pipe": request.name, "retention": retention, "sourceCreatedBy": source.created_by});
+                let line = entry("pipe.create", handle, json!({"after": shown}), now);
+                let new = NewPipe { id, source: source.id, name: request.name, retention: request.retention, now };
+                let made = pipe::insert(tx, new, line).await?;
+                if room.has_writers {
+                    let writers = source_grant::writers(tx, source.id).await?;
+                    not_too_many_in(tx, &source, writers).await?;
+                }
                 if let Some(key) = idempotency {
                     key.keep_in(tx, 201, answer(&made), now).await?;
                 }
@@ -205,14 +210,13 @@ impl Pipes {
         allowed_at_all(scope, to)?;
         let now = self.0.clock.now();
         let work = self.0.db.in_org(scope, async |tx| {
-            let Stored { source, .. } = found_in(tx, handle).await?;
-            let known = stream_in(tx, &source, name).await?;
-            if known.is_none() && source.created_by != scope.user_id() {
+            let Usable { source, stream, made } = usable_in(tx, (handle, name), false).await?;
+            if stream.is_none() && source.created_by != scope.user_id() {
                 // What is not there is not found, whatever one may do.
-                kept_in(tx, &source, name).await?;
+                kept(&source, name, made)?;
             }
             allowed_in(tx, scope, &source, name, to).await?;
-            match known {
+            match stream {
                 Some(stream) => opened(tx, source, name, stream).await,
                 None => first_opened_in(tx, source, name, now, lease).await,
             }
@@ -237,23 +241,20 @@ pub(crate) async fn opened_in(
     name: &str,
     now: DateTime<Utc>,
 ) -> Result<OpenPipe> {
-    match stream_in(tx, &source, name).await? {
-        Some(stream) => opened(tx, source, name, stream).await,
-        None => first_opened_in(tx, source, name, now, None).await,
+    match pipe_stream::find(tx, source.id, name).await {
+        Ok(stream) => opened(tx, source, name, stream).await,
+        Err(DbError::NotFound) => first_opened_in(tx, source, name, now, None).await,
+        Err(other) => Err(other.into()),
     }
 }
 
-/// The stream of a pipe that was used before: where there is one, the pipe is there, too.
-async fn stream_in(tx: &mut OrgTx, source: &Source, name: &str) -> Result<Option<PipeStream>> {
+/// A source with one of its pipes: where the pipe has a stream, it is there, too. Where they are `held`, nobody deletes them
+/// meanwhile, or changes what the pipe keeps.
+async fn usable_in(tx: &mut OrgTx, (handle, name): (&str, &str), held: bool) -> Result<Usable> {
+    let shown = handle_of(handle)?;
     // The database refuses to look for NUL; nothing is called so.
-    if name.contains('\0') {
-        return Ok(None);
-    }
-    match pipe_stream::find(tx, source.id, name).await {
-        Ok(known) => Ok(Some(known)),
-        Err(DbError::NotFound) => Ok(None),
-        Err(other) => Err(other.into()),
-    }
+    let name = if name.contains('\0') { "" } else { name };
+    pipe::usable(tx, (handle, name), held).await.named(format_args!("source {shown}"))
 }
 
 async fn opened(tx: &mut OrgTx, source: Source, name: &str, stream: PipeStream) -> Result<OpenPipe> {
@@ -269,13 +270,16 @@ async fn first_opened_in(
     now: DateTime<Utc>,
     lease: Option<DateTime<Utc>>,
 ) -> Result<OpenPipe> {
-    // Nobody deletes the pipe meanwhile, or changes what it keeps.
     let handle = source.handle.as_str();
-    let locked = source::lock_by_handle(tx, handle).await.named(format_args!("source {handle}"))?;
-    if locked.source.id != source.id {
+    let Usable { source: held, stream, made } = usable_in(tx, (handle, name), true).await?;
+    if held.id != source.id {
         return Err(Error::not_found(format_args!("source {handle}")));
     }
-    let wanted = kept_in(tx, &source, name).await?;
+    if let Some(stream) = stream {
+        // Somebody else was first.
+        return opened(tx, source, name, stream).await;
+    }
+    let wanted = kept(&source, name, made)?;
     let asked = pipe_operation::insert_wanted(tx, (source.id, name), wanted, now, lease).await?;
     let Some(asked) = asked else {
         // Somebody else was first.
@@ -299,12 +303,12 @@ async fn first_opened_in(
     }
 }
 
-/// What a pipe of a source is to keep.
-async fn kept_in(tx: &mut OrgTx, source: &Source, name: &str) -> Result<Retention> {
+/// What a pipe of a source is to keep; `made` is the pipe where it is none of the source's kind.
+fn kept(source: &Source, name: &str, made: Option<Pipe>) -> Result<Retention> {
     if source.is_auto_pipe(name) {
         return Ok(Retention::default());
     }
-    Ok(made_in(tx, source, name).await?.retention())
+    made.map(|pipe| pipe.retention()).ok_or_else(|| Error::not_found(called(source, name)))
 }
 
 /// Refuses what the source's creator did not allow.
@@ -391,12 +395,17 @@ async fn most_bytes_in(tx: &mut OrgTx) -> Result<i64> {
 
 /// A pipe that was made; what can be no name is none.
 async fn made_in(tx: &mut OrgTx, source: &Source, name: &str) -> Result<Pipe> {
-    let shown: String = name.chars().filter(|c| !c.is_control()).take(32).collect();
-    let what = format!("pipe {shown} of source {}", source.handle);
+    let what = called(source, name);
     if name.parse::<tidegate_model::PipeName>().is_err() {
         return Err(Error::not_found(what));
     }
     pipe::find_by_name(tx, source.id, name).await.named(what)
+}
+
+/// A pipe as it is shown.
+fn called(source: &Source, name: &str) -> String {
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(32).collect();
+    format!("pipe {shown} of source {}", source.handle)
 }
 
 fn not_auto(source: &Source, name: &str, why: &str) -> Result<()> {

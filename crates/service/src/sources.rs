@@ -241,7 +241,7 @@ pub(crate) async fn found_in(tx: &mut OrgTx, handle: &str) -> Result<Stored> {
 }
 
 /// A handle as it is shown; what can be none is not found.
-fn handle_of(handle: &str) -> Result<String> {
+pub(crate) fn handle_of(handle: &str) -> Result<String> {
     let shown: String = handle.chars().filter(|c| !c.is_control()).take(32).collect();
     match handle.parse::<tidegate_model::Handle>() {
         Ok(_) => Ok(shown),
@@ -259,12 +259,18 @@ pub(crate) async fn changeable_in(
     // Found first: what is not there is not found, whatever one may do.
     let shown = handle_of(handle)?;
     let stored = source::lock_by_handle(tx, handle).await.named(format_args!("source {shown}"))?;
+    may_change(scope, role, &stored.source)?;
+    Ok(stored)
+}
+
+/// Refuses whoever neither made a source nor manages sources.
+pub(crate) fn may_change(scope: &OrgScope, role: OrgRole, source: &Source) -> Result<()> {
     let standing = standing(scope, role);
     if Operation::ManageSources.allows(standing) {
-        return Ok(stored);
+        return Ok(());
     }
     require(Operation::MakeSources, standing)?;
-    if stored.source.created_by == scope.user_id() { Ok(stored) } else { Err(not_yours(&stored.source)) }
+    if source.created_by == scope.user_id() { Ok(()) } else { Err(not_yours(source)) }
 }
 
 fn not_yours(source: &Source) -> Error {
@@ -355,6 +361,10 @@ pub(crate) async fn audit_in(
     detail: Value,
     at: DateTime<Utc>,
 ) -> Result<()> {
-    let resource = format!("source:{handle}");
-    Ok(audit::insert_org(tx, audit::Entry { action, resource, address: None, detail, at }).await?)
+    Ok(audit::insert_org(tx, entry(action, handle, detail, at)).await?)
+}
+
+/// What is written down of a change of a source.
+pub(crate) fn entry(action: &'static str, handle: &str, detail: Value, at: DateTime<Utc>) -> audit::Entry {
+    audit::Entry { action, resource: format!("source:{handle}"), address: None, detail, at }
 }

@@ -1,15 +1,17 @@
 //! Sources, pipes, grants, cursors, accounts on NATS, and the operations that each change leaves for it.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
+use serde_json::json;
 use tidegate_model::{
     CredentialId, Handle, LoginSessionId, OrgRole, OrgStatus, PipeId, Retention, RetentionChoice,
     SourceGrantId, SourceId, SourceKind, SourceRight, UserId,
 };
 use tidegate_persistence::{
-    Constraint, Error, Operator, OrgScope, Result,
+    Constraint, Error, Operator, OrgScope, Result, audit,
     nats_account::{self, AccountLimits, NatsOperator, NewAccount},
-    pipe, pipe_operation,
-    pipe_operation::{Asked, Operation, Outcome, Standing},
+    pipe::{self, NewPipe},
+    pipe_operation::{self, Asked, Operation, Outcome, Standing},
     pipe_stream::{self, InForce},
     read_cursor::{self, ReadCursor, StreamEnd},
     source::{self, LastMessage},
@@ -42,8 +44,8 @@ pub(crate) async fn fill(test: &TestDb, org: &TestOrg, reader: UserId) {
     let work = db.in_org(scope, async |tx| {
         let id = SourceId::new();
         source::insert(tx, id, handle("build"), SourceKind::Pty, now()).await?;
-        pipe::insert(tx, PipeId::new(), id, "room".parse().unwrap(), RetentionChoice::default(), now())
-            .await?;
+        let (new, line) = new_pipe(id, "room", RetentionChoice::default());
+        pipe::insert(tx, new, line).await?;
         pipe_stream::want(tx, id, "room", Retention::default(), now()).await?;
         pipe_operation::insert(tx, &Operation::EnsureStream(id, "room".into()), now()).await?;
         source_grant::insert(tx, grant_to(id, Some(reader), SourceRight::Read)).await?;
@@ -53,6 +55,13 @@ pub(crate) async fn fill(test: &TestDb, org: &TestOrg, reader: UserId) {
         Ok::<_, Error>(())
     });
     work.await.unwrap();
+}
+
+/// A pipe to make, and what is written down of it.
+fn new_pipe(source: SourceId, name: &str, retention: RetentionChoice) -> (NewPipe, audit::Entry) {
+    let (resource, detail) = ("source:build".to_owned(), json!({}));
+    let line = audit::Entry { action: "pipe.create", resource, address: None, detail, at: now() };
+    (NewPipe { id: PipeId::new(), source, name: name.parse().unwrap(), retention, now: now() }, line)
 }
 
 fn handle(text: &str) -> Handle {
@@ -168,9 +177,8 @@ async fn a_pipe_is_made_once_found_by_name_and_deleted_with_its_stream() {
     let id = stage.source("build").await.unwrap();
     let choice = RetentionChoice { ttl_seconds: Some(60), max_msgs: None, max_bytes: Some(2_048) };
     let make = async || {
-        let made = async |tx: &mut _| {
-            pipe::insert(tx, PipeId::new(), id, "room".parse().unwrap(), choice, now()).await
-        };
+        let (new, line) = new_pipe(id, "room", choice);
+        let made = async |tx: &mut _| pipe::insert(tx, new, line).await;
         stage.test.db().in_org(stage.scope(), made).await
     };
     make().await.unwrap();
@@ -621,10 +629,7 @@ async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_afte
     let second = claim(lease).await.expect("the lease has passed");
     assert_eq!(second.attempt, 2);
     let end = async |attempt: i32, incarnation: DateTime<Utc>| {
-        let key = (first.id, attempt);
-        let made =
-            async |tx: &mut _| pipe_operation::finish_made(tx, key, in_force(incarnation), lease).await;
-        db.in_platform(&system, made).await.unwrap()
+        pipe_operation::finish_made(&db, (first.id, attempt), in_force(incarnation), lease).await.unwrap()
     };
     let row = async || {
         let stream = async |tx: &mut _| pipe_stream::find(tx, id, "inbox").await;
@@ -637,6 +642,39 @@ async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_afte
     assert_eq!(row().await, Some(in_force(lease)));
     let standing = async |tx: &mut _| pipe_operation::standing(tx, first.id).await;
     assert_eq!(db.in_org(stage.scope(), standing).await.unwrap(), Standing::Done);
+}
+
+#[tokio::test]
+async fn streams_that_are_made_at_one_time_are_written_each_for_itself() {
+    const COUNT: usize = 40;
+    let stage = Stage::new().await;
+    let id = stage.source("build").await.unwrap();
+    let (db, lease) = (stage.test.db(), now() + TimeDelta::seconds(60));
+    let mut claimed = Vec::new();
+    for number in 0..COUNT {
+        let name = format!("room-{number}");
+        let (new, line) = new_pipe(id, &name, RetentionChoice::default());
+        let ask = async |tx: &mut _| {
+            pipe::insert(tx, new, line).await?;
+            pipe_operation::insert_wanted(tx, (id, &name), Retention::default(), now(), Some(lease)).await
+        };
+        let Some(Asked::Claimed(one)) = db.in_org(stage.scope(), ask).await.unwrap() else {
+            panic!("{name}")
+        };
+        claimed.push(one.id);
+    }
+    // Every third one is of a try whose lease has passed, as it were.
+    let of = |number: usize| (claimed[number], if number.is_multiple_of(3) { 7 } else { 1 });
+    let made = |number: usize| in_force(now() + TimeDelta::seconds(i64::try_from(number).unwrap()));
+    let all = (0..COUNT).map(|number| pipe_operation::finish_made(&db, of(number), made(number), lease));
+    for (number, written) in join_all(all).await.into_iter().enumerate() {
+        assert_eq!(written.unwrap(), !number.is_multiple_of(3), "{number}");
+    }
+    for stream in db.in_org(stage.scope(), async |tx| pipe_stream::of_source(tx, id).await).await.unwrap() {
+        let number: usize = stream.pipe.trim_start_matches("room-").parse().unwrap();
+        let expected = (!number.is_multiple_of(3)).then(|| made(number));
+        assert_eq!(stream.in_force, expected, "{}", stream.pipe);
+    }
 }
 
 #[tokio::test]

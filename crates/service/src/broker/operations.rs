@@ -86,13 +86,13 @@ async fn ended(core: &Core, claimed: &Claimed, done: Result<Option<InForce>>) ->
         }
     };
     counter!("tidegate_pipe_operations_total", "outcome" => label).increment(1);
-    let (key, system) = ((claimed.id, claimed.attempt), Operator::system());
-    let found = done.as_ref().ok().copied().flatten();
-    let work = core.db.in_platform(&system, async |tx| match found {
-        Some(found) => pipe_operation::finish_made(tx, key, found, now).await,
-        None => pipe_operation::finish(tx, key, outcome, now).await,
-    });
-    let written = work.await?;
+    let key = (claimed.id, claimed.attempt);
+    let written = if let Ok(Some(found)) = done {
+        pipe_operation::finish_made(&core.db, key, found, now).await?
+    } else {
+        let finish = async |tx: &mut _| pipe_operation::finish(tx, key, outcome, now).await;
+        core.db.in_platform(&Operator::system(), finish).await?
+    };
     Ok(done?.filter(|_| written))
 }
 
