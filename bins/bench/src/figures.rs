@@ -222,6 +222,7 @@ impl Pipes {
         lines.more("output over pipes", self.typed.output, "MiB/s");
         let (made, kept) = (&self.made, &self.kept);
         lines.less(format!("{} pipes made with their streams", made.pipes), made.seconds, "s");
+        lines.less(format!("{} streams made by a bare client of NATS", made.pipes), made.bare, "s");
         lines.less(format!("{} pipes listed", made.pipes), made.listed, "ms");
         for (when, p99) in ["alone", "while they were made", "while they were listed"].iter().zip(made.others)
         {

@@ -15,6 +15,7 @@ use crate::{
     http::{Connection, request},
     pipes::asked,
     progress::during,
+    raw,
     stage::Stage,
     stats::{Times, real},
 };
@@ -34,6 +35,8 @@ pub(crate) struct Made {
     pub(crate) pipes: usize,
     /// Seconds until all of them were made, their streams included.
     pub(crate) seconds: f64,
+    /// Seconds in which a bare client makes as many streams, with a message in each.
+    pub(crate) bare: f64,
     /// Milliseconds to list all of them.
     pub(crate) listed: f64,
     /// A message of another organization, p99 in milliseconds: alone, while they were made, while they were listed.
@@ -53,6 +56,11 @@ pub(crate) struct Kept {
 
 /// Requests that are answered by whoever is free; each must be answered with 201.
 async fn answered(stage: &Stage, requests: Vec<Vec<u8>>, connections: u32) -> anyhow::Result<()> {
+    chains(stage, requests.into_iter().map(|request| vec![request]).collect(), connections).await
+}
+
+/// The same for requests of which one follows the other.
+async fn chains(stage: &Stage, requests: Vec<Vec<Vec<u8>>>, connections: u32) -> anyhow::Result<()> {
     let (left, mut tasks) = (Arc::new(Mutex::new(VecDeque::from(requests))), JoinSet::new());
     for _ in 0..connections {
         let (mut connection, left) = (Connection::open(stage.address).await?, Arc::clone(&left));
@@ -60,7 +68,9 @@ async fn answered(stage: &Stage, requests: Vec<Vec<u8>>, connections: u32) -> an
             loop {
                 let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 let Some(next) = next else { return anyhow::Ok(()) };
-                asked(&mut connection, &next, &[201]).await?;
+                for request in next {
+                    asked(&mut connection, &request, &[201]).await?;
+                }
             }
         });
     }
@@ -86,31 +96,29 @@ pub(crate) async fn made(
     answered(stage, sources.iter().map(create).collect(), 1).await?;
     let another = post("/api/v1/sources", other, r#"{"handle":"another"}"#);
     answered(stage, vec![another], 1).await?;
+    let client = raw::reference(&stage.nats_url()?, stage.authority()).await?;
+    let bare = during("a thousand streams", raw::streams(&client, SOURCES * EACH, connections)).await?;
+    drop(client);
     let alone = Beside::start(stage, other).await?;
     sleep(length / 3).await;
     let alone = alone.end().await?;
     let beside = Beside::start(stage, other).await?;
     let began = Instant::now();
     let mut pipes = Vec::new();
-    let mut first = Vec::new();
     for handle in &sources {
         for number in 0..EACH {
             let path = format!("/api/v1/sources/{handle}/pipes");
-            pipes.push(post(&path, token, &format!(r#"{{"name":"pipe-{number}"}}"#)));
+            let make = post(&path, token, &format!(r#"{{"name":"pipe-{number}"}}"#));
             // A pipe's stream is made by its first message.
             let path = format!("{path}/pipe-{number}/messages");
-            first.push(post(&path, token, r#"{"payload":"first"}"#));
+            pipes.push(vec![make, post(&path, token, r#"{"payload":"first"}"#)]);
         }
     }
-    let made = async {
-        answered(stage, pipes, connections).await?;
-        answered(stage, first, connections).await
-    };
-    during("a thousand pipes", made).await?;
+    during("a thousand pipes", chains(stage, pipes, connections)).await?;
     let seconds = began.elapsed().as_secs_f64();
     let beside = beside.end().await?;
     let (listed, listing) = listed(stage, token, other, &sources).await?;
-    Ok(Made { pipes: SOURCES * EACH, seconds, listed, others: [alone, beside, listing] })
+    Ok(Made { pipes: SOURCES * EACH, seconds, bare, listed, others: [alone, beside, listing] })
 }
 
 /// The time to list all pipes, the median of several, and what another organization felt of it.

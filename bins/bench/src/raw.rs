@@ -1,7 +1,10 @@
 //! Bare clients of NATS: in an account of the bench's own, as the reference, and with what an organization's member was given.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -85,6 +88,40 @@ pub(crate) async fn reference(url: &str, authority: &Authority) -> anyhow::Resul
     };
     jetstream::new(client.clone()).create_stream(config).await.context("the bench's own stream")?;
     Ok(client)
+}
+
+/// Seconds in which a bare client makes so many streams as a pipe's is, with a message in each, so many at any moment: what
+/// the server takes for it.
+pub(crate) async fn streams(client: &Client, count: usize, in_flight: u32) -> anyhow::Result<f64> {
+    let (started, mut tasks) = (Instant::now(), JoinSet::new());
+    let next = Arc::new(AtomicUsize::new(0));
+    for _ in 0..in_flight {
+        let (stream, next) = (jetstream::new(client.clone()), Arc::clone(&next));
+        tasks.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return anyhow::Ok(());
+                }
+                let name = format!("{STREAM}-{number}");
+                let config = jetstream::stream::Config {
+                    name: name.clone(),
+                    subjects: vec![name.clone()],
+                    max_messages: 5_000,
+                    max_bytes: 16 << 20,
+                    duplicate_window: Duration::from_mins(10),
+                    allow_direct: true,
+                    ..jetstream::stream::Config::default()
+                };
+                stream.create_stream(config).await?;
+                stream.publish(name, Bytes::from_static(b"first")).await?.await?;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(started.elapsed().as_secs_f64())
 }
 
 /// What is published where.

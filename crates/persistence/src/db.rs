@@ -136,6 +136,18 @@ impl Db {
         tx.lease.finish(outcome).await
     }
 
+    /// The same for statements that are asked again and again: each connection keeps their plans.
+    pub async fn in_org_hot<T, E: From<Error>>(
+        &self,
+        scope: &OrgScope,
+        work: impl AsyncFnOnce(&mut OrgTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let setup = format!("{}, {KEPT_PLANS}", org_setup(scope));
+        let mut tx = org_tx(self.begin(&setup).await?, scope);
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
     /// Runs `work` in a transaction of an organization that begins with the first two locks of the lock order, the
     /// organization's and the caller's membership: begun and locked in one round trip. The console is no member, and takes
     /// the organization's lock alone.
@@ -186,7 +198,7 @@ impl Db {
         enter: impl AsyncFnOnce(&mut PlatformTx) -> Result<OrgScope, E>,
         work: impl AsyncFnOnce(&mut OrgTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let lease = self.begin(&begin_as("tidegate_platform", "app.org_id", "")).await?;
+        let lease = self.begin(&platform_setup()).await?;
         let mut outside = PlatformTx { lease, author: operator.author.clone() };
         let entered = enter(&mut outside).await;
         let PlatformTx { mut lease, .. } = outside;
@@ -249,8 +261,7 @@ impl Db {
         scope: &AgentScope,
         work: impl AsyncFnOnce(&mut AgentTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let setup = format!("{}, set_config('synchronous_commit', 'off', true)", agents_setup(scope));
-        self.agents(setup, work).await
+        self.agents(format!("{}, {UNFLUSHED}", agents_setup(scope)), work).await
     }
 
     async fn agents<T, E: From<Error>>(
@@ -269,8 +280,20 @@ impl Db {
         operator: &Operator,
         work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let setup = begin_as("tidegate_platform", "app.org_id", "");
-        let lease = self.begin(&setup).await?;
+        let lease = self.begin(&platform_setup()).await?;
+        let mut tx = PlatformTx { lease, author: operator.author.clone() };
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
+    /// The same, whose end is not waited for until it is on the disk, as with [`Db::in_agents_unflushed`]: only for what is
+    /// found out again where a power cut took it back.
+    pub(crate) async fn in_platform_unflushed<T, E: From<Error>>(
+        &self,
+        operator: &Operator,
+        work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let lease = self.begin(&format!("{}, {UNFLUSHED}", platform_setup())).await?;
         let mut tx = PlatformTx { lease, author: operator.author.clone() };
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
@@ -371,6 +394,12 @@ async fn begin_on(
 /// The hot statements keep one plan a connection, whatever is bound: planning them anew costs more than carrying them out,
 /// and the indexes leave one good plan for each. Lists and deletions in bites are planned for what they are given.
 const KEPT_PLANS: &str = "set_config('plan_cache_mode', 'force_generic_plan', true)";
+
+const UNFLUSHED: &str = "set_config('synchronous_commit', 'off', true)";
+
+fn platform_setup() -> String {
+    begin_as("tidegate_platform", "app.org_id", "")
+}
 
 fn agents_setup(scope: &AgentScope) -> String {
     let ids: Vec<String> = scope.agents.iter().map(ToString::to_string).collect();

@@ -136,10 +136,10 @@ pub struct Usable {
 }
 
 /// The source of this handle with one of its pipes, in one round trip. Where it is `held`, nobody deletes it before this
-/// transaction ends, or changes what the pipe keeps.
+/// transaction ends, or changes what the pipe keeps; others may hold it, too.
 pub async fn usable(tx: &mut OrgTx, (handle, name): (&str, &str), held: bool) -> Result<Usable> {
     let org = tx.org_id();
-    let sources = if held { source::held_by_handle(org, handle) } else { source::by_handle(org, handle) };
+    let sources = if held { source::shared_by_handle(org, handle) } else { source::by_handle(org, handle) };
     let streams = pipe_stream::by_name(org, handle, name);
     let made = statement::<Columns>(
         "SELECT p.id, p.source_id, p.created_by, p.name, p.ttl_seconds, p.max_msgs, p.max_bytes, p.created_at, NULL::text

@@ -405,7 +405,8 @@ pub(crate) fn made_streams() -> MadeStreams {
 /// Writes that a stream was made, and what NATS has; false where the lease of the try had passed and another one began or
 /// ended it, which writes down what it found itself, or where the stream is not wanted any more.
 ///
-/// Those who have made one at one time share the transaction.
+/// Those who have made one at one time share the transaction, whose end is not waited for until it is on the disk: whoever
+/// finds the operation undone after a power cut finds the stream, too, and writes the same.
 pub async fn finish_made(
     db: &Db,
     (operation, attempt): (PipeOperationId, i32),
@@ -449,7 +450,7 @@ async fn written(db: Db, made: Vec<MadeStream>) -> Result<Vec<bool>> {
     .bind::<Array<Timestamptz>, _>(incarnations)
     .bind::<Array<Timestamptz>, _>(ends);
     let system = Operator::system();
-    let work = db.in_platform(&system, async |tx| {
+    let work = db.in_platform_unflushed(&system, async |tx| {
         let rows: Vec<(PipeOperationId, i32)> = update.load(tx.conn()?).await?;
         Ok::<_, Error>(rows)
     });

@@ -147,6 +147,16 @@ pub(crate) fn held_by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
     .bind::<Text, _>(handle.to_owned())
 }
 
+/// What asks for the same and locks it beside others who do that: against those who change it or its pipes.
+pub(crate) fn shared_by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
+    statement::<Columns>(
+        "SELECT s.id, s.org_id, s.created_by, u.username, s.handle, s.kind, s.created_at, s.last_message_at, s.last_message_pipe, s.last_message
+         FROM sources s LEFT JOIN users u ON u.id = s.created_by WHERE s.org_id = ? AND s.handle = ? FOR SHARE OF s",
+    )
+    .bind::<Uuid, _>(org)
+    .bind::<Text, _>(handle.to_owned())
+}
+
 /// Sources by handle from the one after `after` on, with their creators' names and last messages, and how many there are on
 /// all pages. Seed B's `ListSourcesForOrg`.
 pub async fn list(tx: &mut OrgTx, after: &str, limit: i64) -> Result<(Vec<Stored>, i64)> {

@@ -209,7 +209,7 @@ impl Pipes {
     ) -> Result<OpenPipe> {
         allowed_at_all(scope, to)?;
         let now = self.0.clock.now();
-        let work = self.0.db.in_org(scope, async |tx| {
+        let work = self.0.db.in_org_hot(scope, async |tx| {
             let Usable { source, stream, made } = usable_in(tx, (handle, name), false).await?;
             if stream.is_none() && source.created_by != scope.user_id() {
                 // What is not there is not found, whatever one may do.

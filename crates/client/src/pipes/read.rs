@@ -87,7 +87,7 @@ struct Wire {
 
 /// What came.
 enum Came {
-    Message(Delivery),
+    Message(Box<Delivery>),
     /// What was acknowledged before, which the server did not know.
     Again,
     Nothing,
@@ -120,7 +120,7 @@ impl PipeReader {
         }
         loop {
             match self.step(until).await? {
-                Came::Message(delivery) => return Ok(Some(delivery)),
+                Came::Message(delivery) => return Ok(Some(*delivery)),
                 Came::Ended if Instant::now() >= until => return Ok(None),
                 Came::Ended | Came::Nothing | Came::Again | Came::Lost | Came::Gone => {}
             }
@@ -162,7 +162,7 @@ impl PipeReader {
     async fn let_come(&mut self, until: Instant) -> Result<(), PipeError> {
         while Instant::now() < until {
             match self.step(until).await {
-                Ok(Came::Message(delivery)) => self.early.push_back(delivery),
+                Ok(Came::Message(delivery)) => self.early.push_back(*delivery),
                 Ok(Came::Again) => return Ok(()),
                 Ok(Came::Nothing | Came::Gone | Came::Ended | Came::Lost) => {}
                 Err(error) if error.is_passing() => sleep_until(until).await,
@@ -315,7 +315,7 @@ impl PipeReader {
             sender_name: None,
         };
         let over = self.wire.as_ref().map_or(0, |wire| wire.link.number());
-        Came::Message(Delivery { message, pending: place.pending, ack, over })
+        Came::Message(Box::new(Delivery { message, pending: place.pending, ack, over }))
     }
 
     /// Says something of a delivery, without waiting: where it is lost, the message comes again.

@@ -645,6 +645,43 @@ async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_afte
 }
 
 #[tokio::test]
+async fn those_who_open_pipes_of_one_source_wait_for_whoever_changes_it_and_not_for_each_other() {
+    let stage = Stage::new().await;
+    let id = stage.source("build").await.unwrap();
+    let db = stage.test.db();
+    let (new, line) = new_pipe(id, "room", RetentionChoice::default());
+    db.in_org(stage.scope(), async |tx: &mut _| pipe::insert(tx, new, line).await).await.unwrap();
+    // How many sources somebody could change at this moment, or open pipes of.
+    let changeable = async || {
+        stage
+            .test
+            .look::<i64>("SELECT count(*) FROM (SELECT FROM sources FOR NO KEY UPDATE SKIP LOCKED) s")
+            .await
+    };
+    let openable = async || {
+        stage.test.look::<i64>("SELECT count(*) FROM (SELECT FROM sources FOR SHARE SKIP LOCKED) s").await
+    };
+    let opening = async |held: bool| {
+        let work = async |tx: &mut _| {
+            let usable = pipe::usable(tx, ("build", "room"), held).await?;
+            assert_eq!((usable.source.id, usable.stream), (id, None));
+            assert_eq!(usable.made.map(|pipe| pipe.name.to_string()).as_deref(), Some("room"));
+            Ok::<_, Error>((changeable().await, openable().await))
+        };
+        db.in_org_hot(stage.scope(), work).await.unwrap()
+    };
+    assert_eq!(opening(false).await, (1, 1));
+    assert_eq!(opening(true).await, (0, 1));
+    let placing = async |tx: &mut _| {
+        let (stored, room) = pipe::place(tx, "build", 100).await?;
+        assert_eq!((stored.source.id, room.made, room.has_writers), (id, 1, false));
+        Ok::<_, Error>((changeable().await, openable().await))
+    };
+    assert_eq!(db.in_org(stage.scope(), placing).await.unwrap(), (0, 0));
+    assert_eq!((changeable().await, openable().await), (1, 1), "nothing is held afterwards");
+}
+
+#[tokio::test]
 async fn streams_that_are_made_at_one_time_are_written_each_for_itself() {
     const COUNT: usize = 40;
     let stage = Stage::new().await;
