@@ -22,7 +22,6 @@ use crate::{
     auth::{self, KeyLookups, LoginLookups, PipeLookups},
     connector::Connector,
     organization::{self, Locked},
-    pipe_operation::{self, MadeStreams},
     pulse::Pulse,
     quota::{self, Bound},
     tx::{Lease, OrgContext},
@@ -69,8 +68,6 @@ pub struct Db {
     pub(crate) logins: Arc<LoginLookups>,
     /// Pipes that are written to at one time.
     pub(crate) pipes: Arc<PipeLookups>,
-    /// Streams whose making is written down at one time.
-    pub(crate) made: Arc<MadeStreams>,
 }
 
 impl fmt::Debug for Db {
@@ -121,7 +118,6 @@ impl Db {
             keys: Arc::new(auth::key_lookups()),
             logins: Arc::new(auth::login_lookups()),
             pipes: Arc::new(auth::pipe_lookups()),
-            made: Arc::new(pipe_operation::made_streams()),
         })
     }
 
@@ -288,7 +284,7 @@ impl Db {
 
     /// The same, whose end is not waited for until it is on the disk, as with [`Db::in_agents_unflushed`]: only for what is
     /// found out again where a power cut took it back.
-    pub(crate) async fn in_platform_unflushed<T, E: From<Error>>(
+    pub async fn in_platform_unflushed<T, E: From<Error>>(
         &self,
         operator: &Operator,
         work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, E>,

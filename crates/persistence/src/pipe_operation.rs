@@ -1,18 +1,12 @@
 //! What NATS is to be told: rows in the transaction of what they serve, claimed with a lease by whoever tells it. Operations
 //! on one topic are done in their order, and no organization holds up another one.
 
-use std::collections::HashSet;
-
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::RunQueryDsl;
-use futures_util::FutureExt;
 use tidegate_model::{OrgId, PipeOperationId, Retention, SourceId, UserId, stream_name};
 
-use crate::{
-    Db, Error, Operator, OrgTx, PlatformTx, Result, SystemScope, pipe_stream::InForce, statement::statement,
-    together::Together,
-};
+use crate::{Error, OrgTx, PlatformTx, Result, SystemScope, pipe_stream::InForce, statement::statement};
 
 /// The topic of an account.
 const ACCOUNT: &str = "account";
@@ -386,76 +380,32 @@ pub async fn finish(
     Ok(changed == 1)
 }
 
-/// A stream that was made by a try of an operation.
-#[derive(Clone)]
-pub(crate) struct MadeStream {
-    operation: PipeOperationId,
-    attempt: i32,
-    found: InForce,
-    now: DateTime<Utc>,
-}
-
-/// Where those meet who have made a stream at one time.
-pub(crate) type MadeStreams = Together<MadeStream, bool>;
-
-pub(crate) fn made_streams() -> MadeStreams {
-    Together::new(|db, made| written(db, made).boxed())
-}
-
 /// Writes that a stream was made, and what NATS has; false where the lease of the try had passed and another one began or
 /// ended it, which writes down what it found itself, or where the stream is not wanted any more.
-///
-/// Those who have made one at one time share the transaction, whose end is not waited for until it is on the disk: whoever
-/// finds the operation undone after a power cut finds the stream, too, and writes the same.
 pub async fn finish_made(
-    db: &Db,
-    (operation, attempt): (PipeOperationId, i32),
+    tx: &mut PlatformTx,
+    (id, attempt): (PipeOperationId, i32),
     found: InForce,
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    db.made.ask(db, MadeStream { operation, attempt, found, now }).await
-}
-
-async fn written(db: Db, made: Vec<MadeStream>) -> Result<Vec<bool>> {
-    let (mut ids, mut attempts, mut ttl, mut msgs, mut bytes) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut incarnations, mut ends) = (Vec::new(), Vec::new());
-    for MadeStream { operation, attempt, found, now } in &made {
-        ids.push(*operation);
-        attempts.push(*attempt);
-        ttl.push(found.retention.ttl_seconds);
-        msgs.push(found.retention.max_msgs);
-        bytes.push(found.retention.max_bytes);
-        incarnations.push(found.incarnation);
-        ends.push(*now);
-    }
-    let update = statement::<(Uuid, Integer)>(
-        "WITH made AS MATERIALIZED (
-            SELECT * FROM unnest(?::uuid[], ?::int[], ?::bigint[], ?::bigint[], ?::bigint[], ?::timestamptz[], ?::timestamptz[])
-                   AS m (id, attempt, ttl_seconds, max_msgs, max_bytes, incarnation, at)),
-         ended AS (
-            UPDATE pipe_operations o SET status = 'done', finished_at = m.at, reason = NULL
-            FROM made m WHERE o.id = m.id AND o.attempts = m.attempt AND o.status = 'pending'
-            RETURNING o.org_id, o.source_id, o.pipe, m.id, m.attempt)
-         UPDATE pipe_streams s SET force_ttl_seconds = m.ttl_seconds, force_max_msgs = m.max_msgs, force_max_bytes = m.max_bytes,
-                incarnation = m.incarnation, seen_at = m.at
-         FROM ended e JOIN made m ON m.id = e.id AND m.attempt = e.attempt
-         WHERE s.org_id = e.org_id AND s.source_id = e.source_id AND s.pipe = e.pipe RETURNING e.id, e.attempt",
+    let changed = statement::<()>(
+        "WITH ended AS (
+            UPDATE pipe_operations SET status = 'done', finished_at = ?, reason = NULL
+            WHERE id = ? AND attempts = ? AND status = 'pending' RETURNING org_id, source_id, pipe)
+         UPDATE pipe_streams s SET force_ttl_seconds = ?, force_max_msgs = ?, force_max_bytes = ?, incarnation = ?, seen_at = ?
+         FROM ended e WHERE s.org_id = e.org_id AND s.source_id = e.source_id AND s.pipe = e.pipe",
     )
-    .bind::<Array<Uuid>, _>(ids)
-    .bind::<Array<Integer>, _>(attempts)
-    .bind::<Array<BigInt>, _>(ttl)
-    .bind::<Array<BigInt>, _>(msgs)
-    .bind::<Array<BigInt>, _>(bytes)
-    .bind::<Array<Timestamptz>, _>(incarnations)
-    .bind::<Array<Timestamptz>, _>(ends);
-    let system = Operator::system();
-    let work = db.in_platform_unflushed(&system, async |tx| {
-        let rows: Vec<(PipeOperationId, i32)> = update.load(tx.conn()?).await?;
-        Ok::<_, Error>(rows)
-    });
-    let rows: HashSet<_> = work.await?.into_iter().collect();
-    Ok(made.iter().map(|made| rows.contains(&(made.operation, made.attempt))).collect())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(id)
+    .bind::<Integer, _>(attempt)
+    .bind::<BigInt, _>(found.retention.ttl_seconds)
+    .bind::<BigInt, _>(found.retention.max_msgs)
+    .bind::<BigInt, _>(found.retention.max_bytes)
+    .bind::<Timestamptz, _>(found.incarnation)
+    .bind::<Timestamptz, _>(now)
+    .execute(tx.conn()?)
+    .await?;
+    Ok(changed == 1)
 }
 
 /// How many operations wait in all, and since when the oldest does: an alarm where that is long ago.

@@ -1,7 +1,6 @@
 //! Sources, pipes, grants, cursors, accounts on NATS, and the operations that each change leaves for it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::future::join_all;
 use serde_json::json;
 use tidegate_model::{
     CredentialId, Handle, LoginSessionId, OrgRole, OrgStatus, PipeId, Retention, RetentionChoice,
@@ -629,7 +628,10 @@ async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_afte
     let second = claim(lease).await.expect("the lease has passed");
     assert_eq!(second.attempt, 2);
     let end = async |attempt: i32, incarnation: DateTime<Utc>| {
-        pipe_operation::finish_made(&db, (first.id, attempt), in_force(incarnation), lease).await.unwrap()
+        let key = (first.id, attempt);
+        let made =
+            async |tx: &mut _| pipe_operation::finish_made(tx, key, in_force(incarnation), lease).await;
+        db.in_platform_unflushed(&system, made).await.unwrap()
     };
     let row = async || {
         let stream = async |tx: &mut _| pipe_stream::find(tx, id, "inbox").await;
@@ -679,39 +681,6 @@ async fn those_who_open_pipes_of_one_source_wait_for_whoever_changes_it_and_not_
     };
     assert_eq!(db.in_org(stage.scope(), placing).await.unwrap(), (0, 0));
     assert_eq!((changeable().await, openable().await), (1, 1), "nothing is held afterwards");
-}
-
-#[tokio::test]
-async fn streams_that_are_made_at_one_time_are_written_each_for_itself() {
-    const COUNT: usize = 40;
-    let stage = Stage::new().await;
-    let id = stage.source("build").await.unwrap();
-    let (db, lease) = (stage.test.db(), now() + TimeDelta::seconds(60));
-    let mut claimed = Vec::new();
-    for number in 0..COUNT {
-        let name = format!("room-{number}");
-        let (new, line) = new_pipe(id, &name, RetentionChoice::default());
-        let ask = async |tx: &mut _| {
-            pipe::insert(tx, new, line).await?;
-            pipe_operation::insert_wanted(tx, (id, &name), Retention::default(), now(), Some(lease)).await
-        };
-        let Some(Asked::Claimed(one)) = db.in_org(stage.scope(), ask).await.unwrap() else {
-            panic!("{name}")
-        };
-        claimed.push(one.id);
-    }
-    // Every third one is of a try whose lease has passed, as it were.
-    let of = |number: usize| (claimed[number], if number.is_multiple_of(3) { 7 } else { 1 });
-    let made = |number: usize| in_force(now() + TimeDelta::seconds(i64::try_from(number).unwrap()));
-    let all = (0..COUNT).map(|number| pipe_operation::finish_made(&db, of(number), made(number), lease));
-    for (number, written) in join_all(all).await.into_iter().enumerate() {
-        assert_eq!(written.unwrap(), !number.is_multiple_of(3), "{number}");
-    }
-    for stream in db.in_org(stage.scope(), async |tx| pipe_stream::of_source(tx, id).await).await.unwrap() {
-        let number: usize = stream.pipe.trim_start_matches("room-").parse().unwrap();
-        let expected = (!number.is_multiple_of(3)).then(|| made(number));
-        assert_eq!(stream.in_force, expected, "{}", stream.pipe);
-    }
 }
 
 #[tokio::test]

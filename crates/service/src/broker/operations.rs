@@ -86,12 +86,14 @@ async fn ended(core: &Core, claimed: &Claimed, done: Result<Option<InForce>>) ->
         }
     };
     counter!("tidegate_pipe_operations_total", "outcome" => label).increment(1);
-    let key = (claimed.id, claimed.attempt);
+    let (key, system) = ((claimed.id, claimed.attempt), Operator::system());
     let written = if let Ok(Some(found)) = done {
-        pipe_operation::finish_made(&core.db, key, found, now).await?
+        // Whoever finds the operation undone after a power cut finds the stream, too, and writes the same.
+        let finish = async |tx: &mut _| pipe_operation::finish_made(tx, key, found, now).await;
+        core.db.in_platform_unflushed(&system, finish).await?
     } else {
         let finish = async |tx: &mut _| pipe_operation::finish(tx, key, outcome, now).await;
-        core.db.in_platform(&Operator::system(), finish).await?
+        core.db.in_platform(&system, finish).await?
     };
     Ok(done?.filter(|_| written))
 }
