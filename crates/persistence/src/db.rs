@@ -257,7 +257,8 @@ impl Db {
         scope: &AgentScope,
         work: impl AsyncFnOnce(&mut AgentTx) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.agents(format!("{}, {UNFLUSHED}", agents_setup(scope)), work).await
+        let setup = format!("{}, set_config('synchronous_commit', 'off', true)", agents_setup(scope));
+        self.agents(setup, work).await
     }
 
     async fn agents<T, E: From<Error>>(
@@ -277,19 +278,6 @@ impl Db {
         work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, E>,
     ) -> Result<T, E> {
         let lease = self.begin(&platform_setup()).await?;
-        let mut tx = PlatformTx { lease, author: operator.author.clone() };
-        let outcome = work(&mut tx).await;
-        tx.lease.finish(outcome).await
-    }
-
-    /// The same, whose end is not waited for until it is on the disk, as with [`Db::in_agents_unflushed`]: only for what is
-    /// found out again where a power cut took it back.
-    pub async fn in_platform_unflushed<T, E: From<Error>>(
-        &self,
-        operator: &Operator,
-        work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let lease = self.begin(&format!("{}, {UNFLUSHED}", platform_setup())).await?;
         let mut tx = PlatformTx { lease, author: operator.author.clone() };
         let outcome = work(&mut tx).await;
         tx.lease.finish(outcome).await
@@ -390,8 +378,6 @@ async fn begin_on(
 /// The hot statements keep one plan a connection, whatever is bound: planning them anew costs more than carrying them out,
 /// and the indexes leave one good plan for each. Lists and deletions in bites are planned for what they are given.
 const KEPT_PLANS: &str = "set_config('plan_cache_mode', 'force_generic_plan', true)";
-
-const UNFLUSHED: &str = "set_config('synchronous_commit', 'off', true)";
 
 fn platform_setup() -> String {
     begin_as("tidegate_platform", "app.org_id", "")

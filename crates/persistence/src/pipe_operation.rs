@@ -210,16 +210,21 @@ pub async fn pending(
 ) -> Result<Vec<(PipeOperationId, Operation)>> {
     type Row = (PipeOperationId, String, Option<SourceId>, Option<String>, Option<UserId>);
     let org = tx.org_id();
-    let rows: Vec<Row> = statement::<(Uuid, Text, Nullable<Uuid>, Nullable<Text>, Nullable<Uuid>)>(
-        "SELECT id, kind, source_id, pipe, user_id FROM pipe_operations
-         WHERE org_id = ? AND status = 'pending' AND (?::text IS NULL OR topic = ?) ORDER BY seq LIMIT ?",
-    )
-    .bind::<Uuid, _>(org)
-    .bind::<Nullable<Text>, _>(topic.clone())
-    .bind::<Nullable<Text>, _>(topic)
-    .bind::<BigInt, _>(limit)
-    .load(tx.conn()?)
-    .await?;
+    // Two texts: a plan that is kept for either could not look for a topic alone.
+    let asked = match topic {
+        Some(topic) => statement::<(Uuid, Text, Nullable<Uuid>, Nullable<Text>, Nullable<Uuid>)>(
+            "SELECT id, kind, source_id, pipe, user_id FROM pipe_operations
+             WHERE org_id = ? AND topic = ? AND status = 'pending' ORDER BY seq LIMIT ?",
+        )
+        .bind::<Uuid, _>(org)
+        .bind::<Text, _>(topic),
+        None => statement::<(Uuid, Text, Nullable<Uuid>, Nullable<Text>, Nullable<Uuid>)>(
+            "SELECT id, kind, source_id, pipe, user_id FROM pipe_operations
+             WHERE org_id = ? AND status = 'pending' ORDER BY seq LIMIT ?",
+        )
+        .bind::<Uuid, _>(org),
+    };
+    let rows: Vec<Row> = asked.bind::<BigInt, _>(limit).load(tx.conn()?).await?;
     rows.into_iter()
         .map(|(id, kind, source, pipe, user)| Ok((id, Operation::of_row(&kind, source, pipe, user)?)))
         .collect()

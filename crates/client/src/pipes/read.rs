@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::DateTime;
 use futures_util::{FutureExt, StreamExt};
 use tidegate_model::{Envelope, Handle, PipeSubject};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{NatsPipes, PipeError, link::Link};
 use crate::{Message, PipeOpening, PipeRoute};
@@ -20,7 +20,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const BYTES: usize = 2 * 1_024 * 1_024;
 /// The wait before something that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long an answer is waited for that may never come: a server that was killed may have forgotten what it gave out.
+/// How long an answer is waited for at first that may never come: a server that was killed may have forgotten what it gave
+/// out. Twice as long each time, because the server may be slow instead.
 const DOUBTED: Duration = Duration::from_millis(500);
 /// Messages that are remembered as given.
 const REMEMBERED: usize = 4_096;
@@ -74,6 +75,13 @@ impl Given {
     }
 }
 
+impl Place {
+    /// Whether it is the same message, given out at another time.
+    const fn is_at(&self, other: Self) -> bool {
+        self.sequence == other.sequence && self.nanos == other.nanos
+    }
+}
+
 /// A connection, and what was asked for over it.
 #[derive(Debug)]
 struct Wire {
@@ -89,7 +97,7 @@ struct Wire {
 enum Came {
     Message(Box<Delivery>),
     /// What was acknowledged before, which the server did not know.
-    Again,
+    Again(Place),
     Nothing,
     Gone,
     Ended,
@@ -122,7 +130,7 @@ impl PipeReader {
             match self.step(until).await? {
                 Came::Message(delivery) => return Ok(Some(*delivery)),
                 Came::Ended if Instant::now() >= until => return Ok(None),
-                Came::Ended | Came::Nothing | Came::Again | Came::Lost | Came::Gone => {}
+                Came::Ended | Came::Nothing | Came::Again(_) | Came::Lost | Came::Gone => {}
             }
         }
     }
@@ -140,13 +148,15 @@ impl PipeReader {
         if let Some(known) = self.given.iter_mut().rev().find(given) {
             known.acknowledged = true;
         }
+        let mut doubted = DOUBTED;
         loop {
             let link = match &self.wire {
                 Some(wire) if !wire.link.is_broken() => Arc::clone(&wire.link),
                 _ => self.pipes.0.links.newer(0, until).await?,
             };
-            let known = link.number() == delivery.over;
-            let patience = until.min(Instant::now() + if known { EXPIRES } else { DOUBTED });
+            let patience = if link.number() == delivery.over { EXPIRES } else { doubted.min(EXPIRES) };
+            doubted *= 2;
+            let patience = until.min(Instant::now() + patience);
             let answer = link.ask(delivery.ack.clone(), Bytes::from_static(b"+ACK"), patience).await;
             if answer.is_some() {
                 return Ok(());
@@ -154,22 +164,32 @@ impl PipeReader {
             if Instant::now() >= until {
                 return Err(PipeError::NoAnswer);
             }
-            self.let_come(until.min(Instant::now() + PAUSE)).await?;
+            self.let_come(place, until.min(Instant::now() + PAUSE)).await?;
         }
     }
 
-    /// Takes what comes until `until`, or until something comes again that was acknowledged.
-    async fn let_come(&mut self, until: Instant) -> Result<(), PipeError> {
-        while Instant::now() < until {
-            match self.step(until).await {
-                Ok(Came::Message(delivery)) => self.early.push_back(*delivery),
-                Ok(Came::Again) => return Ok(()),
-                Ok(Came::Nothing | Came::Gone | Came::Ended | Came::Lost) => {}
-                Err(error) if error.is_passing() => sleep_until(until).await,
-                Err(error) => return Err(error),
+    /// Takes what comes until `until`, or until what is acknowledged comes again: before anything that never came.
+    async fn let_come(&mut self, awaited: Option<Place>, until: Instant) -> Result<(), PipeError> {
+        let most = self.ahead();
+        while self.early.len() < most {
+            match timeout_at(until, self.step(until)).await {
+                Ok(Ok(Came::Message(delivery))) => self.early.push_back(*delivery),
+                Ok(Ok(Came::Again(place))) if awaited.is_some_and(|awaited| awaited.is_at(place)) => {
+                    return Ok(());
+                }
+                Ok(Ok(Came::Again(_) | Came::Nothing | Came::Gone | Came::Ended | Came::Lost)) => {}
+                Ok(Err(error)) if error.is_passing() => break,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Ok(()),
             }
         }
+        sleep_until(until).await;
         Ok(())
+    }
+
+    /// How many messages are asked for at one time.
+    fn ahead(&self) -> usize {
+        self.pipes.0.options.ahead.clamp(1, 256)
     }
 
     /// What comes next; where it has to be asked for, or connected to, that is done first.
@@ -187,7 +207,7 @@ impl PipeReader {
         match came {
             Came::Lost => self.wire = None,
             Came::Gone => self.reopen().await?,
-            Came::Message(_) | Came::Again | Came::Nothing | Came::Ended => {}
+            Came::Message(_) | Came::Again(_) | Came::Nothing | Came::Ended => {}
         }
         Ok(came)
     }
@@ -215,7 +235,7 @@ impl PipeReader {
 
     /// Asks for messages where nothing more is to come of what was asked for before.
     async fn ask(&mut self) {
-        let ahead = self.pipes.0.options.ahead.clamp(1, 256);
+        let ahead = self.ahead();
         let Some(wire) = &mut self.wire else { return };
         if wire.expected > 0 && Instant::now() < wire.ends {
             return;
@@ -280,7 +300,7 @@ impl PipeReader {
         if let Some(known) = self.given.iter().find(|known| known.is_at(place)) {
             if known.acknowledged {
                 self.say(&ack, b"+ACK").await;
-                return Came::Again;
+                return Came::Again(place);
             }
             return Came::Nothing;
         }

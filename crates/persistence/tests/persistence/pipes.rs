@@ -631,7 +631,7 @@ async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_afte
         let key = (first.id, attempt);
         let made =
             async |tx: &mut _| pipe_operation::finish_made(tx, key, in_force(incarnation), lease).await;
-        db.in_platform_unflushed(&system, made).await.unwrap()
+        db.in_platform(&system, made).await.unwrap()
     };
     let row = async || {
         let stream = async |tx: &mut _| pipe_stream::find(tx, id, "inbox").await;

@@ -87,14 +87,12 @@ async fn ended(core: &Core, claimed: &Claimed, done: Result<Option<InForce>>) ->
     };
     counter!("tidegate_pipe_operations_total", "outcome" => label).increment(1);
     let (key, system) = ((claimed.id, claimed.attempt), Operator::system());
-    let written = if let Ok(Some(found)) = done {
-        // Whoever finds the operation undone after a power cut finds the stream, too, and writes the same.
-        let finish = async |tx: &mut _| pipe_operation::finish_made(tx, key, found, now).await;
-        core.db.in_platform_unflushed(&system, finish).await?
-    } else {
-        let finish = async |tx: &mut _| pipe_operation::finish(tx, key, outcome, now).await;
-        core.db.in_platform(&system, finish).await?
-    };
+    let found = done.as_ref().ok().copied().flatten();
+    let work = core.db.in_platform(&system, async |tx| match found {
+        Some(found) => pipe_operation::finish_made(tx, key, found, now).await,
+        None => pipe_operation::finish(tx, key, outcome, now).await,
+    });
+    let written = work.await?;
     Ok(done?.filter(|_| written))
 }
 
