@@ -250,8 +250,8 @@ impl Db {
     }
 
     /// Runs `work` in a transaction of some agents whose end is not waited for until it is on the disk. Only for stamps
-    /// that make themselves good: a power cut may take the last fraction of a second back, as if nothing had been said,
-    /// unless a later transaction was acknowledged. Nothing is lost when a process is killed.
+    /// that make themselves good: a power cut, or a killed PostgreSQL, may take the last fraction of a second back, as if
+    /// nothing had been said, unless a later transaction was acknowledged. Nothing is lost when a control plane is killed.
     pub async fn in_agents_unflushed<T, E: From<Error>>(
         &self,
         scope: &AgentScope,
