@@ -3,7 +3,6 @@
 
 use std::{
     fs::{self, Permissions},
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     process::Stdio,
     sync::Arc,
@@ -18,7 +17,9 @@ use nix::{
 use tempfile::TempDir;
 use tidegate_model::{OrgRole, SystemClock};
 use tidegate_protocol::ToAgent;
-use tidegate_test_support::{MASTER_KEY, SocketAgent, SocketOptions, TestDb, eventually, new_key_of};
+use tidegate_test_support::{
+    MASTER_KEY, SocketAgent, SocketOptions, TestDb, eventually, free_port, new_key_of,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -51,7 +52,7 @@ impl Program {
         let key = folder.path().join("master.key");
         fs::write(&key, MASTER_KEY).unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = format!("127.0.0.1:{}", free_port());
         let toml = format!(
             "listen = \"{address}\"\nworkers = 1\n[database]\nurl = \"{}\"\n\
              acquire_timeout_seconds = 30\nlock_timeout_seconds = 30\nstatement_timeout_seconds = 60\n[secrets]\nmaster_key_file = \"{}\"\n\

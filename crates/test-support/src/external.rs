@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::{fs::PermissionsExt, fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -13,7 +12,7 @@ use tempfile::TempDir;
 use tidegate_engines::postgres::find;
 use tokio_postgres::NoTls;
 
-use crate::{TestCertificate, eventually};
+use crate::{TestCertificate, eventually, free_port};
 
 /// The superuser's password.
 const PASSWORD: &str = "of-the-dba";
@@ -54,7 +53,7 @@ impl ExternalPostgres {
             owner.write(&cluster, "server.crt", cert);
             owner.write(&cluster, "server.key", key);
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let script = r#""$1" -D "$2" -h 127.0.0.1 -p "$3" -k "" -c fsync=off -c ssl="$4" >"$2/log" 2>&1 &
             read -r _; kill -INT $!; wait $!"#;
         let mut keeper = owner.command(Path::new("sh"));

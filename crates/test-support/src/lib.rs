@@ -28,6 +28,7 @@ mod identity_provider;
 pub mod nats;
 mod nats_cluster;
 mod people;
+mod port;
 mod wait;
 
 pub use agent::{Behaviour, Hook, SimAgent, SocketAgent, SocketOptions, new_key_of, registration};
@@ -40,4 +41,5 @@ pub use frozen::{FrozenPostgres, postmaster};
 pub use identity_provider::{Account, CLIENT_ID, CLIENT_SECRET, IdentityProvider, Lie, Signature};
 pub use nats_cluster::NatsCluster;
 pub use people::{TestOrg, TestUser, new_session};
+pub use port::free_port;
 pub use wait::{DEADLINE, eventually, eventually_some};

@@ -19,7 +19,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate_model::{OrgRole, SystemRole};
-use tidegate_test_support::{MASTER_KEY, TestDb, eventually};
+use tidegate_test_support::{MASTER_KEY, TestDb, eventually, free_port};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -59,7 +59,7 @@ async fn ask(
 
 /// An address that nobody listens at.
 fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 /// Writes a secret into a file that its owner alone reads.
