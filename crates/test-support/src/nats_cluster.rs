@@ -1,13 +1,14 @@
 //! Three nats-servers of somebody else's as one cluster on loopback, configured by the text that operators are given.
 
 use std::fs::{self, Permissions};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 use tidegate_engines::nats::{Durability, Foreign, Trust, find};
+
+use crate::free_port;
 
 const SERVERS: usize = 3;
 
@@ -27,10 +28,13 @@ impl NatsCluster {
             .permissions(Permissions::from_mode(0o711))
             .tempdir()
             .unwrap();
-        let listeners: Vec<_> =
-            (0..2 * SERVERS).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-        let ports = listeners.iter().map(|one| one.local_addr().unwrap().port()).collect();
-        drop(listeners);
+        let mut ports = Vec::new();
+        while ports.len() < 2 * SERVERS {
+            let port = free_port();
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
         let mut cluster = Self { servers: (0..SERVERS).map(|_| None).collect(), ports, folder };
         (0..SERVERS).for_each(|number| cluster.run(number, trust));
         cluster
