@@ -21,8 +21,8 @@ pub struct Servers {
     /// What they say, by name.
     pub answered: Vec<ServerState>,
     /// How many there are by what they know: those that keep streams together, one that is away included until it is taken
-    /// out; where none do, those that are connected.
-    pub known: usize,
+    /// out; where none do, those that are connected. None while one of a cluster does not know yet, as after its start.
+    pub known: Option<usize>,
 }
 
 /// One server, as it says of itself.
@@ -76,13 +76,13 @@ pub(crate) async fn ask(connection: &Connection) -> Result<Servers> {
         client.subscribe(inbox.clone()).await.map_err(|error| Error::unavailable(doing, error))?;
     let asked = client.publish_with_reply("$SYS.REQ.SERVER.PING.VARZ", inbox, Bytes::new()).await;
     asked.map_err(|error| Error::unavailable(doing, error))?;
-    let (mut servers, mut peers) = (Vec::new(), 0);
+    let (mut servers, mut peers) = (Vec::new(), Some(0));
     let mut deadline = Instant::now() + connection.timeout();
     while servers.len() < wanted {
         let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await else { break };
         let answer: Answer =
             serde_json::from_slice(&answer.payload).map_err(|error| Error::unavailable(doing, error))?;
-        peers = peers.max(answer.data.jetstream.meta.as_ref().map_or(0, |meta| meta.cluster_size));
+        peers = peers.zip(answer.data.peers()).map(|(most, peers)| most.max(peers));
         servers.push(answer.data.state());
         deadline = deadline.min(Instant::now() + PATIENCE);
     }
@@ -91,7 +91,7 @@ pub(crate) async fn ask(connection: &Connection) -> Result<Servers> {
     }
     servers.sort_by(|a, b| a.name.cmp(&b.name));
     // Of those that are connected, one that was killed and started anew is two for a minute.
-    let known = if peers > 0 { peers } else { wanted }.max(servers.len());
+    let known = peers.map(|peers| if peers > 0 { peers } else { wanted }.max(servers.len()));
     Ok(Servers { answered: servers, known })
 }
 
@@ -156,6 +156,8 @@ struct StoreVars {
 #[derive(Deserialize)]
 struct StoreCluster {
     #[serde(default)]
+    leader: String,
+    #[serde(default)]
     cluster_size: usize,
 }
 
@@ -178,6 +180,17 @@ struct StoreStats {
 }
 
 impl Vars {
+    /// How many servers keep streams together with this one: 0 where it keeps them alone or not at all, none while nobody
+    /// leads them, since they may not have met.
+    fn peers(&self) -> Option<usize> {
+        let StoreVars { config, meta, .. } = &self.jetstream;
+        match meta {
+            Some(meta) if !meta.leader.is_empty() && meta.cluster_size > 0 => Some(meta.cluster_size),
+            None if config.is_none() || self.cluster.name.is_empty() => Some(0),
+            _ => None,
+        }
+    }
+
     fn state(self) -> ServerState {
         let stats = self.jetstream.stats;
         let (promised, used) = stats.map_or((0, 0), |stats| (stats.reserved_storage, stats.storage));
@@ -231,6 +244,23 @@ mod tests {
         let wanted = [authority.identity().public(), authority.signing().public(), next.public()];
         assert_eq!(found, wanted.map(ToString::to_string));
         assert!(trusted("no token").is_empty());
+    }
+
+    #[test]
+    fn a_server_of_a_cluster_knows_how_many_there_are_once_somebody_leads_them() {
+        let peers = |cluster: &str, jetstream: serde_json::Value| {
+            let vars = serde_json::json!({
+                "server_name": "a", "version": "2.15.1", "cluster": {"name": cluster}, "jetstream": jetstream,
+            });
+            serde_json::from_value::<Vars>(vars).unwrap().peers()
+        };
+        let store = |meta| serde_json::json!({"config": {"max_storage": 1}, "meta": meta});
+        assert_eq!(peers("c", store(serde_json::json!({"leader": "b", "cluster_size": 3}))), Some(3));
+        assert_eq!(peers("c", store(serde_json::json!({"cluster_size": 3}))), None, "nobody leads");
+        assert_eq!(peers("c", store(serde_json::json!({"leader": "b"}))), None, "no size");
+        assert_eq!(peers("c", store(serde_json::json!(null))), None, "it has just begun");
+        assert_eq!(peers("", store(serde_json::json!(null))), Some(0), "it is alone");
+        assert_eq!(peers("c", serde_json::json!({})), Some(0), "it keeps no streams");
     }
 
     #[test]

@@ -135,10 +135,13 @@ impl Error {
 impl From<BrokerError> for Error {
     fn from(error: BrokerError) -> Self {
         match error {
-            // An account that NATS does not know is pushed again by the reconciler.
+            // An account that NATS does not know is pushed again by the reconciler. A stream that was made sure of a moment ago
+            // has nobody who leads it: each server that has all of it is away.
             BrokerError::Unavailable { .. }
             | BrokerError::Busy { .. }
-            | BrokerError::NotFound(Missing::Account) => Self::BrokerUnavailable(Box::new(error)),
+            | BrokerError::NotFound(Missing::Account | Missing::Stream | Missing::Reader) => {
+                Self::BrokerUnavailable(Box::new(error))
+            }
             BrokerError::Full { limit, description, usage } => {
                 let mut figures = FieldErrors::new();
                 figures.add("limit", limit);

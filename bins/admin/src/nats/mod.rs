@@ -210,7 +210,7 @@ async fn reconcile(services: &Services, settings: &Settings, as_json: bool) -> a
     let json = json!({
         "organizations": drift.organizations, "notCompared": drift.failed, "accounts": drift.accounts,
         "missing": drift.missing, "extra": drift.extra, "different": drift.different, "readers": drift.readers,
-        "foreign": drift.foreign, "repaired": repaired,
+        "foreign": drift.foreign, "behind": drift.behind, "repaired": repaired,
     });
     if as_json {
         return output::one(&json);
@@ -225,6 +225,7 @@ async fn reconcile(services: &Services, settings: &Settings, as_json: bool) -> a
         row("streams that were different", drift.different),
         row("readers of somebody who may not read", drift.readers),
         row("streams of others, left alone", drift.foreign),
+        row("streams that too few servers have all of", drift.behind),
         row("changes that NATS followed", repaired),
     ];
     output::list(false, &json, &["what", "how many"], rows)

@@ -48,8 +48,10 @@ pub struct StreamInForce {
     pub subject: String,
     /// What it keeps.
     pub retention: Retention,
-    /// How many servers of a cluster have it.
+    /// How many servers of a cluster are to have it.
     pub copies: usize,
+    /// How many have all of it at this moment: fewer while one is away, or is being brought after the others.
+    pub complete: usize,
     /// When it was made: with the name, its incarnation. A cursor of another incarnation counts for nothing.
     pub created: DateTime<Utc>,
     /// How many messages it has.
@@ -233,7 +235,8 @@ fn check(wanted: &StreamConfig, in_force: &StreamConfig) -> Result<()> {
 
 impl StreamInForce {
     fn of(info: StreamInfo) -> Result<Self> {
-        let StreamInfo { config, created, state } = info;
+        let StreamInfo { config, created, state, cluster } = info;
+        let complete = cluster.map_or(config.num_replicas, |cluster| cluster.complete());
         let subject =
             config.subject_transform.map(|transform| transform.dest.replace("{{wildcard(1)}}", "*"));
         let subject = subject.or_else(|| config.subjects.into_iter().next()).unwrap_or_default();
@@ -246,6 +249,7 @@ impl StreamInForce {
                 bytes: unsigned(config.max_bytes),
             },
             copies: config.num_replicas,
+            complete,
             created,
             messages: state.messages,
             bytes: state.bytes,

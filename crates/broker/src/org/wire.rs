@@ -38,6 +38,34 @@ pub(super) struct StreamInfo {
     pub(super) config: StreamConfig,
     pub(super) created: DateTime<Utc>,
     pub(super) state: StreamState,
+    /// Absent where a server keeps it alone.
+    #[serde(default)]
+    pub(super) cluster: Option<StreamCluster>,
+}
+
+/// Who has a stream. The one that leads it is none of its replicas.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct StreamCluster {
+    #[serde(default)]
+    pub(super) leader: String,
+    #[serde(default)]
+    pub(super) replicas: Vec<StreamCopy>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StreamCopy {
+    #[serde(default)]
+    pub(super) current: bool,
+    #[serde(default)]
+    pub(super) offline: bool,
+}
+
+impl StreamCluster {
+    /// How many servers have all of it.
+    pub(super) fn complete(&self) -> usize {
+        let complete = self.replicas.iter().filter(|copy| copy.current && !copy.offline).count();
+        usize::from(!self.leader.is_empty()) + complete
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -198,4 +226,21 @@ pub(super) struct PublishAnswer {
     pub(super) seq: u64,
     #[serde(default)]
     pub(super) duplicate: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn those_have_all_of_a_stream_who_lead_it_or_are_current_and_there() {
+        let complete = |cluster| serde_json::from_value::<StreamCluster>(cluster).unwrap().complete();
+        let copy = |current, offline| json!({"current": current, "offline": offline, "active": 1});
+        assert_eq!(complete(json!({"leader": "a"})), 1);
+        assert_eq!(complete(json!({"leader": "a", "replicas": [copy(true, false), copy(true, false)]})), 3);
+        assert_eq!(complete(json!({"leader": "a", "replicas": [copy(true, true), copy(false, false)]})), 1);
+        assert_eq!(complete(json!({"replicas": [copy(true, false)]})), 1, "nobody leads");
+    }
 }

@@ -58,6 +58,9 @@ pub struct Drift {
     pub foreign: usize,
     /// Places beyond the end of their stream.
     pub places: usize,
+    /// Streams of which fewer servers have all than should: one is away, or they are being brought after the others. Nothing
+    /// to repair, but no moment to start a server anew.
+    pub behind: usize,
 }
 
 impl Drift {
@@ -77,6 +80,7 @@ impl Drift {
         self.readers += other.readers;
         self.foreign += other.foreign;
         self.places += other.places;
+        self.behind += other.behind;
     }
 }
 
@@ -139,6 +143,8 @@ impl Broker {
         }
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         gauge!("tidegate_pipe_organizations_not_compared").set(drift.failed as f64);
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        gauge!("tidegate_pipe_streams_behind").set(drift.behind as f64);
         self.measure().await
     }
 }
@@ -200,6 +206,7 @@ async fn compare(
             let name = stream_name(row.source_id, &row.pipe);
             let found = there.remove(&name);
             ends.extend(found.as_ref().map(|found| end_of(row, found)));
+            drift.behind += usize::from(found.as_ref().is_some_and(|found| found.complete < broker.copies()));
             match repair(core, tenant, broker, row, found).await? {
                 Repair::None => {}
                 Repair::Missing => {

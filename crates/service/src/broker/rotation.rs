@@ -77,6 +77,13 @@ impl Broker {
             let live = core.broker.live()?;
             let Servers { answered, known } = live.system().await?.servers().await?;
             // One that comes back trusting the old key alone would refuse every account.
+            let Some(known) = known else {
+                let servers = answered.len();
+                let unsettled = format!(
+                    "{servers} servers answered, which have not found the others of their cluster yet: start all of them"
+                );
+                return Err(Error::BrokerUnavailable(unsettled.into()));
+            };
             let wanted = known.max(live.copies());
             if answered.len() < wanted {
                 let away = format!("{} of {wanted} servers answered: start the others", answered.len());
