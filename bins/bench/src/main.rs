@@ -39,12 +39,13 @@ mod terminal;
 mod tunnel;
 mod viewer;
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode};
 
 use args::{Args, Hidden};
 use clap::Parser;
 use figures::Figures;
 use stage::Stage;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -65,15 +66,28 @@ fn main() -> ExitCode {
 async fn start(args: &Args) -> anyhow::Result<()> {
     // Only one part of the process may choose the cryptography, and this is the first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut stage = Stage::start(args).await?;
+    let mut stopped = pin!(stopped()?);
+    let mut stage = tokio::select! {
+        stage = Stage::start(args) => stage?,
+        () = &mut stopped => anyhow::bail!("stopped"),
+    };
     let mut figures = Figures::default();
     let measured = tokio::select! {
         measured = parts::run(args, &mut stage, &mut figures) => measured,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+        () = &mut stopped => Err(anyhow::anyhow!("stopped")),
     };
     // What was started is stopped, whatever came of the measuring.
     let closed = stage.close(measured.is_err()).await;
     // What was measured before a fault is worth seeing too.
     table::print(args, &figures)?;
     measured.and(closed)
+}
+
+/// Waits until somebody wants this to end: at the keyboard, by closing its terminal, or by a signal such as `timeout` sends.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
+    })
 }

@@ -19,7 +19,7 @@ use tokio::{
 /// How long a program may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A running program. Dropping it kills it.
+/// A running program. Dropping it asks it to end, together with what it started.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
@@ -42,7 +42,7 @@ impl Process {
             .open(&log)
             .with_context(|| log.display().to_string())?;
         let mut command = Command::new(program);
-        command.stdin(std::process::Stdio::null()).stdout(to.try_clone()?).stderr(to).kill_on_drop(true);
+        command.stdin(std::process::Stdio::null()).stdout(to.try_clone()?).stderr(to);
         set(&mut command);
         let child = command.spawn().with_context(|| {
             format!("{} does not start: build it with --release first", program.display())
@@ -79,6 +79,15 @@ impl Process {
             anyhow::bail!("{} did not end and was killed: {}", self.name, self.last_words());
         }
         Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The number of one that was waited for may be another's by now.
+        if self.child.id().is_some() {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGTERM);
+        }
     }
 }
 
