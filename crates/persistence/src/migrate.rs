@@ -40,6 +40,7 @@ const TEXTS: &[&str] = &[
     include_str!("../migrations/2026-11-28-000030_nats_room/up.sql"),
     include_str!("../migrations/2026-11-28-000031_concerned/up.sql"),
     include_str!("../migrations/2026-11-28-000032_fewer_round_trips/up.sql"),
+    include_str!("../migrations/2026-11-28-000033_by_their_keys/up.sql"),
 ];
 
 /// Two processes that start on an empty database take turns under this lock ("tidegate" in ASCII).

@@ -102,10 +102,11 @@ pub struct Room {
 }
 
 /// The source of this handle, which nobody deletes before this transaction ends, and what there is room for at it: its pipes
-/// are counted up to `most`, once it is locked, in the same round trip.
+/// are counted up to `most`, in the same round trip. Whoever holds the organization's lock, as everybody does who makes pipes,
+/// is the only one who makes some; those who write to its pipes for the first time do not wait for them.
 pub async fn place(tx: &mut OrgTx, handle: &str, most: i64) -> Result<(Stored, Room)> {
     let org = tx.org_id();
-    let held = source::held_by_handle(org, handle);
+    let held = source::shared_by_handle(org, handle);
     let room = statement::<(BigInt, Nullable<BigInt>, Bool)>(
         "SELECT (SELECT count(*) FROM (SELECT FROM pipes p WHERE p.org_id = s.org_id AND p.source_id = s.id LIMIT ?) counted),
                 (SELECT a.max_disk_bytes FROM nats_accounts a WHERE a.org_id = s.org_id),
@@ -144,8 +145,9 @@ pub async fn usable(tx: &mut OrgTx, (handle, name): (&str, &str), held: bool) ->
     let made = statement::<Columns>(
         "SELECT p.id, p.source_id, p.created_by, p.name, p.ttl_seconds, p.max_msgs, p.max_bytes, p.created_at, NULL::text
          FROM pipes p JOIN sources s ON s.org_id = p.org_id AND s.id = p.source_id
-         WHERE s.org_id = ? AND s.handle = ? AND p.name = ?",
+         WHERE p.org_id = ? AND p.source_id = (SELECT f.id FROM sources f WHERE f.org_id = ? AND f.handle = ?) AND p.name = ?",
     )
+    .bind::<Uuid, _>(org)
     .bind::<Uuid, _>(org)
     .bind::<Text, _>(handle.to_owned())
     .bind::<Text, _>(name.to_owned());

@@ -161,14 +161,16 @@ pub(crate) fn first(rows: Vec<Row>) -> Option<PipeStream> {
     rows.into_iter().next().map(stream)
 }
 
-/// What asks for the stream of a source's pipe by their names.
+/// What asks for the stream of a source's pipe by their names: by its whole key, whatever the planner believes of how many there
+/// are.
 pub(crate) fn by_name(org: OrgId, handle: &str, pipe: &str) -> Statement<Columns> {
     statement::<Columns>(
         "SELECT p.source_id, p.pipe, s.created_by, s.handle, p.ttl_seconds, p.max_msgs, p.max_bytes,
                 p.force_ttl_seconds, p.force_max_msgs, p.force_max_bytes, p.incarnation
          FROM pipe_streams p JOIN sources s ON s.org_id = p.org_id AND s.id = p.source_id
-         WHERE s.org_id = ? AND s.handle = ? AND p.pipe = ?",
+         WHERE p.org_id = ? AND p.source_id = (SELECT f.id FROM sources f WHERE f.org_id = ? AND f.handle = ?) AND p.pipe = ?",
     )
+    .bind::<Uuid, _>(org)
     .bind::<Uuid, _>(org)
     .bind::<Text, _>(handle.to_owned())
     .bind::<Text, _>(pipe.to_owned())

@@ -87,7 +87,7 @@ impl Pipes {
                 {
                     return Ok(Made::Replay(replay));
                 }
-                // Locked, so that none of those who make pipes at it is one too many.
+                // Of those who make pipes at it none is one too many: the organization is locked.
                 let shown = handle_of(handle)?;
                 let found = pipe::place(tx, handle, MOST).await;
                 let (Stored { source, .. }, room) = found.named(format_args!("source {shown}"))?;

@@ -258,7 +258,8 @@ pub(super) async fn read(context: &Context, words: ReadArgs) -> anyhow::Result<E
             return Ok(ExitCode::SUCCESS);
         }
         let left = until.saturating_duration_since(Instant::now()).as_secs();
-        if left == 0 {
+        // Behind things that are no messages there may be some.
+        if left == 0 && page.skipped == 0 {
             context.output.note("no message is there");
             return Ok(ExitCode::from(exit::NOTHING));
         }

@@ -148,6 +148,21 @@ async fn messages_are_read_once_or_again_and_none_is_a_code_of_its_own() {
 }
 
 #[tokio::test]
+async fn things_that_are_no_messages_hide_none_behind_them() {
+    let server = Fake::start(|request: &Request| {
+        if request.line.contains("after=2") {
+            return page(&[message(3, &json!("here"))], None, THEN);
+        }
+        let passed_over =
+            json!({"messages": [], "last": 2, "unread": null, "skipped": 2, "incarnation": THEN});
+        Reply::ok(&passed_over)
+    })
+    .await;
+    let (out, err, code) = run(&server, &["read", "build", "--after", "0", "--limit", "2"]).await;
+    assert!(code == 0 && out.contains("here"), "{out}{err}");
+}
+
+#[tokio::test]
 async fn a_follower_goes_on_where_it_was_and_begins_anew_where_the_pipe_did() {
     let mut asked = 0;
     let server = Fake::start(move |request: &Request| {

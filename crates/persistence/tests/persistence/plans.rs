@@ -1,5 +1,7 @@
 //! Which index a look may use, however wrong the statistics are, and what a command's way costs.
 
+use tidegate_model::SourceRight;
+use tidegate_persistence::{OrgScope, auth, pipe};
 use tidegate_test_support::{
     TestDb,
     catalog::{plugin, template},
@@ -106,4 +108,46 @@ async fn the_catalog_is_searched_by_its_indexes_under_row_level_security() {
             app.query(&sql, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)).collect();
         assert!(plan.contains(&format!("{stats}_popular")), "{plan}");
     }
+}
+
+/// Sources of which each has a stream, as many as make a plan for few of them show.
+async fn sources(test: &TestDb, scope: &OrgScope, handles: std::ops::Range<usize>) {
+    let (org, user, first, end) = (scope.org_id(), scope.user_id(), handles.start, handles.end - 1);
+    let made = format!(
+        "WITH made AS (
+             INSERT INTO sources (id, org_id, created_by, handle, kind, created_at)
+             SELECT gen_random_uuid(), '{org}', '{user}', 's-' || n, 'message', now() FROM generate_series({first}, {end}) n
+             RETURNING id)
+         INSERT INTO pipe_streams (org_id, source_id, pipe, ttl_seconds, max_msgs, max_bytes, created_at,
+                                   force_ttl_seconds, force_max_msgs, force_max_bytes, incarnation, seen_at)
+         SELECT '{org}', id, 'inbox', 60, 5, 1024, now(), 60, 5, 1024, now(), now() FROM made"
+    );
+    test.execute(&made).await;
+}
+
+#[tokio::test]
+async fn after_a_burst_of_new_sources_a_message_reads_the_stream_of_its_own() {
+    let test = TestDb::new().await;
+    let org = test.org_with_admin("acme").await;
+    let (db, scope) = (test.db(), org.admin.org().unwrap());
+    let place = ("s-0", "inbox");
+    let asked = async || {
+        let found = auth::writable_pipe(&db, scope, place, SourceRight::to_write("inbox")).await.unwrap();
+        assert!(found.is_some());
+        let usable = db.in_org_hot(scope, async |tx| pipe::usable(tx, place, true).await).await;
+        assert!(usable.is_ok_and(|usable| usable.stream.is_some()));
+    };
+    // The plan is kept from when there were few, and nobody has counted them since.
+    sources(&test, scope, 0..3).await;
+    for _ in 0..10 {
+        asked().await;
+    }
+    sources(&test, scope, 3..800).await;
+    // What a connection has read is counted at its end at the latest.
+    asked().await;
+    test.kill_connections().await;
+    let counted =
+        "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = 'pipe_streams'";
+    let read: i64 = test.look(counted).await;
+    assert!(read < 200, "{read} rows of streams were read to find one");
 }
