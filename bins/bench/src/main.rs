@@ -39,7 +39,7 @@ mod terminal;
 mod tunnel;
 mod viewer;
 
-use std::{pin::pin, process::ExitCode};
+use std::{fs, future::pending, pin::pin, process::ExitCode};
 
 use args::{Args, Hidden};
 use clap::Parser;
@@ -84,10 +84,37 @@ async fn start(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Waits until somebody wants this to end: at the keyboard, by closing its terminal, or by a signal such as `timeout` sends.
+/// `nohup` has it go on without its terminal.
 fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Left alone, so that what is started here ignores it, too.
+    let hangup = if ignores_hangup(&status) { None } else { Some(signal(SignalKind::hangup())?) };
+    let closed = async {
+        match hangup {
+            Some(mut hangup) => drop(hangup.recv().await),
+            None => pending().await,
+        }
+    };
     Ok(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {}, () = closed => {} }
     })
+}
+
+/// Whether a process ignores the end of its terminal, by its `/proc/PID/status`: the first signal's bit of those it ignores.
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nohup_is_seen_in_the_signals_that_are_ignored() {
+        assert!(ignores_hangup("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
+        assert!(!ignores_hangup(""));
+    }
 }

@@ -143,6 +143,9 @@ struct Vars {
 struct ClusterVars {
     #[serde(default)]
     name: String,
+    /// Where the others of the cluster reach it; 0 where it is alone, whatever its cluster is called.
+    #[serde(rename = "cluster_port", default)]
+    port: u16,
 }
 
 #[derive(Default, Deserialize)]
@@ -186,7 +189,7 @@ impl Vars {
         let StoreVars { config, meta, .. } = &self.jetstream;
         match meta {
             Some(meta) if !meta.leader.is_empty() && meta.cluster_size > 0 => Some(meta.cluster_size),
-            None if config.is_none() || self.cluster.name.is_empty() => Some(0),
+            None if config.is_none() || self.cluster.port == 0 => Some(0),
             _ => None,
         }
     }
@@ -248,19 +251,24 @@ mod tests {
 
     #[test]
     fn a_server_of_a_cluster_knows_how_many_there_are_once_somebody_leads_them() {
-        let peers = |cluster: &str, jetstream: serde_json::Value| {
+        let peers = |port: u16, jetstream: serde_json::Value| {
             let vars = serde_json::json!({
-                "server_name": "a", "version": "2.15.1", "cluster": {"name": cluster}, "jetstream": jetstream,
+                "server_name": "a", "version": "2.15.1", "jetstream": jetstream,
+                "cluster": {"name": "c", "cluster_port": port},
             });
             serde_json::from_value::<Vars>(vars).unwrap().peers()
         };
         let store = |meta| serde_json::json!({"config": {"max_storage": 1}, "meta": meta});
-        assert_eq!(peers("c", store(serde_json::json!({"leader": "b", "cluster_size": 3}))), Some(3));
-        assert_eq!(peers("c", store(serde_json::json!({"cluster_size": 3}))), None, "nobody leads");
-        assert_eq!(peers("c", store(serde_json::json!({"leader": "b"}))), None, "no size");
-        assert_eq!(peers("c", store(serde_json::json!(null))), None, "it has just begun");
-        assert_eq!(peers("", store(serde_json::json!(null))), Some(0), "it is alone");
-        assert_eq!(peers("c", serde_json::json!({})), Some(0), "it keeps no streams");
+        assert_eq!(peers(6_222, store(serde_json::json!({"leader": "b", "cluster_size": 3}))), Some(3));
+        assert_eq!(peers(6_222, store(serde_json::json!({"cluster_size": 3}))), None, "nobody leads");
+        assert_eq!(peers(6_222, store(serde_json::json!({"leader": "b"}))), None, "no size");
+        assert_eq!(peers(6_222, store(serde_json::json!(null))), None, "it has just begun");
+        assert_eq!(
+            peers(0, store(serde_json::json!(null))),
+            Some(0),
+            "it is alone, and has a name for a cluster"
+        );
+        assert_eq!(peers(6_222, serde_json::json!({})), Some(0), "it keeps no streams");
     }
 
     #[test]

@@ -259,7 +259,7 @@ pub(super) async fn read(context: &Context, words: ReadArgs) -> anyhow::Result<E
         }
         let left = until.saturating_duration_since(Instant::now()).as_secs();
         // Behind things that are no messages there may be some.
-        if left == 0 && page.skipped == 0 {
+        if left == 0 && (page.skipped == 0 || page.last.is_none()) {
             context.output.note("no message is there");
             return Ok(ExitCode::from(exit::NOTHING));
         }

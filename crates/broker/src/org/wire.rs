@@ -61,10 +61,12 @@ pub(super) struct StreamCopy {
 }
 
 impl StreamCluster {
-    /// How many servers have all of it.
+    /// How many servers have all of it; none while nobody leads them, who alone knows.
     pub(super) fn complete(&self) -> usize {
-        let complete = self.replicas.iter().filter(|copy| copy.current && !copy.offline).count();
-        usize::from(!self.leader.is_empty()) + complete
+        if self.leader.is_empty() {
+            return 0;
+        }
+        1 + self.replicas.iter().filter(|copy| copy.current && !copy.offline).count()
     }
 }
 
@@ -241,6 +243,6 @@ mod tests {
         assert_eq!(complete(json!({"leader": "a"})), 1);
         assert_eq!(complete(json!({"leader": "a", "replicas": [copy(true, false), copy(true, false)]})), 3);
         assert_eq!(complete(json!({"leader": "a", "replicas": [copy(true, true), copy(false, false)]})), 1);
-        assert_eq!(complete(json!({"replicas": [copy(true, false)]})), 1, "nobody leads");
+        assert_eq!(complete(json!({"replicas": [copy(true, false)]})), 0, "nobody leads");
     }
 }

@@ -149,5 +149,5 @@ async fn after_a_burst_of_new_sources_a_message_reads_the_stream_of_its_own() {
     let counted =
         "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = 'pipe_streams'";
     let read: i64 = test.look(counted).await;
-    assert!(read < 200, "{read} rows of streams were read to find one");
+    assert!((1..200).contains(&read), "{read} rows of streams were read to find one");
 }

@@ -92,7 +92,7 @@ struct Waiting {
     last: Option<LastSent>,
 }
 
-/// Asks NATS; none where it does not answer.
+/// Asks NATS; none where it does not answer, or has lost the stream, which is then made anew.
 async fn waiting(broker: &OrgBroker, me: UserId, row: &Subscribed) -> Result<Option<Waiting>> {
     let name = stream_of(row.source_id, &row.pipe)?;
     let reader = Principal::new(me.as_uuid()).reader();
@@ -106,8 +106,6 @@ async fn waiting(broker: &OrgBroker, me: UserId, row: &Subscribed) -> Result<Opt
                     tracing::debug!(stream = %name, %why, "a pipe is listed without what waits in it");
                     Ok(None)
                 }
-                // Its stream was never made, or is gone.
-                Error::NotFound(_) => Ok(Some(Waiting { sequence: 0, unread: 0, last: None })),
                 other => Err(other),
             };
         }

@@ -184,9 +184,11 @@ async fn a_pipe_that_no_server_leads_is_unavailable_until_one_does() {
     let send =
         async || services.messages.publish(owner.org().unwrap(), "build", "inbox", text("hi"), None).await;
     eventually("a message is stored, once", async || send().await.is_ok()).await;
+    let three = async || services.broker.standing().await.is_ok_and(|found| found.servers.len() == 3);
     // One of them has the stream.
     let mut away = 0;
     for number in 0..cluster.len() {
+        eventually("all of them are there", three).await;
         cluster.kill(number);
         let refused = send().await.err();
         away += usize::from(refused.is_some());
