@@ -647,7 +647,7 @@ async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_afte
 }
 
 #[tokio::test]
-async fn those_who_open_pipes_of_one_source_wait_for_whoever_changes_it_and_not_for_each_other() {
+async fn those_who_open_or_make_pipes_of_one_source_wait_for_whoever_changes_it_and_not_for_each_other() {
     let stage = Stage::new().await;
     let id = stage.source("build").await.unwrap();
     let db = stage.test.db();
@@ -679,7 +679,12 @@ async fn those_who_open_pipes_of_one_source_wait_for_whoever_changes_it_and_not_
         assert_eq!((stored.source.id, room.made, room.has_writers), (id, 1, false));
         Ok::<_, Error>((changeable().await, openable().await))
     };
-    assert_eq!(db.in_org(stage.scope(), placing).await.unwrap(), (0, 0));
+    assert_eq!(db.in_org(stage.scope(), placing).await.unwrap(), (0, 1));
+    let changing = async |tx: &mut _| {
+        source::lock_by_handle(tx, "build").await?;
+        Ok::<_, Error>((changeable().await, openable().await))
+    };
+    assert_eq!(db.in_org(stage.scope(), changing).await.unwrap(), (0, 0));
     assert_eq!((changeable().await, openable().await), (1, 1), "nothing is held afterwards");
 }
 
@@ -760,38 +765,4 @@ async fn whoever_leaves_is_deactivated_or_shut_out_with_their_organization_is_ma
         stage.test.execute(&end.replace("$1", &format!("'{user}'"))).await;
         assert!(stage.test.look::<bool>(marked).await, "{end}");
     }
-}
-
-#[tokio::test]
-async fn marked_credentials_are_found_without_reading_those_that_are_good() {
-    let stage = Stage::new().await;
-    let (org, user) = (stage.org.id, stage.scope().user_id());
-    stage
-        .test
-        .execute(&format!(
-            "INSERT INTO nats_principals (org_id, credential, user_id, renewed_at, valid_until)
-             SELECT '{org}', 'login:' || gen_random_uuid(), '{user}', now(), now() + interval '5 minutes' FROM generate_series(1, 20000);
-             UPDATE nats_principals SET narrowed = true
-             WHERE credential IN (SELECT credential FROM nats_principals ORDER BY credential LIMIT 3);
-             ANALYZE nats_principals"
-        ))
-        .await;
-    let client = stage.test.superuser().await;
-    let explained = async |sql: &str| {
-        let rows = client.query(&format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"), &[]).await.unwrap();
-        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
-    };
-    let plan = explained(
-        "SELECT p.org_id, p.credential FROM nats_principals p
-         WHERE p.narrowed AND (p.revoked_at IS NULL OR p.revoked_at < p.renewed_at) AND p.valid_until > now()
-         ORDER BY p.valid_until LIMIT 1000",
-    )
-    .await;
-    assert!(plan.contains("nats_principals_narrowed") && plan.contains("rows=3 loops=1"), "{plan}");
-    let plan = explained(
-        "SELECT p.* FROM nats_principals p WHERE (p.org_id, p.credential) > ('00000000-0000-0000-0000-000000000000', '')
-         ORDER BY p.org_id, p.credential LIMIT 1000",
-    )
-    .await;
-    assert!(plan.contains("nats_principals_pkey") && plan.contains("rows=1000 loops=1"), "{plan}");
 }

@@ -151,3 +151,37 @@ async fn after_a_burst_of_new_sources_a_message_reads_the_stream_of_its_own() {
     let read: i64 = test.look(counted).await;
     assert!((1..200).contains(&read), "{read} rows of streams were read to find one");
 }
+
+#[tokio::test]
+async fn marked_credentials_are_found_without_reading_those_that_are_good() {
+    let test = TestDb::new().await;
+    let acme = test.org_with_admin("acme").await;
+    let (org, user) = (acme.id, acme.admin.org().unwrap().user_id());
+    test
+        .execute(&format!(
+            "INSERT INTO nats_principals (org_id, credential, user_id, renewed_at, valid_until)
+             SELECT '{org}', 'login:' || gen_random_uuid(), '{user}', now(), now() + interval '5 minutes' FROM generate_series(1, 20000);
+             UPDATE nats_principals SET narrowed = true
+             WHERE credential IN (SELECT credential FROM nats_principals ORDER BY credential LIMIT 3);
+             ANALYZE nats_principals"
+        ))
+        .await;
+    let client = test.superuser().await;
+    let explained = async |sql: &str| {
+        let rows = client.query(&format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"), &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+    };
+    let plan = explained(
+        "SELECT p.org_id, p.credential FROM nats_principals p
+         WHERE p.narrowed AND (p.revoked_at IS NULL OR p.revoked_at < p.renewed_at) AND p.valid_until > now()
+         ORDER BY p.valid_until LIMIT 1000",
+    )
+    .await;
+    assert!(plan.contains("nats_principals_narrowed") && plan.contains("rows=3 loops=1"), "{plan}");
+    let plan = explained(
+        "SELECT p.* FROM nats_principals p WHERE (p.org_id, p.credential) > ('00000000-0000-0000-0000-000000000000', '')
+         ORDER BY p.org_id, p.credential LIMIT 1000",
+    )
+    .await;
+    assert!(plan.contains("nats_principals_pkey") && plan.contains("rows=1000 loops=1"), "{plan}");
+}
