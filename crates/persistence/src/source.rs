@@ -138,7 +138,7 @@ pub(crate) fn by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
 }
 
 /// What asks for the same and locks it.
-pub(crate) fn held_by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
+fn held_by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
     statement::<Columns>(
         "SELECT s.id, s.org_id, s.created_by, u.username, s.handle, s.kind, s.created_at, s.last_message_at, s.last_message_pipe, s.last_message
          FROM sources s LEFT JOIN users u ON u.id = s.created_by WHERE s.org_id = ? AND s.handle = ? FOR NO KEY UPDATE OF s",

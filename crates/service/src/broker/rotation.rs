@@ -76,7 +76,6 @@ impl Broker {
             let next_key = tidegate_broker::OperatorPublic::parse(next)?;
             let live = core.broker.live()?;
             let Servers { answered, known } = live.system().await?.servers().await?;
-            // One that comes back trusting the old key alone would refuse every account.
             let Some(known) = known else {
                 let servers = answered.len();
                 let unsettled = format!(
@@ -84,6 +83,7 @@ impl Broker {
                 );
                 return Err(Error::BrokerUnavailable(unsettled.into()));
             };
+            // One that comes back trusting the old key alone would refuse every account.
             let wanted = known.max(live.copies());
             if answered.len() < wanted {
                 let away = format!("{} of {wanted} servers answered: start the others", answered.len());
