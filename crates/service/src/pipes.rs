@@ -43,7 +43,7 @@ pub struct OpenPipe {
     pub stream: PipeStream,
     /// Operations on its stream that are not done: whoever asked waits for them.
     pub pending: Vec<PipeOperationId>,
-    /// The operation that makes its stream, where this opening asked for it and is the one who carries it out, at once.
+    /// The one of them that makes its stream, where this opening asked for it and is the one who carries it out, at once.
     pub(crate) claimed: Option<Claimed>,
 }
 
@@ -296,7 +296,7 @@ async fn first_opened_in(
     };
     match asked {
         Asked::Claimed(claimed) => {
-            let (name, pending) = (name.to_owned(), Vec::new());
+            let (name, pending) = (name.to_owned(), vec![claimed.id]);
             Ok(OpenPipe { source, name, stream, pending, claimed: Some(claimed) })
         }
         Asked::Waiting => opened(tx, source, name, stream).await,

@@ -56,7 +56,7 @@ impl Broker {
 }
 
 /// Carries one operation out and writes down what became of it.
-pub(super) async fn attempt(core: &Core, claimed: &Claimed) -> Result<()> {
+async fn attempt(core: &Core, claimed: &Claimed) -> Result<()> {
     let done = carry_out(core, claimed).await;
     ended(core, claimed, done).await.map(drop)
 }
@@ -96,8 +96,15 @@ async fn ended(core: &Core, claimed: &Claimed, done: Result<Option<InForce>>) ->
     Ok(done?.filter(|_| written))
 }
 
-/// Claims an operation for whoever waits for it; none where others have it, or it has to wait itself.
-pub(super) async fn claim_one(core: &Core, id: PipeOperationId) -> Result<Option<Claimed>> {
+/// Carries an operation out for whoever waits for it; false where others have it, or it has to wait itself.
+pub(super) async fn attempt_one(core: &Core, id: PipeOperationId) -> Result<bool> {
+    match claim_one(core, id).await? {
+        Some(claimed) => attempt(core, &claimed).await.map(|()| true),
+        None => Ok(false),
+    }
+}
+
+async fn claim_one(core: &Core, id: PipeOperationId) -> Result<Option<Claimed>> {
     let (system, now) = (Operator::system(), core.clock.now());
     let work =
         core.db.in_platform(&system, async |tx| pipe_operation::claim_one(tx, id, now, now + LEASE).await);

@@ -355,7 +355,7 @@ pub(super) fn envelope(stored: &Stored) -> Option<Envelope> {
 /// Makes the caller's reader of a stream where there is none: where it was in the same stream, else at the oldest message.
 /// Its row stands first, so that whoever takes the right to read away takes the reader away, too.
 pub(super) async fn made(
-    core: &Core,
+    core: &Arc<Core>,
     scope: &OrgScope,
     broker: &OrgBroker,
     stream: &PipeStream,

@@ -12,10 +12,11 @@ use tidegate_persistence::{
     pipe_operation::{self, Claimed, Operation, Standing},
     pipe_stream::PipeStream,
 };
+use tracing::Instrument as _;
 
 use super::{
     accounts::Tenant,
-    operations::{LEASE, attempt, attempt_first, claim_one, find_in},
+    operations::{LEASE, attempt_first, attempt_one, find_in},
 };
 use crate::{Core, Error, OpenPipe, Pipes, Result};
 
@@ -37,9 +38,23 @@ pub(super) async fn open_ready(
         Err(_) => false,
     };
     let lease = can.then(|| core.clock.now() + LEASE);
-    let opened = Pipes(Arc::clone(core)).open_until(scope, pipe, to, lease).await?;
+    let (own, to_open) = (Arc::clone(core), (scope.clone(), pipe.0.to_owned(), pipe.1.to_owned()));
+    let opening = whole(async move {
+        let (scope, handle, name) = &to_open;
+        let mut opened = Pipes(Arc::clone(&own)).open_until(scope, (handle, name), to, lease).await?;
+        if let Some(claimed) = opened.claimed.take() {
+            made_first(&own, &claimed, &mut opened).await?;
+        }
+        Ok(opened)
+    });
+    let opened = opening.await?;
     let stream = ready(core, scope, &opened).await?;
     Ok((opened, stream))
+}
+
+/// Does what claims an operation in a task of its own: whoever leaves meanwhile leaves no lease behind that others wait for.
+async fn whole<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work.in_current_span()).await.map_err(Error::internal)?
 }
 
 /// The stream of a pipe that was opened, once NATS has it.
@@ -49,16 +64,10 @@ pub(super) async fn ready<'a>(
     pipe: &OpenPipe,
 ) -> Result<PipeStream> {
     let tenant = tenant.into();
-    match &pipe.claimed {
-        Some(claimed) => {
-            if let Some(stream) = made_first(core, claimed, &pipe.stream).await? {
-                return Ok(stream);
-            }
-            settle_all(core, tenant, &[claimed.id]).await?;
-        }
-        None if pipe.pending.is_empty() && pipe.stream.in_force.is_some() => return Ok(pipe.stream.clone()),
-        None => settle_all(core, tenant, &pipe.pending).await?,
+    if pipe.pending.is_empty() && pipe.stream.in_force.is_some() {
+        return Ok(pipe.stream.clone());
     }
+    settle_all(core, tenant, &pipe.pending).await?;
     let (source, name) = (pipe.source.id, pipe.name.as_str());
     match found(core, tenant, source, name).await? {
         Some(stream) if stream.in_force.is_some() => Ok(stream),
@@ -68,25 +77,23 @@ pub(super) async fn ready<'a>(
     }
 }
 
-/// Carries out what the opening of a pipe claimed, in a task of its own: whoever leaves meanwhile leaves no lease behind that
-/// others wait for. None where it is not over with that.
-async fn made_first(core: &Arc<Core>, claimed: &Claimed, wanted: &PipeStream) -> Result<Option<PipeStream>> {
-    let (own, claimed, mut stream) = (Arc::clone(core), claimed.clone(), wanted.clone());
-    let trying = tokio::spawn(async move {
-        let found = attempt_first(&own, &claimed, &stream).await?;
-        stream.in_force = found;
-        Ok(found.map(|_| stream))
-    });
-    match trying.await.map_err(Error::internal)? {
-        // Something else has to be over first.
-        Err(Error::NotReady(_)) => Ok(None),
-        ended => ended,
+/// Carries out what the opening of a pipe claimed. It waits on where it is not over with that.
+async fn made_first(core: &Core, claimed: &Claimed, opened: &mut OpenPipe) -> Result<()> {
+    match attempt_first(core, claimed, &opened.stream).await {
+        Ok(Some(found)) => {
+            opened.stream.in_force = Some(found);
+            opened.pending.clear();
+            Ok(())
+        }
+        // Others carry it out, or something else has to be over first.
+        Ok(None) | Err(Error::NotReady(_)) => Ok(()),
+        Err(other) => Err(other),
     }
 }
 
 /// The stream of a pipe that NATS turned out not to have, made anew.
 pub(super) async fn made_anew<'a>(
-    core: &Core,
+    core: &Arc<Core>,
     tenant: impl Into<Tenant<'a>>,
     source: SourceId,
     name: &str,
@@ -110,7 +117,7 @@ fn gone(pipe: &OpenPipe) -> Error {
 
 /// Waits until operations are over, in their order.
 pub(super) async fn settle_all<'a>(
-    core: &Core,
+    core: &Arc<Core>,
     tenant: impl Into<Tenant<'a>>,
     ids: &[PipeOperationId],
 ) -> Result<()> {
@@ -121,16 +128,16 @@ pub(super) async fn settle_all<'a>(
     Ok(())
 }
 
-async fn settle(core: &Core, tenant: Tenant<'_>, id: PipeOperationId, deadline: Instant) -> Result<()> {
+async fn settle(core: &Arc<Core>, tenant: Tenant<'_>, id: PipeOperationId, deadline: Instant) -> Result<()> {
     // Without NATS nothing is claimed: the operation would only wait longer.
     core.broker.live()?.system().await?;
     loop {
-        if let Some(claimed) = claim_one(core, id).await? {
-            match attempt(core, &claimed).await {
-                // Something else has to be over first.
-                Err(Error::NotReady(_)) => {}
-                ended => return ended,
-            }
+        let own = Arc::clone(core);
+        match whole(async move { attempt_one(&own, id).await }).await {
+            Ok(true) => return Ok(()),
+            // Others have it, or something else has to be over first.
+            Ok(false) | Err(Error::NotReady(_)) => {}
+            Err(other) => return Err(other),
         }
         let look = async |tx: &mut OrgTx| match pipe_operation::standing(tx, id).await {
             // What failed is seen by what it left undone.

@@ -8,11 +8,7 @@ use metrics::counter;
 use tidegate_model::{CredentialId, OrgId};
 use tidegate_persistence::{Operator, nats_account, pipe_operation};
 
-use super::{
-    Broker,
-    accounts::push,
-    operations::{attempt, claim_one},
-};
+use super::{Broker, accounts::push, operations::attempt_one};
 use crate::{Core, Result};
 
 /// Credentials that are revoked in one go.
@@ -72,10 +68,9 @@ async fn revoke(core: &Core, org: OrgId, mut credentials: Vec<CredentialId>) -> 
             Ok::<_, crate::Error>((revoked, operation))
         })
         .await?;
-    match claim_one(core, operation).await? {
-        Some(claimed) => attempt(core, &claimed).await?,
+    if !attempt_one(core, operation).await? {
         // Another one waits before it, for whatever reason: this one does not.
-        None => push(core, org).await?,
+        push(core, org).await?;
     }
     Ok(revoked)
 }

@@ -1,7 +1,10 @@
 //! Pipes on a real nats-server: accounts, messages, credentials, what is cut off, what is repaired.
 
 use std::{
+    future::poll_fn,
+    pin::Pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -104,6 +107,18 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Polls something so often at most, as for somebody who is gone by then; none where it was not over.
+async fn given_up<T>(mut work: impl Future<Output = T> + Unpin, mut polls: u32) -> Option<T> {
+    let polled = poll_fn(|context| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        Pin::new(&mut work).poll(context).map(Some)
+    });
+    polled.await
 }
 
 fn said(page: &MessagesPage) -> Vec<&str> {

@@ -263,6 +263,27 @@ async fn whose_right_was_taken_away_confirms_nothing_and_leaves_no_place() {
 }
 
 #[tokio::test]
+async fn whoever_leaves_while_they_wait_takes_nothing_along() {
+    let stage = Stage::new().await;
+    stage.make("build", "message").await;
+    let wait = Some(Duration::from_secs(1));
+    let wanted = MessagesWanted { read: MessagesRead::Next, wait, limit: None };
+    let messages = &stage.services.messages;
+    for polls in 0_u32.. {
+        let reading = Box::pin(messages.read(scope(&stage.owner), "build", "inbox", wanted));
+        let over = given_up(reading, polls).await.is_some();
+        let say = polls.to_string();
+        stage.send(&stage.friend, "build", "inbox", &say).await.unwrap();
+        let page = stage.read(&stage.owner, "build", "inbox", MessagesRead::Next).await.unwrap();
+        assert_eq!(said(&page), [&say]);
+        if over {
+            assert!(polls > 3, "{polls}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_place_survives_a_killed_server_between_page_and_confirmation() {
     let test = TestDb::new().await;
     let clock = test.manual_clock();
