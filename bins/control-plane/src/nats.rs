@@ -39,6 +39,12 @@ pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<
         reconcile: Duration::from_secs(nats.reconcile_seconds.max(1)),
         ..BrokerOptions::new(nats.urls())
     };
+    if config.is_embedded() {
+        // No other control plane works on this database: whoever had claimed something was killed. What the console is at
+        // just now is done once more, which changes nothing.
+        let left = services.broker.let_go().await.map_err(failed("let go of what was claimed before"))?;
+        tracing::debug!(left, "operations on NATS that an earlier process left");
+    }
     let mut private = None;
     if nats.url.is_none() {
         if !config.is_embedded() {
@@ -46,10 +52,8 @@ pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<
                 "a private NATS beside a shared database serves this process alone: set `nats.url` where there are others"
             );
         }
-        let operator = services.broker.operator().await.map_err(|source| Error::Nats {
-            doing: "make its operator in the database",
-            source: Box::new(source),
-        })?;
+        let operator =
+            services.broker.operator().await.map_err(failed("make its operator in the database"))?;
         let trusted = operator.trusted();
         // Whom it trusts is read after that: keys that came in between are told once more.
         let server = Nats::start(options(config, services).await?).await?;
@@ -70,8 +74,11 @@ pub(crate) async fn open(config: &Config, services: &Services) -> Result<Option<
     }
 }
 
+fn failed(doing: &'static str) -> impl FnOnce(ServiceError) -> Error {
+    move |error| Error::Nats { doing, source: Box::new(error) }
+}
+
 async fn ready(services: &Services, options: BrokerOptions, private: bool) -> Result<(), Error> {
-    let failed = |doing| move |error: ServiceError| Error::Nats { doing, source: Box::new(error) };
     services.broker.open(options).await.map_err(failed("read its operator from the database"))?;
     if let Err(error) = services.broker.check().await {
         tracing::warn!(error = crate::chain(&error), "NATS cannot be used yet: pipes wait for it");

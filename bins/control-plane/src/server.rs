@@ -9,7 +9,7 @@ use std::{
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web::Data};
 use tidegate_hub::Hub;
 use tidegate_model::SystemClock;
-use tidegate_service::Services;
+use tidegate_service::{Broker, Services};
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -71,6 +71,7 @@ pub struct Handle {
     address: SocketAddr,
     scheme: &'static str,
     hub: Hub,
+    broker: Broker,
     http: ServerHandle,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -97,7 +98,7 @@ impl Server {
         let (events, until) = (services.events.clone(), shutdown.clone());
         let syncs = services.repositories.clone();
         let plugins = services.plugins.clone();
-        let broker = services.broker.clone();
+        let (broker, finishing) = (services.broker.clone(), services.broker.clone());
         let recorder = recorder::Keeper {
             recorder: services.recorder.clone(),
             hub: hub.clone(),
@@ -167,7 +168,7 @@ impl Server {
         let until = shutdown.clone();
         tasks.spawn(async move { broker.run(until).await });
         tasks.spawn(recorder.run(shutdown.clone()));
-        Ok(Handle { address, scheme, hub, http, shutdown, tasks, serving, hubbing })
+        Ok(Handle { address, scheme, hub, broker: finishing, http, shutdown, tasks, serving, hubbing })
     }
 }
 
@@ -222,6 +223,7 @@ impl Handle {
             None => Ok(()),
         };
         self.tasks.wait().await;
+        self.broker.finish().await;
         serving.map_err(|error| Error::Server(Box::new(error)))?;
         hubbing.map_err(Error::Hub)
     }

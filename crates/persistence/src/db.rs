@@ -283,6 +283,18 @@ impl Db {
         tx.lease.finish(outcome).await
     }
 
+    /// The same for statements that are asked again and again: each connection keeps their plans.
+    pub async fn in_platform_hot<T, E: From<Error>>(
+        &self,
+        operator: &Operator,
+        work: impl AsyncFnOnce(&mut PlatformTx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let lease = self.begin(&format!("{}, {KEPT_PLANS}", platform_setup())).await?;
+        let mut tx = PlatformTx { lease, author: operator.author.clone() };
+        let outcome = work(&mut tx).await;
+        tx.lease.finish(outcome).await
+    }
+
     /// What the database thinks the time is; also the cheapest proof that it answers.
     pub async fn now(&self) -> Result<DateTime<Utc>> {
         let mut connection = self.connection().await?;

@@ -338,6 +338,16 @@ pub async fn claim_one(
     rows.into_iter().next().map(claimed).transpose()
 }
 
+/// Lets go of every operation that somebody has claimed, or that waits to be tried again; gives how many. For a control plane
+/// that is the only one: when it begins, whoever claimed something is no more.
+pub async fn let_go(tx: &mut PlatformTx, now: DateTime<Utc>) -> Result<usize> {
+    Ok(statement::<()>("UPDATE pipe_operations SET next_at = ? WHERE status = 'pending' AND next_at > ?")
+        .bind::<Timestamptz, _>(now)
+        .bind::<Timestamptz, _>(now)
+        .execute(tx.conn()?)
+        .await?)
+}
+
 type Columns = (Uuid, Integer, Uuid, Text, Nullable<Uuid>, Nullable<Text>, Nullable<Uuid>, Timestamptz);
 type Row =
     (PipeOperationId, i32, OrgId, String, Option<SourceId>, Option<String>, Option<UserId>, DateTime<Utc>);

@@ -137,21 +137,22 @@ pub(crate) fn by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
     .bind::<Text, _>(handle.to_owned())
 }
 
-/// What asks for the same and locks it.
+/// What asks for the same and locks it against those who share it, too.
 fn held_by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
     statement::<Columns>(
         "SELECT s.id, s.org_id, s.created_by, u.username, s.handle, s.kind, s.created_at, s.last_message_at, s.last_message_pipe, s.last_message
-         FROM sources s LEFT JOIN users u ON u.id = s.created_by WHERE s.org_id = ? AND s.handle = ? FOR NO KEY UPDATE OF s",
+         FROM sources s LEFT JOIN users u ON u.id = s.created_by WHERE s.org_id = ? AND s.handle = ? FOR UPDATE OF s",
     )
     .bind::<Uuid, _>(org)
     .bind::<Text, _>(handle.to_owned())
 }
 
-/// What asks for the same and locks it beside others who do that: against those who change it or its pipes.
+/// What asks for the same and locks it beside others who do that: against those who change it or its pipes, and not against
+/// the news of what was last sent.
 pub(crate) fn shared_by_handle(org: OrgId, handle: &str) -> Statement<Columns> {
     statement::<Columns>(
         "SELECT s.id, s.org_id, s.created_by, u.username, s.handle, s.kind, s.created_at, s.last_message_at, s.last_message_pipe, s.last_message
-         FROM sources s LEFT JOIN users u ON u.id = s.created_by WHERE s.org_id = ? AND s.handle = ? FOR SHARE OF s",
+         FROM sources s LEFT JOIN users u ON u.id = s.created_by WHERE s.org_id = ? AND s.handle = ? FOR KEY SHARE OF s",
     )
     .bind::<Uuid, _>(org)
     .bind::<Text, _>(handle.to_owned())

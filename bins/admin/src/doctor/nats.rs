@@ -178,7 +178,7 @@ fn trust(standing: &NatsStanding) -> Check {
         return check(
             "nats trust",
             false,
-            format!("{servers} does not trust every key of the operator: {CONFIG}"),
+            format!("not every key of the operator is trusted by {servers}: {CONFIG}"),
         );
     }
     if operator.next_key.is_some() || !operator.retired_keys.is_empty() {
@@ -187,7 +187,7 @@ fn trust(standing: &NatsStanding) -> Check {
     }
     if !standing.lenient.is_empty() {
         let servers = standing.lenient.join(", ");
-        let found = format!("{servers} trusts keys besides the operator's; to end that, {CONFIG}");
+        let found = format!("keys besides the operator's are trusted by {servers}; to end that, {CONFIG}");
         return check("nats trust", true, found);
     }
     check("nats trust", true, format!("every server trusts operator {}", operator.operator))
@@ -299,7 +299,7 @@ mod tests {
         let (_, found) = fault(&lax);
         assert!(found.contains("nats.durability"), "{found}");
         let (what, found) = fault(&|bad| bad.behind = vec!["b".into()]);
-        assert!(what == "nats trust" && found.contains("b does not trust"), "{found}");
+        assert!(what == "nats trust" && found.contains("trusted by b:"), "{found}");
         let (_, found) = fault(&|bad| bad.operator.retired_keys = vec!["X".into()]);
         assert!(found.contains("nats rotate"), "{found}");
         let late = |bad: &mut NatsStanding| {

@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, ValueEnum, builder::RangedU64ValueParser};
 use tidegate_model::{Handle, INBOX, MessageId};
 
+use super::sources::At;
+
 /// How messages travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Over {
@@ -160,12 +162,10 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (handle, pipe) = text.split_once('/').unwrap_or((text, INBOX));
-        let handle = handle.parse().map_err(|error| format!("a handle {error}"))?;
-        if pipe.is_empty() {
-            return Err("must be HANDLE or HANDLE/PIPE, for example build/results".to_owned());
-        }
-        Ok(Self { handle, pipe: pipe.to_owned() })
+        // A handle alone is its inbox.
+        let whole = if text.contains('/') { text.to_owned() } else { format!("{text}/{INBOX}") };
+        let At { handle, name } = whole.parse()?;
+        Ok(Self { handle, pipe: name })
     }
 }
 

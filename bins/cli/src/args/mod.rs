@@ -39,7 +39,7 @@ pub(crate) use self::{
     plugins::{InstallPluginArgs, PluginWanted, PluginsVerb},
     run::{Resume, RunApplication, RunArgs, RunFlags, RunWhat, RunWords},
     sharing::{DisconnectArgs, ExtendArgs, OrgPolicy, RecordArgs, Said, ShareArgs, ShareVerb, Which, With},
-    sources::{PipeVerb, RevokeArgs, SourceVerb, Whom},
+    sources::{At, PipeVerb, RevokeArgs, SourceVerb, Whom},
     terminals::ViewArgs,
     tokens::TokenVerb,
     users::{LoginsVerb, NewUserArgs, PasswdArgs, UserChanges, UserVerb},

@@ -1,5 +1,7 @@
 //! The words about sources and pipes.
 
+use std::{fmt::Display, str::FromStr};
+
 use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 use tidegate_model::{Handle, PipeName, Quantity, SourceKind, SourceRight};
 
@@ -95,8 +97,8 @@ pub(crate) struct RevokeArgs {
 /// `pipe …`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
-    tidegate pipe create build results --ttl 7d --max-bytes 64Mi\n  \
-    tidegate pipe set build results --max-msgs default\n  \
+    tidegate pipe create build/results --ttl 7d --max-bytes 64Mi\n  \
+    tidegate pipe set build/results --max-msgs default\n  \
     tidegate pipe ls build\n\n\
     What is older than a pipe's time, or more than it keeps, is gone, the oldest first.")]
 pub(crate) enum PipeVerb {
@@ -110,20 +112,36 @@ pub(crate) enum PipeVerb {
     /// End a pipe with its messages
     #[command(visible_alias = "delete")]
     Rm {
-        #[command(flatten)]
-        source: SourceArg,
-        /// The pipe's name.
-        name: String,
+        /// The pipe.
+        #[arg(value_name = "HANDLE/PIPE")]
+        pipe: At<String>,
     },
+}
+
+/// A pipe by its source's handle and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct At<N> {
+    pub(crate) handle: Handle,
+    pub(crate) name: N,
+}
+
+impl<N: FromStr<Err: Display>> FromStr for At<N> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = text.split_once('/').filter(|(_, name)| !name.is_empty());
+        let (handle, name) = named.ok_or("must be HANDLE/PIPE, for example build/results")?;
+        let handle = handle.parse().map_err(|error| format!("a handle {error}"))?;
+        Ok(Self { handle, name: name.parse().map_err(|error| format!("a pipe's name {error}"))? })
+    }
 }
 
 /// `pipe create`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct NewPipeArgs {
-    #[command(flatten)]
-    pub(crate) source: SourceArg,
-    /// What it is to be called: 1 to 32 of a-z, 0-9 and -.
-    pub(crate) name: PipeName,
+    /// The source, and what the pipe is to be called: 1 to 32 of a-z, 0-9 and -.
+    #[arg(value_name = "HANDLE/PIPE")]
+    pub(crate) pipe: At<PipeName>,
     /// For how long it keeps messages, 1s to 365d [default: 24h].
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub(crate) ttl: Option<i64>,
@@ -138,10 +156,9 @@ pub(crate) struct NewPipeArgs {
 /// `pipe set`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct PipeSetArgs {
-    #[command(flatten)]
-    pub(crate) source: SourceArg,
-    /// The pipe's name.
-    pub(crate) name: String,
+    /// The pipe.
+    #[arg(value_name = "HANDLE/PIPE")]
+    pub(crate) pipe: At<String>,
     #[command(flatten)]
     pub(crate) what: PipeChanges,
 }

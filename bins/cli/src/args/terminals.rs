@@ -16,9 +16,14 @@ use super::run::Resume;
     tidegate view build > build.raw\n\n\
     Everybody who may read the source sees everything: nobody's place moves. It ends with the program, and leaves 0 whatever\n\
     the program's exit code is, which is said; ctrl-c and the detach key leave it. With --json every message is a line.\n\n\
-    Exit codes of --search:\n  \
-    0  lines were found\n  \
-    6  none was")]
+    Exit codes:\n  \
+    0  the program ended, or was left; lines were found\n  \
+    1  something else did not work\n  \
+    2  the command line is wrong\n  \
+    3  refused: no such source, or not for you, or no longer logged in\n  \
+    4  no answer\n  \
+    5  no room is left for what it needs\n  \
+    6  with --search: no line was found")]
 pub(crate) struct ViewArgs {
     /// The source's handle.
     pub(crate) handle: Handle,

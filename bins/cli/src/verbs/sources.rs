@@ -9,7 +9,7 @@ use tidegate_model::{Handle, SourceGrant, SourceGrantId, SourceRight};
 
 use super::people::MOST;
 use crate::{
-    args::{PipeVerb, RevokeArgs, SourceVerb, Whom},
+    args::{At, PipeVerb, RevokeArgs, SourceVerb, Whom},
     context::Context,
     output::{self, plain},
 };
@@ -63,9 +63,9 @@ pub(super) async fn pipe(context: &Context, verb: PipeVerb) -> anyhow::Result<Ex
             out.answer(&list, || output::pipes(&list.pipes))?;
         }
         PipeVerb::Create(words) => {
-            let handle = words.source.handle;
+            let At { handle, name } = words.pipe;
             let new = NewPipe {
-                name: words.name,
+                name,
                 ttl_seconds: words.ttl,
                 max_msgs: words.max_msgs,
                 max_bytes: words.max_bytes,
@@ -74,19 +74,19 @@ pub(super) async fn pipe(context: &Context, verb: PipeVerb) -> anyhow::Result<Ex
             out.answer(&made, || output::pipe(handle.as_str(), &made))?;
         }
         PipeVerb::Set(words) => {
-            let handle = words.source.handle;
+            let At { handle, name } = words.pipe;
             let change = PipeChange {
                 ttl_seconds: words.what.ttl.map(|kept| kept.0),
                 max_msgs: words.what.max_msgs.map(|kept| kept.0),
                 max_bytes: words.what.max_bytes.map(|kept| kept.0),
             };
-            let changed = client.update_pipe(&handle, &words.name, &change).await?;
+            let changed = client.update_pipe(&handle, &name, &change).await?;
             out.answer(&changed, || output::pipe(handle.as_str(), &changed))?;
         }
-        PipeVerb::Rm { source, name } => {
-            client.delete_pipe(&source.handle, &name).await?;
-            let text = || format!("{}/{} has ended", source.handle, plain(&name));
-            out.answer(&json!({"deleted": {"handle": source.handle, "pipe": name}}), text)?;
+        PipeVerb::Rm { pipe: At { handle, name } } => {
+            client.delete_pipe(&handle, &name).await?;
+            let text = || format!("{handle}/{} has ended", plain(&name));
+            out.answer(&json!({"deleted": {"handle": handle, "pipe": name}}), text)?;
         }
     }
     Ok(ExitCode::SUCCESS)

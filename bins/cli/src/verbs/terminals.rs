@@ -5,13 +5,15 @@ use std::{env, ffi::OsString, io::IsTerminal, process::ExitCode, time::Duration}
 use anyhow::bail;
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use tidegate_client::{Client, Followed, IdempotencyKey, MessageToSend, PipeFrom, StatusCode};
+use tidegate_client::{
+    Client, Error as ClientError, Followed, IdempotencyKey, MessageToSend, PipeFrom, StatusCode,
+};
 use tidegate_model::{
     Handle, Payload, STDCTRL, STDIN, STDOUT, Source, SourceKind, SourceRight, TerminalControl, User,
 };
 use tokio::time::sleep;
 
-use super::logs::write_raw;
+use super::{logs::write_raw, messages::code};
 use crate::{
     args::{AttachArgs, ViewArgs},
     context::Context,
@@ -152,6 +154,15 @@ async fn may_type(context: &Context, source: &Source) -> anyhow::Result<bool> {
 
 /// `view`.
 pub(super) async fn view(context: &Context, words: ViewArgs) -> anyhow::Result<ExitCode> {
+    let ended = viewed(context, words).await;
+    match ended.as_ref().err().and_then(|error| error.downcast_ref::<ClientError>()).map(code) {
+        // As `read` says the same.
+        Some(code) => ended.or_else(|error| Ok(exit::report(&error, context.output.json, code))),
+        None => ended,
+    }
+}
+
+async fn viewed(context: &Context, words: ViewArgs) -> anyhow::Result<ExitCode> {
     let (client, handle) = (&context.client, &words.handle);
     let source = client.source(handle).await?;
     check_kind(&source)?;

@@ -153,22 +153,29 @@ async fn rights_are_given_and_taken_back_by_whom_they_are_for() {
 #[tokio::test]
 async fn what_a_pipe_keeps_is_said_in_units_and_what_is_not_in_force_is_told() {
     let server = server().await;
-    let words = ["pipe", "create", "build", "room", "--ttl", "1h", "--max-bytes", "64Mi"];
+    let words = ["pipe", "create", "build/room", "--ttl", "1h", "--max-bytes", "64Mi"];
     let (out, err, code) = run(&server, &words).await;
     assert!(code == 0 && out.trim() == "build/room keeps 1h, 5000 messages, 16Mi", "{out}{err}");
     assert_eq!(last_body(&server), json!({"name": "room", "ttlSeconds": 3_600, "maxBytes": 64 << 20}));
-    let words = ["pipe", "set", "build", "room", "--ttl", "default", "--max-msgs", "7"];
+    let words = ["pipe", "set", "build/room", "--ttl", "default", "--max-msgs", "7"];
     let (out, err, code) = run(&server, &words).await;
     assert!(code == 0 && out.contains("not yet in force: 1m, 5000, 16Mi"), "{out}{err}");
     assert_eq!(last_body(&server), json!({"ttlSeconds": null, "maxMsgs": 7}));
-    let (_, err, code) = run(&server, &["pipe", "set", "build", "room"]).await;
+    let (_, err, code) = run(&server, &["pipe", "set", "build/room"]).await;
     assert!(code == 2 && err.contains("--ttl"), "{err}");
-    let (_, err, code) = run(&server, &["pipe", "create", "build", "stdin"]).await;
-    assert!(code == 2 && err.contains("reserved word"), "{err}");
+    for (at, why) in [
+        ("build/stdin", "reserved word"),
+        ("build", "HANDLE/PIPE"),
+        ("build/", "HANDLE/PIPE"),
+        ("B/room", "a handle"),
+    ] {
+        let (_, err, code) = run(&server, &["pipe", "create", at]).await;
+        assert!(code == 2 && err.contains(why), "{err}");
+    }
     let (out, _, _) = run(&server, &["pipe", "ls", "build", "--json"]).await;
     let read: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&read["total"], &read["pipes"][1]["inForce"]), (&json!(3), &Value::Null));
-    let (out, _, code) = run(&server, &["pipe", "rm", "build", "room"]).await;
+    let (out, _, code) = run(&server, &["pipe", "rm", "build/room"]).await;
     assert!(code == 0 && out.contains("build/room has ended"), "{out}");
     assert_eq!(server.lines().last().unwrap(), "DELETE /api/v1/sources/build/pipes/room");
 }

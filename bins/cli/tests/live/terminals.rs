@@ -56,7 +56,9 @@ async fn those_who_were_let_in_watch_and_type_and_nobody_else_does() {
     owner.sees("own41").await;
     // Nobody was let in yet.
     let (_, said, code) = stand.run(&bob, &["view", "build"]).await;
-    assert!(code == Some(1) && said.contains("needs the right to read: ask admin"), "{said}");
+    assert!(code == Some(3) && said.contains("needs the right to read: ask admin"), "{said}");
+    let (_, said, code) = stand.run(&bob, &["view", "nowhere"]).await;
+    assert!(code == Some(3) && said.contains("nowhere"), "{said}");
     grant(&stand, "read", "bob").await;
     // Who may only watch is told so, by refusal where nobody sits there to read it.
     let (_, said, code) = stand.run(&bob, &["attach", "build"]).await;

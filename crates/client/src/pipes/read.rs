@@ -60,26 +60,12 @@ pub struct Delivery {
     over: u64,
 }
 
-/// A message that was given. Of a stream that was made anew the same sequence is another message, of another time.
+/// A message that was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Given {
-    sequence: u64,
-    nanos: i64,
+    place: Place,
     /// Whether the caller has acknowledged it.
     acknowledged: bool,
-}
-
-impl Given {
-    const fn is_at(&self, place: Place) -> bool {
-        self.sequence == place.sequence && self.nanos == place.nanos
-    }
-}
-
-impl Place {
-    /// Whether it is the same message, given out at another time.
-    const fn is_at(&self, other: Self) -> bool {
-        self.sequence == other.sequence && self.nanos == other.nanos
-    }
 }
 
 /// A connection, and what was asked for over it.
@@ -143,8 +129,8 @@ impl PipeReader {
     pub async fn acknowledge(&mut self, delivery: &Delivery) -> Result<(), PipeError> {
         let until = Instant::now() + self.pipes.0.options.timeout;
         // Whatever becomes of this: should it come again, it is acknowledged there and then.
-        let place = Place::of(&delivery.ack);
-        let given = |known: &&mut Given| place.is_some_and(|place| known.is_at(place));
+        let place = origin(&delivery.ack).map(|(place, _)| place);
+        let given = |known: &&mut Given| place == Some(known.place);
         if let Some(known) = self.given.iter_mut().rev().find(given) {
             known.acknowledged = true;
         }
@@ -174,9 +160,7 @@ impl PipeReader {
         while self.early.len() < most {
             match timeout_at(until, self.step(until)).await {
                 Ok(Ok(Came::Message(delivery))) => self.early.push_back(*delivery),
-                Ok(Ok(Came::Again(place))) if awaited.is_some_and(|awaited| awaited.is_at(place)) => {
-                    return Ok(());
-                }
+                Ok(Ok(Came::Again(place))) if awaited == Some(place) => return Ok(()),
                 Ok(Ok(Came::Again(_) | Came::Nothing | Came::Gone | Came::Ended | Came::Lost)) => {}
                 Ok(Err(error)) if error.is_passing() => break,
                 Ok(Err(error)) => return Err(error),
@@ -296,8 +280,8 @@ impl PipeReader {
     /// Gives a message once.
     async fn take(&mut self, message: &async_nats::Message) -> Came {
         let Some(ack) = message.reply.as_ref().map(ToString::to_string) else { return Came::Nothing };
-        let Some(place) = Place::of(&ack) else { return Came::Nothing };
-        if let Some(known) = self.given.iter().find(|known| known.is_at(place)) {
+        let Some((place, pending)) = origin(&ack) else { return Came::Nothing };
+        if let Some(known) = self.given.iter().find(|known| known.place == place) {
             if known.acknowledged {
                 self.say(&ack, b"+ACK").await;
                 return Came::Again(place);
@@ -318,8 +302,7 @@ impl PipeReader {
         if self.given.len() >= REMEMBERED {
             self.given.pop_front();
         }
-        let Place { sequence, nanos, .. } = place;
-        self.given.push_back(Given { sequence, nanos, acknowledged: false });
+        self.given.push_back(Given { place, acknowledged: false });
         let Envelope { id, sender, subject, payload, created_at, in_reply_to, ack_requested } = envelope;
         let stored_at = DateTime::from_timestamp_nanos(place.nanos);
         let message = Message {
@@ -335,7 +318,7 @@ impl PipeReader {
             sender_name: None,
         };
         let over = self.wire.as_ref().map_or(0, |wire| wire.link.number());
-        Came::Message(Box::new(Delivery { message, pending: place.pending, ack, over }))
+        Came::Message(Box::new(Delivery { message, pending, ack, over }))
     }
 
     /// Says something of a delivery, without waiting: where it is lost, the message comes again.
@@ -389,26 +372,21 @@ fn is_gone(message: &async_nats::Message) -> bool {
     message.description.as_deref().is_some_and(|text| text.contains("Consumer Deleted"))
 }
 
-/// Where a delivery comes from, as the subject says that acknowledges it:
-/// `$JS.ACK.[<domain>.<account hash>.]<stream>.<reader>.<deliveries>.<sequence>.<…>.<time>.<pending>[.<token>]`.
+/// A message's place. Of a stream that was made anew the same sequence is another message, of another time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     sequence: u64,
     nanos: i64,
-    pending: u64,
 }
 
-impl Place {
-    fn of(ack: &str) -> Option<Self> {
-        let tokens: Vec<&str> = ack.split('.').collect();
-        let from = if tokens.len() >= 11 { 6 } else { 4 };
-        let token = |offset: usize| tokens.get(from + offset).copied();
-        Some(Self {
-            sequence: token(1)?.parse().ok()?,
-            nanos: token(3)?.parse().ok()?,
-            pending: token(4)?.parse().ok()?,
-        })
-    }
+/// Where a delivery comes from, and how much waits behind it, as the subject says that acknowledges it:
+/// `$JS.ACK.[<domain>.<account hash>.]<stream>.<reader>.<deliveries>.<sequence>.<…>.<time>.<pending>[.<token>]`.
+fn origin(ack: &str) -> Option<(Place, u64)> {
+    let tokens: Vec<&str> = ack.split('.').collect();
+    let from = if tokens.len() >= 11 { 6 } else { 4 };
+    let token = |offset: usize| tokens.get(from + offset).copied();
+    let place = Place { sequence: token(1)?.parse().ok()?, nanos: token(3)?.parse().ok()? };
+    Some((place, token(4)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -417,10 +395,10 @@ mod tests {
 
     #[test]
     fn a_delivery_says_where_it_comes_from_with_and_without_a_domain() {
-        let place = Some(Place { sequence: 7, nanos: 9, pending: 3 });
-        assert_eq!(Place::of("$JS.ACK.stream.me.1.7.8.9.3"), place);
-        assert_eq!(Place::of("$JS.ACK.hub.hash.stream.me.1.7.8.9.3.token"), place);
-        assert_eq!(Place::of("$JS.ACK.stream.me.1.x.8.9.3"), None);
-        assert_eq!(Place::of("_INBOX.x"), None);
+        let place = Some((Place { sequence: 7, nanos: 9 }, 3));
+        assert_eq!(origin("$JS.ACK.stream.me.1.7.8.9.3"), place);
+        assert_eq!(origin("$JS.ACK.hub.hash.stream.me.1.7.8.9.3.token"), place);
+        assert_eq!(origin("$JS.ACK.stream.me.1.x.8.9.3"), None);
+        assert_eq!(origin("_INBOX.x"), None);
     }
 }

@@ -647,45 +647,44 @@ async fn a_try_whose_lease_has_passed_writes_nothing_over_the_one_that_came_afte
 }
 
 #[tokio::test]
-async fn those_who_open_or_make_pipes_of_one_source_wait_for_whoever_changes_it_and_not_for_each_other() {
+async fn those_who_open_or_make_pipes_of_one_source_wait_for_whoever_changes_it_alone() {
     let stage = Stage::new().await;
     let id = stage.source("build").await.unwrap();
     let db = stage.test.db();
     let (new, line) = new_pipe(id, "room", RetentionChoice::default());
     db.in_org(stage.scope(), async |tx: &mut _| pipe::insert(tx, new, line).await).await.unwrap();
-    // How many sources somebody could change at this moment, or open pipes of.
-    let changeable = async || {
-        stage
-            .test
-            .look::<i64>("SELECT count(*) FROM (SELECT FROM sources FOR NO KEY UPDATE SKIP LOCKED) s")
-            .await
-    };
-    let openable = async || {
-        stage.test.look::<i64>("SELECT count(*) FROM (SELECT FROM sources FOR SHARE SKIP LOCKED) s").await
+    // How many sources somebody could change at this moment, open pipes of, or note the last message of.
+    let free = async || {
+        let mut free = [0; 3];
+        for (free, mode) in free.iter_mut().zip(["UPDATE", "KEY SHARE", "NO KEY UPDATE"]) {
+            let sql = format!("SELECT count(*) FROM (SELECT FROM sources FOR {mode} SKIP LOCKED) s");
+            *free = stage.test.look::<i64>(&sql).await;
+        }
+        free
     };
     let opening = async |held: bool| {
         let work = async |tx: &mut _| {
             let usable = pipe::usable(tx, ("build", "room"), held).await?;
             assert_eq!((usable.source.id, usable.stream), (id, None));
             assert_eq!(usable.made.map(|pipe| pipe.name.to_string()).as_deref(), Some("room"));
-            Ok::<_, Error>((changeable().await, openable().await))
+            Ok::<_, Error>(free().await)
         };
         db.in_org_hot(stage.scope(), work).await.unwrap()
     };
-    assert_eq!(opening(false).await, (1, 1));
-    assert_eq!(opening(true).await, (0, 1));
+    assert_eq!(opening(false).await, [1, 1, 1]);
+    assert_eq!(opening(true).await, [0, 1, 1]);
     let placing = async |tx: &mut _| {
         let (stored, room) = pipe::place(tx, "build", 100).await?;
         assert_eq!((stored.source.id, room.made, room.has_writers), (id, 1, false));
-        Ok::<_, Error>((changeable().await, openable().await))
+        Ok::<_, Error>(free().await)
     };
-    assert_eq!(db.in_org(stage.scope(), placing).await.unwrap(), (0, 1));
+    assert_eq!(db.in_org(stage.scope(), placing).await.unwrap(), [0, 1, 1]);
     let changing = async |tx: &mut _| {
         source::lock_by_handle(tx, "build").await?;
-        Ok::<_, Error>((changeable().await, openable().await))
+        Ok::<_, Error>(free().await)
     };
-    assert_eq!(db.in_org(stage.scope(), changing).await.unwrap(), (0, 0));
-    assert_eq!((changeable().await, openable().await), (1, 1), "nothing is held afterwards");
+    assert_eq!(db.in_org(stage.scope(), changing).await.unwrap(), [0, 0, 0]);
+    assert_eq!(free().await, [1, 1, 1], "nothing is held afterwards");
 }
 
 #[tokio::test]

@@ -1,7 +1,12 @@
 //! Which index a look may use, however wrong the statistics are, and what a command's way costs.
 
-use tidegate_model::SourceRight;
-use tidegate_persistence::{OrgScope, auth, pipe};
+use chrono::DateTime;
+use tidegate_model::{Retention, SourceRight};
+use tidegate_persistence::{
+    Operator, OrgScope, auth, pipe,
+    pipe_operation::{self, Operation},
+    pipe_stream::InForce,
+};
 use tidegate_test_support::{
     TestDb,
     catalog::{plugin, template},
@@ -130,12 +135,17 @@ async fn after_a_burst_of_new_sources_a_message_reads_the_stream_of_its_own() {
     let test = TestDb::new().await;
     let org = test.org_with_admin("acme").await;
     let (db, scope) = (test.db(), org.admin.org().unwrap());
-    let place = ("s-0", "inbox");
+    let (place, system, now) = (("s-0", "inbox"), Operator::system(), DateTime::UNIX_EPOCH);
+    let in_force = InForce { retention: Retention::default(), incarnation: now };
     let asked = async || {
         let found = auth::writable_pipe(&db, scope, place, SourceRight::to_write("inbox")).await.unwrap();
         assert!(found.is_some());
-        let usable = db.in_org_hot(scope, async |tx| pipe::usable(tx, place, true).await).await;
-        assert!(usable.is_ok_and(|usable| usable.stream.is_some()));
+        let usable = db.in_org_hot(scope, async |tx| pipe::usable(tx, place, true).await).await.unwrap();
+        assert!(usable.stream.is_some());
+        let wanted = Operation::EnsureStream(usable.source.id, "inbox".into());
+        let id = db.in_org(scope, async |tx| pipe_operation::insert(tx, &wanted, now).await).await.unwrap();
+        let made = async |tx: &mut _| pipe_operation::finish_made(tx, (id, 0), in_force, now).await;
+        assert!(db.in_platform_hot(&system, made).await.unwrap());
     };
     // The plan is kept from when there were few, and nobody has counted them since.
     sources(&test, scope, 0..3).await;

@@ -21,7 +21,7 @@ use super::{
     accounts::{Tenant, connection},
     exchange::{self, allowed_by_key},
     keyed, reading,
-    ready::{made_anew, open_ready, settle_all},
+    ready::{made_anew, open_first, open_ready, settle_all},
 };
 use crate::{Core, Error, Idempotency, OpenPipe, PipeUse, Pipes, Result, pipes::allowed_at_all};
 
@@ -138,7 +138,7 @@ impl Messages {
             Pipes(Arc::clone(&self.0)).open(scope, handle, pipe, PipeUse::Write).await?;
             return Err(full);
         }
-        let (opened, _) = open_ready(&self.0, scope, (handle, pipe), PipeUse::Write).await?;
+        let (opened, _) = open_first(&self.0, scope, (handle, pipe)).await?;
         let OpenPipe { source, name, .. } = opened;
         let (creator, handle) = (source.created_by, source.handle.to_string());
         Ok(Target { org, source: source.id, creator, handle, pipe: name })

@@ -52,6 +52,9 @@ pub use tidegate_broker::{
 
 use crate::{Core, Error, Result};
 
+/// How long a process that ends waits for what its requests began and left.
+const FINISH: Duration = Duration::from_secs(10);
+
 /// NATS, which carries pipes.
 #[derive(Debug, Clone)]
 pub struct Broker(pub(crate) Arc<Core>);
@@ -116,6 +119,15 @@ impl Broker {
     /// Whether NATS was set.
     pub fn is_open(&self) -> bool {
         self.0.broker.live().is_ok()
+    }
+
+    /// Waits for what requests began and left, a while at most: called once no request comes any more, so that a process that
+    /// ends in order leaves nothing claimed behind.
+    pub async fn finish(&self) {
+        if let Ok(live) = self.0.broker.live() {
+            // Whatever takes longer is what others do after its lease.
+            drop(tokio::time::timeout(FINISH, live.finished()).await);
+        }
     }
 
     /// Asks NATS whether it is there, can store messages, is new enough and trusts this platform.

@@ -53,6 +53,14 @@ impl Broker {
         }
         Ok(claimed.len())
     }
+
+    /// Lets go of what an earlier process claimed and did not live to carry out: nobody waits for its lease. Only for a control
+    /// plane that is the only one on its database, before it does anything itself. Gives how much it was.
+    pub async fn let_go(&self) -> Result<usize> {
+        let (core, system, now) = (&self.0, Operator::system(), self.0.clock.now());
+        let work = core.db.in_platform(&system, async |tx| pipe_operation::let_go(tx, now).await);
+        Ok(work.await?)
+    }
 }
 
 /// Carries one operation out and writes down what became of it.
@@ -88,7 +96,7 @@ async fn ended(core: &Core, claimed: &Claimed, done: Result<Option<InForce>>) ->
     counter!("tidegate_pipe_operations_total", "outcome" => label).increment(1);
     let (key, system) = ((claimed.id, claimed.attempt), Operator::system());
     let found = done.as_ref().ok().copied().flatten();
-    let work = core.db.in_platform(&system, async |tx| match found {
+    let work = core.db.in_platform_hot(&system, async |tx| match found {
         Some(found) => pipe_operation::finish_made(tx, key, found, now).await,
         None => pipe_operation::finish(tx, key, outcome, now).await,
     });

@@ -29,21 +29,32 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) async fn open_ready(
     core: &Arc<Core>,
     scope: &OrgScope,
-    pipe: (&str, &str),
+    (handle, name): (&str, &str),
     to: PipeUse,
 ) -> Result<(OpenPipe, PipeStream)> {
+    let opened = Pipes(Arc::clone(core)).open(scope, handle, name, to).await?;
+    let stream = ready(core, scope, &opened).await?;
+    Ok((opened, stream))
+}
+
+/// The same for whoever sends the first message of a pipe, as a rule: makes its stream at once, in fewer steps.
+pub(super) async fn open_first(
+    core: &Arc<Core>,
+    scope: &OrgScope,
+    (handle, name): (&str, &str),
+) -> Result<(OpenPipe, PipeStream)> {
     // Whoever cannot carry an operation out claims none: it would only wait longer.
-    let can = match core.broker.live() {
-        Ok(live) => live.system().await.is_ok(),
-        Err(_) => false,
-    };
-    let lease = can.then(|| core.clock.now() + LEASE);
-    let (own, to_open) = (Arc::clone(core), (scope.clone(), pipe.0.to_owned(), pipe.1.to_owned()));
-    let opening = whole(async move {
-        let (scope, handle, name) = &to_open;
-        let mut opened = Pipes(Arc::clone(&own)).open_until(scope, (handle, name), to, lease).await?;
+    if core.broker.live()?.system().await.is_err() {
+        return open_ready(core, scope, (handle, name), PipeUse::Write).await;
+    }
+    let (own, to_open) = (Arc::clone(core), (scope.clone(), handle.to_owned(), name.to_owned()));
+    let opening = whole(core, async move {
+        let (core, (scope, handle, name)) = (&own, &to_open);
+        let lease = Some(core.clock.now() + LEASE);
+        let pipes = Pipes(Arc::clone(core));
+        let mut opened = pipes.open_until(scope, (handle, name), PipeUse::Write, lease).await?;
         if let Some(claimed) = opened.claimed.take() {
-            made_first(&own, &claimed, &mut opened).await?;
+            made_first(core, &claimed, &mut opened).await?;
         }
         Ok(opened)
     });
@@ -52,9 +63,13 @@ pub(super) async fn open_ready(
     Ok((opened, stream))
 }
 
-/// Does what claims an operation in a task of its own: whoever leaves meanwhile leaves no lease behind that others wait for.
-async fn whole<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work.in_current_span()).await.map_err(Error::internal)?
+/// Does what claims an operation in a task of its own, which ends with the process and not with a request: whoever leaves
+/// meanwhile leaves no lease behind that others wait for.
+async fn whole<T: Send + 'static>(
+    core: &Core,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    core.broker.live()?.spawn(work.in_current_span()).await.map_err(Error::internal)?
 }
 
 /// The stream of a pipe that was opened, once NATS has it.
@@ -133,7 +148,7 @@ async fn settle(core: &Arc<Core>, tenant: Tenant<'_>, id: PipeOperationId, deadl
     core.broker.live()?.system().await?;
     loop {
         let own = Arc::clone(core);
-        match whole(async move { attempt_one(&own, id).await }).await {
+        match whole(core, async move { attempt_one(&own, id).await }).await {
             Ok(true) => return Ok(()),
             // Others have it, or something else has to be over first.
             Ok(false) | Err(Error::NotReady(_)) => {}

@@ -10,7 +10,12 @@ use std::{
 use tidegate_broker::{Authority, Options, OrgAccount, Pool, System};
 use tidegate_model::{Clock, OrgId};
 use tidegate_persistence::nats_account::PrincipalPlace;
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OnceCell, watch},
+    task::JoinHandle,
+};
+use tokio_util::task::TaskTracker;
 
 use super::{BrokerOptions, disk::Guard, noted::Noted, room::Seen};
 use crate::{Error, Result};
@@ -60,6 +65,9 @@ pub(crate) struct Live {
     system: OnceCell<System>,
     failed: Mutex<Option<Instant>>,
     accounts: Mutex<HashMap<OrgId, OrgAccount>>,
+    /// What goes on whether or not a request still waits for it, and where: serving threads end before it does.
+    tasks: TaskTracker,
+    runtime: Handle,
 }
 
 impl Slot {
@@ -85,6 +93,8 @@ impl Slot {
             system: OnceCell::new(),
             failed: Mutex::default(),
             accounts: Mutex::default(),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
         };
         self.live.set(live).map_err(|_| Error::internal("NATS was set twice"))
     }
@@ -121,6 +131,20 @@ impl Slot {
 }
 
 impl Live {
+    /// Begins what goes on whether or not anybody waits for it.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn_on(work, &self.runtime)
+    }
+
+    /// Waits until all of that is over.
+    pub(super) async fn finished(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// The connection to the system account, made when it is first needed.
     pub(crate) async fn system(&self) -> Result<&System> {
         self.system.get_or_try_init(|| self.connect()).await

@@ -109,16 +109,17 @@ impl Drop for Stage {
     }
 }
 
-/// Polls something so often at most, as for somebody who is gone by then; none where it was not over.
-async fn given_up<T>(mut work: impl Future<Output = T> + Unpin, mut polls: u32) -> Option<T> {
-    let polled = poll_fn(|context| {
-        if polls == 0 {
-            return Poll::Ready(None);
+/// Begins something, and leaves as soon as it waits for the so-manieth time; none where it was over before that.
+async fn given_up<T>(mut work: impl Future<Output = T> + Unpin, mut waits: u32) -> Option<T> {
+    let left = poll_fn(|context| match Pin::new(&mut work).poll(context) {
+        Poll::Ready(over) => Poll::Ready(Some(over)),
+        Poll::Pending if waits == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            waits -= 1;
+            Poll::Pending
         }
-        polls -= 1;
-        Pin::new(&mut work).poll(context).map(Some)
     });
-    polled.await
+    left.await
 }
 
 fn said(page: &MessagesPage) -> Vec<&str> {

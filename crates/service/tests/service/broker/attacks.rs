@@ -173,7 +173,7 @@ async fn a_pipe_that_is_being_deleted_gets_no_stream() {
     let stage = Stage::new().await;
     stage.make("build", "message").await;
     stage.make_pipe("build", json!({"name": "room"})).await;
-    let sql = "SELECT 1 FROM sources FOR NO KEY UPDATE; DELETE FROM pipes";
+    let sql = "SELECT 1 FROM sources FOR UPDATE; DELETE FROM pipes";
     let sent = beside(&stage.test, sql, Box::pin(stage.send(&stage.owner, "build", "room", "hi"))).await;
     assert!(matches!(sent, Err(Error::NotFound(_))), "{sent:?}");
     let streams: i64 = stage.test.look("SELECT count(*) FROM pipe_streams").await;

@@ -269,15 +269,15 @@ async fn whoever_leaves_while_they_wait_takes_nothing_along() {
     let wait = Some(Duration::from_secs(1));
     let wanted = MessagesWanted { read: MessagesRead::Next, wait, limit: None };
     let messages = &stage.services.messages;
-    for polls in 0_u32.. {
+    for waits in 0_u32.. {
         let reading = Box::pin(messages.read(scope(&stage.owner), "build", "inbox", wanted));
-        let over = given_up(reading, polls).await.is_some();
-        let say = polls.to_string();
+        let over = given_up(reading, waits).await.is_some();
+        let say = waits.to_string();
         stage.send(&stage.friend, "build", "inbox", &say).await.unwrap();
         let page = stage.read(&stage.owner, "build", "inbox", MessagesRead::Next).await.unwrap();
         assert_eq!(said(&page), [&say]);
         if over {
-            assert!(polls > 3, "{polls}");
+            assert!(waits > 3, "{waits}");
             break;
         }
     }
